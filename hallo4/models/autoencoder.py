@@ -1,0 +1,258 @@
+"""A small causal video autoencoder, 8x8x4, of plain convolutions: it trains on two cores.
+
+    video [B, 3, T, H, W]                                    T = 4k+1
+      | groups of four frames (the frame rule of temporal_motion_modulation.py), folded into channels
+    groups [B F, 12, H, W]
+      |-- pixel-unshuffle 8, 1x1 convolution (the linear path, 768 -> C) ------------.
+      '-- pixel-unshuffle 4, convolution, blocks, down to H/8, blocks, convolution --+
+                                                                                     v
+    latents [B F, C, h, w], and the mirror image of both paths on the way back.
+
+Every group is coded on its own, so the code is causal, and all groups of all clips are one batch. The linear
+path can start as the principal components of the data (`initialize_linear_path`); the convolutions then learn
+the rest. The shortcuts around the change of resolution (average of channels down, copies of channels up) have
+no parameters, as in DC-AE (arXiv 2410.10733); unlike there, there is no norm and no attention.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from hallo4.models.temporal_motion_modulation import group_frames
+from torch import Tensor, nn
+
+from hallo4.errors import ShapeError
+
+SPATIAL = 8
+"""Pixels per latent cell, in height and in width."""
+
+TEMPORAL = 4
+"""Frames per latent frame."""
+
+MAX_GROUPS = 32
+"""Groups that `encode_video` and `decode_video` code at once: bounds the memory, not the values."""
+
+FOLDED = 3 * TEMPORAL  # channels of a group of RGB frames
+
+
+class ResidualBlock(nn.Module):
+    """[B, D, h, w] -> same; the identity at initialisation."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+        _zero(self.last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve the rectified input twice and add it."""
+        return x + self.last(F.relu(self.first(F.relu(x))))
+
+
+class Downsample(nn.Module):
+    """[B, D, 2h, 2w] -> [B, D', h, w]; 4D must be a multiple of D', and D' of 4."""
+
+    def __init__(self, width: int, width_out: int):
+        super().__init__()
+        self.convolution = nn.Conv2d(width, width_out // 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Space to channels of the convolved input, plus the same of the input, averaged in groups."""
+        learned = F.pixel_unshuffle(self.convolution(x), 2)
+        averaged = F.pixel_unshuffle(x, 2).unflatten(1, (learned.shape[1], -1)).mean(2)
+        return learned + averaged
+
+
+class Upsample(nn.Module):
+    """[B, D', h, w] -> [B, D, 2h, 2w]; 4D must be a multiple of D', and D' of 4."""
+
+    def __init__(self, width: int, width_out: int):
+        super().__init__()
+        self.copies = 4 * width_out // width
+        self.convolution = nn.Conv2d(width // 4, width_out, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Channels to space, convolved, plus channels to space of the repeated channels."""
+        learned = self.convolution(F.pixel_shuffle(x, 2))
+        return learned + F.pixel_shuffle(x.repeat_interleave(self.copies, dim=1), 2)
+
+
+class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
+    """Causal video autoencoder, 8x8x4 (a `hallo4.types.Autoencoder`), every group of four frames on its own.
+
+    `fine_width`, `coarse_width`: channels at a quarter and at an eighth of the frame size; `encoder_blocks`,
+    `decoder_blocks`: residual blocks at (fine, coarse) level. With the defaults one group of 128x128 costs
+    4.9 GFLOP forward, encoder (1.8) and decoder (3.0) together.
+
+    Latents are normalised by the buffers `latent_mean` and `latent_std` [C], saved with the weights
+    (zero and one until `fit_latent_statistics`).
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        fine_width: int = 128,
+        coarse_width: int = 256,
+        encoder_blocks: tuple[int, int] = (1, 1),
+        decoder_blocks: tuple[int, int] = (2, 2),
+    ):
+        super().__init__()
+        if coarse_width % 4 or (4 * fine_width) % coarse_width:
+            raise ShapeError(
+                f"TinyVideoAutoencoder: coarse_width must be a multiple of 4 that divides 4 * fine_width = "
+                f"{4 * fine_width}; found {coarse_width}. Use for example fine_width=128, coarse_width=256."
+            )
+        patch_channels = FOLDED * SPATIAL**2
+        self.linear_encoder = nn.Conv2d(patch_channels, latent_channels, 1)
+        self.linear_decoder = nn.Conv2d(latent_channels, patch_channels, 1)
+        self.encoder = nn.Sequential(
+            nn.PixelUnshuffle(SPATIAL // 2),
+            nn.Conv2d(FOLDED * (SPATIAL // 2) ** 2, fine_width, 3, padding=1),
+            *(ResidualBlock(fine_width) for _ in range(encoder_blocks[0])),
+            Downsample(fine_width, coarse_width),
+            *(ResidualBlock(coarse_width) for _ in range(encoder_blocks[1])),
+            nn.ReLU(),
+            nn.Conv2d(coarse_width, latent_channels, 3, padding=1),
+        )
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, coarse_width, 3, padding=1),
+            *(ResidualBlock(coarse_width) for _ in range(decoder_blocks[1])),
+            Upsample(coarse_width, fine_width),
+            *(ResidualBlock(fine_width) for _ in range(decoder_blocks[0])),
+            nn.ReLU(),
+            nn.Conv2d(fine_width, FOLDED * (SPATIAL // 2) ** 2, 3, padding=1),
+            nn.PixelShuffle(SPATIAL // 2),
+        )
+        self._silence_convolutions()
+        self.register_buffer("latent_mean", torch.zeros(latent_channels))
+        self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    # ------------------------------------------------------------------ videos
+
+    def encode_video(self, video_pm1: Tensor) -> Tensor:
+        """[B, 3, T, H, W] in [-1, 1] -> normalised latents [B, C, F, h, w].
+
+        Latent 0 sees frame 0 (four copies of it), latent k frames 4k-3..4k.
+        ShapeError unless T = 4k+1 and H, W are multiples of 8.
+        """
+        _check_video(video_pm1)
+        groups = group_frames(video_pm1, TEMPORAL, dim=2)  # [B, 3, F, 4, H, W]
+        batch, frames = groups.shape[0], groups.shape[2]
+        groups = groups.movedim(2, 1).flatten(0, 1)
+        latents = torch.cat([self.encode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
+        return latents.unflatten(0, (batch, frames)).movedim(1, 2)
+
+    def decode_video(self, latents: Tensor) -> Tensor:
+        """Normalised latents [B, C, F, h, w] -> [B, 3, T, H, W] with T = 4F-3, not clamped.
+
+        Group 0 decodes four frames too, of which the last is frame 0.
+        ShapeError unless C is this model's and F at least 1.
+        """
+        channels = self.config.latent_channels
+        if latents.ndim != 5 or latents.shape[1] != channels or latents.shape[2] < 1:
+            raise ShapeError(
+                f"Latents must be [B, {channels}, F, h, w] with F at least 1; found {list(latents.shape)}. "
+                "Pass what encode_video of the same autoencoder returns."
+            )
+        batch, frames = latents.shape[0], latents.shape[2]
+        groups = latents.movedim(2, 1).flatten(0, 1)
+        video = torch.cat([self.decode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
+        video = video.unflatten(0, (batch, frames)).movedim(1, 2).flatten(2, 3)  # [B, 3, 4F, H, W]
+        return video[:, :, TEMPORAL - 1 :]
+
+    # ------------------------------------------------------------------ groups of four frames
+
+    def encode_groups(self, groups_pm1: Tensor) -> Tensor:
+        """[n, 3, 4, H, W] in [-1, 1] -> normalised latents [n, C, h, w]."""
+        folded = groups_pm1.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        linear = self.linear_encoder(F.pixel_unshuffle(folded, SPATIAL))
+        return (linear + self.encoder(folded) - _column(self.latent_mean)) / _column(self.latent_std)
+
+    def decode_groups(self, latents: Tensor) -> Tensor:
+        """Normalised latents [n, C, h, w] -> [n, 3, 4, H, W], not clamped."""
+        latents = latents * _column(self.latent_std) + _column(self.latent_mean)
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        linear = F.pixel_shuffle(self.linear_decoder(latents), SPATIAL)
+        return (linear + self.decoder(latents)).unflatten(1, (3, TEMPORAL))
+
+    def forward(self, groups_pm1: Tensor) -> tuple[Tensor, Tensor]:
+        """[n, 3, 4, H, W] -> (reconstruction of that shape, latents [n, C, h, w]): what training needs."""
+        latents = self.encode_groups(groups_pm1)
+        return self.decode_groups(latents), latents
+
+    # ------------------------------------------------------------------ fitting without gradients
+
+    @torch.no_grad()
+    def initialize_linear_path(self, groups_pm1: Tensor) -> Tensor:
+        """Make the model the best linear code of `groups_pm1` [n, 3, 4, H, W], with latents of unit variance.
+
+        Both linear maps become principal components, the last convolutions of the other paths zero, so that
+        training starts from exactly this code. Needs more than C patches of 8x8x4 (else ShapeError).
+        Returns the fraction of the variance that is explained, a scalar tensor.
+        """
+        channels = self.config.latent_channels
+        patches = F.pixel_unshuffle(groups_pm1.float().flatten(1, 2), SPATIAL).movedim(1, -1).flatten(0, -2)
+        if len(patches) <= channels:
+            raise ShapeError(
+                f"initialize_linear_path needs more than {channels} patches of 8x8x4; found {len(patches)}. "
+                "Pass more groups of frames."
+            )
+        mean = patches.mean(0)
+        covariance = torch.cov(patches.T.double())
+        variances, directions = torch.linalg.eigh(covariance)  # ascending
+        kept = directions[:, -channels:].flip(1).to(mean)  # [768, C], largest first
+        scale = variances[-channels:].flip(0).clamp_min(1e-12).sqrt().to(mean)
+        to_latent = kept.T / scale[:, None]
+        self.linear_encoder.weight.copy_(to_latent[:, :, None, None])
+        self.linear_encoder.bias.copy_(-to_latent @ mean)
+        self.linear_decoder.weight.copy_((kept * scale)[:, :, None, None])
+        self.linear_decoder.bias.copy_(mean)
+        self.latent_mean.zero_()
+        self.latent_std.fill_(1.0)
+        self._silence_convolutions()
+        return (variances[-channels:].sum() / variances.sum().clamp_min(1e-12)).to(mean)
+
+    @torch.no_grad()
+    def fit_latent_statistics(self, latents: Tensor) -> None:
+        """Make latents like these zero mean and unit variance per channel from now on.
+
+        `latents` [B, C, F, h, w] or [n, C, h, w] as this model encodes them now. Decoding follows, so that
+        reconstructions stay the same.
+        """
+        values = latents.float().transpose(0, 1).flatten(1)
+        std, mean = torch.std_mean(values, dim=1)
+        self.latent_mean.add_(self.latent_std * mean.to(self.latent_mean))
+        self.latent_std.mul_(std.clamp_min(1e-6).to(self.latent_std))
+
+    def _silence_convolutions(self) -> None:
+        _zero(self.encoder[-1])
+        _zero(self.decoder[-2])
+
+
+def _zero(convolution: nn.Conv2d) -> None:
+    nn.init.zeros_(convolution.weight)
+    nn.init.zeros_(convolution.bias)
+
+
+def _column(per_channel: Tensor) -> Tensor:
+    return per_channel[:, None, None]
+
+
+def _check_video(video_pm1: Tensor) -> None:
+    if video_pm1.ndim != 5 or video_pm1.shape[1] != 3:
+        raise ShapeError(f"A video must be [B, 3, T, H, W]; found {list(video_pm1.shape)}.")
+    frames, height, width = video_pm1.shape[2:]
+    if frames % TEMPORAL != 1:
+        below = max(1, (frames - 1) // TEMPORAL * TEMPORAL + 1)
+        raise ShapeError(
+            f"The number of frames must be 4k+1 (the first, then groups of four); found {frames}. "
+            f"Use {below} or {below + TEMPORAL}."
+        )
+    if height % SPATIAL or width % SPATIAL or not height or not width:
+        raise ShapeError(
+            f"Height and width must be positive multiples of {SPATIAL}; found {height}x{width}. "
+            "Pad or resize the video first."
+        )

@@ -1,0 +1,180 @@
+"""The tiny video autoencoder: frame rule, causality, linear start, normalisation, round trips, bad input."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hallo4.errors import ShapeError
+from hallo4.models import autoencoder as module
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.types import Autoencoder
+
+SMALL = {"latent_channels": 4, "fine_width": 16, "coarse_width": 32}
+
+
+@pytest.fixture
+def model() -> TinyVideoAutoencoder:
+    """A small model in which every parameter is random, also those that start as zero."""
+    torch.manual_seed(0)
+    model = TinyVideoAutoencoder(**SMALL).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.1)
+        model.latent_mean.copy_(torch.randn(4))
+        model.latent_std.copy_(torch.rand(4) + 0.5)
+    return model
+
+
+def video(frames: int, batch: int = 2, height: int = 16, width: int = 24) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(frames)
+    return torch.rand(batch, 3, frames, height, width, generator=generator) * 2 - 1
+
+
+@torch.no_grad()
+def test_shapes_follow_the_frame_rule(model):
+    assert isinstance(model, Autoencoder)
+    for frames, latent_frames in [(1, 1), (5, 2), (9, 3)]:
+        latents = model.encode_video(video(frames))
+        assert latents.shape == (2, 4, latent_frames, 2, 3)
+        assert model.decode_video(latents).shape == (2, 3, frames, 16, 24)
+
+
+@torch.no_grad()
+def test_latent_k_is_the_code_of_frames_4k_minus_3_to_4k(model):
+    clip = video(9)
+    groups = [clip[:, :, :1].repeat(1, 1, 4, 1, 1), clip[:, :, 1:5], clip[:, :, 5:9]]
+    slow = torch.stack([model.encode_groups(group) for group in groups], dim=2)
+    torch.testing.assert_close(model.encode_video(clip), slow, rtol=1e-5, atol=1e-5)
+
+    decoded = [model.decode_groups(slow[:, :, k]) for k in range(3)]
+    slow_video = torch.cat([decoded[0][:, :, 3:], decoded[1], decoded[2]], dim=2)
+    torch.testing.assert_close(model.decode_video(slow), slow_video, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("frame", "latent"), [(0, 0), (1, 1), (4, 1), (5, 2), (8, 2)])
+def test_a_frame_changes_its_own_latent_only(model, frame, latent):
+    clip = video(9)
+    changed = clip.clone()
+    changed[:, :, frame] += 0.5
+    difference = (model.encode_video(changed) - model.encode_video(clip)).abs().amax(dim=(0, 1, 3, 4))
+    assert difference[latent] > 1e-3
+    assert difference[[k for k in range(3) if k != latent]].max() < 1e-6
+
+
+@torch.no_grad()
+def test_chunks_do_not_change_the_values(model, monkeypatch):
+    clip = video(13)
+    whole = model.encode_video(clip)
+    decoded = model.decode_video(whole)
+    monkeypatch.setattr(module, "MAX_GROUPS", 3)
+    torch.testing.assert_close(model.encode_video(clip), whole, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(model.decode_video(whole), decoded, rtol=1e-5, atol=1e-6)
+
+
+def low_rank_groups(count: int = 12, rank: int = 4) -> torch.Tensor:
+    """Groups whose 8x8x4 patches are a mean plus `rank` directions."""
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(rank, 768, generator=generator) * 0.1
+    weights = torch.randn(count * 6, rank, generator=generator) * torch.tensor([4.0, 3.0, 2.0, 1.0])[:rank]
+    patches = (0.3 + weights @ directions).reshape(count, 2, 3, 768).permute(0, 3, 1, 2)
+    return F.pixel_shuffle(patches, 8).unflatten(1, (3, 4))
+
+
+@torch.no_grad()
+def test_linear_start_is_the_best_linear_code():
+    model = TinyVideoAutoencoder(**SMALL)
+    groups = low_rank_groups()
+    explained = model.initialize_linear_path(groups)
+    reconstruction, latents = model(groups)
+    assert explained > 0.9999
+    torch.testing.assert_close(reconstruction, groups, rtol=1e-3, atol=1e-3)
+    flat = latents.transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(flat), torch.eye(4), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(flat.mean(1), torch.zeros(4), rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
+def test_linear_start_loses_exactly_the_variance_it_reports():
+    model = TinyVideoAutoencoder(latent_channels=2, fine_width=16, coarse_width=32)
+    groups = low_rank_groups()
+    explained = model.initialize_linear_path(groups)
+    residual = (model(groups)[0] - groups).pow(2).sum()
+    patches = F.pixel_unshuffle(groups.flatten(1, 2), 8).movedim(1, -1).flatten(0, -2)
+    total = (patches - patches.mean(0)).pow(2).sum()
+    assert 0.5 < explained < 0.99
+    torch.testing.assert_close(residual / total, 1 - explained, rtol=1e-3, atol=1e-5)
+
+
+def test_every_parameter_learns_after_the_linear_start():
+    torch.manual_seed(0)
+    model = TinyVideoAutoencoder(**SMALL)
+    groups = low_rank_groups() + 0.1 * torch.randn(12, 3, 4, 16, 24)
+    model.initialize_linear_path(groups)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (model(groups)[0] - groups).pow(2).mean().backward()
+        optimizer.step()
+    assert [name for name, p in model.named_parameters() if not p.grad.abs().max() > 0] == []
+
+
+@torch.no_grad()
+def test_fitted_statistics_normalise_and_leave_reconstructions_alone(model):
+    clips = video(9, batch=4)
+    before = model.decode_video(model.encode_video(clips))
+    for _ in range(2):  # fitting twice is fitting once
+        model.fit_latent_statistics(model.encode_video(clips))
+        latents = model.encode_video(clips).transpose(0, 1).flatten(1)
+        torch.testing.assert_close(latents.mean(1), torch.zeros(4), rtol=0, atol=1e-4)
+        torch.testing.assert_close(latents.std(1), torch.ones(4), rtol=1e-4, atol=1e-4)
+    after = model.decode_video(model.encode_video(clips))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_saved_model_is_the_same_model(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = TinyVideoAutoencoder.from_pretrained(tmp_path).eval()
+    clip = video(5)
+    assert torch.equal(loaded.latent_std, model.latent_std)
+    latents = loaded.encode_video(clip)
+    torch.testing.assert_close(latents, model.encode_video(clip))
+    torch.testing.assert_close(loaded.decode_video(latents), model.decode_video(latents))
+
+
+def test_decoding_is_not_clamped(model):
+    latents = torch.full((1, 4, 1, 2, 2), 30.0, requires_grad=True)
+    decoded = model.decode_video(latents)
+    assert decoded.abs().max() > 1
+    decoded.sum().backward()
+    assert latents.grad.abs().min() > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((1, 3, 4, 16, 16), "4k+1"),
+        ((1, 3, 0, 16, 16), "4k+1"),
+        ((1, 3, 5, 12, 16), "multiples of 8"),
+        ((1, 3, 5, 16, 0), "multiples of 8"),
+        ((1, 1, 5, 16, 16), "[B, 3, T, H, W]"),
+        ((3, 5, 16, 16), "[B, 3, T, H, W]"),
+    ],
+)
+def test_bad_videos_are_refused_in_one_line(model, shape, words):
+    with pytest.raises(ShapeError) as caught:
+        model.encode_video(torch.zeros(shape))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_latents_and_configs_are_refused(model):
+    with pytest.raises(ShapeError, match=r"\[B, 4, F, h, w\]"):
+        model.decode_video(torch.zeros(1, 5, 1, 2, 2))
+    with pytest.raises(ShapeError, match="F at least 1"):
+        model.decode_video(torch.zeros(1, 4, 0, 2, 2))
+    with pytest.raises(ShapeError, match="coarse_width"):
+        TinyVideoAutoencoder(fine_width=96, coarse_width=256)
+    with pytest.raises(ShapeError, match="more than 4 patches"):
+        model.initialize_linear_path(torch.zeros(1, 3, 4, 16, 16))
