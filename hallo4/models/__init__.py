@@ -1,0 +1,29 @@
+"""Networks and foreign checkpoints. Names are imported when first used: importing the room costs nothing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "redistribute": "temporal_motion_modulation",
+    "group_frames": "temporal_motion_modulation",
+    "ungroup_frames": "temporal_motion_modulation",
+    "AudioProjector": "projection",
+    "SkeletonProjector": "projection",
+    "PortraitDiT": "dit",
+    "vace_context": "vace_context",
+    "load_released_dit": "released_dit",
+    "TinyVideoAutoencoder": "autoencoder",
+    "LogMelFrontEnd": "audio_features",
+    "audio_windows": "audio_features",
+    "PortraitObserver": "observer",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
