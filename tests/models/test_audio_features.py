@@ -230,7 +230,7 @@ def wav2vec2_folder(tmp_path_factory):
 
 
 def slow_wav2vec2(folder, samples: np.ndarray, frames: int) -> torch.Tensor:
-    """The encoder taken apart layer by layer, with interpolation written as a loop: [frames, blocks, channels]."""
+    """The encoder taken apart layer by layer, interpolation as a loop: [frames, blocks, channels]."""
     import transformers
 
     model = transformers.Wav2Vec2Model.from_pretrained(folder).eval()
