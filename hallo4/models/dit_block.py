@@ -1,0 +1,282 @@
+"""One block of the portrait DiT and of its VACE branch, with the attention and position tables they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import torch
+from diffusers.models.attention import AttentionModuleMixin, FeedForward
+from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.normalization import FP32LayerNorm
+from torch import Tensor, nn
+
+from hallo4.models.rms_norm import RMSNorm
+
+SPATIAL_THETA = 100.0
+"""Base of the skeleton attention's position table: its slowest wave spans a picture of about a hundred
+patches."""
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """The type that matrix products run in: autocast's where it is on, else the weights'."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+
+
+def _rotations(positions: int, channels: int, theta: float) -> Tensor:
+    """[positions, channels/2] complex unit numbers, computed in fp64 and kept in fp32."""
+    frequencies = theta ** (-torch.arange(0, channels, 2, dtype=torch.float64) / channels)
+    angles = torch.outer(torch.arange(positions, dtype=torch.float64), frequencies)
+    return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
+
+
+@lru_cache(maxsize=16)
+def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
+    """Rotary table of self-attention for a (frames, rows, columns) grid: [L, 1, head_dim/2] complex64.
+
+    Two sixths of a head's channels (rounded down) turn with the row, two with the column, the rest with the
+    latent frame, the reference slot being frame 0 (Wan2.1 `wan_model.py:48-75`, there rebuilt in every
+    block).
+    """
+    frames, rows, columns = grid
+    side = 2 * (head_dim // 6)
+    with torch.inference_mode(False):  # the cached table must also serve training
+        in_time = _rotations(frames, head_dim - 2 * side, 10000.0).view(frames, 1, 1, -1)
+        down = _rotations(rows, side, 10000.0).view(1, rows, 1, -1)
+        across = _rotations(columns, side, 10000.0).view(1, 1, columns, -1)
+        table = torch.cat([part.expand(*grid, -1) for part in (in_time, down, across)], dim=-1)
+        return table.flatten(0, 2).unsqueeze(1).to(device)
+
+
+@lru_cache(maxsize=16)
+def picture_rotations(grid: tuple[int, int], head_dim: int, device: torch.device) -> Tensor:
+    """Rotary table inside one frame, half of the channels each way: [N, 1, head_dim/2] complex64."""
+    rows, columns = grid
+    across_channels = 2 * (head_dim // 4)
+    with torch.inference_mode(False):
+        down = _rotations(rows, head_dim - across_channels, SPATIAL_THETA).view(rows, 1, -1)
+        across = _rotations(columns, across_channels, SPATIAL_THETA).view(1, columns, -1)
+        table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
+        return table.flatten(0, 1).unsqueeze(1).to(device)
+
+
+def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs of `heads` [..., L, heads, head_dim] fp32 by `rotations` [L, 1,
+    head_dim/2].
+
+    One complex product: on CPU nine times faster than the sine and cosine form.
+    """
+    pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * rotations).flatten(-2)
+
+
+class SelectedBackend:
+    """The attention kernel of one layer; `model.set_attention_backend(name)` of diffusers changes it."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[batch, L, heads, head_dim] each -> [batch, L, heads, head_dim]."""
+        return dispatch_attention_fn(query, key, value, backend=self._attention_backend)
+
+
+class Attention(nn.Module, AttentionModuleMixin):
+    """Multi-head attention with RMS-normalised queries and keys, in separate steps so that callers can keep
+    K and V.
+
+    Parameter names are those of diffusers' Wan attention (`to_q to_k to_v to_out.0 norm_q norm_k`).
+    """
+
+    _default_processor_cls = SelectedBackend
+    _available_processors = (SelectedBackend,)
+    _supports_qkv_fusion = False
+
+    def __init__(self, dim: int, heads: int, eps: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim)
+        self.to_k = nn.Linear(dim, dim)
+        self.to_v = nn.Linear(dim, dim)
+        self.to_out = nn.Sequential(nn.Linear(dim, dim))
+        self.norm_q = RMSNorm(dim, eps)
+        self.norm_k = RMSNorm(dim, eps)
+        self.set_processor(SelectedBackend())
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.heads, -1))
+
+    def query(self, tokens: Tensor, rotations: Tensor | None = None) -> Tensor:
+        """[..., L, D] -> [..., L, heads, head_dim], normalised over D and turned by `rotations`."""
+        heads = self._split(self.norm_q(self.to_q(tokens)))
+        heads = heads if rotations is None else rotate(heads, rotations)
+        return heads.to(compute_dtype(self.to_v.weight))
+
+    def key_value(self, tokens: Tensor, rotations: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[..., L, D] -> key and value, [..., L, heads, head_dim] each."""
+        heads = self._split(self.norm_k(self.to_k(tokens)))
+        heads = heads if rotations is None else rotate(heads, rotations)
+        value = self._split(self.to_v(tokens))
+        return heads.to(value.dtype), value
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """[..., Lq, heads, head_dim] over [..., Lk, heads, head_dim] -> [..., Lq, D], projected."""
+        outer = query.shape[:-3]
+        mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in (query, key, value)))
+        return self.to_out(mixed.flatten(-2)).unflatten(0, outer)
+
+    def only_value(self, token: Tensor) -> Tensor:
+        """What attention over the single `token` [B, 1, D] gives every query: softmax over one key is one."""
+        return self.to_out(self.to_v(token))
+
+
+def _modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, normed, 1 + scale)
+
+
+class _BaseBlock(nn.Module):
+    """What main and VACE blocks share: self-attention, text, feed-forward, six-fold modulation by the
+    timestep.
+
+    The stream stays in fp32; products run in `compute_dtype`. Parameter names follow diffusers'
+    WanTransformerBlock.
+    """
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, eps: float) -> None:
+        super().__init__()
+        self.norm1 = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.attn1 = Attention(dim, heads, eps)
+        self.norm2 = FP32LayerNorm(dim, eps, elementwise_affine=True)
+        self.attn2 = Attention(dim, heads, eps)
+        self.norm3 = FP32LayerNorm(dim, eps, elementwise_affine=False)
+        self.ffn = FeedForward(dim, inner_dim=ffn_dim, activation_fn="gelu-approximate")
+        self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+
+    def project_text(self, text: Tensor) -> dict[str, Tensor]:
+        """Keys and values of the text [B, L, D]; for a single token what they come to, [B, 1, D]."""
+        if text.shape[1] == 1:
+            return {"text_constant": self.attn2.only_value(text)}
+        key, value = self.attn2.key_value(text)
+        return {"text_key": key, "text_value": value}
+
+    def _modulation(self, time: Tensor) -> tuple[Tensor, ...]:
+        return (self.scale_shift_table.float() + time).chunk(6, dim=1)
+
+    def _look_around(
+        self, stream: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, rotations: Tensor
+    ) -> Tensor:
+        dtype = compute_dtype(self.attn1.to_q.weight)
+        tokens = _modulate(self.norm1(stream), scale, shift).to(dtype)
+        query = self.attn1.query(tokens, rotations)
+        mixed = self.attn1.attend(query, *self.attn1.key_value(tokens, rotations))
+        return stream + gate * mixed
+
+    def _read_text(self, stream: Tensor, projected: Mapping[str, Tensor]) -> Tensor:
+        if "text_constant" in projected:
+            return stream + projected["text_constant"]
+        query = self.attn2.query(self.norm2(stream).to(compute_dtype(self.attn2.to_q.weight)))
+        return stream + self.attn2.attend(query, projected["text_key"], projected["text_value"])
+
+    def _feed_forward(self, stream: Tensor, tokens: Tensor, gate: Tensor) -> Tensor:
+        return stream + gate * self.ffn(tokens.to(compute_dtype(self.attn1.to_q.weight)))
+
+
+class DiTBlock(_BaseBlock):
+    """A main block: self-attention, text, audio per latent frame, skeleton per latent frame, feed-forward.
+
+    `skeleton_attention` "skeleton_queries" (released, Hallo4 `wan_model.py:361-373`): the skeleton asks, the
+    modulated video tokens answer, and the answer enters the feed-forward's input only. "video_queries" (the
+    paper's formula Z' = softmax(QK^T/sqrt(d))V + Z): the video asks, the skeleton answers, added to the
+    stream after the audio. None leaves skeleton layers out; `audio=False` leaves audio layers out.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, ffn_dim: int, eps: float, audio: bool, skeleton_attention: str | None
+    ) -> None:
+        super().__init__(dim, heads, ffn_dim, eps)
+        self.skeleton_attention = skeleton_attention
+        if audio:
+            self.norm_audio = FP32LayerNorm(dim, eps, elementwise_affine=True)
+            self.attn_audio = Attention(dim, heads, eps)
+        if skeleton_attention is not None:
+            self.norm_skeleton = FP32LayerNorm(dim, eps, elementwise_affine=True)
+            self.attn_skeleton = Attention(dim, heads, eps)
+
+    def project(self, features: Mapping[str, Tensor], rotations: Tensor | None) -> dict[str, Tensor]:
+        """All that this block computes from the conditions alone, so the same at every step.
+
+        `features` as of `PortraitDiT.prepare`; `rotations` [N, 1, head_dim/2] places inside the picture, or
+        None.
+        """
+        projected = self.project_text(features["text"])
+        if "audio" in features:
+            projected["audio_key"], projected["audio_value"] = self.attn_audio.key_value(features["audio"])
+        if "skeleton" in features and self.skeleton_attention == "skeleton_queries":
+            projected["skeleton_query"] = self.attn_skeleton.query(features["skeleton"], rotations)
+        elif "skeleton" in features:
+            key, value = self.attn_skeleton.key_value(features["skeleton"], rotations)
+            projected["skeleton_key"], projected["skeleton_value"] = key, value
+        return projected
+
+    def forward(
+        self,
+        stream: Tensor,
+        time: Tensor,
+        rotations: Tensor,
+        conditions: Mapping[str, Tensor],
+        picture: Tensor | None,
+        frames: int,
+    ) -> Tensor:
+        """One step of the stream [B, L, D], L = frames * N.
+
+        `time` [B, 6, D]; `rotations` [L, 1, head_dim/2]; `conditions`: features, or what `project` made of
+        them; `picture`: rotations inside one frame, or None.
+        """
+        if "text" in conditions:
+            conditions = self.project(conditions, picture)
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(time)
+        stream = self._look_around(stream, shift, scale, gate, rotations)
+        stream = self._read_text(stream, conditions)
+        if "audio_key" in conditions:
+            query = self.attn_audio.query(self._per_frame(self.norm_audio, stream, frames))
+            heard = self.attn_audio.attend(query, conditions["audio_key"], conditions["audio_value"])
+            stream = stream + heard.flatten(1, 2)
+        if "skeleton_key" in conditions:
+            query = self.attn_skeleton.query(self._per_frame(self.norm_skeleton, stream, frames), picture)
+            seen = self.attn_skeleton.attend(query, conditions["skeleton_key"], conditions["skeleton_value"])
+            stream = stream + seen.flatten(1, 2)
+        tokens = _modulate(self.norm3(stream), ffn_scale, ffn_shift)
+        if "skeleton_query" in conditions:
+            answers = self._per_frame(self.norm_skeleton, tokens, frames)
+            key_value = self.attn_skeleton.key_value(answers, picture)
+            seen = self.attn_skeleton.attend(conditions["skeleton_query"], *key_value)
+            tokens = tokens + seen.flatten(1, 2)
+        return self._feed_forward(stream, tokens, ffn_gate)
+
+    def _per_frame(self, norm: nn.Module, tokens: Tensor, frames: int) -> Tensor:
+        return norm(tokens).to(compute_dtype(self.attn1.to_q.weight)).unflatten(1, (frames, -1))
+
+
+class VaceBlock(_BaseBlock):
+    """A block of the VACE branch: reads the control stream beside the main one and leaves a hint for its
+    main block.
+
+    Only the first has `proj_in`, through which the control tokens enter (`PortraitDiT.prepare` applies it).
+    """
+
+    def __init__(self, dim: int, heads: int, ffn_dim: int, eps: float, first: bool) -> None:
+        super().__init__(dim, heads, ffn_dim, eps)
+        self.proj_in = nn.Linear(dim, dim) if first else None
+        self.proj_out = nn.Linear(dim, dim)
+
+    def forward(
+        self, control: Tensor, time: Tensor, rotations: Tensor, conditions: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """`control` [B, L, D] -> the control stream for the next VACE block, and the main one's hint."""
+        projected = self.project_text(conditions["text"]) if "text" in conditions else conditions
+        shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(time)
+        control = self._look_around(control, shift, scale, gate, rotations)
+        control = self._read_text(control, projected)
+        control = self._feed_forward(control, _modulate(self.norm3(control), ffn_scale, ffn_shift), ffn_gate)
+        return control, self.proj_out(control.to(compute_dtype(self.proj_out.weight)))
