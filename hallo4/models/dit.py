@@ -15,7 +15,7 @@ from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
-from hallo4.models.dit_block import DiTBlock, VaceBlock, compute_dtype, picture_rotations, video_rotations
+from hallo4.models.dit_block import DiTBlock, VaceBlock, picture_rotations, video_rotations
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.types import MotionConditions
@@ -131,7 +131,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     # ------------------------------------------------------------------ Backbone
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
-        """(C, F+1, h, w) of the noise for `frames` = rho*k + 1 video frames; ShapeError if they do not fit."""
+        """(C, F+1, h, w) of the noise for `frames` = rho*k + 1 video frames; ShapeError if not possible."""
         self._check_grid(latent_height, latent_width)
         slots = latent_frame_count(frames, self.config.rho) + 1
         return (self.config.in_channels, slots, latent_height, latent_width)
@@ -170,9 +170,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         picture = self._picture_rotations(*conditions.control_latents.shape[-2:])
         kept = {"control": features["control"]}
         kept |= _over_layers("blocks", [block.project(features, picture) for block in self.blocks])
-        kept |= _over_layers(
-            "vace_blocks", [block.project_text(features["text"]) for block in self.vace_blocks]
-        )
+        of_text = [block.project_text(features["text"]) for block in self.vace_blocks]
+        kept |= _over_layers("vace_blocks", of_text)
         return kept
 
     def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
@@ -187,11 +186,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
                 f"latents of {slots} slots, {height}x{width}, do not belong to conditions with "
                 f"{features['control'].shape[1]} control tokens: prepare both for the same window"
             )
-        rotations = video_rotations(
-            (slots, height // self._patch, width // self._patch),
-            self.config.attention_head_dim,
-            latents.device,
-        )
+        grid = (slots, height // self._patch, width // self._patch)
+        rotations = video_rotations(grid, self.config.attention_head_dim, latents.device)
         picture = self._picture_rotations(height, width)
         embedding, time = self.condition_embedder.time(timestep.expand(latents.shape[0]))
         stream = self._patches(self.patch_embedding, latents).float()
@@ -199,7 +195,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         vace_index = {layer: index for index, layer in enumerate(self.config.vace_layers)}
         for layer, block in enumerate(self.blocks):
             hint = None
-            if layer in vace_index:
+            if layer in vace_index:  # its hint lives only until this layer is done
                 index = vace_index[layer]
                 kept = _of_layer(features, "vace_blocks", index)
                 control, hint = self._run(self.vace_blocks[index], control, time, rotations, kept)
@@ -276,14 +272,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     def _check_config(self) -> None:
         config = self.config
-        if (
-            not config.vace_layers
-            or config.vace_layers[0] != 0
-            or max(config.vace_layers) >= config.num_layers
-        ):
+        layers = list(config.vace_layers)
+        if layers[:1] != [0] or layers != sorted(set(layers)) or layers[-1] >= config.num_layers:
             raise CheckpointError(
-                f"vace_layers {list(config.vace_layers)} do not fit {config.num_layers} blocks: "
-                f"start with 0 and stay below {config.num_layers}"
+                f"vace_layers {layers} do not fit {config.num_layers} blocks: "
+                f"start with 0, go up and stay below {config.num_layers}"
             )
         allowed = {
             "audio": ("required", "optional", "none"),
@@ -308,43 +301,40 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             )
 
     def _check_conditions(self, conditions: MotionConditions) -> None:
+        """ShapeError unless all conditions belong to one window, and to this model."""
         config = self.config
-        batch, channels, slots, height, width = conditions.control_latents.shape
+        batch, _, slots, height, width = conditions.control_latents.shape
         self._check_grid(height, width)
         frames = config.rho * (slots - 2) + 1
-        text_length = config.text_len or conditions.text.shape[1]
-        found_and_wanted = {
-            "control_latents (channels)": (channels, config.vace_in_channels),
-            "reference_latents": (
-                tuple(conditions.reference_latents.shape),
-                (batch, config.in_channels, 1, height, width),
-            ),
-            "text (width)": (conditions.text.shape[2], config.text_dim),
-            "text (tokens)": (conditions.text.shape[1], min(text_length, conditions.text.shape[1])),
+        length = conditions.text.shape[1]
+        if config.text_len is not None and length > config.text_len:
+            raise ShapeError(
+                f"text of {length} tokens is longer than the model's {config.text_len}: shorten it"
+            )
+        wanted = {
+            "control_latents": (batch, config.vace_in_channels, slots, height, width),
+            "reference_latents": (batch, config.in_channels, 1, height, width),
+            "text": (batch, length, config.text_dim),
         }
-        if self._present("audio", conditions.audio_windows):
-            found_and_wanted["audio_windows (batch, frames)"] = (
-                tuple(conditions.audio_windows.shape[:2]),
-                (batch, frames),
-            )
-        if self._present("skeleton", conditions.skeleton_latents):
-            found_and_wanted["skeleton_latents"] = (
-                tuple(conditions.skeleton_latents.shape),
-                (batch, config.in_channels, frames, height, width),
-            )
-        for name, (found, wanted) in found_and_wanted.items():
-            if found != wanted:
+        if self._uses("audio", conditions.audio_windows):
+            feature_shape = (config.audio_window, config.audio_blocks, config.audio_channels)
+            wanted["audio_windows"] = (batch, frames, *feature_shape)
+        if self._uses("skeleton", conditions.skeleton_latents):
+            wanted["skeleton_latents"] = (batch, config.in_channels, frames, height, width)
+        for name, shape in wanted.items():
+            found = tuple(getattr(conditions, name).shape)
+            if found != shape:
                 raise ShapeError(
-                    f"{name}: found {found}, but a window of {slots - 1} latent frames of {height}x{width} needs "
-                    f"{wanted}: make all conditions for the same {frames} frames"
+                    f"{name} has shape {found}, but this model needs {shape} beside control_latents of "
+                    f"{slots - 1} latent frames: make all conditions for the same {frames} video frames"
                 )
 
-    def _present(self, stream: str, value: Tensor | None) -> bool:
+    def _uses(self, stream: str, value: Tensor | None) -> bool:
         presence = self.config[stream]
         if presence == "required" and value is None:
             raise ShapeError(
-                f"this model needs {stream} conditions and got None: give them, or use a model whose config says "
-                f"{stream}='optional'"
+                f"this model needs {stream} conditions and got none: give them, "
+                f"or use a model whose config says {stream}='optional'"
             )
         return presence != "none" and value is not None
 
@@ -355,9 +345,8 @@ def _reference_slot(tokens: Tensor) -> Tensor:
 
 
 def _over_layers(stack: str, projected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {
-        f"{stack}.{name}": torch.stack([layer[name] for layer in projected], dim=1) for name in projected[0]
-    }
+    names = projected[0]
+    return {f"{stack}.{name}": torch.stack([layer[name] for layer in projected], dim=1) for name in names}
 
 
 def _of_layer(features: Mapping[str, Tensor], stack: str, layer: int) -> Mapping[str, Tensor]:
