@@ -1,0 +1,66 @@
+# make demo   on a fresh machine: .venv, install, animate the bundled portrait, print the video's path
+# make test   on a fresh machine: .venv, install with the test extras, ruff, all tests
+#
+# Variables: PYTHON (3.11 or newer), VENV, TEST_WORKERS, CASES (folders for benchmark-parity).
+
+PYTHON ?= python3
+VENV ?= .venv
+TEST_WORKERS ?= 2
+CASES ?= $(wildcard ../shared/golden/dit_*)
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+DEMO_VIDEO := demo/out/demo.mp4
+# What an installation depends on; the code itself is installed in place and needs no new run of pip.
+PACKAGING := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint readme benchmark-parity clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo              animate the bundled portrait with the bundled speech; prints the video's path"
+	@echo "make test              ruff and all tests"
+	@echo "make lint              ruff check and format check only"
+	@echo "make readme            rewrite the file tree of README.md from the docstrings"
+	@echo "make benchmark-parity  compare with the golden cases of the released architecture (CASES=folders)"
+	@echo "make clean             remove .venv, caches and the demo's output"
+
+demo: $(VENV)/.installed
+	@mkdir -p $(dir $(DEMO_VIDEO))
+	$(BIN)/hallo4 animate demo/portrait.png demo/speech.wav --motion demo/keypoints.json -o $(DEMO_VIDEO)
+	@echo "The video is here: $(abspath $(DEMO_VIDEO))"
+
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+readme:
+	$(PYTHON) docs/file_tree.py
+
+benchmark-parity: $(VENV)/.installed
+	@test -n "$(CASES)" || { echo "no golden case found; run: make benchmark-parity CASES='DIR ...'"; exit 2; }
+	@for case in $(CASES); do echo "$$case"; $(BIN)/python benchmarks/parity.py "$$case" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache demo/out
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hallo4 needs Python 3.11 or newer, and $(PYTHON) is not; run: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(PACKAGING)
+	@echo "Installing into $(VENV); on a fresh machine this takes a few minutes."
+	$(PIP) --quiet -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.created $(PACKAGING)
+	@echo "Installing into $(VENV) with the test extras; on a fresh machine this takes a few minutes."
+	$(PIP) --quiet -e '.[test]'
+	@touch $(VENV)/.installed $@
