@@ -1,0 +1,77 @@
+"""The front door of the command line: pick the command, and turn every error of the user into one line.
+
+Nothing heavy is imported here, so `hallo4 --help` answers at once; a command's module is imported when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.version import __version__
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "animate": ("hallo4.cli.animate", "make a video of a portrait that speaks a recording"),
+    "world": ("hallo4.cli.world", "write episodes of the procedural portrait world"),
+    "train": ("hallo4.cli.train", "run or resume a training recipe"),
+    "evaluate": ("hallo4.cli.evaluate", "measure a model, with confidence intervals"),
+}
+
+EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `hallo4 ARGUMENTS` (default: those of the process) and return the exit code.
+
+    0: done; 2: the user can mend it, one line on stderr says how; 130: stopped by the user.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return EXIT_OK
+    if words[0] in ("-V", "--version"):
+        print(f"hallo4 {__version__}")
+        return EXIT_OK
+    if words[0] not in COMMANDS:
+        return _complain(f"{words[0]!r} is no command of hallo4; there are {', '.join(COMMANDS)}. See hallo4 --help.")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        importlib.import_module(COMMANDS[words[0]][0]).run(words[1:])
+    except Cancelled as stop:
+        print(f"hallo4: {stop}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        print("hallo4: stopped; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Hallo4Error as error:
+        return _complain(str(error))
+    except SystemExit as stop:  # the argument parser has spoken already
+        return stop.code if isinstance(stop.code, int) else EXIT_OK
+    return EXIT_OK
+
+
+def _complain(message: str) -> int:
+    print(f"hallo4: error: {' '.join(message.split())}", file=sys.stderr)
+    return EXIT_ERROR
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: hallo4 COMMAND ...",
+            "",
+            "A portrait, a recording of speech and, if you like, a skeleton go in; a talking, moving video comes out.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "  hallo4 COMMAND --help   what a command takes",
+            "  hallo4 --version        the version",
+            "",
+            "example: hallo4 animate portrait.png speech.wav -o talk.mp4",
+        ]
+    )

@@ -1,0 +1,221 @@
+"""Models on disk: find one by name or folder, load it strictly, write one.
+
+    model.json     what the model is and how it wants to be sampled (`ModelInfo`), or {"alias_of": NAME}
+    dit/           config.json, *.safetensors      the backbone
+    autoencoder/   config.json, *.safetensors
+    audio/         config.json                     the audio front end
+    README.md      the card
+
+Loading is strict where diffusers' `from_pretrained` is lenient: every tensor of the class must be in the files with its
+own shape, nothing else may be, and pickles are never opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hallo4.errors import CheckpointError, OutputError
+from hallo4.models.audio_features import audio_front_end_from_config
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.dit import PortraitDiT
+from hallo4.pipelines.strict_weights import load_strictly, save_weights
+from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+DEFAULT_MODEL = "tiny-dit"
+
+BACKBONES: dict[str, type[nn.Module]] = {"PortraitDiT": PortraitDiT}
+AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
+_BACKBONE_FOLDERS = {"dit": "dit"}  # family -> subfolder
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """`model.json`: what the model is called and how it was trained to be used.
+
+    `size_px`: side of the square frames it was trained on; other shapes keep that area. `window_frames`: 4k+1.
+    `steps`, `guidance_scale` (1: no guidance) and `flow_shift` are the defaults of sampling.
+    """
+
+    name: str
+    version: str
+    family: str = "dit"
+    size_px: int = 128
+    window_frames: int = 17
+    steps: int = 16
+    guidance_scale: float = 1.0
+    flow_shift: float = 1.0
+    fps: float = FPS
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        problem = None
+        if self.family not in _BACKBONE_FOLDERS:
+            problem = f"family is {self.family!r}; known: {', '.join(_BACKBONE_FOLDERS)}"
+        elif self.fps != FPS:
+            problem = f"fps is {self.fps}; only {FPS:g} is supported"
+        elif self.window_frames < 5 or self.window_frames % 4 != 1:
+            problem = f"window_frames is {self.window_frames}; it must be 4k+1 and at least 5, such as 17"
+        elif self.size_px < 16 or self.steps < 1:
+            problem = f"size_px is {self.size_px} and steps {self.steps}; at least 16 and 1 are needed"
+        elif not (math.isfinite(self.guidance_scale) and self.flow_shift > 0):
+            problem = f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; both must be sound"
+        if problem:
+            raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to run: every part on `device`, weights in `dtype`, in evaluation mode without gradients."""
+
+    info: ModelInfo
+    backbone: Backbone
+    autoencoder: Autoencoder
+    audio_front_end: AudioFrontEnd
+    folder: Path | None = None
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/model.json"))
+
+
+def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
+    """The folder of a model given by the name of an embedded one or by its path; aliases are followed.
+
+    CheckpointError: neither a known name nor a folder with a `model.json`.
+    """
+    text = os.fspath(name_or_dir)
+    embedded = ASSETS / text
+    is_name = text in embedded_models()
+    folder = embedded if is_name else Path(text)
+    if not is_name and not folder.exists():
+        known = ", ".join(embedded_models()) or "(none in this installation)"
+        raise CheckpointError(f"{text!r} is no model: give a folder or one of {known}.")
+    if not folder.is_dir():
+        raise CheckpointError(f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file.")
+    if not (folder / "model.json").is_file():
+        raise CheckpointError(f"{text}: this folder holds no model.json, so it is no model; give the folder above or below.")
+    alias = _read_json(folder / "model.json").get("alias_of")
+    if alias is None:
+        return folder
+    target = folder.parent / str(alias)
+    if not (target / "model.json").is_file() or "alias_of" in _read_json(target / "model.json"):
+        raise CheckpointError(f"{text}: is an alias of {alias!r}, which is no model beside it. Mend its model.json.")
+    return target
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """`model.json` of a resolved folder. CheckpointError: unreadable, unknown or missing keys, impossible values."""
+    values = _read_json(folder / "model.json")
+    allowed = {field.name for field in fields(ModelInfo)}
+    unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
+    if unknown or missing:
+        found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
+        raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
+    try:
+        return ModelInfo(**values)
+    except TypeError as error:
+        raise CheckpointError(f"{folder / 'model.json'}: a value has the wrong type ({error}). Mend it.") from error
+
+
+def load_model(
+    name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> LoadedModel:
+    """Load a model, every part strictly; no network, no pickles.
+
+    CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped tensors.
+    """
+    folder = resolve_model(name_or_dir)
+    info = read_info(folder)
+    device = torch.device(device)
+    backbone = _load_part(folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
+    autoencoder = _load_part(folder / "autoencoder", AUTOENCODERS)
+    front_end = audio_front_end_from_config(_read_json(folder / "audio" / "config.json"), folder / "audio")
+    return LoadedModel(
+        info,
+        _ready(backbone, device, dtype),
+        _ready(autoencoder, device, dtype),
+        front_end,
+        folder,
+        device,
+        dtype,
+    )
+
+
+def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
+    """Only the autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
+    folder = Path(os.fspath(name_or_dir))
+    folder = folder if (folder / "autoencoder").is_dir() else resolve_model(name_or_dir)
+    return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
+
+
+def save_model_folder(
+    folder: str | os.PathLike[str],
+    info: ModelInfo,
+    backbone: nn.Module,
+    autoencoder: nn.Module,
+    audio_config: dict[str, Any],
+    card: str,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Path:
+    """Write a model folder that `load_model` reads; weights are stored in `dtype`, `card` becomes README.md.
+
+    The folder is written beside its place and then moved there, so an older model is replaced as a whole or not at
+    all. OutputError: something else than a model stands there, or it cannot be written.
+    """
+    target = Path(folder)
+    if target.exists() and not (target / "model.json").is_file() and (not target.is_dir() or any(target.iterdir())):
+        raise OutputError(f"{target}: stands there and is no model folder; it is not replaced. Choose another path.")
+    building = target.with_name(f".{target.name}.writing")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        for part, module in ((_BACKBONE_FOLDERS[info.family], backbone), ("autoencoder", autoencoder)):
+            save_weights(building / part, module, dtype)
+        (building / "audio").mkdir()
+        (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
+        (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+        (building / "README.md").write_text(card)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(building, target)
+    except OSError as error:
+        raise OutputError(f"{target}: the model cannot be written there ({error.strerror}). Choose another path.") from error
+    return target
+
+
+def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
+    config = _read_json(folder / "config.json")
+    name = config.get("_class_name")
+    if name not in classes:
+        raise CheckpointError(f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}.")
+    return load_strictly(classes[name], config, folder)
+
+
+def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
+    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read as JSON ({error}). Copy the model folder anew.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew.")
+    return content

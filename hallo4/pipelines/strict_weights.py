@@ -1,0 +1,118 @@
+"""Weights that fit exactly or not at all: safetensors in and out of a module, checked tensor by tensor."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hallo4.errors import CheckpointError, ShapeError
+
+WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
+    """Build `module_class` (a diffusers model) from `config` and fill it from the `*.safetensors` in `folder`.
+
+    CheckpointError: unknown configuration keys, no weights, pickles instead, a damaged file, or tensors that are
+    missing, unexpected or mis-shaped; the first few are named.
+    """
+    files = _weight_files(folder)
+    shapes = _shapes_in(files)
+    module = _build(module_class, config, folder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    _compare(wanted, shapes, folder)
+    state: dict[str, torch.Tensor] = {}
+    for file in files:
+        state.update(load_file(file))
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy the weights anew.")
+    module.load_state_dict(state)
+    return module
+
+
+def save_weights(folder: Path, module: nn.Module, dtype: torch.dtype) -> None:
+    """Write `config.json` and the weights of a diffusers model, floating point tensors in `dtype`."""
+    folder.mkdir(parents=True)
+    module.save_config(folder)
+    state = {
+        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        for name, tensor in module.state_dict().items()
+    }
+    save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
+    if pickles:
+        raise CheckpointError(
+            f"{folder / pickles[0]}: is a pickle, which can run code when opened; only .safetensors is allowed. "
+            "Convert it to safetensors on a machine where you trust it."
+        )
+    raise CheckpointError(f"{folder}: holds no .safetensors file; the model folder is incomplete. Copy it anew.")
+
+
+def _shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]]:
+    """Name -> shape from the headers alone, before anything large is read."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 - not a mapping
+                    if name in shapes:
+                        raise CheckpointError(f"{file}: tensor {name} stands in two files of this folder. Remove one.")
+                    shapes[name] = tuple(opened.get_slice(name).get_shape())
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file}: damaged or no safetensors file ({error}). Copy it anew.") from error
+    return shapes
+
+
+def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
+    options = {name: value for name, value in config.items() if not name.startswith("_")}
+    allowed = inspect.signature(module_class.__init__).parameters.keys() - {"self"}
+    unknown = sorted(options.keys() - allowed)
+    if unknown:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: unknown key {unknown[0]!r}; {module_class.__name__} knows "
+            f"{', '.join(sorted(allowed))}."
+        )
+    try:
+        return module_class(**options)
+    except (TypeError, ValueError, ShapeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{folder / 'config.json'}: no model can be built from it ({reason}).") from error
+
+
+def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], folder: Path) -> None:
+    complaints = []
+    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    wrong = [
+        f"{name} (found {list(found[name])}, expected {list(wanted[name])})"
+        for name in sorted(wanted.keys() & found.keys())
+        if wanted[name] != found[name]
+    ]
+    for kind, names in (("missing", missing), ("unexpected", extra), ("mis-shaped", wrong)):
+        if names:
+            complaints.append(f"{len(names)} {kind}: {_first(names)}")
+    if complaints:
+        raise CheckpointError(
+            f"{folder}: the tensors do not fit config.json: {'; '.join(complaints)}. "
+            "Use weights and config.json of the same model."
+        )
+
+
+def _first(names: Iterable[str], count: int = 3) -> str:
+    names = list(names)
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + more
