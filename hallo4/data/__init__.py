@@ -1,0 +1,1 @@
+"""Clips for training: rendered once, encoded once, read from disk."""

@@ -1,0 +1,128 @@
+"""Rendered clips of the portrait world on disk: what every training run of the tiny models reads.
+
+A store is a folder of shards; each shard holds some episodes, `windows` clips of `frames` frames from each. Shards are written
+whole by worker processes, so building can stop and go on at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hallo4.errors import InputError
+from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
+from hallo4.motion import draw_skeleton
+from hallo4.types import Skeleton
+from hallo4.world.episode import act, draw_clip
+from hallo4.world.truth import skeleton_of
+
+
+@dataclass(frozen=True)
+class ClipStoreConfig:
+    """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames from each."""
+
+    episodes: int
+    windows: int = 2
+    frames: int = 17
+    seconds: float = 3.4
+    size_px: int = 128
+    first_seed: int = 0
+    episodes_per_shard: int = 25
+
+
+FIELDS = (
+    "frames_u8", "skeleton_u8", "portrait_u8", "points_px", "curves", "audio_windows",
+)  # fmt: skip
+"""Arrays of a shard; n clips, T frames: `frames_u8` and `skeleton_u8` [n, T, H, W, 3], `portrait_u8` [n, H, W, 3],
+`points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`), `audio_windows` [n, T, 5, blocks, channels] float16."""
+
+CURVES = ("mouth_open", "mouth_wide", "blink", "brow", "smile", "speaking")
+
+
+class ClipStore:
+    """Read access to a built store: `store[name][i]` style arrays, concatenated over shards without copying."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        shards = sorted(self.folder.glob("shard_*"))
+        if not shards:
+            raise InputError(f"{self.folder} holds no clips; build them first with build_clips()")
+        self._arrays = {name: [np.load(s / f"{name}.npy", mmap_mode="r") for s in shards] for name in FIELDS}
+        lengths = [len(a) for a in self._arrays["curves"]]
+        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def get(self, name: str, index: int) -> np.ndarray:
+        """Field `name` of clip `index`, without its leading axis."""
+        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._arrays[name][shard][index - self._starts[shard]]
+
+
+def build_clips(
+    folder: str | Path, config: ClipStoreConfig, workers: int = 2, on_progress: Callable[[int, int], None] | None = None
+) -> ClipStore:
+    """Render what is missing of the store in `folder`. InputError if it was built with another configuration."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / "config.json"
+    wanted = json.dumps(asdict(config), indent=1)
+    if stamp.exists() and json.loads(stamp.read_text()) | {"episodes": 0} != asdict(config) | {"episodes": 0}:
+        raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
+    stamp.write_text(wanted)
+    shards = range(-(-config.episodes // config.episodes_per_shard))
+    missing = [k for k in shards if not (folder / f"shard_{k:04d}").exists()]
+    done = len(shards) - len(missing)
+    with ProcessPoolExecutor(workers) as pool:
+        for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
+            job.result()
+            done += 1
+            if on_progress:
+                on_progress(done, len(shards))
+    return ClipStore(folder)
+
+
+def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
+    seeds = range(shard * config.episodes_per_shard, min((shard + 1) * config.episodes_per_shard, config.episodes))
+    clips = [clip for k in seeds for clip in _episode_clips(config, config.first_seed + k)]
+    scratch = folder / f".shard_{shard:04d}.{os.getpid()}"
+    scratch.mkdir(exist_ok=True)
+    for name in FIELDS:
+        np.save(scratch / f"{name}.npy", np.stack([clip[name] for clip in clips]))
+    scratch.rename(folder / f"shard_{shard:04d}")
+
+
+def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:
+    identity, speech, performance, truth = act(seed, config.seconds)
+    length = len(performance)
+    rng = np.random.default_rng([seed, 0xC11])
+    starts = rng.integers(0, length - config.frames + 1, config.windows)
+    front_end = LogMelFrontEnd()
+    sound = audio_windows(front_end.features(speech.audio, length)).numpy()
+    curves = np.stack([getattr(truth, name) for name in CURVES], 1)
+    skeleton = skeleton_of(identity, performance, config.size_px)
+    clips = []
+    for start in starts:
+        span = slice(int(start), int(start) + config.frames)
+        portrait, frames = draw_clip(identity, performance, span, config.size_px)
+        part = Skeleton(
+            skeleton.points_px[span], skeleton.confidence[span], skeleton.fps, skeleton.width_px, skeleton.height_px
+        )
+        clips.append(
+            {
+                "frames_u8": frames,
+                "skeleton_u8": draw_skeleton(part, config.size_px, config.size_px),
+                "portrait_u8": portrait,
+                "points_px": part.points_px,
+                "curves": curves[span],
+                "audio_windows": sound[span].astype(np.float16),
+            }
+        )
+    return clips

@@ -1,0 +1,71 @@
+"""A small painter of smooth shapes: coordinates in parts of the frame, antialiased by drawing four times larger."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Color = tuple[int, int, int]
+Points = np.ndarray  # [n, 2], x right and y down, in parts of the frame
+
+
+class Painter:
+    """Draws filled shapes, later ones on top. `picture()` gives [size, size, 3] uint8."""
+
+    def __init__(self, size_px: int, background: Image.Image, supersampling: int = 4) -> None:
+        self.size_px = size_px
+        self._supersampling = supersampling
+        self._scale = size_px * supersampling
+        self._image = background.copy()
+        self._draw = ImageDraw.Draw(self._image, "RGBA")
+
+    def fill(self, points: Points, color: Color, opacity: float = 1.0) -> None:
+        """Fill a closed polygon."""
+        ink = color if opacity >= 1 else (*color, round(255 * opacity))
+        self._draw.polygon((points * self._scale).ravel().tolist(), fill=ink)
+
+    def ellipse(self, center: Points, rx: float, ry: float, color: Color, opacity: float = 1.0) -> None:
+        """Fill an upright ellipse."""
+        ink = color if opacity >= 1 else (*color, round(255 * opacity))
+        (x, y), s = center, self._scale
+        self._draw.ellipse(((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill=ink)
+
+    def stroke(self, points: Points, width: float, color: Color) -> None:
+        """Draw a line with round ends through `points`."""
+        s = self._scale
+        self._draw.line((points * s).ravel().tolist(), fill=color, width=max(1, round(width * s)), joint="curve")
+        for x, y in (points[0], points[-1]):
+            r = width / 2
+            self._draw.ellipse(((x - r) * s, (y - r) * s, (x + r) * s, (y + r) * s), fill=color)
+
+    def picture(self) -> np.ndarray:
+        """The finished picture [size, size, 3] uint8."""
+        return np.asarray(self._image.reduce(self._supersampling))
+
+
+def circle(center: Points, rx: float, ry: float | None = None, n: int = 28) -> Points:
+    """Outline of an upright ellipse."""
+    angle = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.asarray(center) + np.stack([rx * np.cos(angle), (rx if ry is None else ry) * np.sin(angle)], 1)
+
+
+def capsule(start: Points, end: Points, start_radius: float, end_radius: float, n: int = 8) -> Points:
+    """Outline of a limb: two discs and their hull."""
+    dx, dy = np.asarray(end) - np.asarray(start)
+    along = np.arctan2(dy, dx)
+    far = along + np.linspace(-np.pi / 2, np.pi / 2, n)
+    near = along + np.linspace(np.pi / 2, 3 * np.pi / 2, n)
+    return np.concatenate(
+        [
+            end + end_radius * np.stack([np.cos(far), np.sin(far)], 1),
+            start + start_radius * np.stack([np.cos(near), np.sin(near)], 1),
+        ]
+    )
+
+
+def smooth_loop(corners: Points, n: int = 6) -> Points:
+    """A closed Catmull-Rom curve through `corners`, `n` points a side."""
+    p0, p1, p2, p3 = (np.roll(corners, k, axis=0)[:, None] for k in (1, 0, -1, -2))
+    s = (np.arange(n) / n)[None, :, None]
+    curve = 0.5 * (2 * p1 + (p2 - p0) * s + (2 * p0 - 5 * p1 + 4 * p2 - p3) * s**2 + (3 * p1 - p0 - 3 * p2 + p3) * s**3)
+    return curve.reshape(-1, 2)

@@ -1,0 +1,166 @@
+"""What a person does during a clip: head, gaze, blinks, brows, smile, body, arms and hands, all at 25 fps.
+
+Motion is made of slow sway, nods on stressed syllables, and gestures: hand targets reached by minimum-jerk moves while speaking.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from hallo4.types import FPS
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Curves of one clip, each [T] or [T, 2] float32. Angles in radians; lengths in parts of the frame.
+
+    `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right of the picture,
+    pitch > 0 looks down, roll > 0 tilts clockwise. `left` and `right` are the person's own (left hand: right of the picture).
+    """
+
+    mouth_open: np.ndarray
+    mouth_wide: np.ndarray
+    blink: np.ndarray
+    brow: np.ndarray
+    smile: np.ndarray
+    yaw: np.ndarray
+    pitch: np.ndarray
+    roll: np.ndarray
+    head: np.ndarray
+    torso: np.ndarray
+    gaze: np.ndarray
+    right_wrist: np.ndarray
+    left_wrist: np.ndarray
+    right_turn: np.ndarray
+    left_turn: np.ndarray
+    right_spread: np.ndarray
+    left_spread: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mouth_open)
+
+    def frame(self, t: int) -> dict[str, np.ndarray]:
+        """All values of frame `t` by name."""
+        return {f.name: getattr(self, f.name)[t] for f in fields(self)}
+
+
+RIGHT_REST = (0.22, 1.06)
+"""Where the right wrist rests (below the frame); the left one mirrors it."""
+
+
+def neutral_performance() -> Performance:
+    """One frame: facing the viewer, mouth closed, eyes open, hands lowered into view."""
+    zero, pair = np.zeros(1, np.float32), np.zeros((1, 2), np.float32)
+    wrist = np.array([[0.29, 0.93]], np.float32)
+    return Performance(
+        zero, zero + 0.45, zero, zero, zero + 0.15, zero, zero, zero, pair, pair, pair,
+        wrist, np.array([[1 - 0.29, 0.93]], np.float32), zero + 0.5, zero + 0.5, zero + 0.6, zero + 0.6,
+    )  # fmt: skip
+
+
+def perform(rng: np.random.Generator, mouth_open: np.ndarray, mouth_wide: np.ndarray, speaking: np.ndarray) -> Performance:
+    """Act out a speech whose mouth curves and speaking frames [T] are given."""
+    frames = len(mouth_open)
+    liveliness = rng.uniform(0.6, 1.25)
+    talk = _smooth(speaking, 5)
+    nods = _smooth(np.diff(_smooth(mouth_open, 4), prepend=mouth_open[:1]).clip(0), 4) * rng.uniform(0.2, 0.8)
+    mood = rng.uniform(-0.2, 0.6)
+    torso = np.stack([0.016 * _sway(rng, frames, 0.35), 0.006 * _sway(rng, frames, 0.3)], 1) * liveliness
+    head = torso * 1.1 + np.stack([0.012 * _sway(rng, frames, 0.6), 0.010 * _sway(rng, frames, 0.7)], 1) * liveliness
+    gaze = np.stack([_saccades(rng, frames), 0.5 * _saccades(rng, frames)], 1)
+    right_wrist, right_turn, right_spread = _gesture(rng, talk, liveliness, mirror=False)
+    left_wrist, left_turn, left_spread = _gesture(rng, talk, liveliness, mirror=True)
+    curves = Performance(
+        mouth_open=mouth_open,
+        mouth_wide=mouth_wide,
+        blink=_blinks(rng, frames),
+        brow=np.clip(0.45 * _sway(rng, frames, 0.5) + 2.0 * nods * rng.uniform(0.3, 1.5), -1, 1),
+        smile=np.clip(mood + 0.25 * _sway(rng, frames, 0.25), -1, 1),
+        yaw=liveliness * (0.17 * _sway(rng, frames, 0.35) + 0.05 * _sway(rng, frames, 1.1) * talk),
+        pitch=liveliness * (0.08 * _sway(rng, frames, 0.4) + nods * 0.9),
+        roll=liveliness * (0.065 * _sway(rng, frames, 0.4) + 0.02 * _sway(rng, frames, 1.0) * talk),
+        head=head,
+        torso=torso,
+        gaze=gaze,
+        right_wrist=right_wrist,
+        left_wrist=left_wrist,
+        right_turn=right_turn,
+        left_turn=left_turn,
+        right_spread=right_spread,
+        left_spread=left_spread,
+    )
+    return Performance(**{f.name: getattr(curves, f.name).astype(np.float32) for f in fields(curves)})
+
+
+def _smooth(curve: np.ndarray, sigma_frames: float) -> np.ndarray:
+    reach = int(np.ceil(3 * sigma_frames))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_frames) ** 2)
+    return np.convolve(np.pad(curve, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
+
+
+def _sway(rng: np.random.Generator, frames: int, frequency_hz: float) -> np.ndarray:
+    """Band-limited noise of about unit amplitude around `frequency_hz`."""
+    t = np.arange(frames) / FPS
+    waves = [
+        np.sin(2 * np.pi * (frequency_hz * rng.uniform(0.5, 1.6) * t + rng.random())) * rng.uniform(0.4, 1.0)
+        for _ in range(3)
+    ]
+    return np.sum(waves, 0) / 1.6
+
+
+def _saccades(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Gaze that rests on the viewer and now and then jumps aside; in [-1, 1]."""
+    curve = np.zeros(frames)
+    at = int(rng.integers(5, 40))
+    while at < frames:
+        length = int(rng.integers(8, 30))
+        curve[at : at + length] = rng.uniform(-0.8, 0.8)
+        at += length + int(rng.integers(10, 50))
+    return _smooth(curve, 0.8)
+
+
+def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
+    """Lids shut fast and open slower, every 1.2 to 4 s."""
+    shape = np.array([0.45, 1.0, 1.0, 0.6, 0.2])
+    curve = np.zeros(frames + len(shape))
+    at = int(rng.integers(3, 60))
+    while at < frames:
+        curve[at : at + len(shape)] = np.maximum(curve[at : at + len(shape)], shape)
+        at += int(rng.uniform(1.2, 4.0) * FPS)
+    return curve[:frames]
+
+
+def _gesture(
+    rng: np.random.Generator, talk: np.ndarray, liveliness: float, mirror: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wrist [T, 2], hand turn [T] (0 hangs down, 1 points up) and finger spread [T] of one arm (right; mirrored for left)."""
+    frames = len(talk)
+    active = rng.random() < 0.8
+    wrist, turn, spread = np.empty((frames, 2)), np.empty(frames), np.empty(frames)
+    at, here = 0, np.array([*RIGHT_REST, 0.6, 0.4])
+    if active and rng.random() < 0.7:
+        here = _hand_target(rng, liveliness)
+    while at < frames:
+        length = int(rng.integers(7, 20))
+        raised = active and talk[min(at, frames - 1)] > 0.25
+        there = _hand_target(rng, liveliness) if raised else np.array([*RIGHT_REST, 0.6, 0.4]) + rng.normal(0, 0.01, 4)
+        if not raised:
+            length = int(rng.integers(18, 30))
+        if raised and rng.random() < 0.25:
+            there = here + rng.normal(0, 0.012, 4)
+        stop = min(at + length, frames)
+        s = np.arange(1, stop - at + 1) / length
+        path = here + (there - here) * (10 * s**3 - 15 * s**4 + 6 * s**5)[:, None]
+        wrist[at:stop], turn[at:stop], spread[at:stop] = path[:, :2], path[:, 2], path[:, 3]
+        at, here = stop, path[-1]
+    if mirror:
+        wrist[:, 0] = 1 - wrist[:, 0]
+    return wrist, turn, np.clip(spread, 0, 1)
+
+
+def _hand_target(rng: np.random.Generator, liveliness: float) -> np.ndarray:
+    """(x, y, turn, spread) in front of the chest, on the right arm's side."""
+    height = rng.uniform(0.0, 0.17) * min(liveliness, 1.1)
+    return np.array([rng.uniform(0.13, 0.36), 0.96 - height, rng.uniform(0.55, 1.15), rng.uniform(0.25, 1.0)])

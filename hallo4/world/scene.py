@@ -1,0 +1,152 @@
+"""Drawing of everything but the head: the room behind, the clothed torso, arms and hands; and the whole picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from hallo4.world.hair import draw_back_hair, draw_front_hair
+from hallo4.world.identity import Identity, mix
+from hallo4.world.painter import Painter, capsule, smooth_loop
+from hallo4.world.performance import Performance
+from hallo4.world.portrait import FaceState, draw_face
+from hallo4.world.rig import FACE_RADIUS, Body, Hand, HeadFrame, body, head_frame
+
+SUPERSAMPLING = 4
+
+
+def face_state(performance: Performance, t: int) -> FaceState:
+    """The face's part of frame `t`."""
+    p = performance
+    return FaceState(
+        float(p.mouth_open[t]), float(p.mouth_wide[t]), float(p.blink[t]), float(p.brow[t]), float(p.smile[t]), p.gaze[t]
+    )
+
+
+def draw_frame(identity: Identity, performance: Performance, t: int, size_px: int, backdrop: Image.Image) -> np.ndarray:
+    """Frame `t`, [size, size, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip."""
+    painter = Painter(size_px, backdrop, SUPERSAMPLING)
+    head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
+    draw_back_hair(painter, head, identity)
+    _draw_torso(painter, head, limbs, identity)
+    draw_face(painter, head, identity, face_state(performance, t))
+    draw_front_hair(painter, head, identity)
+    for shoulder, elbow, hand in (
+        (limbs.right_shoulder, limbs.right_elbow, limbs.right_hand),
+        (limbs.left_shoulder, limbs.left_elbow, limbs.left_hand),
+    ):
+        _draw_arm(painter, shoulder, elbow, hand, identity)
+    return painter.picture()
+
+
+def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
+    """The room behind the person, at the painter's drawing size."""
+    size = size_px * SUPERSAMPLING
+    rng = np.random.default_rng(identity.layout_seed)
+    down = np.linspace(0, 1, size)[:, None, None]
+    across = np.linspace(-1, 1, size)[None, :, None]
+    top, bottom = np.array(mix(identity.wall, (255, 255, 255), 0.22)), np.array(mix(identity.wall, (30, 30, 60), 0.18))
+    wall = top + (bottom - top) * down - 14 * across**2
+    image = Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8), "RGB")
+    draw = ImageDraw.Draw(image)
+    accent = identity.wall_accent
+
+    def box(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
+        return tuple(v * size for v in (x0, y0, x1, y1))
+
+    if identity.background == "sunset":
+        draw.ellipse(box(0.12, 0.08, 0.88, 0.84), fill=accent)
+    elif identity.background == "window":
+        x = rng.choice((0.04, 0.66))
+        draw.rectangle(box(x, 0.08, x + 0.30, 0.52), fill=mix(identity.wall, (255, 255, 255), 0.6))
+        draw.rectangle(box(x + 0.025, 0.105, x + 0.275, 0.495), fill=mix(accent, (190, 224, 250), 0.6))
+        draw.rectangle(box(x + 0.14, 0.10, x + 0.16, 0.50), fill=mix(identity.wall, (255, 255, 255), 0.6))
+    elif identity.background == "dots":
+        for row in range(5):
+            for column in range(5):
+                cx, cy = 0.1 + 0.2 * column + 0.1 * (row % 2), 0.08 + 0.2 * row
+                draw.ellipse(box(cx - 0.028, cy - 0.028, cx + 0.028, cy + 0.028), fill=accent)
+    elif identity.background == "hills":
+        draw.ellipse(box(-0.5, 0.52, 0.75, 1.6), fill=accent)
+        draw.ellipse(box(0.35, 0.60, 1.5, 1.7), fill=mix(accent, identity.wall, 0.4))
+    elif identity.background == "shelf":
+        draw.rectangle(box(0, 0.34, 1, 0.365), fill=mix(identity.wall, (90, 60, 40), 0.5))
+        x = 0.02
+        while x < 0.97:
+            width, height = rng.uniform(0.05, 0.09), rng.uniform(0.12, 0.2)
+            color = mix(accent, tuple(rng.integers(60, 230, 3)), 0.5)
+            draw.rectangle(box(x, 0.34 - height, x + width, 0.34), fill=color)
+            x += width + 0.006
+    return image
+
+
+def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identity) -> None:
+    cloth, accent = identity.cloth, identity.cloth_accent
+    shade = mix(cloth, (20, 16, 40), 0.2)
+    neck_shade = mix(identity.skin, (110, 50, 50), 0.3)
+    rs, ls, neck = limbs.right_shoulder, limbs.left_shoulder, limbs.neck
+    chin = head(0.0, 0.9, 0.0)[0]
+    painter.fill(capsule(chin, neck + (0, 0.03), 0.085, 0.085), neck_shade)
+    y = max(rs[1], ls[1])
+    outline = np.array([
+        neck + (-0.09, 0.0), rs + (0.07, -0.045), rs + (-0.028, 0.0), (rs[0] - 0.02, y + 0.15), (rs[0] + 0.03, y + 0.35),
+        (ls[0] - 0.03, y + 0.35), (ls[0] + 0.02, y + 0.15), ls + (0.028, 0.0), ls + (-0.07, -0.045), neck + (0.09, 0.0),
+    ])  # fmt: skip
+    painter.fill(smooth_loop(outline), cloth)
+    style = identity.clothes
+    if style == "stripes":
+        for k in range(3):
+            at = y + 0.02 + 0.055 * k
+            painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
+    scoop = {"vneck": 0.13, "tee": 0.055, "stripes": 0.05, "dungarees": 0.05}.get(style, 0.0)
+    if scoop:
+        rim = np.array([neck + (-0.094, -0.012), neck + (-0.06, scoop * 0.55), neck + (0, scoop), neck + (0.06, scoop * 0.55), neck + (0.094, -0.012)])
+        painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
+        painter.fill(rim, neck_shade)
+    if style == "collar":
+        for side in (-1, 1):
+            painter.fill(neck + np.array([(side * 0.10, -0.03), (side * 0.015, 0.05), (side * 0.075, 0.115), (side * 0.145, 0.02)]), mix(cloth, (255, 255, 255), 0.5))
+        painter.stroke(np.array([neck + (0, 0.06), neck + (0, 0.3)]), 0.008, shade)
+    elif style == "hoodie":
+        painter.fill(smooth_loop(neck + np.array([(-0.16, 0.01), (-0.10, -0.05), (0, -0.012), (0.10, -0.05), (0.16, 0.01), (0.05, 0.07), (-0.05, 0.07)])), shade)
+        for side in (-1, 1):
+            painter.stroke(neck + np.array([(side * 0.035, 0.06), (side * 0.045, 0.16)]), 0.011, (246, 244, 238))
+    elif style == "turtleneck":
+        painter.fill(capsule(neck + (-0.045, -0.025), neck + (0.045, -0.025), 0.052, 0.052), mix(cloth, (255, 255, 255), 0.12))
+    elif style == "dungarees":
+        for side in (-1, 1):
+            painter.stroke(np.array([neck + (side * 0.13, 0.0), neck + (side * 0.10, 0.14)]), 0.034, accent)
+        painter.fill(np.array([neck + (-0.14, 0.13), neck + (0.14, 0.13), neck + (0.15, 0.4), neck + (-0.15, 0.4)]), accent)
+
+
+def _draw_arm(painter: Painter, shoulder: np.ndarray, elbow: np.ndarray, hand: Hand, identity: Identity) -> None:
+    rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
+    wrist = hand.joints[0]
+    painter.fill(capsule(shoulder + (0, 0.02), elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
+    if wrist[1] - 0.15 > 1.0:
+        return
+    cuff = wrist + (elbow - wrist) * 0.10
+    painter.fill(capsule(elbow, cuff, 0.062, 0.046), rim)
+    painter.fill(capsule(elbow, cuff, 0.054, 0.038), sleeve)
+    _draw_hand(painter, hand, identity)
+
+
+def _draw_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
+    joints = hand.joints
+    rim = mix(identity.skin, (80, 30, 30), 0.5)
+    fingers = [joints[1 + 4 * k : 5 + 4 * k] for k in range(5)]
+    knuckles = np.array([f[0] for f in fingers[1:]])
+    palm = np.concatenate([joints[:1], fingers[0][:1], knuckles])
+    center = palm.mean(0)
+    for grow, color in ((0.007, rim), (0.0, identity.skin)):
+        away = palm + (palm - center) / np.linalg.norm(palm - center, axis=1, keepdims=True) * (grow + 0.012)
+        painter.fill(smooth_loop(away, 4), color)
+        for k, finger in enumerate(fingers):
+            thick = 0.0135 if k else 0.0150
+            painter.fill(capsule(finger[0], finger[3], thick + grow, thick * 0.85 + grow, 6), color)
+    for a, b in zip(fingers[1:-1], fingers[2:]):
+        root = (a[0] + b[0]) / 2
+        painter.stroke(np.array([root, (a[1] + b[1]) / 2]), 0.005, rim)
+
+
+__all__ = ["FACE_RADIUS", "draw_backdrop", "draw_frame", "face_state"]
