@@ -1,0 +1,30 @@
+"""Bytes <-> arrays: pictures, sound and video through Pillow, soundfile, soxr and PyAV; numpy only, no torch.
+
+Colours are 8-bit sRGB, sound is mono float32, time is in seconds from the beginning of the file. What a
+file lacks raises `InputError`; what is repaired on the way (an animation cut to its first picture, sound
+louder than full scale) is said in a `MediaWarning` of one line.
+"""
+
+from hallo4.media.audio import load_audio, save_wav
+from hallo4.media.files import MediaWarning, check_input
+from hallo4.media.image import load_image
+from hallo4.media.provenance import provenance_record, read_provenance
+from hallo4.media.video import VideoInfo, probe_video, read_frames
+from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check_output
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "MediaWarning",
+    "VideoInfo",
+    "VideoWriter",
+    "WrittenVideo",
+    "check_input",
+    "check_output",
+    "load_audio",
+    "load_image",
+    "probe_video",
+    "provenance_record",
+    "read_frames",
+    "read_provenance",
+    "save_wav",
+]

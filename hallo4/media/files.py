@@ -1,0 +1,169 @@
+"""Files that people name: checks with one-line errors, safe opening of media, writes that land whole or not
+at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from hallo4.errors import InputError, OutputError
+
+# Real media only. FFmpeg also opens play lists, device names and plain text (rendered as a video of letters);
+# those could read other files or the network, or turn a mistake into nonsense.
+_CONTAINERS = (
+    "mov,matroska,webm,avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,gif,apng,h264,hevc,ivf,m4v,mxf,"
+    "mp3,aac,ac3,eac3,flac,wav,w64,aiff,au,caf,amr,ape,wv,tta"
+)
+
+
+class MediaWarning(UserWarning):
+    """Something in a media file was mended on the way in; the message is one line that says what and how."""
+
+
+def warn(message: str) -> None:
+    """Say one line about a mended file; the caller of the public function is named as the place."""
+    warnings.warn(message, MediaWarning, stacklevel=3)
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """`path` as it can stand in a one-line message: line breaks and undecodable bytes are escaped."""
+    text = os.fspath(path)
+    return text if text.isprintable() else ascii(text)
+
+
+def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
+    """The path of a readable, non-empty file; `wanted` names the kind in the error, as in "a picture".
+
+    Raises:
+        InputError: no such file, a folder or device, empty, or not readable.
+    """
+    name = shown(path)
+    try:
+        source = Path(path)
+        exists, is_folder, is_file = source.exists(), source.is_dir(), source.is_file()
+    except (OSError, ValueError) as error:  # a name too long for the disk, or with a NUL character
+        raise InputError(
+            f"{name[:200]}: not a usable file name ({error}). Give the path of {wanted}."
+        ) from error
+    if not exists:
+        raise InputError(f"{name}: no such file. Give the path of {wanted}.")
+    if is_folder:
+        raise InputError(f"{name}: is a folder. Give the path of {wanted} inside it.")
+    if not is_file:
+        raise InputError(f"{name}: is not a regular file. Give the path of {wanted}.")
+    if not os.access(source, os.R_OK):
+        raise InputError(f"{name}: may not be read. Change its permissions or give another {wanted[2:]}.")
+    if source.stat().st_size == 0:
+        raise InputError(f"{name}: is empty (0 bytes). Give {wanted} with content.")
+    return source
+
+
+@contextmanager
+def open_media(path: str | os.PathLike[str], wanted: str) -> Iterator[InputContainer]:
+    """A PyAV container for reading; whatever FFmpeg says inside the block becomes one InputError about the
+    file."""
+    source = check_input(path, wanted)
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
+    try:
+        # "file:" keeps names such as `a:b.mp4` or `-x.mp4` from being taken for protocols or options.
+        with av.open(f"file:{source}", options=options, metadata_errors="replace") as container:
+            yield container
+    except av.FFmpegError as error:
+        reason = (error.strerror or "unreadable").lower()
+        raise InputError(
+            f"{shown(path)}: cannot be read as {wanted} ({reason}): it is damaged, cut short or of another "
+            "kind. Export it again, for example as mp4, mkv, wav or flac."
+        ) from error
+
+
+def start_of(container: InputContainer) -> Fraction:
+    """Time stamp of the file's beginning, in seconds: what both its pictures and its sound are measured
+    from."""
+    return Fraction(max(container.start_time or 0, 0), av.time_base)
+
+
+def declared_duration(container: InputContainer, stream: av.stream.Stream) -> Fraction | None:
+    """Length of `stream` in seconds where the container writes it down (mov/mp4, matroska, avi, flac), else
+    None."""
+    kind = container.format.name
+    if stream.duration is not None and stream.time_base and kind.split(",")[0] in ("mov", "avi", "flac"):
+        return stream.duration * stream.time_base
+    tag = stream.metadata.get("DURATION", "") if kind.startswith("matroska") else ""
+    try:
+        hours, minutes, seconds = tag.split(":")
+        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+    except ValueError:
+        return None
+
+
+def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
+    """The real path (links followed) of a file that can be written, found out by writing beside it.
+
+    Raises:
+        OutputError: missing or unwritable parent, an existing folder, device or read-only file, or an
+            existing file without `overwrite`.
+    """
+    name = shown(path)
+    try:
+        target = Path(path).resolve()
+        exists, parent_exists = target.exists(), target.parent.is_dir()
+        too_long = len(os.fsencode(target.name)) > 255
+    except (OSError, ValueError, RuntimeError) as error:  # NUL characters, loops of links
+        raise OutputError(f"{name[:200]}: not a usable file name ({error}). Choose another.") from error
+    if too_long:
+        raise OutputError(f"{name[:200]}...: the file name is too long. Use at most 255 bytes.")
+    if target.is_dir():
+        raise OutputError(
+            f"{name}: is a folder. Give the name of a file, such as {shown(Path(path) / 'out.mp4')}."
+        )
+    if exists and not target.is_file():
+        raise OutputError(f"{name}: is not a regular file. Give the name of a new or ordinary file.")
+    if not parent_exists:
+        raise OutputError(f"{name}: there is no folder {shown(Path(path).parent)}. Create it first.")
+    if exists and not overwrite:
+        raise OutputError(f"{name}: exists already. Choose another name or allow overwriting.")
+    if exists and not os.access(target, os.W_OK):
+        raise OutputError(f"{name}: is write-protected. Choose another name or change its permissions.")
+    trial = temporary_beside(target)
+    try:
+        trial.touch(exist_ok=False)
+        trial.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{name}: cannot be written ({error.strerror}). Choose a folder where you may write."
+        ) from error
+    return target
+
+
+def temporary_beside(target: Path) -> Path:
+    """A fresh hidden name in the folder of `target`: only a rename within one file system is atomic."""
+    return target.parent / f".hallo4-{secrets.token_hex(6)}.part"
+
+
+def commit(temporary: Path, target: Path) -> None:
+    """Flush `temporary` to the disk and give it its final name, replacing what was there, in one step."""
+    with open(temporary, "rb+") as handle:
+        os.fsync(handle.fileno())
+    os.replace(temporary, target)
+
+
+def discard(temporary: Path) -> None:
+    """Remove `temporary` if it is there."""
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """The error for a write that failed half-way, such as on a full disk."""
+    return OutputError(
+        f"{shown(path)}: writing failed ({error.strerror or error}); nothing was left behind. "
+        "Free some space or choose another folder."
+    )
