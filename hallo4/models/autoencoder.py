@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from hallo4.models.temporal_motion_modulation import group_frames
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
+from hallo4.models.temporal_motion_modulation import group_frames, ungroup_frames
 
 SPATIAL = 8
 """Pixels per latent cell, in height and in width."""
@@ -160,8 +160,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         batch, frames = latents.shape[0], latents.shape[2]
         groups = latents.movedim(2, 1).flatten(0, 1)
         video = torch.cat([self.decode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
-        video = video.unflatten(0, (batch, frames)).movedim(1, 2).flatten(2, 3)  # [B, 3, 4F, H, W]
-        return video[:, :, TEMPORAL - 1 :]
+        return ungroup_frames(video.unflatten(0, (batch, frames)).movedim(1, 2), dim=2)
 
     # ------------------------------------------------------------------ groups of four frames
 
@@ -244,13 +243,7 @@ def _column(per_channel: Tensor) -> Tensor:
 def _check_video(video_pm1: Tensor) -> None:
     if video_pm1.ndim != 5 or video_pm1.shape[1] != 3:
         raise ShapeError(f"A video must be [B, 3, T, H, W]; found {list(video_pm1.shape)}.")
-    frames, height, width = video_pm1.shape[2:]
-    if frames % TEMPORAL != 1:
-        below = max(1, (frames - 1) // TEMPORAL * TEMPORAL + 1)
-        raise ShapeError(
-            f"The number of frames must be 4k+1 (the first, then groups of four); found {frames}. "
-            f"Use {below} or {below + TEMPORAL}."
-        )
+    height, width = video_pm1.shape[3:]
     if height % SPATIAL or width % SPATIAL or not height or not width:
         raise ShapeError(
             f"Height and width must be positive multiples of {SPATIAL}; found {height}x{width}. "

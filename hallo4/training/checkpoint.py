@@ -1,0 +1,124 @@
+"""The run folder: what a run needs to go on, written so that a kill at any moment leaves a whole file.
+
+runs/NAME/last.pt    model, mean weights, optimizers, progress: for resuming
+runs/NAME/best.pt    the same at the best value of the watched metric so far
+runs/NAME/log.jsonl  one JSON object per line;  loss.png  its curve;  config.json  what was asked for
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hallo4.errors import CheckpointError, OutputError
+
+
+@dataclass
+class Progress:
+    """Where a run stands: optimizer steps done, seconds of training in all sessions, best metric so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+
+
+def save(path: Path, state: Mapping[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings) to `path` in one stroke; OutputError when that fails."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"Cannot write the checkpoint {path}: {error}. Free the disk or choose another folder."
+        ) from error
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote, on the CPU, running no pickled code; CheckpointError when missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"No checkpoint {path}. Train first, or name another run folder.") from None
+    except Exception as error:  # torch raises many kinds for damaged files
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"Cannot read the checkpoint {path}: {line}. Delete it to start again."
+        ) from error
+
+
+def load_weights(
+    folder: Path, model: nn.Module, which: Literal["last", "best"] = "last", mean: bool = True
+) -> int:
+    """Put the weights of a run into `model`: the mean ones, or the raw ones with `mean=False`.
+
+    Returns the step they are from; CheckpointError names tensors that are missing, unexpected or of
+    another shape.
+    """
+    path = Path(folder) / f"{which}.pt"
+    state = load(path)
+    weights = dict(state["model"])
+    if mean:
+        weights.update(state["mean"]["weights"])
+    load_strictly(model, weights, path)
+    return state["progress"]["step"]
+
+
+def load_strictly(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """`load_state_dict` that says in one line what does not fit (CheckpointError)."""
+    expected = model.state_dict()
+    wrong = [f"missing {name}" for name in expected if name not in weights]
+    wrong += [f"unexpected {name}" for name in weights if name not in expected]
+    wrong += [
+        f"{name} is {list(value.shape)}, not {list(expected[name].shape)}"
+        for name, value in weights.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+        raise CheckpointError(
+            f"The checkpoint {path} does not fit {type(model).__name__}: {shown}. Use the configuration it "
+            "was trained with."
+        )
+    model.load_state_dict(dict(weights))
+
+
+def open_folder(folder: Path, config: Any) -> list[str]:
+    """Make `folder`, write `config` (a dataclass) to its `config.json`; OutputError when that fails.
+
+    Returns the names whose values differ from those of an earlier run in the folder.
+    """
+    path = folder / "config.json"
+    text = json.dumps(asdict(config), indent=1) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        before = path.read_text() if path.exists() else text
+        path.write_text(text)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot use {folder} as the run folder: {error}. Choose another folder."
+        ) from error
+    old, new = _flat(json.loads(before)), _flat(json.loads(text))
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat

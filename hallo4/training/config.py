@@ -1,0 +1,146 @@
+"""What a training run may be told, as frozen records, and how a command line changes them: `override`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from hallo4.errors import InputError
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
+
+    `weight_decay` touches tensors of two or more dimensions only. With `kind="muon"`, parameters whose name
+    contains one of `adamw_names` (input and output layers, say) stay with AdamW.
+    """
+
+    kind: Literal["adamw", "muon"] = "adamw"
+    learning_rate: float = 1e-3
+    muon_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    muon_momentum: float = 0.95
+    adamw_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up over `warmup_steps`, then constant, then half a cosine down to `final_fraction` of
+    the peak.
+
+    `anneal_fraction`: the part of the run, at its end, over which the rate falls. 1 is the ordinary cosine
+    schedule, 0 a constant one.
+    """
+
+    warmup_steps: int = 100
+    anneal_fraction: float = 1.0
+    final_fraction: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: it ends after `steps` steps or `max_minutes` minutes in all, whichever comes first.
+
+    The schedule follows the larger of both fractions, so that a run limited by time anneals too.
+    `accumulate`: micro-batches per step. `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
+    or a name that the preview returns; lower is better. `preview_every`: in steps; 0: at the end only.
+    """
+
+    name: str
+    steps: int
+    max_minutes: float | None = None
+    seed: int = 0
+    accumulate: int = 1
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    log_every: int = 10
+    save_minutes: float = 5.0
+    preview_every: int = 0
+    best_metric: str = "loss"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def __post_init__(self) -> None:
+        """InputError for a value out of range."""
+        for name in ("steps", "accumulate", "log_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("clip_norm", "save_minutes"):
+            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        _require(
+            self.max_minutes is None or self.max_minutes > 0,
+            "max_minutes",
+            self.max_minutes,
+            "above 0 or none",
+        )
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "in [0, 1)")
+        _require(self.preview_every >= 0, "preview_every", self.preview_every, "at least 0")
+        fraction = self.schedule.anneal_fraction
+        _require(0 <= fraction <= 1, "schedule.anneal_fraction", fraction, "in [0, 1]")
+
+
+def _require(holds: bool, name: str, found: Any, allowed: str) -> None:
+    if not holds:
+        raise InputError(f"{name} must be {allowed}; found {found}. Change it with --set {name}=VALUE.")
+
+
+def override(config: ConfigT, settings: Iterable[str]) -> ConfigT:
+    """Return a copy of the (nested) dataclass `config` with each `"a.b=value"` of `settings` applied.
+
+    Values are checked against the field's type: `steps=2e4`, `max_minutes=none`, `optimizer.betas=(0.9,
+    0.95)`.
+    InputError for an unknown name, a value of the wrong type, or a setting without `=`.
+    """
+    for setting in settings:
+        path, equals, text = setting.partition("=")
+        if not equals or not path.strip():
+            raise InputError(
+                f"--set takes NAME=VALUE, such as optimizer.learning_rate=3e-4; found {setting!r}."
+            )
+        config = _replace(config, path.strip().split("."), text.strip(), path.strip())
+    return config
+
+
+def _replace(config: ConfigT, path: list[str], text: str, whole: str) -> ConfigT:
+    names = [f.name for f in dataclasses.fields(config)]
+    name, *rest = path
+    if name not in names:
+        raise InputError(
+            f"--set {whole}: {type(config).__name__} has no {name!r}. It has {', '.join(names)}."
+        )
+    value = getattr(config, name)
+    if dataclasses.is_dataclass(value):
+        if not rest:
+            inner = ", ".join(f"{whole}.{f.name}" for f in dataclasses.fields(value))
+            raise InputError(f"--set {whole}: this is a group of values. Set one of {inner}.")
+        return dataclasses.replace(config, **{name: _replace(value, rest, text, whole)})
+    if rest:
+        raise InputError(f"--set {whole}: {name!r} is a single value and has no {'.'.join(rest)!r}.")
+    hint = get_type_hints(type(config))[name]
+    return dataclasses.replace(config, **{name: _parse(hint, text, whole)})
+
+
+def _parse(hint: Any, text: str, whole: str) -> Any:
+    """Read `text` as the type `hint`: as a word first (`bf16`, `0.1`, `true`), then as a Python literal
+    (`(1, 2)`, `2e4`)."""
+    adapter = TypeAdapter(hint)
+    try:
+        return adapter.validate_strings(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+    try:
+        return adapter.validate_python(ast.literal_eval("None" if text.lower() == "none" else text))
+    except (ValueError, SyntaxError):  # ValidationError is a ValueError
+        shown = (
+            getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
+        )
+        raise InputError(f"--set {whole}: found {text!r}, allowed is {shown} ({reason}).") from None

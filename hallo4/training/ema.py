@@ -1,0 +1,60 @@
+"""Exponential moving average of the weights, with a warm-up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class EMA:
+    """The running mean of a model's trainable parameters; frozen ones cost nothing.
+
+    At update n (from 0) the decay is min(decay, (1 + n) / (10 + n)): early means forget the random start
+    quickly.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.updates = 0
+        self.weights: dict[str, Tensor] = {
+            name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
+        }
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards the weights of `model`."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay else 0.0
+        parameters = dict(model.named_parameters())
+        current = [parameters[name] for name in self.weights]
+        torch._foreach_lerp_(list(self.weights.values()), current, 1.0 - decay)
+        self.updates += 1
+
+    @contextmanager
+    @torch.no_grad()
+    def applied(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Within the block `model` has the mean weights and is in eval mode; afterwards it is as before."""
+        parameters = dict(model.named_parameters())
+        saved = {name: parameters[name].detach().clone() for name in self.weights}
+        training = model.training
+        try:
+            for name, mean in self.weights.items():
+                parameters[name].copy_(mean)
+            yield model.eval()
+        finally:
+            for name, value in saved.items():
+                parameters[name].copy_(value)
+            model.train(training)
+
+    def state_dict(self) -> dict:
+        """Weights and the number of updates."""
+        return {"updates": self.updates, "weights": self.weights}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take over what `state_dict` gave; the names must be the same."""
+        assert state["weights"].keys() == self.weights.keys(), "the mean is of other parameters"
+        self.updates = state["updates"]
+        for name, mean in self.weights.items():
+            mean.copy_(state["weights"][name])
