@@ -1,5 +1,18 @@
-"""Skeleton sequences: reading, drawing, timing, fitting to a portrait, and idle motion out of nothing."""
+"""Skeleton sequences: reading, drawing, timing, fitting to a portrait, and idle motion out of one pose."""
 
 from hallo4.motion.draw import draw_skeleton
+from hallo4.motion.files import load_skeleton, save_skeleton
+from hallo4.motion.idle import idle_motion
+from hallo4.motion.rest_pose import default_rest_pose
+from hallo4.motion.retarget import retarget
+from hallo4.motion.timing import resample
 
-__all__ = ["draw_skeleton"]
+__all__ = [
+    "default_rest_pose",
+    "draw_skeleton",
+    "idle_motion",
+    "load_skeleton",
+    "resample",
+    "retarget",
+    "save_skeleton",
+]

@@ -19,7 +19,7 @@ _LIMB_WIDTH_PX, _LIMB_MIN_PX = 9.0, 1.5
 _JOINT_DIAMETER_PX, _JOINT_MIN_PX = 8.0, 1.5
 _FINGER_WIDTH_PX, _FINGER_MIN_PX = 2.75, 0.75
 _FINGER_JOINT_DIAMETER_PX, _FINGER_JOINT_MIN_PX = 8.0, 1.25
-_FACE_DOT_DIAMETER_PX, _FACE_DOT_MIN_PX = 6.0, 1.0
+_FACE_DOT_DIAMETER_PX, _FACE_DOT_MIN_PX = 6.0, 1.25
 
 # A unit circle, stretched to the ellipse of each limb.
 _ANGLES = np.linspace(0, 2 * np.pi, 20, endpoint=False)

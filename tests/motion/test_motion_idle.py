@@ -1,0 +1,133 @@
+"""Idle motion: stateless, bounded, alive; blinks of natural timing; the canonical rest pose."""
+
+import numpy as np
+import pytest
+
+from hallo4.errors import InputError
+from hallo4.motion import default_rest_pose, idle, idle_motion, layout
+from hallo4.motion.idle import blink_closure
+
+REST = default_rest_pose(128, 128)
+FACE_WIDTH = 0.42 * 128
+
+
+def test_any_slice_of_a_longer_sequence_is_identical():
+    whole = idle_motion(REST, 400, seed=5)
+    for start, frames in ((0, 1), (37, 100), (399, 1), (93, 17)):
+        part = idle_motion(REST, frames, seed=5, start_frame=start)
+        np.testing.assert_array_equal(part.points_px, whole.points_px[start : start + frames])
+        np.testing.assert_array_equal(part.confidence, whole.confidence[start : start + frames])
+
+
+def test_seeds_differ_and_repeat():
+    one, two = idle_motion(REST, 100, 1), idle_motion(REST, 100, 2)
+    assert np.abs(one.points_px - two.points_px).max() > 1
+    np.testing.assert_array_equal(one.points_px, idle_motion(REST, 100, 1).points_px)
+
+
+def test_it_starts_at_the_rest_pose():
+    np.testing.assert_array_equal(idle_motion(REST, 1, 8).points_px, REST.points_px)
+
+
+def test_an_hour_in_needs_nothing_before_it():
+    late = idle_motion(REST, 50, 3, start_frame=90_000)
+    assert np.isfinite(late.points_px).all()
+    assert len(late) == 50
+    assert late.fps == 25.0
+
+
+def test_amplitudes_are_alive_and_bounded():
+    moves = np.stack([idle_motion(REST, 1500, seed).points_px for seed in range(6)]) - REST.points_px
+    typical = moves.std(axis=(0, 1)) / FACE_WIDTH
+    largest = np.abs(moves).max(axis=(0, 1)) / FACE_WIDTH
+    # Per point: standard deviation and largest shift, in face widths.
+    assert 0.02 < typical[layout.NOSE, 0] < 0.06
+    assert largest[layout.NOSE, 0] < idle.SWAY_X + 0.5 * idle.TURN + np.sin(idle.ROLL) * 1.2
+    assert 0.004 < typical[layout.LEFT_SHOULDER, 1] < 0.02
+    assert (largest[layout.LEFT_SHOULDER] < (idle.SHOULDER_X, idle.SHOULDER_Y + idle.BREATH + 1e-6)).all()
+    for wrist in (layout.LEFT_WRIST, layout.RIGHT_WRIST):
+        assert (typical[wrist] > 0.01).all()
+        assert (largest[wrist] <= idle.HAND + 1e-6).all()
+    assert largest.max() < 0.3
+    # No jerks: a point moves less than 2 % of the face's width from frame to frame, lids aside.
+    lids = np.r_[range(133)[layout.RIGHT_EYE_LIDS], range(133)[layout.LEFT_EYE_LIDS]]
+    steps = np.abs(np.diff(moves, axis=1)) / FACE_WIDTH
+    assert np.delete(steps, lids, axis=2).max() < 0.02
+
+
+def test_hands_stay_at_their_wrists():
+    moves = idle_motion(REST, 300, 4).points_px - REST.points_px
+    for wrist, hand in (
+        (layout.LEFT_WRIST, layout.LEFT_HAND),
+        (layout.RIGHT_WRIST, layout.RIGHT_HAND),
+    ):
+        np.testing.assert_allclose(moves[:, wrist], moves[:, hand.start], atol=1e-4)
+
+
+def test_blinks_have_natural_timing_and_form():
+    closure = blink_closure(11, np.arange(25 * 600))
+    assert closure.min() >= 0
+    assert closure.max() == 1
+    shut = closure > 0
+    starts = np.flatnonzero(shut & ~np.r_[False, shut[:-1]])
+    ends = np.flatnonzero(shut & ~np.r_[shut[1:], False])
+    assert len(starts) == 150
+    gaps_s = np.diff(starts) / 25
+    assert gaps_s.min() >= 1.9
+    assert gaps_s.max() <= 6.1
+    assert gaps_s.std() > 0.5
+    lengths = ends - starts + 1
+    assert set(lengths) <= {4, 5, 6}
+    for start, end in zip(starts, ends, strict=True):
+        blink = closure[start : end + 1]
+        assert blink.max() > 0.999  # at least one frame is shut
+        assert np.argmax(blink) < len(blink) / 2  # shuts faster than it opens
+
+
+def test_blinks_close_the_eyes_in_place():
+    numbers = np.arange(400)
+    closure = blink_closure(2, numbers)
+    points = idle_motion(REST, 400, 2).points_px
+    for eye in (layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS):
+        lids = points[:, eye]
+        opening = np.linalg.norm(lids[:, [1, 2]] - lids[:, [5, 4]], axis=-1).mean(axis=1)
+        rest = np.linalg.norm(REST.points_px[0, eye][[1, 2]] - REST.points_px[0, eye][[5, 4]], axis=-1).mean()
+        np.testing.assert_allclose(opening[25:], rest * (1 - closure[25:]), atol=0.1 * rest)
+        width = np.linalg.norm(lids[:, 0] - lids[:, 3], axis=-1)
+        assert np.ptp(width) < 0.1 * width.mean()
+
+
+def test_points_that_the_rest_pose_lacks_stay_unseen_and_spread_nothing():
+    rest = default_rest_pose(128, 128)
+    missing = np.zeros(133, bool)
+    missing[[layout.LEFT_HAND.start, layout.JAW.start, layout.RIGHT_EYE_LIDS.start + 1]] = True
+    rest.points_px[:, missing], rest.confidence[:, missing] = np.nan, 0
+    motion = idle_motion(rest, 60, 0)
+    assert (motion.confidence[:, missing] == 0).all()
+    assert np.isfinite(motion.points_px[:, ~missing]).all()
+
+
+def test_bad_requests_are_refused():
+    for arguments in ((REST, 0, 1), (REST, 5, -1), (REST, 5, 1, -1), (idle_motion(REST, 2, 0), 5, 1)):
+        with pytest.raises(InputError, match="idle motion"):
+            idle_motion(*arguments)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (640, 480), (480, 832)])
+def test_rest_pose_is_framed_as_documented(size):
+    pose = default_rest_pose(*size)
+    side = min(size)
+    points = (pose.points_px[0] - np.array(size) / 2) / side + 0.5
+    assert (pose.width_px, pose.height_px) == size
+    np.testing.assert_allclose(points[39, 0] - points[23, 0], 0.42, atol=1e-3)
+    np.testing.assert_allclose(points[layout.LEFT_SHOULDER, 1], 0.80, atol=1e-3)
+    assert points[layout.LEFT_SHOULDER, 0] > 0.5  # the person's left is at the right of the picture
+    seen = pose.confidence[0] > 0
+    inside = ((pose.points_px[0] >= 0) & (pose.points_px[0] <= size)).all(axis=1)
+    assert not seen[~inside].any()
+    assert seen[layout.FACE].all()
+    # Left and right mirror each other.
+    mirrored = points * (-1, 1) + (1, 0)
+    np.testing.assert_allclose(points[layout.LEFT_HAND], mirrored[layout.RIGHT_HAND], atol=1e-4)
+    np.testing.assert_allclose(points[layout.JAW], mirrored[layout.JAW][::-1], atol=1e-4)
+    np.testing.assert_allclose(points[layout.LEFT_BROW], mirrored[layout.RIGHT_BROW][::-1], atol=1e-4)
