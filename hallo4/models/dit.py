@@ -48,23 +48,22 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     small configs of the same class are trained by this package. The sample is [B, C, F+1, h, w]: slot 0
     holds the clean reference, slots 1.. the video; both condition streams have a zero slot there.
 
-    Architecture (names as in diffusers, sizes where they are not obvious):
-        `rho`: video frames per latent frame; conditions come at frame rate and `redistribute` regroups them.
-        `text_len`: text is padded with zero embeddings to this length, unmasked, as Wan does; None: taken
-        as it is. `vace_layers`: main blocks that get a hint from a VACE block; the first must be 0.
-    Conditions:
-        `audio`, `skeleton`: "required", "optional" (None in the conditions leaves the attention out) or
-        "none". `audio_axis`: "token" (released: frames of a group become more tokens) or "channel" (side by
-        side in the channels, so that a small model can tell which frame a sound belongs to).
-        `audio_expansion`, `skeleton_expansion`: how many of the rho frames of a group are kept; None: all.
-        For the ablation.
-        `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper's formula; see
-        DiTBlock). `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the
-        picture, so that a video patch can find the skeleton patch it lies on. With "video_queries" the
-        biases of both start at one, which makes the attention look near its own place from the first step.
-        `branch_init_std`: spread of the layers that add conditions to the stream (output of audio and
-        skeleton attention, VACE `proj_in` and `proj_out`) at initialisation. 0 (released) leaves a
-        pretrained base unchanged at the first step; training from scratch goes faster with about 0.02.
+    Beside sizes, named as in diffusers, the config says:
+
+    * `rho`: video frames per latent frame; conditions come at frame rate and `redistribute` regroups them.
+    * `text_len`: text is padded to this length with zeros, unmasked, as Wan does; None: taken as it is.
+    * `vace_layers`: main blocks that get a hint from a VACE block; the first must be 0.
+    * `audio`, `skeleton`: "required", "optional" (None in the conditions leaves the attention out) or "none".
+    * `audio_axis`: "token" (released: the frames of a group become more tokens) or "channel" (they lie side by
+      side in the channels, so that a small model can tell which frame a sound belongs to).
+    * `audio_expansion`, `skeleton_expansion`: how many of the rho frames of a group are kept, for the ablation;
+      None: all.
+    * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper's formula); see DiTBlock.
+    * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so that a
+      video patch can find the skeleton patch it lies on; new weights then look near their own place.
+    * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of audio
+      and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base unchanged at
+      the first step; from scratch there is nothing to preserve, and about 0.02 lets gradients through at once.
     """
 
     _supports_gradient_checkpointing = True
@@ -265,8 +264,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             nn.init.normal_(linear.weight, std=self.config.branch_init_std)
         if self.config.skeleton != "none" and self.config.skeleton_rope:
             for block in self.blocks:
-                nn.init.ones_(block.attn_skeleton.to_q.bias)
-                nn.init.ones_(block.attn_skeleton.to_k.bias)
+                block.attn_skeleton.look_near()
 
     # ------------------------------------------------------------------ checks
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from hallo4.models.rms_norm import RMSNorm
 
-SPATIAL_THETA = 100.0
-"""Base of the skeleton attention's position table: its slowest wave spans a picture of about a hundred
-patches."""
+PICTURE_THETA = 30.0
+"""Base of the skeleton attention's position table. A picture has tens of patches a side, not thousands: all
+waves are short enough to tell neighbours apart, and the slowest spans about a hundred patches."""
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -55,8 +55,8 @@ def picture_rotations(grid: tuple[int, int], head_dim: int, device: torch.device
     rows, columns = grid
     across_channels = 2 * (head_dim // 4)
     with torch.inference_mode(False):
-        down = _rotations(rows, head_dim - across_channels, SPATIAL_THETA).view(rows, 1, -1)
-        across = _rotations(columns, across_channels, SPATIAL_THETA).view(1, columns, -1)
+        down = _rotations(rows, head_dim - across_channels, PICTURE_THETA).view(rows, 1, -1)
+        across = _rotations(columns, across_channels, PICTURE_THETA).view(1, columns, -1)
         table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
         return table.flatten(0, 1).unsqueeze(1).to(device)
 
@@ -126,6 +126,18 @@ class Attention(nn.Module, AttentionModuleMixin):
         mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in (query, key, value)))
         return self.to_out(mixed.flatten(-2)).unflatten(0, outer)
 
+    @torch.no_grad()
+    def look_near(self) -> None:
+        """Make new weights attend around each query's own place, given `picture_rotations`.
+
+        Equal biases on both sides leave, after the rotation, a score that falls with the distance. With these
+        values about 60 % of the weight lies within one and a half patches on an 8x8 grid; without them attention
+        starts uniform and must first discover the picture's geometry.
+        """
+        nn.init.constant_(self.to_q.bias, 2.0)
+        nn.init.constant_(self.to_k.bias, 2.0)
+        nn.init.constant_(self.norm_q.weight, 2.0)
+
     def only_value(self, token: Tensor) -> Tensor:
         """What attention over the single `token` [B, 1, D] gives every query: softmax over one key is one."""
         return self.to_out(self.to_v(token))
@@ -170,7 +182,7 @@ class _BaseBlock(nn.Module):
         tokens = _modulate(self.norm1(stream), scale, shift).to(dtype)
         query = self.attn1.query(tokens, rotations)
         mixed = self.attn1.attend(query, *self.attn1.key_value(tokens, rotations))
-        return stream + gate * mixed
+        return torch.addcmul(stream, gate, mixed.float())
 
     def _read_text(self, stream: Tensor, projected: Mapping[str, Tensor]) -> Tensor:
         if "text_constant" in projected:
@@ -179,7 +191,8 @@ class _BaseBlock(nn.Module):
         return stream + self.attn2.attend(query, projected["text_key"], projected["text_value"])
 
     def _feed_forward(self, stream: Tensor, tokens: Tensor, gate: Tensor) -> Tensor:
-        return stream + gate * self.ffn(tokens.to(compute_dtype(self.attn1.to_q.weight)))
+        fed = self.ffn(tokens.to(compute_dtype(self.attn1.to_q.weight)))
+        return torch.addcmul(stream, gate, fed.float())
 
 
 class DiTBlock(_BaseBlock):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class _RMSNorm(torch.autograd.Function):
     """y = x r w with r = 1 / sqrt(mean(x^2) + eps).
 
-    Written out because attention normalises up to six times a block: on CPU, forward and backward together take
-    half the time of autograd's own chain.
+    Written out because attention normalises up to six times a block: on CPU, forward and backward together
+    take half the time of autograd's own chain.
     """
 
     @staticmethod
