@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 
+import av
 import numpy as np
 import soundfile
 import soxr
@@ -38,11 +39,11 @@ def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Au
             infinity, or a sample rate outside 1 kHz to 1 MHz.
     """
     check_input(path, "a sound file")
-    decoded = _decode_soundfile(path)
-    rate_hz, blocks = next(decoded), decoded
+    blocks = _decode_soundfile(path)
+    rate_hz = next(blocks)
     if rate_hz is None:
-        decoded = _decode_container(path)
-        rate_hz, blocks = next(decoded), decoded
+        blocks = _decode_container(path)
+        rate_hz = next(blocks)
     if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
         raise InputError(
             f"{shown(path)}: has {rate_hz} samples per second, allowed is {_RATES_HZ[0]} to {_RATES_HZ[1]}. "
@@ -192,7 +193,7 @@ def _decode_container(path: str | os.PathLike[str]) -> Iterator:
             )
 
 
-def _frames(container: InputContainer, stream) -> Iterator[tuple[Fraction, int, np.ndarray]]:
+def _frames(container: InputContainer, stream: av.AudioStream) -> Iterator[tuple[Fraction, int, np.ndarray]]:
     """(start in seconds from the beginning of the file, sample rate, mono [S] float32) of every decoded
     frame."""
     origin_s, next_s = start_of(container), Fraction(0)

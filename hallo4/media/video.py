@@ -105,7 +105,9 @@ def _resampled(
             tick += 1 / fps
 
 
-def _timed_frames(container: InputContainer, stream) -> Iterator[tuple[Fraction, av.VideoFrame]]:
+def _timed_frames(
+    container: InputContainer, stream: av.VideoStream
+) -> Iterator[tuple[Fraction, av.VideoFrame]]:
     """(time in seconds from the beginning of the file, frame) in the order of showing."""
     stream.thread_type = "AUTO"
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
@@ -147,33 +149,26 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction]
         stream = container.streams.best("video")
         if stream is None:
             raise InputError(f"{shown(path)}: has no pictures, only sound. Give a video.")
-        codec = stream.codec_context
-        width, height, name = codec.width, codec.height, codec.codec.name
+        width, height, codec = (
+            stream.codec_context.width,
+            stream.codec_context.height,
+            stream.codec_context.name,
+        )
         if width * height > MAX_PIXELS:
             raise InputError(
-                f"{shown(path)}: is {width}x{height} pixels; at most {MAX_PIXELS // 10**6} megapixels."
+                f"{shown(path)}: is {width}x{height} pixels, allowed are {MAX_PIXELS // 10**6} megapixels. "
+                "Resize it."
             )
-        times, end, whole = _packet_times(container, stream)
-        declared = declared_duration(container, stream)
-        origin, rate = start_of(container), stream.average_rate
-        has_audio, unit = bool(container.streams.audio), stream.time_base
-    if not times:
-        raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
-    known = [time for time in times if time is not None]
-    interval = 1 / (rate or Fraction(25))
-    end = max(end, interval * len(times)) if not known else end - origin
-    if not whole or (declared is not None and known and end + origin - min(known) < declared - _MISSING_S):
-        of = f" of {float(declared):.2f} s" if declared else ""
-        raise InputError(
-            f"{shown(path)}: is cut short: {float(end):.2f} s{of} are there. Copy or export it again."
-        )
+        rate, unit, has_audio = stream.average_rate, stream.time_base, bool(container.streams.audio)
+        times, end = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
         first = next(container.decode(container.streams.best("video")), None)
         if first is None:
             raise InputError(f"{shown(path)}: no frame of the video can be decoded. Export it again.")
         if _quarter_turns(first) % 2:
             width, height = height, width
-    steps = [float(later - earlier) for earlier, later in pairwise(known)]
+    stamped = None not in times
+    steps = [later - earlier for earlier, later in pairwise(sorted(times))] if stamped else []
     info = VideoInfo(
         width_px=width,
         height_px=height,
@@ -181,24 +176,34 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction]
         frames=len(times),
         duration_s=float(end),
         has_audio=has_audio,
-        codec=name,
-        variable_frame_rate=max(steps) - min(steps) > _STEADY_S if steps else (False if known else None),
+        codec=codec,
+        variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
     return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000))
 
 
-def _packet_times(container: InputContainer, stream) -> tuple[list[Fraction | None], Fraction, bool]:
-    """(time of every shown packet, sorted; end of the last; nothing is cut off), in the stream's own time."""
-    times, last, whole = [], (Fraction(-1), Fraction(0)), True
-    interval = 1 / (stream.average_rate or Fraction(25))
+def _packet_times(
+    path: str | os.PathLike[str], container: InputContainer, stream: av.VideoStream
+) -> tuple[list[Fraction | None], Fraction]:
+    """(time of every packet that is shown, end of the last), in seconds from the beginning of the file."""
+    origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
+    times, begin, end, whole = [], None, Fraction(0), True
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
         whole &= not packet.is_corrupt
-        time = None if packet.pts is None else packet.pts * packet.time_base
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        time = None if stamp is None else stamp * packet.time_base - origin
+        shown_from = len(times) * interval if time is None else time
+        begin = shown_from if begin is None else min(begin, shown_from)
+        end = max(end, shown_from + (packet.duration * packet.time_base if packet.duration else interval))
         times.append(time)
-        if time is not None:
-            last = max(last, (time, packet.duration * packet.time_base if packet.duration else interval))
-    if None in times:
-        return times, sum(last), whole
-    return sorted(times), sum(last), whole
+    if not times or end <= 0:
+        raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
+    declared = declared_duration(container, stream) or Fraction(0)
+    if not whole or end - begin < declared - _MISSING_S:
+        raise InputError(
+            f"{shown(path)}: is cut short: only {float(end - begin):.2f} s of its pictures are whole. "
+            "Copy or export it again."
+        )
+    return times, end

@@ -46,8 +46,8 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
         raise OutputError(f"{shown(path)}: is a folder. Give the name of a file in it.")
     if Path(path).suffix.lower() not in RECIPES:
         raise OutputError(
-            f"{shown(path)}: the name ends in {Path(path).suffix or 'no suffix'}, which is no kind of video that "
-            f"can be written. Use one of {' '.join(VIDEO_SUFFIXES)}."
+            f"{shown(path)}: the name ends in {Path(path).suffix or 'no suffix'}, which is not a video "
+            f"that can be written. Use one of {' '.join(VIDEO_SUFFIXES)}."
         )
     return files.check_folder(path, overwrite)
 
