@@ -7,9 +7,10 @@ runs/NAME/log.jsonl  one JSON object per line;  loss.png  its curve;  config.jso
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,10 +41,12 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
-        part.unlink(missing_ok=True)
         raise OutputError(
             f"Cannot write the checkpoint {path}: {error}. Free the disk or choose another folder."
         ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -93,6 +96,25 @@ def load_strictly(model: nn.Module, weights: Mapping[str, torch.Tensor], path: P
             "was trained with."
         )
     model.load_state_dict(dict(weights))
+
+
+def restore_optimizers(
+    optimizers: Sequence[torch.optim.Optimizer], states: Sequence[dict[str, Any]], path: Path
+) -> None:
+    """Give the optimizers their momenta back. Rates and decays stay: the configuration may be new.
+
+    CheckpointError when `path` was written with other optimizers.
+    """
+    try:
+        for optimizer, state in zip(optimizers, states, strict=True):
+            for old, new in zip(state["param_groups"], optimizer.param_groups, strict=True):
+                old.update({name: value for name, value in new.items() if name != "params"})
+            optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} was written with another optimizer ({error}). Use the one it was started with, or a "
+            "new folder."
+        ) from error
 
 
 def open_folder(folder: Path, config: Any) -> list[str]:

@@ -84,6 +84,8 @@ class TrainConfig:
         )
         _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "in [0, 1)")
         _require(self.preview_every >= 0, "preview_every", self.preview_every, "at least 0")
+        warmup = self.schedule.warmup_steps
+        _require(warmup >= 0, "schedule.warmup_steps", warmup, "at least 0")
         fraction = self.schedule.anneal_fraction
         _require(0 <= fraction <= 1, "schedule.anneal_fraction", fraction, "in [0, 1]")
 

@@ -11,11 +11,10 @@ happened, with no generator state to store.
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,11 +22,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, MissingExtraError
+from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
 from hallo4.training import checkpoint
 from hallo4.training.checkpoint import Progress
 from hallo4.training.config import TrainConfig
 from hallo4.training.ema import EMA
+from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, ProgressLine, RunLog, plot_log
 from hallo4.training.optimizer import build_optimizers, rate_factor, set_rate
 from hallo4.training.order import keyed_generator, keyed_seed, one_ahead
@@ -86,7 +86,7 @@ def train(
     """
     run = _Run(config, method, model, data, Path(folder or Path("runs") / config.name), on_preview)
     try:
-        with _signals() as stopped, run.line:
+        with stop_signals() as stopped, run.line:
             run.go(stopped)
     finally:
         run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # gives `model.forward` back
@@ -295,16 +295,7 @@ class _Run:
         state = checkpoint.load(path)
         checkpoint.load_strictly(self.raw, state["model"], path)
         self.ema.load_state_dict(state["mean"])
-        try:
-            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-                for old, new in zip(saved["param_groups"], optimizer.param_groups, strict=True):
-                    old.update({name: value for name, value in new.items() if name != "params"})
-                optimizer.load_state_dict(saved)
-        except ValueError as error:
-            raise CheckpointError(
-                f"{path} was written by another optimizer ({error}). Use the one it was started with, or a "
-                "new folder."
-            ) from error
+        checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.progress = Progress(**state["progress"])
@@ -318,22 +309,3 @@ def _accelerator(config: TrainConfig) -> Any:
         raise MissingExtraError("Training needs accelerate: pip install 'hallo4[train]'.") from error
     AcceleratorState._reset_state()  # else a second run in one process could not choose another precision
     return Accelerator(mixed_precision=config.mixed_precision)
-
-
-@contextmanager
-def _signals() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second one acts as usual."""
-    stopped, previous = threading.Event(), {}
-
-    def on_signal(number: int, _frame: object) -> None:
-        stopped.set()
-        signal.signal(number, previous[number])
-
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, on_signal)
-    try:
-        yield stopped
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

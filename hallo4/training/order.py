@@ -1,4 +1,4 @@
-"""Randomness by key: batch i of a run depends on (seed, i) alone, so a resumed run sees what it would have seen."""
+"""Randomness by key: batch i of a run depends on (seed, i) alone, so resuming changes nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _shuffle(size: int, seed: int, epoch: int) -> Tensor:
 
 @contextmanager
 def one_ahead(make: Callable[[int], Item], start: int) -> Iterator[Iterator[Item]]:
-    """An endless iterator over make(start), make(start + 1), ..., each made in a thread while the last is used.
+    """An endless iterator over make(start), make(start + 1), ..., each made in a thread one ahead.
 
     An exception in `make` comes out of `next`.
     """
