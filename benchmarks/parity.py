@@ -24,22 +24,36 @@ from hallo4.models.dit import PortraitDiT
 from hallo4.models.released_dit import load_released_dit
 from hallo4.types import MotionConditions
 
-INPUTS = (
-    *("x", "vace_context", "text", "text_uncond", "skeleton_latents", "audio_windows"),
-    *("reference_latent", "timestep"),
-)
-OUTPUTS = ("pose_tokens", "audio_tokens", "velocity", "scheduler_sigmas", "denoised")
+INPUT_RANKS = {
+    "x": 4,
+    "vace_context": 4,
+    "text": 2,
+    "text_uncond": 2,
+    "skeleton_latents": 5,
+    "audio_windows": 5,
+    "reference_latent": 4,
+    "timestep": 1,
+}
+OUTPUT_RANKS = {
+    "pose_tokens": 4,
+    "audio_tokens": 4,
+    "velocity": 4,
+    "scheduler_sigmas": 1,
+    "denoised": 4,
+}
 
 
-def read_tensors(path: Path, names: tuple[str, ...]) -> dict[str, Tensor]:
+def read_tensors(path: Path, ranks: Mapping[str, int]) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a readable safetensors file: use a complete golden case") from error
-    absent = [name for name in names if name not in tensors]
-    if absent:
-        raise InputError(f"{path}: no tensor {', '.join(absent)}: use a golden case of the DiT")
-    return tensors
+    unfit = [name for name, rank in ranks.items() if name not in tensors or tensors[name].ndim != rank]
+    if unfit:
+        raise InputError(
+            f"{path}: no tensor {unfit[0]} with {ranks[unfit[0]]} axes: use a golden case of the DiT"
+        )
+    return {name: tensors[name].float() for name in ranks}
 
 
 def read_config(path: Path) -> dict:
@@ -87,8 +101,8 @@ def denoise(
 @torch.inference_mode()
 def compare(folder: Path) -> dict[str, float]:
     config = read_config(folder / "config.json")
-    inputs = read_tensors(folder / "inputs.safetensors", INPUTS)
-    expected = read_tensors(folder / "outputs.safetensors", OUTPUTS)
+    inputs = read_tensors(folder / "inputs.safetensors", INPUT_RANKS)
+    expected = read_tensors(folder / "outputs.safetensors", OUTPUT_RANKS)
     dit = load_released_dit(folder / "weights.safetensors", config, torch.float32)
     guided = conditions_of(inputs, inputs["text"], inputs["audio_windows"])
     unguided = conditions_of(inputs, inputs["text_uncond"], torch.zeros_like(inputs["audio_windows"]))
@@ -101,7 +115,7 @@ def compare(folder: Path) -> dict[str, float]:
         "scheduler_sigmas": sigmas,
         "denoised": denoised[0],
     }
-    return {name: relative_error(name, ours[name], expected[name]) for name in OUTPUTS}
+    return {name: relative_error(name, ours[name], expected[name]) for name in OUTPUT_RANKS}
 
 
 def relative_error(name: str, ours: Tensor, theirs: Tensor) -> float:

@@ -50,20 +50,21 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     Beside sizes, named as in diffusers, the config says:
 
-    * `rho`: video frames per latent frame; conditions come at frame rate and `redistribute` regroups them.
+    * `rho`: video frames per latent frame; conditions come at frame rate, `redistribute` regroups them.
     * `text_len`: text is padded to this length with zeros, unmasked, as Wan does; None: taken as it is.
     * `vace_layers`: main blocks that get a hint from a VACE block; the first must be 0.
-    * `audio`, `skeleton`: "required", "optional" (None in the conditions leaves the attention out) or "none".
-    * `audio_axis`: "token" (released: the frames of a group become more tokens) or "channel" (they lie side by
-      side in the channels, so that a small model can tell which frame a sound belongs to).
-    * `audio_expansion`, `skeleton_expansion`: how many of the rho frames of a group are kept, for the ablation;
-      None: all.
-    * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper's formula); see DiTBlock.
-    * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so that a
-      video patch can find the skeleton patch it lies on; new weights then look near their own place.
-    * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of audio
-      and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base unchanged at
-      the first step; from scratch there is nothing to preserve, and about 0.02 lets gradients through at once.
+    * `audio`, `skeleton`: "required", "optional" (None in the conditions skips the attention) or "none".
+    * `audio_axis`: "token" (released: the frames of a group become more tokens) or "channel" (they lie
+      side by side in the channels, so that a small model can tell which frame a sound belongs to).
+    * `audio_expansion`, `skeleton_expansion`: how many of the rho frames of a group are kept, for the
+      ablation; None: all.
+    * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper); see DiTBlock.
+    * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so
+      that a video patch finds the skeleton patch it lies on; new weights then look near their own place.
+    * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of
+      audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
+      unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
+      through at once.
     """
 
     _supports_gradient_checkpointing = True

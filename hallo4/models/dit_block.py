@@ -36,8 +36,7 @@ def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.dev
     """Rotary table of self-attention for a (frames, rows, columns) grid: [L, 1, head_dim/2] complex64.
 
     Two sixths of a head's channels (rounded down) turn with the row, two with the column, the rest with the
-    latent frame, the reference slot being frame 0 (Wan2.1 `wan_model.py:48-75`, there rebuilt in every
-    block).
+    latent frame; the reference slot is frame 0 (Wan2.1 `wan_model.py:48-75`, there rebuilt in every block).
     """
     frames, rows, columns = grid
     side = 2 * (head_dim // 6)
@@ -62,10 +61,9 @@ def picture_rotations(grid: tuple[int, int], head_dim: int, device: torch.device
 
 
 def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
-    """Turn neighbouring channel pairs of `heads` [..., L, heads, head_dim] fp32 by `rotations` [L, 1,
-    head_dim/2].
+    """Turn channel pairs of `heads` [..., L, heads, head_dim] fp32 by `rotations` [L, 1, head_dim/2].
 
-    One complex product: on CPU nine times faster than the sine and cosine form.
+    One complex product: on CPU several times faster than the sine and cosine form.
     """
     pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotations).flatten(-2)
@@ -83,8 +81,7 @@ class SelectedBackend:
 
 
 class Attention(nn.Module, AttentionModuleMixin):
-    """Multi-head attention with RMS-normalised queries and keys, in separate steps so that callers can keep
-    K and V.
+    """Multi-head attention with RMS-normalised queries and keys, in steps, so that callers can keep K and V.
 
     Parameter names are those of diffusers' Wan attention (`to_q to_k to_v to_out.0 norm_q norm_k`).
     """
@@ -131,8 +128,8 @@ class Attention(nn.Module, AttentionModuleMixin):
         """Make new weights attend around each query's own place, given `picture_rotations`.
 
         Equal biases on both sides leave, after the rotation, a score that falls with the distance. With these
-        values about 60 % of the weight lies within one and a half patches on an 8x8 grid; without them attention
-        starts uniform and must first discover the picture's geometry.
+        values about 60 % of the weight lies within one and a half patches on an 8x8 grid; without them the
+        attention starts uniform and must first discover the picture's geometry.
         """
         nn.init.constant_(self.to_q.bias, 2.0)
         nn.init.constant_(self.to_k.bias, 2.0)
@@ -148,8 +145,7 @@ def _modulate(normed: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 class _BaseBlock(nn.Module):
-    """What main and VACE blocks share: self-attention, text, feed-forward, six-fold modulation by the
-    timestep.
+    """What main and VACE blocks share: self-attention, text, feed-forward, modulation by the timestep.
 
     The stream stays in fp32; products run in `compute_dtype`. Parameter names follow diffusers'
     WanTransformerBlock.
@@ -219,8 +215,7 @@ class DiTBlock(_BaseBlock):
     def project(self, features: Mapping[str, Tensor], rotations: Tensor | None) -> dict[str, Tensor]:
         """All that this block computes from the conditions alone, so the same at every step.
 
-        `features` as of `PortraitDiT.prepare`; `rotations` [N, 1, head_dim/2] places inside the picture, or
-        None.
+        `features` as of `PortraitDiT.prepare`; `rotations` [N, 1, head_dim/2] inside one frame, or None.
         """
         projected = self.project_text(features["text"])
         if "audio" in features:
@@ -272,8 +267,7 @@ class DiTBlock(_BaseBlock):
 
 
 class VaceBlock(_BaseBlock):
-    """A block of the VACE branch: reads the control stream beside the main one and leaves a hint for its
-    main block.
+    """A block of the VACE branch: carries the control stream on and leaves a hint for its main block.
 
     Only the first has `proj_in`, through which the control tokens enter (`PortraitDiT.prepare` applies it).
     """

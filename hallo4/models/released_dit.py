@@ -75,13 +75,14 @@ def load_released_dit(
 ) -> PortraitDiT:
     """The DiT in a released checkpoint file, in evaluation mode on the CPU.
 
-    `path`: safetensors, or a torch file (`.pth`, `.ckpt`) that holds tensors only, bare or under `state_dict`;
-    keys may start with `module.` or `model.`. `config`: constructor values under their released names (`dim`,
+    `path`: safetensors, or a torch file (`.pth`, `.ckpt`) of tensors only, bare or under `state_dict`; keys
+    may start with `module.` or `model.`. `config`: constructor values under their released names (`dim`,
     `num_heads`, `vace_layers`, `audio_proj`, ...); None reads them off the shapes, possible at the released
     widths. `dtype` casts all but the layers that stay in fp32; None keeps the file's types.
 
-    Unlike the released loader (`model.py:344-372`, not strict) a missing, unexpected or mis-shaped tensor raises
-    CheckpointError, which names it; so does a file that would run code. InputError if there is no such file.
+    Unlike the released loader (`model.py:344-372`, not strict) a missing, unexpected or mis-shaped tensor
+    raises CheckpointError, which names it; so does a file that would run code. InputError if there is no
+    such file.
     """
     path = Path(path)
     released = {_plain_name(name): tensor for name, tensor in _read_tensors(path).items()}
@@ -129,69 +130,78 @@ def convert_released(released: Mapping[str, Tensor], model: PortraitDiT, file_na
     if problems:
         raise CheckpointError(
             f"{file_name} does not hold this Hallo4 DiT: tensors {'; '.join(problems)}; "
-            f"{len(expected)} tensors are expected: use the released file, or give the config that belongs to it"
+            f"{len(expected)} are expected: use the released file, or give the config that belongs to it"
         )
     return converted
+
+
+_COUNTS = {
+    "text_len": "text_len",
+    "text_dim": "text_dim",
+    "freq_dim": "freq_dim",
+    "ffn_dim": "ffn_dim",
+    "num_layers": "num_layers",
+    "in_dim": "in_channels",
+    "vace_in_dim": "vace_in_channels",
+    "num_heads": "num_attention_heads",
+}
+_AUDIO_COUNTS = {
+    "seq_len": "audio_window",
+    "blocks": "audio_blocks",
+    "channels": "audio_channels",
+    "intermediate_dim": "audio_hidden_dim",
+    "context_tokens": "audio_tokens",
+}
+_FIXED = {"model_type": "t2v", "window_size": [-1, -1], "qk_norm": True, "cross_attn_norm": True}
 
 
 def config_from_released(released: Mapping[str, Any]) -> dict[str, Any]:
     """`PortraitDiT` arguments from the released constructor values; CheckpointError for one we do not have.
 
-    Takes `dim ffn_dim freq_dim text_dim text_len in_dim num_heads num_layers eps patch_size vace_layers vace_in_dim
-    enable_audio_cross_attn enable_skeleton_cross_attn audio_proj`; what is absent has the released value.
+    Takes `dim ffn_dim freq_dim text_dim text_len in_dim num_heads num_layers eps patch_size vace_layers
+    vace_in_dim enable_audio_cross_attn enable_skeleton_cross_attn audio_proj`; what is absent has the
+    released value.
     """
-    fixed = {"model_type": "t2v", "window_size": [-1, -1], "qk_norm": True, "cross_attn_norm": True}
-    for name, value in fixed.items():
+    for name, value in _FIXED.items():
         found = released.get(name, value)
-        found = list(found) if isinstance(found, tuple) else found
-        if found != value:
+        if (list(found) if isinstance(found, tuple) else found) != value:
             raise CheckpointError(f"{name} is {found!r} in the released config: only {value!r} is supported")
-    names = {
-        "patch_size": "patch_size",
-        "text_len": "text_len",
-        "text_dim": "text_dim",
-        "freq_dim": "freq_dim",
-        "ffn_dim": "ffn_dim",
-        "eps": "eps",
-        "num_layers": "num_layers",
-        "vace_layers": "vace_layers",
-        "in_dim": "in_channels",
-        "vace_in_dim": "vace_in_channels",
-        "num_heads": "num_attention_heads",
-    }
-    config = {ours: released[theirs] for theirs, ours in names.items() if theirs in released}
-    heads = released.get("num_heads", 12)
-    config["attention_head_dim"] = released.get("dim", 1536) // heads
-    config["vace_layers"] = config.get("vace_layers") or list(range(0, released.get("num_layers", 30), 2))
-    if released.get("out_dim", released.get("in_dim", 16)) != released.get("in_dim", 16):
-        raise CheckpointError("out_dim differs from in_dim in the released config: they must be equal")
-    audio_names = {
-        "seq_len": "audio_window",
-        "blocks": "audio_blocks",
-        "channels": "audio_channels",
-        "intermediate_dim": "audio_hidden_dim",
-        "context_tokens": "audio_tokens",
-    }
-    audio = released.get("audio_proj", {})
-    config |= {ours: audio[theirs] for theirs, ours in audio_names.items() if theirs in audio}
+    config = _counts(released, _COUNTS) | _counts(released.get("audio_proj", {}), _AUDIO_COUNTS)
+    dim = _counts(released, {"dim": "dim"}).get("dim", 1536)
+    heads = config.get("num_attention_heads", 12)
+    channels = config.get("in_channels", 16)
+    if dim % heads or released.get("out_dim", channels) != channels:
+        raise CheckpointError(
+            f"the released config has dim {dim} with {heads} heads and out_dim {released.get('out_dim')}: "
+            f"dim must be a multiple of the heads, out_dim equal to in_dim ({channels})"
+        )
+    config["attention_head_dim"] = dim // heads
+    layers = released.get("vace_layers") or range(0, config.get("num_layers", 30), 2)
+    config["vace_layers"] = list(layers)
+    config |= {name: released[name] for name in ("eps", "patch_size") if name in released}
     for stream in ("audio", "skeleton"):
         config[stream] = "required" if released.get(f"enable_{stream}_cross_attn", True) else "none"
     return config
 
 
+def _counts(released: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, int]:
+    config = {ours: released[theirs] for theirs, ours in names.items() if theirs in released}
+    for name, value in config.items():
+        if not isinstance(value, int) or value < 1:
+            raise CheckpointError(
+                f"{name} is {value!r} in the released config: give a whole number above zero"
+            )
+    return config
+
+
 def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[str, Any]:
-    """`PortraitDiT` arguments read off the tensors of a checkpoint of released width (wav2vec2-base features).
+    """`PortraitDiT` arguments read off the tensors of a checkpoint of released width, for wav2vec2-base.
 
     CheckpointError where the shapes leave it open: then `load_released_dit` needs a config.
     """
-    stems = (
-        "patch_embedding",
-        "vace_patch_embedding",
-        "text_embedding.0",
-        "time_embedding.0",
-        "blocks.0.ffn.0",
-    )
-    absent = [f"{stem}.weight" for stem in stems if f"{stem}.weight" not in released]
+    stems = ("patch_embedding", "vace_patch_embedding", "text_embedding.0", "time_embedding.0")
+    needed = [f"{stem}.weight" for stem in (*stems, "blocks.0.ffn.0")]
+    absent = [name for name in needed if name not in released]
     if absent:
         raise CheckpointError(
             f"{file_name} is not a Hallo4 DiT: it has no tensor {absent[0]}: use the released DiT weights"
@@ -201,8 +211,8 @@ def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[s
     audio_in = released["audio_proj.proj1.weight"].shape[1] if has_audio else _AUDIO_INPUTS
     if dim not in _HEADS_OF_WIDTH or audio_in != _AUDIO_INPUTS:
         raise CheckpointError(
-            f"{file_name} has width {dim} and {audio_in} audio inputs: the number of heads or the audio features "
-            "cannot be told from the shapes; give the config that belongs to it"
+            f"{file_name} has width {dim} and {audio_in} audio inputs: its shapes do not tell the number of "
+            "heads or the audio features; give the config that belongs to it"
         )
     blocks = _count(released, "blocks")
     vace_blocks = _count(released, "vace_blocks")
@@ -253,9 +263,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError(
-            f"{path.name} holds no state dict: save one with torch.save(model.state_dict(), PATH)"
-        )
+        raise CheckpointError(f"{path.name} holds no state dict: give a file of named tensors")
     return dict(tensors)
 
 
