@@ -1,9 +1,11 @@
-"""What the pages say is true: links lead somewhere, commands, options, names and the file tree exist."""
+"""What the pages say is true: links lead somewhere; commands, options, names and the file tree exist."""
 
 import ast
+import functools
 import importlib
 import inspect
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,35 +16,33 @@ from hallo4.cli.front_door import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "hallo4").rglob("*.md")])
-sys.path.insert(0, str(ROOT / "docs"))
+FENCED = re.compile(r"```(\w+)\n(.*?)```", flags=re.DOTALL)
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
     """The fenced code blocks of a page that are marked with one of the languages."""
-    return [
-        code
-        for kind, code in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL)
-        if kind in languages
-    ]
+    return [code for language, code in FENCED.findall(page.read_text()) if language in languages]
+
+
+def prose(page: Path) -> str:
+    """A page without its fenced code."""
+    return FENCED.sub("", page.read_text())
 
 
 def commands() -> list[str]:
-    """Every command line on any page: lines of shell blocks, and inline code that starts with `hallo4` or `make`."""
+    """Every command line on any page: lines of shell blocks, and inline code that starts like one."""
     lines = []
     for page in PAGES:
         for block in blocks(page, "sh", "bash", "shell", "console"):
             lines += block.replace("\\\n", " ").splitlines()
-        prose = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-        lines += re.findall(r"`((?:hallo4|make|python) [^`]+)`", prose)
-    return sorted(
-        {line.split("#")[0].strip().removeprefix("$ ") for line in lines if line.split("#")[0].strip()}
-    )
+        lines += re.findall(r"`((?:hallo4|make|python) [^`]+)`", prose(page))
+    said = (line.split("#")[0].strip().removeprefix("$ ") for line in lines)
+    return sorted({line for line in said if line})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if target.startswith(("https://", "mailto:")):
             continue
         file, _, anchor = target.partition("#")
@@ -56,12 +56,8 @@ def test_links_lead_somewhere(page):
 
 def test_the_readme_opens_with_the_moving_picture_and_the_two_commands():
     text = (ROOT / "README.md").read_text()
-    assert (
-        text.index("docs/media/demo.webp")
-        < text.index("make demo   #")
-        < text.index("make test   #")
-        < text.index("\n## ")
-    )
+    places = [text.index(word) for word in ("docs/media/demo.webp", "\nmake demo", "\nmake test", "\n## ")]
+    assert places == sorted(places)
 
 
 def test_make_targets_exist():
@@ -73,7 +69,7 @@ def test_make_targets_exist():
 
 def test_scripts_exist():
     scripts = {
-        word for line in commands() for word in line.split() if word.endswith(".py") and "python" in line
+        word for line in commands() if "python" in line for word in line.split() if word.endswith(".py")
     }
     assert scripts
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
@@ -86,10 +82,10 @@ def documented_calls() -> dict[str, set[str]]:
         words = line.split()
         if words[0] != "hallo4" or not re.fullmatch(r"[a-z]+", words[1]):
             continue
-        known = {"world": ["episode"], "evaluate": ["world"]}.get(words[1], [])
-        name = " ".join(words[1:3] if len(words) > 2 and words[2] in known else words[1:2])
+        second = {"world": "episode", "evaluate": "world"}.get(words[1])
+        name = " ".join(words[1:3] if words[2:3] == [second] else words[1:2])
         options = {word.strip("[]").partition("=")[0] for word in words if re.match(r"\[?--?[a-z]", word)}
-        calls.setdefault(name, set()).update(options - {"--help", "--version"})
+        calls.setdefault(name, set()).update(options - {"--help"})
     return calls
 
 
@@ -97,53 +93,43 @@ def documented_calls() -> dict[str, set[str]]:
 def test_documented_commands_take_the_documented_options(name):
     assert name.split()[0] in COMMANDS
     code = "import sys; from hallo4.cli import main; sys.exit(main())"
-    result = subprocess.run(
-        [sys.executable, "-c", code, *name.split(), "--help"], capture_output=True, text=True
-    )
+    words = [sys.executable, "-c", code, *name.split(), "--help"]
+    result = subprocess.run(words, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     offered = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", result.stdout))
     assert documented_calls()[name] - offered == set()
 
 
-@pytest.mark.parametrize(
-    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
-)
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)
 def test_python_examples_call_what_exists(page):
     for block in blocks(page, "python"):
         tree = ast.parse(block)
-        names: dict[str, object] = {}
+        known: dict[str, object] = {}  # a name in the example -> what it is, or the class of what it holds
+        held: set[str] = set()
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom):
                 module = importlib.import_module(node.module)
-                names |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
-        made: dict[str, object] = {}
+                known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-                root = ast.unparse(node.value.func).split(".")[0]
-                made |= {
-                    target.id: names[root]
-                    for target in node.targets
-                    if isinstance(target, ast.Name) and root in names
-                }
+                maker = ast.unparse(node.value.func).split(".")[0]
+                if inspect.isclass(known.get(maker)) and maker not in held:
+                    known[node.targets[0].id] = known[maker]
+                    held.add(node.targets[0].id)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
-                check_call(node, names, made)
+                root, *path = ast.unparse(node.func).split(".")
+                if root in known:
+                    bind(functools.reduce(getattr, path, known[root]), node, with_self=root in held)
 
 
-def check_call(node: ast.Call, names: dict[str, object], made: dict[str, object]) -> None:
-    """The callee exists and takes these arguments; `made` maps variables to the class of what they hold."""
-    root, *path = ast.unparse(node.func).split(".")
-    if root not in names and root not in made:
-        return
-    callee = names.get(root, made.get(root))
-    for attribute in path:
-        callee = getattr(callee, attribute)
-    takes_self = root in made and path
-    arguments = ([None] if takes_self else []) + [None] * len(node.args)
-    inspect.signature(callee).bind(*arguments, **{keyword.arg: None for keyword in node.keywords})
+def bind(function: object, call: ast.Call, with_self: bool) -> None:
+    """TypeError unless the function takes the arguments of the call."""
+    places = len(call.args) + with_self
+    inspect.signature(function).bind(*[None] * places, **{word.arg: None for word in call.keywords})
 
 
 def test_the_file_tree_of_the_readme_is_up_to_date():
-    file_tree = importlib.import_module("file_tree")
+    with_tree = runpy.run_path(str(ROOT / "docs" / "file_tree.py"))["with_tree"]
     text = (ROOT / "README.md").read_text()
-    assert text == file_tree.with_tree(text), "run: make readme"
+    assert text == with_tree(text), "run: make readme"
