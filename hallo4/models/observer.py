@@ -13,6 +13,7 @@ the heat map beside the loss on coordinates. It is trained on rendered episodes,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -167,12 +168,12 @@ class PortraitObserver(ModelMixin, ConfigMixin):
         heat_logits = self._heat(frames_pm1)
         points_01 = soft_argmax(heat_logits)
         # Softmax does not see the level of the logits: it is free to say whether there is a point at all.
-        level = heat_logits.flatten(2).logsumexp(-1) - _log_cells(heat_logits)
+        level = heat_logits.float().flatten(2).logsumexp(-1) - _log_cells(heat_logits)
         mouth, eyes = face_patches(
             frames_pm1, points_01.detach(), self.config.mouth_patch_px, self.config.eyes_patch_px
         )
-        mouth_open, mouth_wide = self.mouth_reader(mouth).unbind(-1)
-        blink, brow = self.eyes_reader(eyes).unbind(-1)
+        mouth_open, mouth_wide = self.mouth_reader(mouth).float().unbind(-1)
+        blink, brow = self.eyes_reader(eyes).float().unbind(-1)
         return Observation(
             points_01=points_01,
             visibility_logits=self.visibility_scale * level + self.visibility_bias,
@@ -237,7 +238,7 @@ def observer_loss(
     """Loss (a scalar) and metrics (detached scalars) of `observation` of B frames against their truth.
 
     `targets`: `points_01` [B, P, 2], `visible` [B, P] (1 or 0), and `STATES` [B]; points count where visible.
-    Terms: cross-entropy of the heat map with the four cells around the truth, coordinates, visibility, states.
+    Terms: cross-entropy of heat maps with the four cells around the truth; coordinates; visibility; states.
     """
     visible = targets["visible"]
     seen = visible.sum().clamp_min(1.0)
@@ -273,8 +274,8 @@ def _centres(cells: int, like: Tensor) -> Tensor:
     return (torch.arange(cells, device=like.device, dtype=like.dtype) + 0.5) / cells
 
 
-def _log_cells(heat_logits: Tensor) -> Tensor:
-    return torch.log(heat_logits.new_tensor(float(heat_logits.shape[-1] * heat_logits.shape[-2])))
+def _log_cells(heat_logits: Tensor) -> float:
+    return math.log(heat_logits.shape[-1] * heat_logits.shape[-2])
 
 
 def _cut(

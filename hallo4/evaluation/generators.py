@@ -1,0 +1,114 @@
+"""What makes the frames that are judged: a model, its autoencoder alone, or the renderer itself.
+
+A `Generator` turns an episode into frames as long and as large as its own. Two names are ceilings, not
+models: `truth` (the rendered frames: what the instrument says at best) and `autoencoder` or
+`autoencoder:MODEL` (the rendered frames through an autoencoder: what a perfect diffusion model could reach).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hallo4.errors import CheckpointError
+from hallo4.pipelines.model_folder import DEFAULT_MODEL, load_autoencoder, read_info, resolve_model
+from hallo4.types import Autoencoder
+
+if TYPE_CHECKING:
+    from hallo4.world import Episode
+
+Generator = Callable[["Episode", int], np.ndarray]
+"""(episode, seed of the noise) -> frames [T, H, W, 3] uint8 for its portrait, audio and skeleton."""
+
+TRUTH, AUTOENCODER = "truth", "autoencoder"
+_WORLD_SIZE_PX = 128
+
+
+def load_generator(model: str, steps: int | None = None, guidance_scale: float | None = None) -> Generator:
+    """The generator of that name; steps and guidance are the model's own where None. CheckpointError: no such
+    model."""
+    if model == TRUTH:
+        return lambda episode, seed: episode.frames_u8
+    if is_autoencoder(model):
+        autoencoder = load_autoencoder(_owner(model))
+        return lambda episode, seed: through_autoencoder(autoencoder, episode.frames_u8)
+    return _animator(model, steps, guidance_scale)
+
+
+def is_autoencoder(model: str) -> bool:
+    """Whether `model` names an autoencoder alone."""
+    return model.split(":", 1)[0] == AUTOENCODER
+
+
+def frame_size_px(model: str) -> int:
+    """Side of the square frames that a model was made for; 128 where it does not say."""
+    try:
+        return _WORLD_SIZE_PX if model == TRUTH else read_info(resolve_model(_owner(model))).size_px
+    except CheckpointError:
+        if is_autoencoder(model):  # one in training has no model around it yet
+            return _WORLD_SIZE_PX
+        raise
+
+
+def weights_digest(model: str) -> str:
+    """A hash of the weights behind a name, so that rows of another state of a model are never mixed in."""
+    if model == TRUTH:
+        return TRUTH
+    folder = Path(_owner(model))
+    return folder_digest(folder if (folder / "autoencoder").is_dir() else resolve_model(_owner(model)))
+
+
+def folder_digest(folder: Path) -> str:
+    """A hash of names and contents of all weights and configurations in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
+        digest.update(os.fspath(path.relative_to(folder)).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def text_digest(text: str) -> str:
+    """A short hash of a text, for file names."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@torch.no_grad()
+def through_autoencoder(autoencoder: Autoencoder, frames_u8: np.ndarray) -> np.ndarray:
+    """Frames [T, H, W, 3] uint8, encoded and decoded; the last frame is repeated up to 4k+1 and cut off
+    again."""
+    frames = len(frames_u8)
+    padded = np.concatenate([frames_u8, np.repeat(frames_u8[-1:], (1 - frames) % 4, axis=0)])
+    video = torch.from_numpy(padded).movedim(-1, 0).float().div(127.5).sub(1)[None]
+    decoded = autoencoder.decode_video(autoencoder.encode_video(video))[0, :, :frames]
+    return decoded.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+
+
+def _animator(model: str, steps: int | None, guidance_scale: float | None) -> Generator:
+    from hallo4.pipelines import PortraitAnimator
+
+    animator = PortraitAnimator.from_pretrained(model)
+    settings = {"steps": steps, "guidance_scale": guidance_scale}
+    settings = {name: value for name, value in settings.items() if value is not None}
+
+    def generate(episode: Episode, seed: int) -> np.ndarray:
+        portrait = Image.fromarray(episode.portrait_u8)
+        parts = animator.frames(
+            image=portrait, audio=episode.audio, motion=episode.skeleton, seed=seed, **settings
+        )
+        return np.concatenate([part if part.ndim == 4 else part[None] for part in map(np.asarray, parts)])
+
+    return generate
+
+
+def _owner(model: str) -> str:
+    """`autoencoder:NAME` -> NAME; `autoencoder` -> the default model; anything else is itself."""
+    if not is_autoencoder(model):
+        return model
+    return model.split(":", 1)[1] if ":" in model else DEFAULT_MODEL

@@ -1,0 +1,102 @@
+"""Measuring videos: the trained observer looked through, and what it should have seen.
+
+The same functions measure generated frames and rendered ones; on the latter the truth is known, which is how
+the instrument's own error is stated beside every result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hallo4.errors import CheckpointError, ShapeError
+from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
+from hallo4.motion import layout
+from hallo4.pipelines.strict_weights import load_strictly
+from hallo4.types import Skeleton
+
+OBSERVER_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "observer"
+"""Where the observer that comes with the package lies: `config.json` and one `.safetensors`."""
+
+FRAMES_AT_ONCE = 32
+_RANGES = {"mouth_open": (0.0, 1.0), "mouth_wide": (0.0, 1.0), "blink": (0.0, 1.0), "brow": (-1.0, 1.0)}
+_INDICES = list(KEY_POINTS.values())
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the observer saw in T frames.
+
+    `points_px` [T, P, 2] float32 in pixels of the measured frames, in the order of `KEY_POINTS`; `seen` [T,
+    P] bool; `mouth_open`, `mouth_wide`, `blink` [T] in [0, 1] and `brow` [T] in [-1, 1], float32, clipped.
+    """
+
+    points_px: np.ndarray
+    seen: np.ndarray
+    mouth_open: np.ndarray
+    mouth_wide: np.ndarray
+    blink: np.ndarray
+    brow: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.mouth_open)
+
+
+def load_observer(folder: str | os.PathLike[str] | None = None) -> PortraitObserver:
+    """The observer of the package, or the one saved in `folder`, in float32 on the CPU, ready to measure.
+
+    CheckpointError: nothing there, or weights that do not fit.
+    """
+    folder = OBSERVER_FOLDER if folder is None else Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{folder}: no observer lies there (config.json is missing). Train one with "
+            "`hallo4 train observer`, or name the folder of one."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: cannot be read ({error}). Copy it anew.") from error
+    observer = load_strictly(PortraitObserver, config, folder)
+    return observer.float().eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def measure(observer: PortraitObserver, frames_u8: np.ndarray) -> Measurement:
+    """Look at every frame of [T, H, W, 3] uint8, one by one; ShapeError for anything else."""
+    if frames_u8.dtype != np.uint8 or frames_u8.ndim != 4 or frames_u8.shape[-1] != 3 or not len(frames_u8):
+        raise ShapeError(
+            "The observer measures frames uint8 [T, H, W, 3]; "
+            f"found {frames_u8.dtype} {list(frames_u8.shape)}."
+        )
+    height, width = frames_u8.shape[1:3]
+    device = next(observer.parameters()).device
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("points_px", "seen", *STATES)}
+    for start in range(0, len(frames_u8), FRAMES_AT_ONCE):
+        chunk = np.ascontiguousarray(frames_u8[start : start + FRAMES_AT_ONCE])
+        observation = observer(frames_to_pm1(torch.from_numpy(chunk).to(device)))
+        parts["points_px"].append(observation.points_01.cpu().numpy() * np.float32([width, height]))
+        parts["seen"].append((observation.visibility_logits > 0).cpu().numpy())
+        for name in STATES:
+            parts[name].append(np.clip(getattr(observation, name).cpu().numpy(), *_RANGES[name]))
+    return Measurement(**{name: np.concatenate(values) for name, values in parts.items()})
+
+
+def frames_to_pm1(frames_u8: torch.Tensor) -> torch.Tensor:
+    """[T, H, W, 3] uint8 -> [T, 3, H, W] float32 in [-1, 1]."""
+    return frames_u8.movedim(-1, 1).float().div(127.5).sub(1)
+
+
+def true_key_points(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """The observer's key points in a skeleton: pixels [T, P, 2] float32, and which are visible, [T, P] bool.
+
+    Visible: confidence of at least `layout.SEEN` (0.3) and inside the frame.
+    """
+    points = skeleton.points_px[:, _INDICES].astype(np.float32)
+    inside = ((points >= 0) & (points <= np.float32([skeleton.width_px, skeleton.height_px]))).all(axis=-1)
+    return points, inside & (skeleton.confidence[:, _INDICES] >= layout.SEEN)

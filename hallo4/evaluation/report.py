@@ -1,0 +1,201 @@
+"""Rows -> the report: one JSON object, a table for the terminal, a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from hallo4.errors import OutputError
+from hallo4.evaluation.statistics import Interval, bootstrap_interval, paired_difference, win_rate
+from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores
+from hallo4.version import __version__
+
+GATE_DEFINITIONS = {
+    "skeleton_psnr_db": ("PSNR of skeleton drawings through the autoencoder", "dB", "higher"),
+    "skeleton_ssim": ("SSIM of skeleton drawings through the autoencoder", "0..1", "higher"),
+}
+_PICTURED = (
+    *("lip_sync_correlation", "lip_sync_lag_frames", "mouth_closed_in_silence", "joint_error_fraction"),
+    *("blink_correlation", "brow_correlation", "ssim", "psnr_db"),
+)
+
+
+def build_report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The report of `rows` (one a clip, see `world.judge_clip`), ready for JSON.
+
+    `metrics` (and with a second model `against_metrics`, `difference` = model - against, `win_rate`) and
+    `instrument` hold {"mean", "low", "high", "n"} each: 95 % intervals over clips. `undefined` counts the
+    clips in which a metric does not exist; they are in no mean.
+    """
+    paired = settings["against"] is not None
+    own = _columns(rows, "model")
+    other = _columns(rows, "against") if paired else {}
+    sections: dict[str, dict[str, Interval]] = {
+        "metrics": {name: bootstrap_interval(values) for name, values in own.items()},
+        "instrument": {
+            name: bootstrap_interval(values) for name, values in _columns(rows, "instrument").items()
+        },
+    }
+    if paired:
+        shared = [name for name in own if name in other]
+        sections["against_metrics"] = {name: bootstrap_interval(values) for name, values in other.items()}
+        sections["difference"] = {name: paired_difference(own[name], other[name]) for name in shared}
+        sections["win_rate"] = _win_rates(rows)
+    identity = {key: settings[key] for key in ("model", "against", "episodes", "seed")}
+    report: dict[str, Any] = dict(identity)
+    for section, intervals in sections.items():
+        report[section] = {name: interval.as_json() for name, interval in intervals.items()}
+    report["undefined"] = {
+        section: {name: interval.undefined for name, interval in intervals.items() if interval.undefined}
+        for section, intervals in sections.items()
+    }
+    report["settings"] = {key: value for key, value in settings.items() if key not in identity}
+    report["settings"]["version"] = __version__
+    report["definitions"] = _definitions(own)
+    report["notes"] = _notes(settings, sections)
+    report["rows"] = list(rows)
+    return report
+
+
+def write_report(report: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Write the report to `out` in one stroke and its picture beside it; returns the report, with a note if
+    there
+
+    is no picture because matplotlib is missing. OutputError: it cannot be written.
+    """
+    report = dict(report)
+    picture = out.with_suffix(".png")
+    try:
+        try:
+            draw_report(report, picture)
+        except ImportError:
+            report["notes"] = [
+                *report["notes"],
+                "No picture: matplotlib is missing (pip install 'hallo4[evaluate]').",
+            ]
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        os.replace(part, out)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); rows are kept beside it. Choose another path."
+        ) from error
+    return report
+
+
+def report_table(report: dict[str, Any]) -> Table:
+    """The figures of a report for a terminal: mean [95 % interval] of every metric, the instrument's own
+    beside it."""
+    title = f"{report['model']}: {report['episodes']} unseen episodes, seed {report['seed']}"
+    table = Table(title=title, caption="mean [95 % interval]", title_justify="left")
+    table.add_column("metric")
+    table.add_column("is", style="dim")
+    table.add_column(report["model"], justify="right")
+    sections = ["metrics"]
+    if report["against"] is not None:
+        table.add_column(report["against"], justify="right")
+        table.add_column("difference", justify="right")
+        sections += ["against_metrics", "difference"]
+    table.add_column("instrument on truth", justify="right", style="dim")
+    for name in report["metrics"]:
+        unit, better = report["definitions"][name]["unit"], report["definitions"][name]["better"]
+        cells = [_cell(report[section].get(name)) for section in sections]
+        table.add_row(name, f"{better}, {unit}", *cells, _cell(report["instrument"].get(name)))
+    for axis, rate in report.get("win_rate", {}).items():
+        table.add_row(f"win rate, {axis}", "above 0.5, share of clips", _cell(rate), "", "", "")
+    return table
+
+
+def draw_report(report: dict[str, Any], path: Path) -> None:
+    """A picture: the clips' values of eight metrics, and true and measured mouth opening of the median clip.
+
+    ImportError without matplotlib.
+    """
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    figure = Figure(figsize=(14, 8), layout="constrained")
+    grid = figure.add_gridspec(3, 4, height_ratios=(1, 1, 1.1))
+    sides = ["model"] + (["against"] if report["against"] is not None else [])
+    for place, name in enumerate(_PICTURED):
+        axes = figure.add_subplot(grid[place // 4, place % 4])
+        for x, side in enumerate(sides):
+            values = [row[side][name] for row in report["rows"] if row[side].get(name) is not None]
+            spread = [x + 0.25 * (((7 * i) % 11) / 10 - 0.5) for i in range(len(values))]
+            axes.plot(spread, values, "o", markersize=4, alpha=0.6)
+            if values:
+                axes.hlines(statistics.fmean(values), x - 0.3, x + 0.3, colors="black")
+        axes.set_xticks(range(len(sides)), [str(report[side]) for side in sides])
+        axes.set(title=name, xlim=(-0.5, len(sides) - 0.5))
+        axes.title.set_fontsize(10)
+        axes.grid(alpha=0.3, axis="y")
+    _draw_example(figure.add_subplot(grid[2, :]), report, sides)
+    figure.savefig(path, dpi=80)
+
+
+def _draw_example(axes: Any, report: dict[str, Any], sides: list[str]) -> None:
+    row = _median_row(report["rows"])
+    seconds = [t / 25 for t in range(row["frames"])]
+    axes.plot(seconds, row["curves"]["true"], color="black", linewidth=2, label="true")
+    axes.plot(seconds, row["curves"]["instrument"], ":", color="grey", label="instrument on the truth")
+    for side in sides:
+        axes.plot(seconds, row["curves"][side], label=f"measured, {report[side]}")
+    axes.set(
+        title=f"mouth opening in the clip of median lip sync (episode {row['episode_seed']})",
+        xlabel="seconds",
+        ylim=(-0.02, 1.02),
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper right", fontsize=8)
+
+
+def _median_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    ranked = [row for row in rows if row["model"]["lip_sync_correlation"] is not None]
+    ranked.sort(key=lambda row: row["model"]["lip_sync_correlation"])
+    return ranked[len(ranked) // 2] if ranked else rows[0]
+
+
+def _columns(rows: Sequence[dict[str, Any]], side: str) -> dict[str, list[float | None]]:
+    return {name: [row[side][name] for row in rows] for name in rows[0][side]}
+
+
+def _win_rates(rows: Sequence[dict[str, Any]]) -> dict[str, Interval]:
+    scores = [axis_scores(row["model"], row["against"]) for row in rows]
+    return {
+        axis: win_rate([s[axis][0] for s in scores], [s[axis][1] for s in scores], TIE_MARGIN)
+        for axis in scores[0]
+    }
+
+
+def _definitions(names: Sequence[str] | dict[str, Any]) -> dict[str, dict[str, str]]:
+    known = {name: (m.definition, m.unit, m.better) for name, m in METRICS.items()} | GATE_DEFINITIONS
+    return {name: dict(zip(("definition", "unit", "better"), known[name], strict=True)) for name in names}
+
+
+def _notes(settings: dict[str, Any], sections: dict[str, dict[str, Interval]]) -> list[str]:
+    notes = [
+        "Intervals: 95 %, percentile bootstrap over clips; win rates: Wilson, ties count half.",
+        "Mouth, eyes and joints are measured by a trained instrument; `instrument` is what it says of the "
+        "rendered truth of the same episodes.",
+    ]
+    if settings["episodes"] == 1:
+        notes.append("One episode: there is no interval (low and high are null).")
+    for name, interval in sections["metrics"].items():
+        if interval.undefined:
+            notes.append(
+                f"{name} is not defined in {interval.undefined} of {interval.undefined + interval.n} clips."
+            )
+    return notes
+
+
+def _cell(interval: dict[str, Any] | None) -> str:
+    if interval is None or interval["mean"] is None:
+        return "-"
+    if interval["low"] is None:
+        return f"{interval['mean']:.3g} (n=1)"
+    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"

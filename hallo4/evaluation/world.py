@@ -1,0 +1,284 @@
+"""`evaluate_world`: a model against the truth of episodes that nobody trained on.
+
+    episode i (seed EVALUATION_SEEDS + 10,000 seed + i) -> frames of the model -> the instrument -> metrics:
+    one row rows -> means, intervals, win rates -> report.json, report.png;  rows are kept as they come, so a
+    stopped evaluation goes on where it was
+
+Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: training takes
+seeds below 1,000,000, the instrument is trained on 2,000,000 and up, evaluation starts at 5,000,000.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.evaluation import generators, metrics
+from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
+from hallo4.evaluation.report import build_report, write_report
+from hallo4.evaluation.world_metrics import clip_values, make_clip
+from hallo4.motion import draw_skeleton
+from hallo4.version import __version__
+from hallo4.world import Episode, make_episode
+
+TRAINING_SEEDS = range(0, 1_000_000)
+INSTRUMENT_SEEDS = range(2_000_000, 3_000_000)
+EVALUATION_SEEDS = 5_000_000
+EPISODES_PER_SEED = 10_000
+
+INSTRUMENT_METRICS = (
+    *("lip_sync_correlation", "lip_sync_abs_lag_frames", "mouth_open_error", "mouth_closed_in_silence"),
+    *("blink_correlation", "brow_correlation", "joint_error_fraction", "hand_error_fraction"),
+    *("face_error_fraction", "joint_missing_fraction"),
+)
+"""What is stated of the instrument itself, measured on the rendered frames of the same episodes."""
+
+Row = dict[str, Any]
+Progress = Callable[[int, int, Row], None]
+"""(clips done, clips in all, the newest row)."""
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """Everything that decides a row, and how many rows there are."""
+
+    model: str
+    against: str | None
+    episodes: int
+    seed: int
+    seconds: float
+    size_px: int
+    steps: int | None
+    guidance_scale: float | None
+    observer: str
+
+
+def episode_seed(seed: int, clip: int) -> int:
+    """The seed of the world for clip `clip` of an evaluation with `seed`."""
+    return EVALUATION_SEEDS + seed * EPISODES_PER_SEED + clip
+
+
+def evaluate_world(
+    model: str,
+    against: str | None = None,
+    episodes: int = 40,
+    seed: int = 0,
+    seconds: float = 3.2,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    out: str | os.PathLike[str] | None = None,
+    on_progress: Progress | None = None,
+    workers: int = 1,
+    observer: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
+    report.
+
+    With `against` the second model makes the same clips from the same noise seeds, and win rates are added.
+    With `out` the report is written there, with a picture and the rows beside it; the same call goes on after
+    a stop, and one with more `episodes` reuses what is there. `workers` processes share the clips and the
+    cores.
+
+    InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
+    OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
+    """
+    _check(episodes, seed, seconds, workers)
+    folder = OBSERVER_FOLDER if observer is None else Path(observer)
+    size_px = generators.frame_size_px(model)
+    settings = WorldSettings(
+        model, against, episodes, seed, seconds, size_px, steps, guidance_scale, os.fspath(folder)
+    )
+    out = None if out is None else Path(out)
+    store = None if out is None else _RowStore(out, settings)
+    rows = {} if store is None else store.load(episodes)
+    todo = [clip for clip in range(episodes) if clip not in rows]
+    try:
+        for row in _judged(settings, todo, workers):
+            rows[row["clip"]] = row
+            if store is not None:
+                store.add(row)
+            if on_progress is not None:
+                on_progress(len(rows), episodes, row)
+    except KeyboardInterrupt:
+        kept = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
+        raise Cancelled(f"Stopped after {len(rows)} of {episodes} clips: {kept}.") from None
+    report = build_report(asdict(settings), [rows[clip] for clip in range(episodes)])
+    return report if out is None else write_report(report, out)
+
+
+def judge_clip(
+    clip: int,
+    episode: Episode,
+    models: dict[str, generators.Generator],
+    observer: Any,
+) -> Row:
+    """One row: every metric of each of `models` ("model", "against") on an episode, and of the instrument on
+    the truth."""
+    measured_truth = measure(observer, episode.frames_u8)
+    rendered = make_clip(episode, episode.frames_u8, measured_truth, measured_truth)
+    truth_values = clip_values(rendered)
+    row: Row = {
+        "clip": clip,
+        "episode_seed": episode.seed,
+        "frames": len(episode.frames_u8),
+        "instrument": {name: _plain(truth_values[name]) for name in INSTRUMENT_METRICS},
+        "curves": {
+            "true": _rounded(episode.truth.mouth_open),
+            "instrument": _rounded(measured_truth.mouth_open),
+        },
+        "seconds": {},
+    }
+    for side, generate in models.items():
+        started_s = time.monotonic()
+        frames_u8 = generate(episode, episode.seed)
+        row["seconds"][side] = round(time.monotonic() - started_s, 3)
+        measured = measured_truth if frames_u8 is episode.frames_u8 else measure(observer, frames_u8)
+        values = clip_values(make_clip(episode, frames_u8, measured, measured_truth))
+        row[side] = {name: _plain(value) for name, value in values.items()}
+        row["curves"][side] = _rounded(measured.mouth_open)
+    return row
+
+
+def skeleton_gate(episode: Episode, through: generators.Generator) -> dict[str, float]:
+    """PSNR and SSIM of the skeleton drawings of an episode after an autoencoder."""
+    height, width = episode.frames_u8.shape[1:3]
+    drawings = draw_skeleton(episode.skeleton, width, height)
+    decoded = through(replace(episode, frames_u8=drawings), episode.seed)
+    return {
+        "skeleton_psnr_db": metrics.psnr_db(decoded, drawings),
+        "skeleton_ssim": metrics.ssim(decoded, drawings),
+    }
+
+
+# ---------------------------------------------------------------------- work, here or in processes
+
+
+class _Judge:
+    """The loaded models and instrument of one process."""
+
+    def __init__(self, settings: WorldSettings):
+        self.settings = settings
+        self.observer = load_observer(settings.observer)
+        names = {"model": settings.model, "against": settings.against}
+        self.names = {side: name for side, name in names.items() if name is not None}
+        self.models = {
+            side: generators.load_generator(name, settings.steps, settings.guidance_scale)
+            for side, name in self.names.items()
+        }
+
+    def __call__(self, clip: int) -> Row:
+        settings = self.settings
+        episode = make_episode(episode_seed(settings.seed, clip), settings.seconds, settings.size_px)
+        row = judge_clip(clip, episode, self.models, self.observer)
+        for side, name in self.names.items():
+            if generators.is_autoencoder(name):
+                row[side] |= skeleton_gate(episode, self.models[side])
+        return row
+
+
+_judge: _Judge | None = None  # of a worker process
+
+
+def _start_worker(settings: WorldSettings, threads: int) -> None:
+    global _judge
+    torch.set_num_threads(threads)
+    _judge = _Judge(settings)
+
+
+def _work(clip: int) -> Row:
+    assert _judge is not None
+    return _judge(clip)
+
+
+def _judged(settings: WorldSettings, clips: list[int], workers: int) -> Iterator[Row]:
+    """Rows as they get ready, in any order."""
+    workers = min(workers, len(clips))
+    if workers <= 1:
+        judge = _Judge(settings) if clips else None
+        for clip in clips:
+            yield judge(clip)
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (settings, threads)) as pool:
+        futures = [pool.submit(_work, clip) for clip in clips]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _RowStore:
+    """Rows as JSON lines beside the report, in a file named after everything that decides them."""
+
+    def __init__(self, out: Path, settings: WorldSettings):
+        decides = {**asdict(settings), "episodes": None, "observer": None, "version": __version__}
+        decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
+        decides["instrument"] = generators.folder_digest(Path(settings.observer))
+        key = generators.text_digest(json.dumps(decides, sort_keys=True))
+        self.path = out.with_name(f"{out.stem}.{key}.rows.jsonl")
+        if out.is_dir():
+            raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("a").close()
+        except OSError as error:
+            raise OutputError(
+                f"{out}: cannot be written ({error.strerror}); nothing was measured. Choose another path."
+            ) from error
+
+    def load(self, episodes: int) -> dict[int, Row]:
+        """Rows of clips 0 .. episodes - 1 by their number; a line cut by a kill is measured again."""
+        rows: dict[int, Row] = {}
+        for line in self.path.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if row["clip"] < episodes:
+                rows[row["clip"]] = row
+        return rows
+
+    def add(self, row: Row) -> None:
+        """Append one row, on disk before this returns. A line that a kill cut short is closed first."""
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _check(episodes: int, seed: int, seconds: float, workers: int) -> None:
+    for name, value, low, high in (
+        ("episodes", episodes, 1, EPISODES_PER_SEED),
+        ("seed", seed, 0, 100_000),
+        ("seconds", seconds, 0.4, 60.0),
+        ("workers", workers, 1, 256),
+    ):
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
+
+
+def _plain(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _rounded(curve: np.ndarray) -> list[float]:
+    return np.round(curve.astype(np.float64), 3).tolist()

@@ -1,0 +1,268 @@
+"""The table of metrics of the portrait world, and the scores that decide which of two models wins a clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from hallo4.errors import ShapeError
+from hallo4.evaluation import metrics
+from hallo4.evaluation.instrument import Measurement, true_key_points
+from hallo4.models.observer import KEY_POINTS
+
+if TYPE_CHECKING:
+    from hallo4.world import Episode, Truth
+
+_FINGERTIPS = tuple(name for name in KEY_POINTS if name.endswith("_tip"))
+JOINTS = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),
+    *("left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    *_FINGERTIPS,
+)
+"""The body: 11 joints and 10 fingertips. The other key points belong to the face."""
+HANDS = ("left_wrist", "right_wrist", *_FINGERTIPS)
+FACE = tuple(name for name in KEY_POINTS if name not in JOINTS)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One generated clip beside its truth.
+
+    `frames_u8` and `true_frames_u8` [T, H, W, 3]; `measured` and `measured_truth`: what the instrument says
+    of either; `true_points_px` [T, P, 2] and `visible` [T, P]: the truth itself; `truth`: its curves [T].
+    """
+
+    frames_u8: np.ndarray
+    true_frames_u8: np.ndarray
+    measured: Measurement
+    measured_truth: Measurement
+    true_points_px: np.ndarray
+    visible: np.ndarray
+    truth: Truth
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured on a clip: in words, its unit, and where good values lie."""
+
+    definition: str
+    unit: str
+    better: Literal["higher", "lower", "near 0", "near 1"]
+    of: Callable[[Clip], float]
+
+
+def make_clip(
+    episode: Episode, frames_u8: np.ndarray, measured: Measurement, measured_truth: Measurement
+) -> Clip:
+    """Put `frames_u8` [T, H, W, 3] beside their episode; ShapeError if they are longer, shorter or of another
+    size."""
+    if frames_u8.shape != episode.frames_u8.shape:
+        raise ShapeError(
+            f"Episode {episode.seed} has frames {list(episode.frames_u8.shape)}; "
+            f"the model made {list(frames_u8.shape)}. Evaluate at the model's own size."
+        )
+    points_px, visible = true_key_points(episode.skeleton)
+    return Clip(frames_u8, episode.frames_u8, measured, measured_truth, points_px, visible, episode.truth)
+
+
+# ---------------------------------------------------------------------- the metrics
+
+
+def _joint_error(names: tuple[str, ...]) -> Callable[[Clip], float]:
+    places = _places(names)
+
+    def error(clip: Clip) -> float:
+        return metrics.joint_error_fraction(
+            clip.measured.points_px[:, places],
+            clip.true_points_px[:, places],
+            clip.visible[:, places],
+            clip.frames_u8.shape[2],
+        )
+
+    return error
+
+
+def _joint_motion(measure: Callable[..., float]) -> Callable[[Clip], float]:
+    def ratio(clip: Clip) -> float:
+        generated, rendered = clip.measured.points_px[:, _BODY], clip.measured_truth.points_px[:, _BODY]
+        return measure(generated, rendered, clip.visible[:, _BODY])
+
+    return ratio
+
+
+def _places(names: tuple[str, ...]) -> list[int]:
+    order = list(KEY_POINTS)
+    return [order.index(name) for name in names]
+
+
+_BODY = _places(JOINTS)
+
+METRICS: dict[str, Metric] = {
+    "lip_sync_correlation": Metric(
+        "correlation of measured and true mouth opening, without shifting",
+        "-1..1",
+        "higher",
+        lambda c: metrics.correlation(c.measured.mouth_open, c.truth.mouth_open),
+    ),
+    "lip_sync_lag_frames": Metric(
+        "shift in -5..5 with the largest correlation of mouth opening; positive: the mouth is late",
+        "frames of 40 ms",
+        "near 0",
+        lambda c: metrics.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open),
+    ),
+    "lip_sync_abs_lag_frames": Metric(
+        "size of that shift, so that early and late clips do not cancel",
+        "frames of 40 ms",
+        "lower",
+        lambda c: abs(metrics.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open)),
+    ),
+    "mouth_open_error": Metric(
+        "mean absolute difference of measured and true mouth opening",
+        "of full opening",
+        "lower",
+        lambda c: metrics.mean_absolute_error(c.measured.mouth_open, c.truth.mouth_open),
+    ),
+    "mouth_amplitude_ratio": Metric(
+        "standard deviation of measured over true mouth opening",
+        "ratio",
+        "near 1",
+        lambda c: metrics.amplitude_ratio(c.measured.mouth_open, c.truth.mouth_open),
+    ),
+    "mouth_closed_in_silence": Metric(
+        "share of silent frames (none spoken within 3) with a measured opening below 0.15",
+        "0..1",
+        "higher",
+        lambda c: metrics.mouth_closed_in_silence(c.measured.mouth_open, c.truth.speaking),
+    ),
+    "mouth_wide_correlation": Metric(
+        "correlation of measured and true mouth width",
+        "-1..1",
+        "higher",
+        lambda c: metrics.correlation(c.measured.mouth_wide, c.truth.mouth_wide),
+    ),
+    "blink_correlation": Metric(
+        "correlation of measured and true closing of the eyes; undefined without a blink",
+        "-1..1",
+        "higher",
+        lambda c: metrics.correlation(c.measured.blink, c.truth.blink),
+    ),
+    "brow_correlation": Metric(
+        "correlation of measured and true height of the brows",
+        "-1..1",
+        "higher",
+        lambda c: metrics.correlation(c.measured.brow, c.truth.brow),
+    ),
+    "joint_error_fraction": Metric(
+        "mean distance of measured and true body joints and fingertips, over those visible in the truth",
+        "of the frame width",
+        "lower",
+        _joint_error(JOINTS),
+    ),
+    "hand_error_fraction": Metric(
+        "the same for wrists and fingertips alone", "of the frame width", "lower", _joint_error(HANDS)
+    ),
+    "face_error_fraction": Metric(
+        "the same for chin, brows, corners of the eyes and lips",
+        "of the frame width",
+        "lower",
+        _joint_error(FACE),
+    ),
+    "joint_missing_fraction": Metric(
+        "share of body joints and fingertips, visible in the truth, that are not seen",
+        "0..1",
+        "lower",
+        lambda c: metrics.missing_fraction(c.measured.seen[:, _BODY], c.visible[:, _BODY]),
+    ),
+    "motion_amplitude_ratio": Metric(
+        "spread of body joints around their mean, generated over rendered, both measured",
+        "ratio",
+        "near 1",
+        _joint_motion(metrics.motion_amplitude_ratio),
+    ),
+    "jitter_ratio": Metric(
+        "mean second difference of body joints, generated over rendered, both measured",
+        "ratio",
+        "near 1",
+        _joint_motion(metrics.jitter_ratio),
+    ),
+    "background_flicker": Metric(
+        "mean change from frame to frame of pixels that stand still in the truth",
+        "levels of 255",
+        "lower",
+        lambda c: metrics.background_flicker(c.frames_u8, c.true_frames_u8),
+    ),
+    "sharpness_ratio": Metric(
+        "mean squared Laplacian, generated over rendered",
+        "ratio",
+        "near 1",
+        lambda c: metrics.sharpness_ratio(c.frames_u8, c.true_frames_u8),
+    ),
+    "ssim": Metric(
+        "structural similarity to the rendered frames (Gaussian window 11, sigma 1.5, RGB)",
+        "0..1",
+        "higher",
+        lambda c: metrics.ssim(c.frames_u8, c.true_frames_u8),
+    ),
+    "psnr_db": Metric(
+        "peak signal-to-noise ratio to the rendered frames, per frame (at most 60), then the mean",
+        "dB",
+        "higher",
+        lambda c: metrics.psnr_db(c.frames_u8, c.true_frames_u8),
+    ),
+}
+"""Every metric of a generated clip by its name in the report."""
+
+
+def clip_values(clip: Clip) -> dict[str, float]:
+    """All metrics of a clip; NaN where one is not defined."""
+    return {name: metric.of(clip) for name, metric in METRICS.items()}
+
+
+# ---------------------------------------------------------------------- which of two models wins a clip
+
+TIE_MARGIN = 0.002
+"""Scores that differ by less than this (of 1) are a tie."""
+
+AXES: dict[str, dict[str, Callable[[float], float]]] = {
+    "alignment": {
+        "lip_sync_correlation": lambda r: max(r, 0.0),
+        "joint_error_fraction": lambda e: max(1.0 - e / 0.10, 0.0),
+    },
+    "fidelity": {
+        "blink_correlation": lambda r: max(r, 0.0),
+        "brow_correlation": lambda r: max(r, 0.0),
+        "ssim": lambda s: max(s, 0.0),
+        "jitter_ratio": lambda q: math.exp(-abs(math.log(q))) if q > 0 else 0.0,
+    },
+}
+"""Each axis is the mean of its metrics, each mapped to [0, 1]: correlations and SSIM from 0 up, a joint error
+of
+
+10 % of the frame counts 0, jitter q counts min(q, 1/q). `overall` is the mean of both axes.
+"""
+
+
+def axis_scores(
+    a: Mapping[str, float | None], b: Mapping[str, float | None]
+) -> dict[str, tuple[float, float]]:
+    """Scores in [0, 1] of two models on one clip: {"overall" | "alignment" | "fidelity": (of a, of b)}.
+
+    A metric counts only where both have it, so that nobody wins by being undefined; NaN when an axis has
+    none.
+    """
+    scores: dict[str, tuple[float, float]] = {}
+    for axis, parts in AXES.items():
+        shared = [name for name in parts if _defined(a.get(name)) and _defined(b.get(name))]
+        sides = [[parts[name](side[name]) for name in shared] for side in (a, b)]
+        scores[axis] = tuple(float(np.mean(side)) if shared else math.nan for side in sides)
+    both = list(zip(*scores.values(), strict=True))
+    scores["overall"] = tuple(float(np.mean(side)) for side in both)
+    return {axis: scores[axis] for axis in ("overall", *AXES)}
+
+
+def _defined(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,75 @@
+"""Intervals: closed forms, coverage of a known truth, and what they must not invent."""
+
+import numpy as np
+import pytest
+
+from hallo4.errors import ShapeError
+from hallo4.evaluation import statistics
+from hallo4.evaluation.statistics import bootstrap_interval, paired_difference, win_rate
+
+
+def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 2000)
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(300):
+        interval = bootstrap_interval(rng.exponential(2.0, 40), seed=trial)
+        covered += interval.low <= 2.0 <= interval.high
+    assert 0.88 <= covered / 300 <= 0.98
+
+
+def test_bootstrap_width_is_that_of_the_normal_theory_for_many_clips():
+    values = np.random.default_rng(1).normal(5.0, 3.0, 400)
+    interval = bootstrap_interval(values)
+    half = 1.96 * values.std() / 20
+    assert interval.mean == pytest.approx(values.mean())
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_the_same_key_gives_the_same_interval_and_another_key_nearly_so():
+    values = np.sqrt(np.arange(10.0))
+    assert bootstrap_interval(values, 3) == bootstrap_interval(values, 3)
+    assert bootstrap_interval(values, 3) != bootstrap_interval(values, 4)
+
+
+def test_one_clip_has_no_interval_and_none_has_no_mean():
+    assert bootstrap_interval([0.7]).as_json() == {"mean": 0.7, "low": None, "high": None, "n": 1}
+    assert bootstrap_interval([]).as_json() == {"mean": None, "low": None, "high": None, "n": 0}
+    assert win_rate([1.0], [0.0]).as_json() == {"mean": 1.0, "low": None, "high": None, "n": 1}
+
+
+def test_undefined_clips_are_counted_and_leave_the_mean_alone():
+    interval = bootstrap_interval([1.0, float("nan"), 3.0, None])
+    assert (interval.mean, interval.n, interval.undefined) == (2.0, 2, 2)
+
+
+def test_a_paired_difference_does_not_see_how_much_clips_differ_from_each_other():
+    rng = np.random.default_rng(2)
+    clip = rng.normal(0, 100, 30)
+    difference = paired_difference(clip + 1 + rng.normal(0, 0.1, 30), clip)
+    assert difference.low > 0.9
+    assert difference.high < 1.1
+    assert paired_difference([1.0, float("nan")], [0.0, 0.0]).undefined == 1
+
+
+def test_win_rate_counts_ties_half_and_is_antisymmetric():
+    a, b = [1, 1, 1, 0, 0.5], [0, 0, 1, 1, 0.51]
+    rate = win_rate(a, b, tie_margin=0.05)
+    assert rate.mean == pytest.approx((1 + 1 + 0.5 + 0 + 0.5) / 5)
+    other = win_rate(b, a, tie_margin=0.05)
+    assert other.mean == pytest.approx(1 - rate.mean)
+    assert (other.low, other.high) == pytest.approx((1 - rate.high, 1 - rate.low))
+
+
+def test_ten_wins_of_ten_are_not_certain():
+    z_squared = 1.959963984540054**2
+    rate = win_rate(np.ones(10), np.zeros(10))
+    assert (rate.mean, rate.high) == pytest.approx((1.0, 1.0))
+    assert rate.low == pytest.approx(10 / (10 + z_squared))  # Wilson's bound for n of n
+
+
+def test_sides_of_different_length_are_refused():
+    for function in (paired_difference, win_rate):
+        with pytest.raises(ShapeError, match="3 and 2"):
+            function([1, 2, 3], [1, 2])
