@@ -220,6 +220,10 @@ BAD_TEXTS = {
         b'[{"people": [{"hand_left_keypoints_2d": "abc"}]}]',
         '"hand_left_keypoints_2d" of frame 0 has str; must be 63',
     ),
+    "infinite joint": (
+        b'[{"people": [{"hand_left_keypoints_2d": [' + b"1e999, " * 62 + b"1]}]}]",
+        '"hand_left_keypoints_2d" of frame 0 holds NaN or infinity',
+    ),
     "no canvas": (
         json.dumps([{"people": [{"pose_keypoints_2d": [1.0] * 54}]}]).encode(),
         "does not say how large its picture is",
@@ -235,6 +239,15 @@ def test_bad_texts_are_named_in_one_line(tmp_path, name):
     with pytest.raises(InputError, match=message) as caught:
         load_skeleton(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_arrays_with_nan_are_named(tmp_path, sequence, bad):
+    points = sequence.points_px.copy()
+    points[3, 5, 1] = bad
+    np.savez(tmp_path / "a.npz", points_px=points, confidence=sequence.confidence, fps=25.0)
+    with pytest.raises(InputError, match='"points_px" of frame 3 holds NaN or infinity'):
+        load_skeleton(tmp_path / "a.npz")
 
 
 class Bomb:
