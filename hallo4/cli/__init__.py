@@ -1,4 +1,4 @@
-"""The command line: words for people, no arithmetic. `main` (front_door.py) picks the command; each has a module here."""
+"""The command line: words for people, no arithmetic; one module per command, `main` picks it."""
 
 from hallo4.cli.front_door import main
 

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 
 @dataclass(frozen=True)
 class Animate:
-    """Make a video in which the person of IMAGE speaks AUDIO, exactly as long as the audio, at 25 frames per second.
+    """Make a video of the person in IMAGE speaking AUDIO, exactly as long as the audio, at 25 fps.
 
     Stop it with Ctrl-C and what is finished stays playable; run the same command again and it goes on.
     """

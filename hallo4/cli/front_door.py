@@ -1,6 +1,7 @@
 """The front door of the command line: pick the command, and turn every error of the user into one line.
 
-Nothing heavy is imported here, so `hallo4 --help` answers at once; a command's module is imported when it is asked for.
+Nothing heavy is imported here, so `hallo4 --help` answers at once; a command's module is imported when it is
+asked for.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hallo4 {__version__}")
         return EXIT_OK
     if words[0] not in COMMANDS:
-        return _complain(f"{words[0]!r} is no command of hallo4; there are {', '.join(COMMANDS)}. See hallo4 --help.")
+        return _complain(
+            f"{words[0]!r} is no command of hallo4; there are {', '.join(COMMANDS)}. See hallo4 --help."
+        )
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         importlib.import_module(COMMANDS[words[0]][0]).run(words[1:])
@@ -64,7 +67,7 @@ def _help() -> str:
         [
             "usage: hallo4 COMMAND ...",
             "",
-            "A portrait, a recording of speech and, if you like, a skeleton go in; a talking, moving video comes out.",
+            "A portrait, speech and, if you like, a skeleton go in; a talking, moving video comes out.",
             "",
             "commands:",
             *lines,

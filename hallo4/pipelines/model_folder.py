@@ -6,8 +6,8 @@
     audio/         config.json                     the audio front end
     README.md      the card
 
-Loading is strict where diffusers' `from_pretrained` is lenient: every tensor of the class must be in the files with its
-own shape, nothing else may be, and pickles are never opened.
+Loading is strict where diffusers' `from_pretrained` is lenient: every tensor of the class must be in the
+files with its own shape, nothing else may be, and pickles are never opened.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import os
 import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -27,11 +27,13 @@ from hallo4.errors import CheckpointError, OutputError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
+from hallo4.models.window_conditions import MaskRule
 from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
+CPU = torch.device("cpu")
 
 BACKBONES: dict[str, type[nn.Module]] = {"PortraitDiT": PortraitDiT}
 AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
@@ -42,8 +44,11 @@ _BACKBONE_FOLDERS = {"dit": "dit"}  # family -> subfolder
 class ModelInfo:
     """`model.json`: what the model is called and how it was trained to be used.
 
-    `size_px`: side of the square frames it was trained on; other shapes keep that area. `window_frames`: 4k+1.
-    `steps`, `guidance_scale` (1: no guidance) and `flow_shift` are the defaults of sampling.
+    `size_px`: side of the square frames it was trained on; other shapes keep that area. `window_frames`:
+    4k+1.
+    `steps`, `guidance_scale` (1: no guidance) and `flow_shift` are the defaults of sampling; `mask_rule` is
+    the one of
+    `vace_context` ("nearest" for released weights).
     """
 
     name: str
@@ -54,6 +59,7 @@ class ModelInfo:
     steps: int = 16
     guidance_scale: float = 1.0
     flow_shift: float = 1.0
+    mask_rule: MaskRule = "group"
     fps: float = FPS
     description: str = ""
 
@@ -67,22 +73,27 @@ class ModelInfo:
             problem = f"window_frames is {self.window_frames}; it must be 4k+1 and at least 5, such as 17"
         elif self.size_px < 16 or self.steps < 1:
             problem = f"size_px is {self.size_px} and steps {self.steps}; at least 16 and 1 are needed"
-        elif not (math.isfinite(self.guidance_scale) and self.flow_shift > 0):
-            problem = f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; both must be sound"
+        elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
+            problem = (
+                f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
+                "they must be finite, flow_shift above 0"
+            )
+        elif self.mask_rule not in get_args(MaskRule):
+            problem = f"mask_rule is {self.mask_rule!r}; known: {', '.join(get_args(MaskRule))}"
         if problem:
             raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: every part on `device`, weights in `dtype`, in evaluation mode without gradients."""
+    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients."""
 
     info: ModelInfo
     backbone: Backbone
     autoencoder: Autoencoder
     audio_front_end: AudioFrontEnd
     folder: Path | None = None
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     dtype: torch.dtype = torch.float32
 
 
@@ -104,20 +115,26 @@ def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
         known = ", ".join(embedded_models()) or "(none in this installation)"
         raise CheckpointError(f"{text!r} is no model: give a folder or one of {known}.")
     if not folder.is_dir():
-        raise CheckpointError(f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file.")
+        raise CheckpointError(
+            f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file."
+        )
     if not (folder / "model.json").is_file():
-        raise CheckpointError(f"{text}: this folder holds no model.json, so it is no model; give the folder above or below.")
+        raise CheckpointError(
+            f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
+        )
     alias = _read_json(folder / "model.json").get("alias_of")
     if alias is None:
         return folder
     target = folder.parent / str(alias)
     if not (target / "model.json").is_file() or "alias_of" in _read_json(target / "model.json"):
-        raise CheckpointError(f"{text}: is an alias of {alias!r}, which is no model beside it. Mend its model.json.")
+        raise CheckpointError(
+            f"{text}: is an alias of {alias!r}, which is no model beside it. Mend its model.json."
+        )
     return target
 
 
 def read_info(folder: Path) -> ModelInfo:
-    """`model.json` of a resolved folder. CheckpointError: unreadable, unknown or missing keys, impossible values."""
+    """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
     values = _read_json(folder / "model.json")
     allowed = {field.name for field in fields(ModelInfo)}
     unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
@@ -127,7 +144,9 @@ def read_info(folder: Path) -> ModelInfo:
     try:
         return ModelInfo(**values)
     except TypeError as error:
-        raise CheckpointError(f"{folder / 'model.json'}: a value has the wrong type ({error}). Mend it.") from error
+        raise CheckpointError(
+            f"{folder / 'model.json'}: a value has the wrong type ({error}). Mend it."
+        ) from error
 
 
 def load_model(
@@ -137,7 +156,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a model, every part strictly; no network, no pickles.
 
-    CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped tensors.
+    CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped
+    tensors.
     """
     folder = resolve_model(name_or_dir)
     info = read_info(folder)
@@ -157,7 +177,7 @@ def load_model(
 
 
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
-    """Only the autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
+    """The autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
     folder = Path(os.fspath(name_or_dir))
     folder = folder if (folder / "autoencoder").is_dir() else resolve_model(name_or_dir)
     return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
@@ -174,12 +194,18 @@ def save_model_folder(
 ) -> Path:
     """Write a model folder that `load_model` reads; weights are stored in `dtype`, `card` becomes README.md.
 
-    The folder is written beside its place and then moved there, so an older model is replaced as a whole or not at
-    all. OutputError: something else than a model stands there, or it cannot be written.
+    The folder is written beside its place and then moved there, so an older model is replaced as a whole or
+    not at all. OutputError: something else than a model stands there, or it cannot be written.
     """
     target = Path(folder)
-    if target.exists() and not (target / "model.json").is_file() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{target}: stands there and is no model folder; it is not replaced. Choose another path.")
+    if (
+        target.exists()
+        and not (target / "model.json").is_file()
+        and (not target.is_dir() or any(target.iterdir()))
+    ):
+        raise OutputError(
+            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
+        )
     building = target.with_name(f".{target.name}.writing")
     try:
         shutil.rmtree(building, ignore_errors=True)
@@ -193,7 +219,9 @@ def save_model_folder(
             shutil.rmtree(target)
         os.replace(building, target)
     except OSError as error:
-        raise OutputError(f"{target}: the model cannot be written there ({error.strerror}). Choose another path.") from error
+        raise OutputError(
+            f"{target}: the model cannot be written there ({error.strerror}). Choose another path."
+        ) from error
     return target
 
 
@@ -201,12 +229,21 @@ def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
     config = _read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in classes:
-        raise CheckpointError(f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}.")
+        raise CheckpointError(
+            f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
+        )
     return load_strictly(classes[name], config, folder)
 
 
 def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    return module.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    """Onto the device, in evaluation mode, in `dtype` but for what the class keeps in fp32."""
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    nn.Module.to(module, device)  # diffusers' own `to` imports peft and transformers first: seconds
+    module.eval().requires_grad_(False)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_floating_point():
+            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
+    return module
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -215,7 +252,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error}). Copy the model folder anew.") from error
+        raise CheckpointError(
+            f"{path}: cannot be read as JSON ({error}). Copy the model folder anew."
+        ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew.")
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew."
+        )
     return content

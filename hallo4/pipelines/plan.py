@@ -1,4 +1,4 @@
-"""What will be made, worked out before anything is made: how many frames, which windows, which canvas, which noise.
+"""What will be made, worked out beforehand: how many frames, which windows, which canvas, which noise.
 
 Only arithmetic. The window rule: window k covers frames k*(W-1) .. k*(W-1)+W-1 for windows of W frames, so it
 starts at the last frame of window k-1, which it is given as known. The last window runs past the end of the
@@ -57,7 +57,7 @@ def plan_windows(total_frames: int, window_frames: int) -> Iterator[Window]:
     """
     if window_frames < 5 or window_frames % 4 != 1:
         raise ShapeError(
-            f"windows must have 4k+1 frames, 5 or more; got {window_frames}. Use {window_frames // 4 * 4 + 5}."
+            f"a window has 4k+1 frames, 5 or more; got {window_frames}. Use {window_frames // 4 * 4 + 5}."
         )
     for index in range(window_count(total_frames, window_frames)):
         start = index * (window_frames - 1)
@@ -69,9 +69,9 @@ def plan_windows(total_frames: int, window_frames: int) -> Iterator[Window]:
 def window_noise(shape: tuple[int, ...], seed: int, window_index: int) -> Tensor:
     """Standard normal noise [1, *shape], float32, that depends on (seed, window_index) alone.
 
-    The two numbers are hashed, so that neighbouring seeds and windows share nothing, and the noise is always drawn
-    on the CPU, so that every device starts from the same. (The released code seeds every window alike and gives
-    all of them the same noise.)
+    The two numbers are hashed, so that neighbouring seeds and windows share nothing, and the noise is always
+    drawn on the CPU, so that every device starts from the same. (The released code seeds every window alike
+    and gives all of them the same noise.)
     """
     digest = hashlib.sha256(f"hallo4 window noise: seed {seed}, window {window_index}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
@@ -82,7 +82,8 @@ def window_noise(shape: tuple[int, ...], seed: int, window_index: int) -> Tensor
 class Canvas:
     """The frame that a video is made on, and what of the image goes onto it.
 
-    `crop_box_px` (left, top, right, bottom) is the part of the image that is resized to `width_px` x `height_px`.
+    `crop_box_px` (left, top, right, bottom) is the part of the image that is resized to `width_px` x
+    `height_px`.
     """
 
     width_px: int
@@ -102,14 +103,16 @@ class Canvas:
 
 
 def plan_canvas(image_width_px: int, image_height_px: int, size_px: int) -> Canvas:
-    """Choose the canvas for an image: sides multiples of 16, area about `size_px` squared, the image's own aspect.
+    """The canvas for an image: sides multiples of 16, area about `size_px` squared, the image's own aspect.
 
-    Among the sizes with 0.7 to 1.3 times that area the one nearest in area whose aspect is within 2 % is taken and
-    the image is stretched onto it; where the coarse grid has none, the one nearest in aspect is taken and the
-    overhang of the image is cut off evenly, which `Canvas.describe` says.
+    Among the sizes with 0.7 to 1.3 times that area the one nearest in area whose aspect is within 2 % is
+    taken and the image is stretched onto it; where the coarse grid has none, the one nearest in aspect is
+    taken and the overhang of the image is cut off evenly, which `Canvas.describe` says.
     """
     if image_width_px < 1 or image_height_px < 1:
-        raise InputError(f"an image of {image_width_px}x{image_height_px} pixels has no area; use a larger image.")
+        raise InputError(
+            f"an image of {image_width_px}x{image_height_px} pixels has no area; use a larger image."
+        )
     wanted_aspect = image_width_px / image_height_px
     wanted_cells = (size_px / CANVAS_MULTIPLE_PX) ** 2
     sizes = []
@@ -129,8 +132,33 @@ def plan_canvas(image_width_px: int, image_height_px: int, size_px: int) -> Canv
     return Canvas(across * CANVAS_MULTIPLE_PX, down * CANVAS_MULTIPLE_PX, box)
 
 
+def plan_motion_box(
+    frame_width_px: int, frame_height_px: int, image_width_px: int, image_height_px: int, canvas: Canvas
+) -> tuple[tuple[float, float, float, float], str]:
+    """Which part (left, top, right, bottom) of a skeleton's frame lies under the canvas; a note or "".
+
+    A skeleton belongs to the whole image, so what was cut from the image is cut from it too. A frame of
+    another aspect is fitted by its height and centred, as the released code does; the box may then reach
+    beyond the frame, where there is nothing (black).
+    """
+    note = ""
+    aspect, frame_aspect = image_width_px / image_height_px, frame_width_px / frame_height_px
+    wide_px = float(frame_width_px)
+    if abs(math.log(frame_aspect / aspect)) > math.log1p(STRETCH_LIMIT):
+        wide_px = frame_height_px * aspect
+        change = "its sides are cut" if wide_px < frame_width_px else "its sides are filled up with black"
+        note = (
+            f"skeleton: its frame of {frame_width_px}x{frame_height_px} has another shape than the image "
+            f"({image_width_px}x{image_height_px}): fitted by height and centred, {change}"
+        )
+    left_px = (frame_width_px - wide_px) / 2
+    left, top, right, bottom = canvas.crop_box_px
+    across, down = wide_px / image_width_px, frame_height_px / image_height_px
+    return (left_px + left * across, top * down, left_px + right * across, bottom * down), note
+
+
 def _crop_box(width_px: int, height_px: int, aspect: float) -> tuple[int, int, int, int]:
-    """The largest centred box of that aspect; the whole image where the difference is within the stretch limit."""
+    """The largest centred box of that aspect; the whole image where it is within the stretch limit."""
     if abs(math.log(width_px / height_px / aspect)) <= math.log1p(STRETCH_LIMIT):
         return 0, 0, width_px, height_px
     if width_px / height_px > aspect:

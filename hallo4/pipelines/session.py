@@ -1,8 +1,8 @@
 """The work folder of an unfinished video: what is already made survives a kill, a power cut and Ctrl-C.
 
-`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request and one file of
-losslessly packed frames for every finished window. The same command finds it and goes on; another command for the same
-output starts afresh. A finished video removes it.
+`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request and one
+file of losslessly packed frames for every finished window. The same command finds it and goes on; another
+command for the same output starts afresh. A finished video removes it.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class WorkFolder:
     def __init__(self, output: Path, request: str, height_px: int, width_px: int, resume: bool = True):
         """Open or make the folder beside `output` for the request with that fingerprint.
 
-        Windows of the same request are kept with `resume`; everything else in it is removed, and `discarded` says
-        whether that was another request's work. OutputError: the folder cannot be made.
+        Windows of the same request are kept with `resume`; everything else in it is removed, and `discarded`
+        says whether that was another request's work. OutputError: the folder cannot be made.
         """
         self.path = output.with_name(f".{output.name}.partial")
         self.frame_shape = (height_px, width_px, 3)
@@ -83,9 +83,12 @@ class WorkFolder:
 
     def save(self, index: int, frames_u8: np.ndarray) -> None:
         """Keep the new frames of window `index`. OutputError: no space or no right to write."""
-        assert frames_u8.dtype == np.uint8 and frames_u8.shape[1:] == self.frame_shape
+        assert frames_u8.dtype == np.uint8
+        assert frames_u8.shape[1:] == self.frame_shape
         try:
-            _write_whole(self._file(index), zlib.compress(np.ascontiguousarray(frames_u8).data, _PACKING_LEVEL))
+            _write_whole(
+                self._file(index), zlib.compress(np.ascontiguousarray(frames_u8).data, _PACKING_LEVEL)
+            )
         except OSError as error:
             raise OutputError(
                 f"{self.path}: window {index} cannot be kept ({error.strerror}); windows before it are. "
@@ -99,7 +102,7 @@ class WorkFolder:
             return np.frombuffer(packed, np.uint8).reshape(-1, *self.frame_shape)
         except (zlib.error, ValueError) as error:
             raise OutputError(
-                f"{self._file(index)}: is damaged ({error}). Run the same command with --no-resume to start afresh."
+                f"{self._file(index)}: is damaged ({error}). Run again with --no-resume to start afresh."
             ) from error
 
     def windows(self, count: int) -> Iterator[np.ndarray]:

@@ -19,10 +19,10 @@ PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
-    """Build `module_class` (a diffusers model) from `config` and fill it from the `*.safetensors` in `folder`.
+    """Build `module_class` (a diffusers model) from `config` and fill it from `folder/*.safetensors`.
 
-    CheckpointError: unknown configuration keys, no weights, pickles instead, a damaged file, or tensors that are
-    missing, unexpected or mis-shaped; the first few are named.
+    CheckpointError: unknown configuration keys, no weights, pickles instead, a damaged file, or tensors that
+    are missing, unexpected or mis-shaped; the first few are named.
     """
     files = _weight_files(folder)
     shapes = _shapes_in(files)
@@ -34,7 +34,9 @@ def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder:
         state.update(load_file(file))
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy the weights anew.")
+            raise CheckpointError(
+                f"{folder}: tensor {name} holds NaN or infinite values. Copy the weights anew."
+            )
     module.load_state_dict(state)
     return module
 
@@ -57,10 +59,12 @@ def _weight_files(folder: Path) -> list[Path]:
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise CheckpointError(
-            f"{folder / pickles[0]}: is a pickle, which can run code when opened; only .safetensors is allowed. "
+            f"{folder / pickles[0]}: is a pickle, which can run code; only .safetensors is allowed. "
             "Convert it to safetensors on a machine where you trust it."
         )
-    raise CheckpointError(f"{folder}: holds no .safetensors file; the model folder is incomplete. Copy it anew.")
+    raise CheckpointError(
+        f"{folder}: holds no .safetensors file; the model folder is incomplete. Copy it anew."
+    )
 
 
 def _shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]]:
@@ -71,10 +75,14 @@ def _shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]]:
             with safe_open(file, framework="pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 - not a mapping
                     if name in shapes:
-                        raise CheckpointError(f"{file}: tensor {name} stands in two files of this folder. Remove one.")
+                        raise CheckpointError(
+                            f"{file}: tensor {name} stands in two files of this folder. Remove one."
+                        )
                     shapes[name] = tuple(opened.get_slice(name).get_shape())
         except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{file}: damaged or no safetensors file ({error}). Copy it anew.") from error
+            raise CheckpointError(
+                f"{file}: damaged or no safetensors file ({error}). Copy it anew."
+            ) from error
     return shapes
 
 
@@ -91,7 +99,9 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
         return module_class(**options)
     except (TypeError, ValueError, ShapeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{folder / 'config.json'}: no model can be built from it ({reason}).") from error
+        raise CheckpointError(
+            f"{folder / 'config.json'}: no model can be built from it ({reason})."
+        ) from error
 
 
 def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], folder: Path) -> None:

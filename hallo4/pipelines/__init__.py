@@ -1,0 +1,28 @@
+"""A request -> a video of any length, window by window, in constant memory."""
+
+from hallo4.pipelines.animator import PortraitAnimator
+from hallo4.pipelines.job import AnimationRequest
+from hallo4.pipelines.model_folder import (
+    DEFAULT_MODEL,
+    LoadedModel,
+    ModelInfo,
+    embedded_models,
+    load_model,
+    resolve_model,
+    save_model_folder,
+)
+from hallo4.pipelines.progress import AnimationResult, Progress
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "AnimationRequest",
+    "AnimationResult",
+    "LoadedModel",
+    "ModelInfo",
+    "PortraitAnimator",
+    "Progress",
+    "embedded_models",
+    "load_model",
+    "resolve_model",
+    "save_model_folder",
+]

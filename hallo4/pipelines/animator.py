@@ -1,0 +1,198 @@
+"""The front door of generation: load a model once, make many videos.
+
+::
+
+    animator = PortraitAnimator.from_pretrained("tiny-dit")
+    result = animator.animate("portrait.png", "speech.wav", output="talk.mp4")
+
+From here down: `job.py` (one request, window by window) -> `window.py` (one window) -> `models/`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.media import VideoWriter, check_output, provenance_record
+from hallo4.pipelines.conditions import PathLike, default_rest
+from hallo4.pipelines.job import AnimationRequest, Job, Motion
+from hallo4.pipelines.model_folder import DEFAULT_MODEL, LoadedModel, load_model
+from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
+from hallo4.pipelines.session import WorkFolder, partial_video_path
+from hallo4.types import Audio, Skeleton
+
+
+class PortraitAnimator:
+    """Makes talking portraits with one loaded model; holds no state between requests."""
+
+    def __init__(
+        self, model: LoadedModel, rest_pose: Callable[[np.ndarray], Skeleton] = default_rest
+    ) -> None:
+        """`rest_pose` finds the pose of a portrait [H, W, 3] uint8, from which idle motion starts."""
+        self.model = model
+        self.rest_pose = rest_pose
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+    ) -> PortraitAnimator:
+        """Load a model by name or folder.
+
+        `device` "auto" takes CUDA where there is one; `dtype` None is bfloat16 there and float32 on a CPU.
+        CheckpointError: see `load_model`. InputError: a device that is not there.
+        """
+        device = _device(device)
+        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+        return cls(load_model(name_or_dir, device, dtype))
+
+    def frames(
+        self,
+        image: PathLike | np.ndarray | Image.Image,
+        audio: PathLike | Audio,
+        motion: Motion = None,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Iterator[np.ndarray]:
+        """Yield the video as arrays [n, H, W, 3] uint8, one per window, without writing a file.
+
+        Together they are exactly round(duration * 25) frames; one window is in memory at a time. Arguments as
+        in `animate`; inputs are checked at the call, before the first window is asked for.
+        """
+        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale)
+        reporter = Reporter(on_progress)
+        job = Job(self.model, request, reporter, self.rest_pose)
+        reporter.begin_windows(job.total_windows, job.steps, job.total_frames, finished=0, finished_frames=0)
+        return job.windows()
+
+    def animate(
+        self,
+        image: PathLike | np.ndarray | Image.Image,
+        audio: PathLike | Audio,
+        motion: Motion = None,
+        output: PathLike = "talk.mp4",
+        seed: int = 0,
+        steps: int | None = None,
+        guidance_scale: float | None = None,
+        scale: int = 1,
+        on_progress: OnProgress | None = None,
+        should_cancel: Callable[[], bool] | None = None,
+        resume: bool = True,
+    ) -> AnimationResult:
+        """Write a video of the portrait speaking the audio, exactly as long as the audio, to `output`.
+
+        `image`: a file, [H, W, 3] uint8 RGB or a PIL image, of any size and shape. `audio`: any sound or
+        video file, or an `Audio`. `motion`: a rendered skeleton video, a keypoints file, a `Skeleton`, or
+        None for idle motion. `steps` and `guidance_scale`: the model's own where None. `scale` enlarges the
+        frames.
+
+        Finished windows are kept beside the output until the video is written: after a kill the same call
+        goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
+        on KeyboardInterrupt, what is finished is written to `<name>.partial.<suffix>`; an older `output`
+        stays as it is. The same inputs, seed and machine give the same video.
+
+        InputError: an input that cannot be used. OutputError: `output` cannot be written. Cancelled: stopped.
+        """
+        if not 1 <= scale <= 8:
+            raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
+        target = check_output(output)
+        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale)
+        _refuse_overwriting_inputs(target, request)
+        reporter = Reporter(on_progress, should_cancel)
+        try:
+            job = Job(self.model, request, reporter, self.rest_pose)
+            canvas = job.portrait.canvas
+            work = WorkFolder(target, job.fingerprint(), canvas.height_px, canvas.width_px, resume)
+        except KeyboardInterrupt:
+            raise Cancelled("stopped while reading the inputs; nothing was generated.") from None
+        notes = list(job.notes)
+        if work.discarded:
+            notes.append("an unfinished video of another request stood beside the output and was discarded")
+        try:
+            self._generate(job, work, reporter, notes)
+            self._write(target, job, work, job.total_windows, scale, reporter)
+        except (KeyboardInterrupt, Cancelled) as stop:
+            raise self._stopped(target, job, work, scale, reporter) from stop
+        work.remove()
+        partial_video_path(target).unlink(missing_ok=True)
+        return AnimationResult(Path(output), job.total_frames, tuple(notes), reporter.timings_s)
+
+    def _generate(self, job: Job, work: WorkFolder, reporter: Reporter, notes: list[str]) -> None:
+        """Make the windows that are not in the work folder yet."""
+        finished = work.finished()
+        known_u8 = work.load(finished - 1)[-1] if finished else None
+        finished_frames = job.frames_of(finished)
+        if finished:
+            notes.append(f"resumed: {finished_frames} of {job.total_frames} frames were made before")
+        reporter.begin_windows(job.total_windows, job.steps, job.total_frames, finished, finished_frames)
+        for index, frames_u8 in enumerate(job.windows(finished, known_u8), start=finished):
+            work.save(index, frames_u8)
+
+    def _write(
+        self, path: Path, job: Job, work: WorkFolder, windows: int, scale: int, reporter: Reporter
+    ) -> None:
+        """Encode the first `windows` windows and the sound that belongs to them."""
+        canvas, info = job.portrait.canvas, self.model.info
+        total = job.frames_of(windows)
+        provenance = provenance_record(
+            info.name, info.version, job.request.seed, steps=str(job.steps),
+            guidance_scale=f"{job.guidance_scale:g}", window_frames=str(info.window_frames),
+        )  # fmt: skip
+        size = (canvas.width_px * scale, canvas.height_px * scale)
+        with (
+            reporter.stage("write", total) as advance,
+            VideoWriter(path, *size, audio=job.sound_of(windows), provenance=provenance) as writer,
+        ):
+            for frames_u8 in work.windows(windows):
+                for frame_u8 in frames_u8:
+                    writer.write(_enlarged(frame_u8, size))
+                advance(len(frames_u8))
+
+    def _stopped(self, target: Path, job: Job, work: WorkFolder, scale: int, reporter: Reporter) -> Cancelled:
+        """Write what is finished beside the output, and say where it is."""
+        windows = work.finished()
+        again = "Run the same command again to go on."
+        if not windows:
+            return Cancelled("stopped before the first window was finished; no video was written.")
+        partial, made = partial_video_path(target), job.frames_of(windows)
+        self._write(partial, job, work, windows, scale, Reporter())
+        return Cancelled(
+            f"stopped after {made} of {job.total_frames} frames; these play in {partial}. {again}"
+        )
+
+
+def _refuse_overwriting_inputs(target: Path, request: AnimationRequest) -> None:
+    for given in (request.image, request.audio, request.motion):
+        if isinstance(given, str | os.PathLike) and Path(given).resolve() == target:
+            raise OutputError(
+                f"{target}: is one of the inputs and would be overwritten. Choose another output."
+            )
+
+
+def _enlarged(frame_u8: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
+    height_px, width_px = frame_u8.shape[:2]
+    if (width_px, height_px) == size_px:
+        return frame_u8
+    return np.asarray(Image.fromarray(frame_u8).resize(size_px, Image.Resampling.LANCZOS))
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"device {device!r} cannot be used here ({reason}). Use auto or cpu.") from error
+    return chosen

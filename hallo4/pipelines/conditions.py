@@ -1,0 +1,284 @@
+"""What the user gives (files or arrays) -> what windows are made from, in memory that does not grow.
+
+Nothing is repaired silently: every function returns, beside its result, notes of one line each that say what
+was done.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from hallo4.errors import InputError
+from hallo4.media import MediaWarning, load_audio, load_image, probe_video, read_frames
+from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample
+from hallo4.pipelines.plan import Canvas, plan_canvas, plan_motion_box
+from hallo4.types import FPS, Audio, Skeleton
+
+PathLike = str | os.PathLike[str]
+Box = tuple[float, float, float, float]
+
+SOUND_RATE_HZ = 48_000
+"""Rate at which sound is kept for the finished video; front ends resample it for themselves."""
+
+KEYPOINT_SUFFIXES = (".json", ".npz")
+
+
+@contextmanager
+def collect_notes(notes: list[str]) -> Iterator[None]:
+    """Turn the warnings of the media room inside the block into notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MediaWarning)
+        yield
+    for warning in caught:
+        if issubclass(warning.category, MediaWarning):
+            notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+# ---------------------------------------------------------------------- portrait and sound
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """The image on its canvas: `pixels_u8` [H, W, 3]; the other sizes are those of the original."""
+
+    pixels_u8: np.ndarray
+    canvas: Canvas
+    image_width_px: int
+    image_height_px: int
+
+
+def prepare_portrait(image: PathLike | np.ndarray | Image.Image, size_px: int) -> tuple[Portrait, list[str]]:
+    """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of `plan_canvas`.
+
+    InputError: as `load_image`, or an array of another shape or type.
+    """
+    notes: list[str] = []
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise InputError(
+                f"the image is an array of shape {image.shape} and type {image.dtype}; "
+                "only [H, W, 3] uint8 RGB is allowed. Convert it first."
+            )
+        pixels = image
+    else:
+        with collect_notes(notes):
+            pixels = load_image(image)
+    height_px, width_px = pixels.shape[:2]
+    canvas = plan_canvas(width_px, height_px, size_px)
+    resized = Image.fromarray(pixels).resize(
+        (canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS, box=canvas.crop_box_px
+    )
+    if (width_px, height_px) != (canvas.width_px, canvas.height_px):
+        notes.append(canvas.describe(width_px, height_px))
+    return Portrait(np.asarray(resized), canvas, width_px, height_px), notes
+
+
+def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
+    """Sound or video file, or an `Audio`, checked. InputError: as `load_audio`; no samples, NaN, not mono."""
+    notes: list[str] = []
+    if not isinstance(audio, Audio):
+        with collect_notes(notes):
+            return load_audio(audio, SOUND_RATE_HZ), notes
+    samples = np.asarray(audio.samples)
+    if samples.ndim != 1 or not len(samples) or audio.sample_rate_hz < 1:
+        raise InputError(
+            f"the audio is an array of shape {samples.shape} at {audio.sample_rate_hz} Hz; "
+            "only mono samples [S] with at least one sample are allowed. Mix it down first."
+        )
+    if not np.isfinite(samples).all():
+        raise InputError(
+            "the audio holds NaN or infinite samples; only finite ones are allowed. Clean it first."
+        )
+    return replace(audio, samples=samples.astype(np.float32, copy=False)), notes
+
+
+# ---------------------------------------------------------------------- motion
+
+
+class MotionSource(Protocol):
+    """Skeleton drawings on the canvas for any frames of the video."""
+
+    def frames_u8(self, indices: np.ndarray) -> np.ndarray:
+        """[n] frame numbers -> [n, H, W, 3] uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class IdleMotion:
+    """Breathing, blinking, small movements out of a pose at rest; made where and when it is needed."""
+
+    rest: Skeleton
+    seed: int
+    canvas: Canvas
+
+    def frames_u8(self, indices: np.ndarray) -> np.ndarray:
+        """See `MotionSource`."""
+        start = int(indices[0])
+        moving = idle_motion(self.rest, int(indices[-1]) - start + 1, self.seed, start)
+        drawn = draw_skeleton(moving, self.canvas.width_px, self.canvas.height_px)
+        return drawn[indices - start]
+
+
+@dataclass(frozen=True)
+class KeypointMotion:
+    """Keypoints already at 25 fps, as long as the video and in pixels of the canvas."""
+
+    skeleton: Skeleton
+
+    def frames_u8(self, indices: np.ndarray) -> np.ndarray:
+        """See `MotionSource`."""
+        span = slice(int(indices[0]), int(indices[-1]) + 1)
+        drawn = draw_skeleton(self.skeleton, self.skeleton.width_px, self.skeleton.height_px, span)
+        return drawn[indices - span.start]
+
+
+class FilmedMotion:
+    """Frames of a rendered skeleton video, fitted to the canvas; they wait, packed, in a temporary file.
+
+    A video shorter than the speech runs back and forth, like keypoints in `hallo4.motion.resample`.
+    """
+
+    def __init__(self, canvas: Canvas):
+        self._shape = (canvas.height_px, canvas.width_px, 3)
+        self._spool = tempfile.TemporaryFile(prefix="hallo4-motion-")  # noqa: SIM115 - lives as long as this
+        self._offsets = [0]
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def append(self, frame_u8: np.ndarray) -> None:
+        """Add the next frame [H, W, 3] of the canvas' size."""
+        assert frame_u8.shape == self._shape
+        self._spool.seek(self._offsets[-1])
+        self._offsets.append(self._offsets[-1] + self._spool.write(zlib.compress(frame_u8.tobytes(), 1)))
+
+    def frames_u8(self, indices: np.ndarray) -> np.ndarray:
+        """See `MotionSource`."""
+        return np.stack([self._frame(int(index)) for index in indices])
+
+    def _frame(self, index: int) -> np.ndarray:
+        last = len(self) - 1
+        if index > last:
+            index = abs((index + last) % (2 * last) - last) if last else 0
+        start, stop = self._offsets[index], self._offsets[index + 1]
+        self._spool.seek(start)
+        return np.frombuffer(zlib.decompress(self._spool.read(stop - start)), np.uint8).reshape(self._shape)
+
+
+def default_rest(image_u8: np.ndarray) -> Skeleton:
+    """The pose at rest [1 frame] of the person in an image, for idle motion; here one that looks at no pixel.
+
+    It fits portraits framed like those of the portrait world. A detector of keypoints can take its place
+    (`PortraitAnimator(rest_pose=...)`).
+    """
+    height_px, width_px = image_u8.shape[:2]
+    return default_rest_pose(width_px, height_px)
+
+
+def prepare_motion(
+    motion: PathLike | Skeleton | None,
+    portrait: Portrait,
+    frames: int,
+    seed: int,
+    rest_pose: Callable[[np.ndarray], Skeleton] = default_rest,
+) -> tuple[MotionSource, list[str]]:
+    """Whatever the user has, as drawings at 25 fps for `frames` frames on the portrait's canvas.
+
+    A `Skeleton` or keypoints file (.json, .npz, OpenPose folder), a rendered skeleton video, or None for idle
+    motion. InputError: as `load_skeleton` and `read_frames`.
+    """
+    if motion is None:
+        rest = rest_pose(portrait.pixels_u8)
+        return IdleMotion(rest, seed, portrait.canvas), [
+            "no motion given: idle motion with blinks is supplied"
+        ]
+    if isinstance(motion, Skeleton):
+        return _from_keypoints(motion, portrait, frames)
+    path = Path(motion)
+    if path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES:
+        size_px = (portrait.image_width_px, portrait.image_height_px)
+        return _from_keypoints(load_skeleton(path, size_px=size_px), portrait, frames)
+    return _from_video(path, portrait, frames)
+
+
+def _from_keypoints(skeleton: Skeleton, portrait: Portrait, frames: int) -> tuple[MotionSource, list[str]]:
+    if not len(skeleton):
+        raise InputError("the skeleton holds no frames; at least one is needed.")
+    box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
+    skeleton, time_note = resample(skeleton, frames, FPS)
+    canvas = portrait.canvas
+    left, top, right, bottom = box
+    scale = np.array([canvas.width_px / (right - left), canvas.height_px / (bottom - top)])
+    points = (skeleton.points_px - np.array([left, top])) * scale
+    moved = replace(
+        skeleton, points_px=points.astype(np.float32), width_px=canvas.width_px, height_px=canvas.height_px
+    )
+    return KeypointMotion(moved), [note for note in (time_note, shape_note) if note]
+
+
+def _from_video(path: Path, portrait: Portrait, frames: int) -> tuple[MotionSource, list[str]]:
+    notes: list[str] = []
+    with collect_notes(notes):
+        info = probe_video(path)
+        box, shape_note = _motion_box(info.width_px, info.height_px, portrait)
+        source = FilmedMotion(portrait.canvas)
+        for frame in read_frames(path, FPS, end_s=frames / FPS):
+            source.append(fit_frame(frame, box, portrait.canvas))
+    done = []
+    if info.variable_frame_rate:
+        done.append(f"variable frame rate (about {info.fps:.4g} fps) read at {FPS:g} fps")
+    elif abs(info.fps - FPS) > 0.01:
+        done.append(f"resampled from {info.fps:.4g} to {FPS:g} fps")
+    if len(source) == 1 < frames:
+        done.append(f"its single frame was held for {frames / FPS:.2f} s")
+    elif len(source) < frames:
+        done.append(
+            f"{len(source) / FPS:.2f} s is shorter than {frames / FPS:.2f} s, so it runs back and forth"
+        )
+    elif round(info.duration_s * FPS) > frames:
+        done.append(f"cut from {info.duration_s:.2f} s to {frames / FPS:.2f} s")
+    if done:
+        notes.append(f"skeleton: {'; '.join(done)}")
+    return source, notes + ([shape_note] if shape_note else [])
+
+
+def _motion_box(width_px: int, height_px: int, portrait: Portrait) -> tuple[Box, str]:
+    return plan_motion_box(
+        width_px, height_px, portrait.image_width_px, portrait.image_height_px, portrait.canvas
+    )
+
+
+def fit_frame(frame_u8: np.ndarray, box: Box, canvas: Canvas) -> np.ndarray:
+    """The part `box` (left, top, right, bottom, in pixels) of a frame, resized to the canvas.
+
+    What of the box lies beyond the frame is black. The edge between both is rounded to whole pixels of the
+    canvas.
+    """
+    height_px, width_px = frame_u8.shape[:2]
+    left, top, right, bottom = box
+    if box == (0, 0, width_px, height_px) and (canvas.width_px, canvas.height_px) == (width_px, height_px):
+        return frame_u8
+    inside = (max(left, 0.0), max(top, 0.0), min(right, float(width_px)), min(bottom, float(height_px)))
+    across, down = canvas.width_px / (right - left), canvas.height_px / (bottom - top)
+    x0, y0 = round((inside[0] - left) * across), round((inside[1] - top) * down)
+    x1, y1 = round((inside[2] - left) * across), round((inside[3] - top) * down)
+    fitted = np.zeros((canvas.height_px, canvas.width_px, 3), np.uint8)
+    if x1 > x0 and y1 > y0:
+        part = Image.fromarray(frame_u8).resize((x1 - x0, y1 - y0), Image.Resampling.BILINEAR, box=inside)
+        fitted[y0:y1, x0:x1] = np.asarray(part)
+    return fitted

@@ -1,0 +1,100 @@
+"""What a running animation tells its caller: stages, frames done, time left; and what a finished one was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hallo4.errors import Cancelled
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One message: `frames_done` of `frames_total` in `stage`, `eta_s` more seconds (None: unknown).
+
+    Stages, in order: "read" (inputs), "listen" (audio features), "generate", "write". `frames_done` moves
+    with every denoising step and is fractional while a window is in the making.
+    """
+
+    stage: str
+    frames_done: float
+    frames_total: int
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True)
+class AnimationResult:
+    """A finished video: `path`, its number of `frames`, `notes` on what was done to the inputs (lines),
+
+    and `timings_s`, the seconds spent by stage: read, listen, conditions, denoise, decode, write.
+    """
+
+    path: Path
+    frames: int
+    notes: tuple[str, ...]
+    timings_s: dict[str, float]
+
+
+OnProgress = Callable[[Progress], None]
+
+
+class Reporter:
+    """Sends `Progress` to a callback, keeps the times of stages, raises `Cancelled` when asked to stop."""
+
+    def __init__(
+        self,
+        on_progress: OnProgress | None = None,
+        should_cancel: Callable[[], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._send = on_progress or (lambda progress: None)
+        self._should_cancel = should_cancel or (lambda: False)
+        self._clock = clock
+        self.timings_s: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of a block to `timings_s[name]`."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self.timings_s[name] = self.timings_s.get(name, 0.0) + self._clock() - started
+
+    @contextmanager
+    def stage(self, name: str, frames_total: int = 0) -> Iterator[Callable[[int], None]]:
+        """Time a block as a stage and say so; the value is `advance(frames)`, for progress within it."""
+        started, done = self._clock(), 0
+
+        def advance(frames: int) -> None:
+            nonlocal done
+            done += frames
+            left = self._time_left(started, done, frames_total - done)
+            self._send(Progress(name, done, frames_total, left))
+
+        self._send(Progress(name, 0, frames_total))
+        with self.timed(name):
+            yield advance
+
+    def begin_windows(
+        self, windows: int, steps: int, frames_total: int, finished: int, finished_frames: int
+    ) -> None:
+        """The stage "generate" starts: `windows` windows of `steps` steps; some may be finished already."""
+        self._started, self._made_before = self._clock(), finished
+        self._windows, self._steps, self._frames_total = windows, steps, frames_total
+        self._send(Progress("generate", finished_frames, frames_total))
+
+    def step(self, window: int, steps_done: int, frames_before: int, frames_in_window: int) -> None:
+        """`steps_done` steps of window `window` are done. Cancelled: the caller wants to stop."""
+        if self._should_cancel():
+            raise Cancelled("stopped by the caller")
+        share = steps_done / self._steps
+        done = window - self._made_before + share
+        left = self._time_left(self._started, done, self._windows - window - share)
+        self._send(Progress("generate", frames_before + share * frames_in_window, self._frames_total, left))
+
+    def _time_left(self, started: float, done: float, left: float) -> float | None:
+        return (self._clock() - started) / done * left if done > 0 else None

@@ -1,0 +1,160 @@
+"""One window of a video: conditions in, frames out. Nothing is kept between windows.
+
+::
+
+    portrait --prepare_scene--> Scene (once per video) --.
+    skeleton drawings, audio windows, known first frame --+--> MotionConditions --.
+    noise of (seed, window) ------------------------------------------------------+--> denoise --> decode -->
+    frames
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from diffusers import UniPCMultistepScheduler
+from torch import Tensor
+
+from hallo4.models import window_conditions as conditioning
+from hallo4.pipelines.model_folder import LoadedModel
+from hallo4.types import MotionConditions
+
+OnStep = Callable[[int], None]
+"""Told how many denoising steps of a window are done; an exception raised in it stops the window."""
+
+BATCHED_GUIDANCE_CELLS = 8192
+"""Up to this many latent cells both sides of guidance are one batch; beyond, they run one by one."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all windows of a video share: `reference_latents` [1, C, 1, h, w], `grey_latents` [1, C, F, h, w],
+
+    `text` [1, L, D].
+    """
+
+    reference_latents: Tensor
+    grey_latents: Tensor
+    text: Tensor
+
+
+@torch.inference_mode()
+def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> Scene:
+    """Encode the portrait [H, W, 3] uint8 and the grey video once."""
+    portrait_pm1 = to_pm1(portrait_u8[None], model)[:, :, 0]
+    return Scene(
+        reference_latents=conditioning.encode_portrait(model.autoencoder, portrait_pm1),
+        grey_latents=conditioning.encode_grey(model.autoencoder, portrait_pm1, model.info.window_frames),
+        text=conditioning.null_text(model.backbone.config.text_dim).to(model.device, model.dtype),
+    )
+
+
+@torch.inference_mode()
+def window_conditions(
+    model: LoadedModel,
+    scene: Scene,
+    skeleton_u8: np.ndarray | None,  # [T, H, W, 3]
+    audio_windows: Tensor,  # [T, 5, blocks, channels]
+    known_u8: np.ndarray | None,  # [H, W, 3]
+) -> MotionConditions:
+    """Conditions of one window of T frames; `known_u8` is its first frame where that is made already."""
+    inactive = skeleton = None
+    if known_u8 is not None:
+        known_pm1 = to_pm1(known_u8[None], model)[:, :, 0]
+        inactive = conditioning.encode_known(model.autoencoder, known_pm1, len(audio_windows))
+    if skeleton_u8 is not None:
+        skeleton = conditioning.encode_skeleton(model.autoencoder, to_pm1(skeleton_u8, model))
+    return conditioning.assemble_conditions(
+        scene.reference_latents,
+        scene.grey_latents,
+        audio_windows[None].to(model.device, model.dtype),
+        scene.text,
+        skeleton,
+        inactive,
+        first_frame_known=known_u8 is not None,
+        mask_rule=model.info.mask_rule,
+    )
+
+
+@torch.inference_mode()
+def denoise_window(
+    model: LoadedModel,
+    conditions: MotionConditions,
+    noise: Tensor,  # [1, C, F', h, w] float32
+    steps: int,
+    guidance_scale: float,
+    on_step: OnStep,
+) -> Tensor:
+    """Noise -> clean latents [1, C, F', h, w] float32; `on_step` is called after every step."""
+    velocity = guided_velocity(model, conditions, guidance_scale)
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=model.info.flow_shift
+    )
+    scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, steps + 1)[:-1])
+    latents = noise.to(model.device)
+    for done, timestep in enumerate(scheduler.timesteps, start=1):
+        latents = model.backbone.pin(latents, conditions)
+        toward = velocity(latents, timestep.reshape(1).float().to(model.device))
+        latents = scheduler.step(toward, timestep, latents, return_dict=False)[0]
+        on_step(done)
+    return latents
+
+
+@torch.inference_mode()
+def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
+    """Latents of a window -> its frames [T, H, W, 3] uint8, the known one included."""
+    video_latents = model.backbone.video_latents(latents).to(model.dtype)
+    video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
+    frames = video_pm1.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+    return frames.movedim(0, -1).cpu().numpy()
+
+
+def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
+    """TO REPLACE."""
+    return uncond + scale * (cond - uncond)
+
+
+def guided_velocity(
+    model: LoadedModel, conditions: MotionConditions, guidance_scale: float
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """(latents [1, C, F', h, w], timestep [1]) -> guided velocity; step-invariant work is done before.
+
+    velocity = without sound + scale (with sound - without sound); a scale of 1 needs the sounding side only.
+    """
+    backbone = model.backbone
+    if guidance_scale == 1.0:
+        features = backbone.prepare(conditions)
+        return lambda latents, timestep: backbone.forward(latents, timestep, features)
+    silent = conditioning.without_sound(conditions)
+    if conditions.control_latents[0, 0].numel() <= BATCHED_GUIDANCE_CELLS:
+        features = backbone.prepare(_both(silent, conditions))
+
+        def batched(latents: Tensor, timestep: Tensor) -> Tensor:
+            both = backbone.forward(latents.expand(2, -1, -1, -1, -1), timestep.expand(2), features)
+            return guide(*both.chunk(2), guidance_scale)
+
+        return batched
+    with_sound, without = backbone.prepare(conditions), backbone.prepare(silent)
+
+    def one_by_one(latents: Tensor, timestep: Tensor) -> Tensor:
+        base = backbone.forward(latents, timestep, without)
+        return guide(base, backbone.forward(latents, timestep, with_sound), guidance_scale)
+
+    return one_by_one
+
+
+def to_pm1(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:
+    """[T, H, W, 3] uint8 -> [1, 3, T, H, W] in [-1, 1] on the model's device and in its type."""
+    frames = torch.tensor(frames_u8, device=model.device)  # a copy: numpy's may be read-only
+    return frames.movedim(-1, 0)[None].float().div(127.5).sub(1).to(model.dtype)
+
+
+def _both(first: MotionConditions, second: MotionConditions) -> MotionConditions:
+    """Two conditions as one batch."""
+    pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
+    return MotionConditions(
+        **{name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()}
+    )
