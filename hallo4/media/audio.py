@@ -15,7 +15,7 @@ from av.container import InputContainer
 
 from hallo4.errors import InputError
 from hallo4.media import files
-from hallo4.media.files import check_input, declared_duration, open_media, shown, start_of, warn
+from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
 from hallo4.types import Audio
 
 _BLOCK = 1 << 16  # samples per step: what is held besides the result
@@ -121,29 +121,36 @@ def _checked(blocks: Iterator[np.ndarray], path: str | os.PathLike[str]) -> Iter
 def _decode_soundfile(path: str | os.PathLike[str]) -> Iterator:
     """First the sample rate, or None where PyAV must read the file; then mono blocks [S] float32.
 
-    MP3 and Ogg go to PyAV: libsndfile fills a truncated MP3 up with silence and calls a truncated Ogg empty.
+    MP3 is left to PyAV, because libsndfile fills a truncated one up with silence.
     """
     try:
-        with open(path, "rb") as handle, soundfile.SoundFile(handle) as sound:
-            if sound.format in ("MP3", "OGG"):
+        with open(path, "rb") as handle, soundfile.SoundFile(handle.fileno(), closefd=False) as sound:
+            if sound.format == "MP3":
                 yield None
                 return
-            _check_wav_length(sound, path)
+            _check_length(sound, path)
             yield sound.samplerate
             for block in sound.blocks(_BLOCK, dtype="float32", always_2d=True):
                 yield block.mean(axis=1)
     except soundfile.LibsndfileError as error:
-        if "format" not in str(error).lower() and "malformed" not in str(error).lower():
-            raise InputError(
-                f"{shown(path)}: the sound is damaged or cut short ({error}). Export it again as WAV."
-            ) from error
-        yield None
+        if "malformed" not in error.error_string and "ormat" in error.error_string:  # not one of its formats
+            yield None
+            return
+        raise InputError(
+            f"{shown(path)}: is damaged or cut short ({error.error_string.rstrip('.')}). "
+            "Copy or export it again."
+        ) from error
     except OSError as error:
         raise InputError(f"{shown(path)}: cannot be read ({error.strerror}).") from error
 
 
-def _check_wav_length(sound: soundfile.SoundFile, path: str | os.PathLike[str]) -> None:
-    """libsndfile reads a truncated WAV without a word, but its log holds both lengths of the data chunk."""
+def _check_length(sound: soundfile.SoundFile, path: str | os.PathLike[str]) -> None:
+    """libsndfile reads a truncated WAV without a word, but its log holds both lengths of the data chunk.
+
+    A truncated Ogg has no last page with the length in it and counts as empty.
+    """
+    if sound.format == "OGG" and sound.frames == 0:
+        raise InputError(f"{shown(path)}: is cut short or empty. Copy or export it again.")
     match = re.search(r"^data\s*:\s*(\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if not match:
         return
@@ -163,11 +170,11 @@ def _decode_container(path: str | os.PathLike[str]) -> Iterator:
         stream = container.streams.best("audio")
         if stream is None:
             raise InputError(f"{shown(path)}: has no sound track. Give a file with speech in it.")
-        duration = declared_duration(container, stream)
-        rate_hz, position, first_s = None, 0, Fraction(0)
+        end_s = declared_end(container, stream)
+        rate_hz, position = None, 0
         for start_s, frame_rate_hz, block in _frames(container, stream):
             if rate_hz is None:
-                rate_hz, first_s = frame_rate_hz, max(start_s, Fraction(0))
+                rate_hz = frame_rate_hz
                 yield rate_hz
             if frame_rate_hz != rate_hz:
                 raise InputError(f"{shown(path)}: the sample rate changes within the file. Export it as WAV.")
@@ -180,16 +187,16 @@ def _decode_container(path: str | os.PathLike[str]) -> Iterator:
                 silence = np.zeros(round(gap_s * rate_hz), np.float32)
                 position += len(silence)
                 yield silence
-            if duration is not None:  # AAC in mp4: the padding of the last packet is not sound
-                block = block[: max(0, round((first_s + duration) * rate_hz) - position)]
+            if end_s is not None:  # AAC in mp4: the padding of the last packet is not sound
+                block = block[: max(0, round(end_s * rate_hz) - position)]
             position += len(block)
             yield block
         if rate_hz is None:
             raise InputError(f"{shown(path)}: holds no sound (0 samples). Give a file with speech in it.")
-        if duration is not None and Fraction(position, rate_hz) < first_s + duration - _MISSING_S:
+        if end_s is not None and Fraction(position, rate_hz) < end_s - _MISSING_S:
             raise InputError(
                 f"{shown(path)}: is cut short: {position / rate_hz:.2f} s of sound are there instead of "
-                f"{float(first_s + duration):.2f} s. Copy or export it again."
+                f"{float(end_s):.2f} s. Copy or export it again."
             )
 
 

@@ -34,9 +34,10 @@ def warn(message: str) -> None:
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as it can stand in a one-line message: line breaks and undecodable bytes are escaped."""
+    """`path` as it can stand in a one-line message: line breaks and bad bytes escaped, not endless."""
     text = os.fspath(path)
-    return text if text.isprintable() else ascii(text)
+    text = text if text.isprintable() else ascii(text)
+    return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
 
 
 def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
@@ -51,7 +52,7 @@ def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
         exists, is_folder, is_file = source.exists(), source.is_dir(), source.is_file()
     except (OSError, ValueError) as error:  # a name too long for the disk, or with a NUL character
         raise InputError(
-            f"{name[:200]}: not a usable file name ({error}). Give the path of {wanted}."
+            f"{name}: not a usable file name ({_words(error)}). Give the path of {wanted}."
         ) from error
     if not exists:
         raise InputError(f"{name}: no such file. Give the path of {wanted}.")
@@ -64,6 +65,11 @@ def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
     if source.stat().st_size == 0:
         raise InputError(f"{name}: is empty (0 bytes). Give {wanted} with content.")
     return source
+
+
+def _words(error: Exception) -> str:
+    """The reason alone: `str` of an OSError would repeat the path."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
@@ -90,18 +96,19 @@ def start_of(container: InputContainer) -> Fraction:
     return Fraction(max(container.start_time or 0, 0), av.time_base)
 
 
-def declared_duration(container: InputContainer, stream: av.stream.Stream) -> Fraction | None:
-    """Length of `stream` in seconds where the container writes it down (mov/mp4, matroska, avi, flac), else
-    None."""
-    kind = container.format.name
-    if stream.duration is not None and stream.time_base and kind.split(",")[0] in ("mov", "avi", "flac"):
-        return stream.duration * stream.time_base
-    tag = stream.metadata.get("DURATION", "") if kind.startswith("matroska") else ""
-    try:
-        hours, minutes, seconds = tag.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    except ValueError:
-        return None
+def declared_end(container: InputContainer, stream: av.stream.Stream) -> Fraction | None:
+    """End of `stream` in seconds from the beginning of the file, where the container says so, else None.
+
+    Known for mov/mp4, avi and flac, and for matroska where the writer left a DURATION tag.
+    """
+    kind = container.format.name.split(",")[0]
+    if kind in ("mov", "avi", "flac") and stream.duration is not None and stream.time_base:
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base - start_of(container)
+    if kind == "matroska" and "DURATION" in stream.metadata:
+        with suppress(ValueError):
+            hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds) - start_of(container)
+    return None
 
 
 def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
@@ -117,9 +124,9 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
         exists, parent_exists = target.exists(), target.parent.is_dir()
         too_long = len(os.fsencode(target.name)) > 255
     except (OSError, ValueError, RuntimeError) as error:  # NUL characters, loops of links
-        raise OutputError(f"{name[:200]}: not a usable file name ({error}). Choose another.") from error
+        raise OutputError(f"{name}: not a usable file name ({_words(error)}). Choose another.") from error
     if too_long:
-        raise OutputError(f"{name[:200]}...: the file name is too long. Use at most 255 bytes.")
+        raise OutputError(f"{name}: the file name is too long. Use at most 255 bytes.")
     if target.is_dir():
         raise OutputError(
             f"{name}: is a folder. Give the name of a file, such as {shown(Path(path) / 'out.mp4')}."

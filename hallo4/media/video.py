@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from hallo4.errors import InputError
-from hallo4.media.files import declared_duration, open_media, shown, start_of
+from hallo4.media.files import declared_end, open_media, shown, start_of
 from hallo4.media.image import MAX_PIXELS
 
 # With these swscale's RGB <-> YUV is free of bias; its defaults darken each round trip by a grey level.
@@ -187,7 +187,7 @@ def _packet_times(
 ) -> tuple[list[Fraction | None], Fraction]:
     """(time of every packet that is shown, end of the last), in seconds from the beginning of the file."""
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
-    times, begin, end, whole = [], None, Fraction(0), True
+    times, end, whole = [], Fraction(0), True
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
@@ -195,15 +195,14 @@ def _packet_times(
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = None if stamp is None else stamp * packet.time_base - origin
         shown_from = len(times) * interval if time is None else time
-        begin = shown_from if begin is None else min(begin, shown_from)
         end = max(end, shown_from + (packet.duration * packet.time_base if packet.duration else interval))
         times.append(time)
     if not times or end <= 0:
         raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
-    declared = declared_duration(container, stream) or Fraction(0)
-    if not whole or end - begin < declared - _MISSING_S:
+    declared = declared_end(container, stream) or Fraction(0)
+    if not whole or end < declared - _MISSING_S:
         raise InputError(
-            f"{shown(path)}: is cut short: only {float(end - begin):.2f} s of its pictures are whole. "
+            f"{shown(path)}: is cut short: only {float(end):.2f} s of its pictures are whole. "
             "Copy or export it again."
         )
     return times, end
