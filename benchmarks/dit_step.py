@@ -1,7 +1,7 @@
 """One denoising step of PortraitDiT beside diffusers' WanVACETransformer3DModel of the same dimensions.
 
-`python benchmarks/dit_step.py [--dim 256 --heads 4 --layers 8 ...]` runs three models in interleaved rounds, so
-that whatever else the machine does falls on all alike, and prints one JSON line:
+`python benchmarks/dit_step.py [--dim 256 --heads 4 --layers 8 ...]` runs three models in interleaved rounds,
+so that whatever else the machine does falls on all alike, and prints one JSON line:
 
 * `base_ratio`: PortraitDiT without audio and skeleton (the same mathematics) over diffusers, time per step;
 * `full_ratio`: PortraitDiT with audio and skeleton attention over diffusers;

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import PixArtAlphaTextProjection, TimestepEmbedding, Timesteps
 from diffusers.models.normalization import FP32LayerNorm
+from diffusers.utils import is_accelerate_available
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
@@ -21,6 +22,11 @@ from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.types import MotionConditions
 
 Presence = Literal["required", "optional", "none"]
+KEPT_IN_FP32 = [
+    *("norm", "norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_audio", "norm_skeleton"),
+    *("time_embedder", "time_proj", "scale_shift_table"),
+]
+"""Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation."""
 
 
 class ConditionEmbedder(nn.Module):
@@ -68,12 +74,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ("DiTBlock", "VaceBlock")
-    _repeated_blocks = ("DiTBlock", "VaceBlock")
-    _keep_in_fp32_modules = (
-        *("norm", "norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_audio", "norm_skeleton"),
-        *("time_embedder", "time_proj", "scale_shift_table"),
-    )
+    _no_split_modules: ClassVar = ["DiTBlock", "VaceBlock"]
+    _repeated_blocks: ClassVar = ["DiTBlock", "VaceBlock"]
+    # diffusers refuses to load a class with such modules where accelerate, an extra of ours, is not installed
+    _keep_in_fp32_modules: ClassVar = KEPT_IN_FP32 if is_accelerate_available() else None
 
     @register_to_config
     def __init__(
@@ -307,9 +311,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         frames = config.rho * (slots - 2) + 1
         length = conditions.text.shape[1]
         if config.text_len is not None and length > config.text_len:
-            raise ShapeError(
-                f"text of {length} tokens is longer than the model's {config.text_len}: shorten it"
-            )
+            raise ShapeError(f"text has {length} tokens, the model takes {config.text_len}: shorten it")
         wanted = {
             "control_latents": (batch, config.vace_in_channels, slots, height, width),
             "reference_latents": (batch, config.in_channels, 1, height, width),

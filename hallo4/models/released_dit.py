@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, InputError
-from hallo4.models.dit import PortraitDiT
+from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
 # `audio_cross_attn.q`, as it would by replacing substrings.
@@ -269,5 +269,5 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _cast(model: PortraitDiT, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
-        in_fp32 = set(model._keep_in_fp32_modules) & set(name.split("."))
+        in_fp32 = set(KEPT_IN_FP32) & set(name.split("."))
         parameter.data = parameter.data.to(torch.float32 if in_fp32 else dtype)
