@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
 
 from hallo4.errors import CheckpointError
 from hallo4.pipelines.model_folder import DEFAULT_MODEL, load_autoencoder, read_info, resolve_model
@@ -94,15 +93,17 @@ def _animator(model: str, steps: int | None, guidance_scale: float | None) -> Ge
     from hallo4.pipelines import PortraitAnimator
 
     animator = PortraitAnimator.from_pretrained(model)
-    settings = {"steps": steps, "guidance_scale": guidance_scale}
-    settings = {name: value for name, value in settings.items() if value is not None}
 
     def generate(episode: Episode, seed: int) -> np.ndarray:
-        portrait = Image.fromarray(episode.portrait_u8)
-        parts = animator.frames(
-            image=portrait, audio=episode.audio, motion=episode.skeleton, seed=seed, **settings
+        windows = animator.frames(
+            image=episode.portrait_u8,
+            audio=episode.audio,
+            motion=episode.skeleton,
+            seed=seed,
+            steps=steps,
+            guidance_scale=guidance_scale,
         )
-        return np.concatenate([part if part.ndim == 4 else part[None] for part in map(np.asarray, parts)])
+        return np.concatenate(list(windows))
 
     return generate
 

@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hallo4.errors import InputError, ShapeError
@@ -22,7 +21,9 @@ SILENCE_MARGIN_FRAMES = 3
 PSNR_CAP_DB = 60.0
 _CONSTANT = 1e-6  # a curve with less standard deviation than this has no correlation with anything
 _SSIM_WINDOW, _SSIM_SIGMA = 11, 1.5
-_FRAMES_AT_ONCE = 16
+_gaussian = np.exp(-0.5 * ((np.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2) / _SSIM_SIGMA) ** 2)
+_SSIM_WEIGHTS = (_gaussian / _gaussian.sum()).tolist()
+_FRAMES_AT_ONCE = 4
 
 # ---------------------------------------------------------------------- curves, [T] each
 
@@ -190,11 +191,14 @@ def _ssim_of_frames(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _window_mean(planes: Tensor) -> Tensor:
-    offsets = torch.arange(_SSIM_WINDOW, dtype=planes.dtype) - _SSIM_WINDOW // 2
-    weights = torch.exp(-0.5 * (offsets / _SSIM_SIGMA) ** 2)
-    weights = (weights / weights.sum()).repeat(planes.shape[1], 1)
-    rows = F.conv2d(planes, weights[:, None, :, None], groups=planes.shape[1])
-    return F.conv2d(rows, weights[:, None, None, :], groups=planes.shape[1])
+    # Eleven shifted sums along each axis: many times faster than a grouped convolution in float64 on a CPU.
+    for axis in (-1, -2):
+        size = planes.shape[axis] - _SSIM_WINDOW + 1
+        mean = torch.zeros_like(planes.narrow(axis, 0, size))
+        for offset, weight in enumerate(_SSIM_WEIGHTS):
+            mean.add_(planes.narrow(axis, offset, size), alpha=weight)
+        planes = mean
+    return planes
 
 
 def background_flicker(frames_u8: np.ndarray, true_u8: np.ndarray, still_levels: int = 2) -> float:

@@ -28,7 +28,7 @@ from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.report import build_report, write_report
-from hallo4.evaluation.world_metrics import clip_values, make_clip
+from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.motion import draw_skeleton
 from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
@@ -128,12 +128,11 @@ def judge_clip(
     the truth."""
     measured_truth = measure(observer, episode.frames_u8)
     rendered = make_clip(episode, episode.frames_u8, measured_truth, measured_truth)
-    truth_values = clip_values(rendered)
     row: Row = {
         "clip": clip,
         "episode_seed": episode.seed,
         "frames": len(episode.frames_u8),
-        "instrument": {name: _plain(truth_values[name]) for name in INSTRUMENT_METRICS},
+        "instrument": {name: _plain(METRICS[name].of(rendered)) for name in INSTRUMENT_METRICS},
         "curves": {
             "true": _rounded(episode.truth.mouth_open),
             "instrument": _rounded(measured_truth.mouth_open),

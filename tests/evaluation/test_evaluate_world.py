@@ -1,4 +1,4 @@
-"""The evaluation from end to end, on a world that is painted into its pixels: what it must say, keep and refuse."""
+"""The evaluation from end to end, on a world painted into its pixels: what it must say, keep and refuse."""
 
 import json
 
@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError, ShapeError
-from hallo4.evaluation import generators, world
-from hallo4.evaluation.report import build_report, report_table
+from hallo4.evaluation import generators, statistics, world
+from hallo4.evaluation import report as report_module
+from hallo4.evaluation.report import build_report, draw_report, report_table
 from hallo4.evaluation.world_metrics import AXES, METRICS, axis_scores
 
 LATE_FRAMES = 3
@@ -28,7 +29,7 @@ def frozen(episode, seed):
 
 @pytest.fixture
 def made(monkeypatch, make_painted, reader, tmp_path):
-    """A painted world with the models `late` and `frozen`; the list of episode seeds that were made, in order."""
+    """A painted world with the models `late` and `frozen`; the list of episode seeds made, in order."""
     seeds = []
 
     def make(seed, seconds, size_px):
@@ -44,6 +45,8 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     )
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 64)
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
+    monkeypatch.setattr(statistics, "RESAMPLES", 300)
+    monkeypatch.setattr(report_module, "draw_report", lambda r, path: path.write_bytes(b""))  # slow
     return seeds
 
 
@@ -68,7 +71,9 @@ def test_the_report_is_the_agreed_json(made, tmp_path):
     out = tmp_path / "new" / "report.json"
     report = world.evaluate_world("late", "truth", episodes=4, seed=7, seconds=2.0, out=out)
     assert json.loads(out.read_text()) == report
-    assert out.with_suffix(".png").stat().st_size > 10_000
+    draw_report(report, tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+    assert out.with_suffix(".png").exists()
     assert (report["model"], report["against"], report["episodes"], report["seed"]) == ("late", "truth", 4, 7)
     assert report["metrics"].keys() == METRICS.keys() == report["definitions"].keys()
     assert list(report["win_rate"]) == ["overall", "alignment", "fidelity"]
@@ -180,6 +185,29 @@ def test_seeds_of_training_instrument_and_evaluation_never_meet():
     assert world.TRAINING_SEEDS.stop <= world.INSTRUMENT_SEEDS.start
     assert world.INSTRUMENT_SEEDS.stop <= world.episode_seed(0, 0)
     assert world.episode_seed(1, 0) == world.episode_seed(0, world.EPISODES_PER_SEED - 1) + 1
+
+
+def test_a_model_is_given_portrait_sound_skeleton_seed_and_settings(monkeypatch, make_painted):
+    episode, asked = make_painted(4), {}
+
+    class Animator:
+        @classmethod
+        def from_pretrained(cls, name):
+            asked["name"] = name
+            return cls()
+
+        def frames(self, **request):
+            asked.update(request)
+            yield episode.frames_u8[:17]
+            yield episode.frames_u8[17:]
+
+    monkeypatch.setattr("hallo4.pipelines.PortraitAnimator", Animator)
+    made = generators.load_generator("some-model", steps=4, guidance_scale=2.0)(episode, 99)
+    assert (made == episode.frames_u8).all()
+    assert asked.pop("image") is episode.portrait_u8
+    assert asked.pop("audio") is episode.audio
+    assert asked.pop("motion") is episode.skeleton
+    assert asked == {"name": "some-model", "seed": 99, "steps": 4, "guidance_scale": 2.0}
 
 
 # ---------------------------------------------------------------------- the autoencoder as a ceiling
