@@ -37,6 +37,18 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.clip((a * b).sum() / math.sqrt((a * a).sum() * (b * b).sum()), -1, 1))
 
 
+def following(measured: np.ndarray, true: np.ndarray) -> float:
+    """Correlation of a measured curve with the one it should follow: 0 when it stands still while the truth
+    moves.
+
+    NaN only when the truth itself is constant, so that a model never leaves the mean by doing nothing.
+    """
+    measured, true = _curves(measured, true)
+    if measured.std() < _CONSTANT <= true.std() and len(true) >= 3:
+        return 0.0
+    return correlation(measured, true)
+
+
 def best_lag_frames(measured: np.ndarray, true: np.ndarray, max_lag: int = MAX_LAG_FRAMES) -> float:
     """The shift in -max_lag..max_lag with the largest correlation; positive: the measured curve comes late.
 

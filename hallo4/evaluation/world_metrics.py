@@ -103,10 +103,10 @@ _BODY = _places(JOINTS)
 
 METRICS: dict[str, Metric] = {
     "lip_sync_correlation": Metric(
-        "correlation of measured and true mouth opening, without shifting",
+        "correlation of measured and true mouth opening, without shifting; 0 for a mouth that stands still",
         "-1..1",
         "higher",
-        lambda c: metrics.correlation(c.measured.mouth_open, c.truth.mouth_open),
+        lambda c: metrics.following(c.measured.mouth_open, c.truth.mouth_open),
     ),
     "lip_sync_lag_frames": Metric(
         "shift in -5..5 with the largest correlation of mouth opening; positive: the mouth is late",
@@ -142,19 +142,19 @@ METRICS: dict[str, Metric] = {
         "correlation of measured and true mouth width",
         "-1..1",
         "higher",
-        lambda c: metrics.correlation(c.measured.mouth_wide, c.truth.mouth_wide),
+        lambda c: metrics.following(c.measured.mouth_wide, c.truth.mouth_wide),
     ),
     "blink_correlation": Metric(
         "correlation of measured and true closing of the eyes; undefined without a blink",
         "-1..1",
         "higher",
-        lambda c: metrics.correlation(c.measured.blink, c.truth.blink),
+        lambda c: metrics.following(c.measured.blink, c.truth.blink),
     ),
     "brow_correlation": Metric(
         "correlation of measured and true height of the brows",
         "-1..1",
         "higher",
-        lambda c: metrics.correlation(c.measured.brow, c.truth.brow),
+        lambda c: metrics.following(c.measured.brow, c.truth.brow),
     ),
     "joint_error_fraction": Metric(
         "mean distance of measured and true body joints and fingertips, over those visible in the truth",

@@ -102,9 +102,10 @@ def test_a_late_model_is_late_by_what_it_is_and_loses_to_the_truth(made):
 
 def test_what_does_not_exist_is_counted_and_null_never_invented(made):
     report = world.evaluate_world("frozen", episodes=3, seconds=2.0)
-    assert report["metrics"]["lip_sync_correlation"] == {"mean": None, "low": None, "high": None, "n": 0}
-    assert report["undefined"]["metrics"]["lip_sync_correlation"] == 3
-    assert any("lip_sync_correlation is not defined in 3 of 3" in note for note in report["notes"])
+    assert report["metrics"]["lip_sync_lag_frames"] == {"mean": None, "low": None, "high": None, "n": 0}
+    assert report["undefined"]["metrics"]["lip_sync_lag_frames"] == 3
+    assert any("lip_sync_lag_frames is not defined in 3 of 3" in note for note in report["notes"])
+    assert report["metrics"]["lip_sync_correlation"]["mean"] == 0  # doing nothing is bad, not unknown
     assert report["metrics"]["motion_amplitude_ratio"]["mean"] == 0
     single = world.evaluate_world("late", episodes=1, seconds=2.0)
     assert single["metrics"]["ssim"]["low"] is None

@@ -47,6 +47,13 @@ def test_lag_of_a_periodic_curve_is_the_nearest_of_equals():
     assert abs(metrics.best_lag_frames(np.roll(wave, 1), wave)) == 1
 
 
+def test_standing_still_while_the_truth_moves_is_zero_not_undefined():
+    true = _curve()
+    assert metrics.following(np.zeros(80), true) == 0
+    assert metrics.following(true + 1, true) == pytest.approx(1)
+    assert math.isnan(metrics.following(true, np.zeros(80)))
+
+
 def test_amplitude_and_mean_error():
     a = _curve()
     assert metrics.amplitude_ratio(0.5 * a + 9, a) == pytest.approx(0.5)
