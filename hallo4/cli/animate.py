@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 
 @dataclass(frozen=True)
@@ -22,29 +22,58 @@ class Animate:
     """the portrait: any common image format, size and shape"""
     audio: Annotated[Positional[Path], arg(metavar="AUDIO")]
     """the speech: any common audio or video file"""
-    motion: Annotated[Path | None, arg(metavar="FILE")] = None
-    """skeleton video or keypoints file that the person follows; without it, a natural idle motion"""
-    output: Annotated[Path | None, arg(aliases=("-o",), metavar="OUT.mp4")] = None
-    """where the video goes; default: IMAGE_AUDIO.mp4 in the current folder"""
+    motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
+    """skeleton video, keypoints file or OpenPose folder that the person follows"""
+    output: Annotated[
+        Path | None, arg(aliases=("-o",), metavar="OUT.mp4", help_behavior_hint="(default: IMAGE_AUDIO.mp4)")
+    ] = None
+    """where the video goes"""
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """a model that comes with hallo4, or a model folder"""
-    seed: int = 0
+    seed: Annotated[int, arg(metavar="N")] = 0
     """another seed gives another performance"""
-    steps: int | None = None
-    """denoising steps; default: what the model was made for"""
-    guidance_scale: float | None = None
-    """how strongly the lips follow the sound (1: no guidance); default: what the model was made for"""
-    scale: int = 1
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
+    """denoising steps: more are slower and finer"""
+    guidance_scale: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the model's)")] = (
+        None
+    )
+    """how strongly the lips follow the sound; 1 is without guidance and twice as fast"""
+    scale: Annotated[int, arg(metavar="N")] = 1
     """enlarge the finished frames this many times"""
-    device: str = "auto"
+    device: Annotated[str, arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or cuda:N"""
-    resume: bool = True
-    """go on with an unfinished video of the same command"""
-    quiet: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """say nothing but the path of the video"""
+    no_resume: Annotated[bool, FlagCreatePairsOff] = False
+    """start afresh even if the same command was interrupted before"""
+    quiet: Annotated[bool, FlagCreatePairsOff] = False
+    """print nothing but the path of the video"""
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 animate` and do it; the video's path is the last line on stdout."""
-    request = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
-    print(request)
+    options = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
+    output = options.output or Path(f"{options.image.stem}_{options.audio.stem}.mp4")
+
+    from hallo4.media import check_input, check_output
+
+    # Before the model is loaded, which may take long.
+    check_output(output)
+    check_input(options.image, "a picture")
+    check_input(options.audio, "a sound file")
+
+    from hallo4.cli.progress import shown_progress
+    from hallo4.pipelines import PortraitAnimator
+
+    with shown_progress(options.quiet) as on_progress:
+        result = PortraitAnimator.from_pretrained(options.model, device=options.device).animate(
+            options.image,
+            options.audio,
+            options.motion,
+            output,
+            seed=options.seed,
+            steps=options.steps,
+            guidance_scale=options.guidance_scale,
+            scale=options.scale,
+            on_progress=on_progress,
+            resume=not options.no_resume,
+        )
+    print(result.path)

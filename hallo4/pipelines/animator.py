@@ -72,7 +72,7 @@ class PortraitAnimator:
         request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale)
         reporter = Reporter(on_progress)
         job = Job(self.model, request, reporter, self.rest_pose)
-        reporter.begin_windows(job.total_windows, job.steps, job.total_frames, finished=0, finished_frames=0)
+        reporter.begin_windows(job.total_windows, job.steps, job.total_frames, notes=job.notes)
         return job.windows()
 
     def animate(
@@ -134,7 +134,9 @@ class PortraitAnimator:
         finished_frames = job.frames_of(finished)
         if finished:
             notes.append(f"resumed: {finished_frames} of {job.total_frames} frames were made before")
-        reporter.begin_windows(job.total_windows, job.steps, job.total_frames, finished, finished_frames)
+        reporter.begin_windows(
+            job.total_windows, job.steps, job.total_frames, finished, finished_frames, notes
+        )
         for index, frames_u8 in enumerate(job.windows(finished, known_u8), start=finished):
             work.save(index, frames_u8)
 

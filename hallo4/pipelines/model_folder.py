@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from hallo4.errors import CheckpointError, OutputError
@@ -142,11 +143,11 @@ def read_info(folder: Path) -> ModelInfo:
         found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
         raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
     try:
-        return ModelInfo(**values)
-    except TypeError as error:
-        raise CheckpointError(
-            f"{folder / 'model.json'}: a value has the wrong type ({error}). Mend it."
-        ) from error
+        return TypeAdapter(ModelInfo).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{folder / 'model.json'}: {place}: {first['msg']}. Mend it.") from error
 
 
 def load_model(
@@ -165,15 +166,9 @@ def load_model(
     backbone = _load_part(folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
     autoencoder = _load_part(folder / "autoencoder", AUTOENCODERS)
     front_end = audio_front_end_from_config(_read_json(folder / "audio" / "config.json"), folder / "audio")
-    return LoadedModel(
-        info,
-        _ready(backbone, device, dtype),
-        _ready(autoencoder, device, dtype),
-        front_end,
-        folder,
-        device,
-        dtype,
-    )
+    _check_belonging(backbone, autoencoder, front_end, folder)
+    parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
+    return LoadedModel(info, *parts, folder, device, dtype)
 
 
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
@@ -233,6 +228,23 @@ def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
             f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
         )
     return load_strictly(classes[name], config, folder)
+
+
+def _check_belonging(
+    backbone: nn.Module, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
+) -> None:
+    """The parts were made for each other: CheckpointError if sizes that must agree do not."""
+    wanted, made = backbone.config, autoencoder.config
+    for what, found, expected in (
+        ("audio/: blocks", front_end.blocks, wanted.audio_blocks),
+        ("audio/: channels", front_end.channels, wanted.audio_channels),
+        ("autoencoder/: latent_channels", made.latent_channels, wanted.in_channels),
+    ):
+        if found != expected:
+            raise CheckpointError(
+                f"{folder}: {what} is {found}, but the backbone was made for {expected}. "
+                "Use the parts of one model."
+            )
 
 
 def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,15 @@ class Progress:
     """One message: `frames_done` of `frames_total` in `stage`, `eta_s` more seconds (None: unknown).
 
     Stages, in order: "read" (inputs), "listen" (audio features), "generate", "write". `frames_done` moves
-    with every denoising step and is fractional while a window is in the making.
+    with every denoising step and is fractional while a window is in the making. `notes` come once, with the
+    first message of "generate": what was done to the inputs, one line each.
     """
 
     stage: str
     frames_done: float
     frames_total: int
     eta_s: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,18 @@ class Reporter:
             yield advance
 
     def begin_windows(
-        self, windows: int, steps: int, frames_total: int, finished: int, finished_frames: int
+        self,
+        windows: int,
+        steps: int,
+        frames_total: int,
+        finished: int = 0,
+        finished_frames: int = 0,
+        notes: Sequence[str] = (),
     ) -> None:
         """The stage "generate" starts: `windows` windows of `steps` steps; some may be finished already."""
         self._started, self._made_before = self._clock(), finished
         self._windows, self._steps, self._frames_total = windows, steps, frames_total
-        self._send(Progress("generate", finished_frames, frames_total))
+        self._send(Progress("generate", finished_frames, frames_total, None, tuple(notes)))
 
     def step(self, window: int, steps_done: int, frames_before: int, frames_in_window: int) -> None:
         """`steps_done` steps of window `window` are done. Cancelled: the caller wants to stop."""

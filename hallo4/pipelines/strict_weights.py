@@ -25,28 +25,32 @@ def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder:
     are missing, unexpected or mis-shaped; the first few are named.
     """
     files = _weight_files(folder)
-    shapes = _shapes_in(files)
+    found = _shapes_in(files)
     module = _build(module_class, config, folder)
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    _compare(wanted, shapes, folder)
+    wanted = module.state_dict()
+    _compare({name: tuple(tensor.shape) for name, tensor in wanted.items()}, found, folder)
     state: dict[str, torch.Tensor] = {}
     for file in files:
         state.update(load_file(file))
     for name, tensor in state.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{folder}: tensor {name} holds NaN or infinite values. Copy the weights anew."
-            )
-    module.load_state_dict(state)
+            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy it anew.")
+        state[name] = tensor.to(wanted[name].dtype)
+    module.load_state_dict(state, assign=True)
+    assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer that is not saved is not filled"
     return module
 
 
 def save_weights(folder: Path, module: nn.Module, dtype: torch.dtype) -> None:
-    """Write `config.json` and the weights of a diffusers model, floating point tensors in `dtype`."""
+    """Write `config.json` and the weights of a diffusers model.
+
+    Matrices and kernels are stored in `dtype`; vectors (biases, norms, statistics), which are small and
+    sensitive, in fp32.
+    """
     folder.mkdir(parents=True)
     module.save_config(folder)
     state = {
-        name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
+        name: tensor.detach().to("cpu", dtype if tensor.ndim > 1 else torch.float32).contiguous()
         for name, tensor in module.state_dict().items()
     }
     save_file(state, folder / WEIGHTS_NAME, metadata={"format": "pt"})
@@ -96,7 +100,10 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
             f"{', '.join(sorted(allowed))}."
         )
     try:
-        return module_class(**options)
+        with torch.device(
+            "meta"
+        ):  # shapes without memory and without drawing weights that are replaced anyway
+            return module_class(**options)
     except (TypeError, ValueError, ShapeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(

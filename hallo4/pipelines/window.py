@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
+from hallo4.diffusion import denoise, guide
 from hallo4.models import window_conditions as conditioning
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.types import MotionConditions
@@ -89,18 +89,14 @@ def denoise_window(
     on_step: OnStep,
 ) -> Tensor:
     """Noise -> clean latents [1, C, F', h, w] float32; `on_step` is called after every step."""
-    velocity = guided_velocity(model, conditions, guidance_scale)
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=model.info.flow_shift
+    return denoise(
+        guided_velocity(model, conditions, guidance_scale),
+        noise.to(model.device),
+        steps,
+        model.info.flow_shift,
+        pin=lambda latents: model.backbone.pin(latents, conditions),
+        on_step=on_step,
     )
-    scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, steps + 1)[:-1])
-    latents = noise.to(model.device)
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
-        latents = model.backbone.pin(latents, conditions)
-        toward = velocity(latents, timestep.reshape(1).float().to(model.device))
-        latents = scheduler.step(toward, timestep, latents, return_dict=False)[0]
-        on_step(done)
-    return latents
 
 
 @torch.inference_mode()
@@ -110,11 +106,6 @@ def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
     video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
     frames = video_pm1.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return frames.movedim(0, -1).cpu().numpy()
-
-
-def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """TO REPLACE."""
-    return uncond + scale * (cond - uncond)
 
 
 def guided_velocity(

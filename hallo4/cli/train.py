@@ -1,0 +1,46 @@
+"""`hallo4 train RECIPE`: any training run; the same command resumes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+
+@dataclass(frozen=True)
+class Train:
+    """Run a training recipe, or go on with it where it stopped. Without RECIPE, list what there is."""
+
+    recipe: Annotated[Positional[str], arg(metavar="[RECIPE]", help_behavior_hint="")] = ""
+    """the name of a recipe"""
+    changes: Annotated[
+        UseAppendAction[tuple[str, ...]], arg(name="set", metavar="A.B=C", help_behavior_hint="(repeatable)")
+    ] = ()
+    """change a value of the recipe's configuration, such as train.steps=100"""
+    output: Annotated[
+        Path | None, arg(aliases=("-o",), metavar="DIR", help_behavior_hint="(default: runs/RECIPE)")
+    ] = None
+    """the folder of the run"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words after `hallo4 train` and do it; the path of the result is the last line on stdout."""
+    options = tyro.cli(Train, args=list(words), prog="hallo4 train")
+
+    from hallo4.errors import InputError
+    from hallo4.recipes import RECIPES
+    from hallo4.training import override
+
+    if not options.recipe:
+        for name, make in RECIPES.items():
+            print(f"{name:<20} {make().summary}")
+        return
+    name = options.recipe.replace("_", "-")
+    if name not in RECIPES:
+        raise InputError(f"{options.recipe!r} is no recipe; there are {', '.join(RECIPES)}.")
+    recipe = RECIPES[name]()
+    print(recipe.run(override(recipe.config, options.changes), options.output or Path("runs") / name))

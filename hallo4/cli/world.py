@@ -1,0 +1,47 @@
+"""`hallo4 world episode`: an episode of the procedural portrait world, with the truth of every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import arg
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Write portrait.png, speech.wav, skeleton.mp4, keypoints.json, video.mp4 and truth.json."""
+
+    output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
+    """the folder to write to; it is made if it is not there"""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """which episode: the same seed gives the same person, speech and movements"""
+    seconds: Annotated[float, arg(metavar="S")] = 3.0
+    """how long it lasts"""
+    size_px: Annotated[int, arg(metavar="N")] = 128
+    """side of the square frames"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words after `hallo4 world` and do it; the folder's path is the last line on stdout."""
+    options = tyro.extras.subcommand_cli_from_dict(
+        {"episode": Episode}, args=list(words), prog="hallo4 world", description=__doc__
+    )
+
+    from hallo4.errors import OutputError
+    from hallo4.world import make_episode
+    from hallo4.world.files import write_episode
+
+    if options.output.exists() and not options.output.is_dir():
+        raise OutputError(f"{options.output}: is a file. Give the name of a folder.")
+    episode = make_episode(options.seed, options.seconds, options.size_px)
+    try:
+        write_episode(episode, options.output)
+    except OSError as error:
+        raise OutputError(
+            f"{options.output}: the episode cannot be written ({error.strerror}). Choose another folder."
+        ) from error
+    print(options.output)

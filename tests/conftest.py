@@ -1,0 +1,70 @@
+"""A tiny model with random weights: enough network to run every path, small enough to run it in a blink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_parts():
+    """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd)."""
+    import torch
+
+    from hallo4.models.audio_features import LogMelFrontEnd
+    from hallo4.models.autoencoder import TinyVideoAutoencoder
+    from hallo4.models.dit import PortraitDiT
+
+    torch.manual_seed(0)
+    front_end = LogMelFrontEnd()
+    dit = PortraitDiT(
+        num_attention_heads=2, attention_head_dim=16, in_channels=4, text_dim=8, text_len=None, freq_dim=16,
+        ffn_dim=32, num_layers=1, vace_layers=(0,), vace_in_channels=2 * 4 + 64, branch_init_std=0.5,
+        audio_blocks=front_end.blocks, audio_channels=front_end.channels, audio_hidden_dim=16,
+        audio_tokens=2, audio_axis="channel",
+    )  # fmt: skip
+    torch.nn.init.normal_(dit.proj_out.weight, std=0.1)
+    autoencoder = TinyVideoAutoencoder(latent_channels=4, fine_width=8, coarse_width=16)
+    return dit, autoencoder, front_end
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(tiny_parts, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved model: 32x32 px, windows of 5 frames, 2 steps, guidance 2."""
+    from hallo4.pipelines import ModelInfo, save_model_folder
+
+    dit, autoencoder, front_end = tiny_parts
+    info = ModelInfo("testling", "1.2", size_px=32, window_frames=5, steps=2, guidance_scale=2.0)
+    folder = tmp_path_factory.mktemp("models") / "testling"
+    return save_model_folder(folder, info, dit, autoencoder, front_end.to_config(), "# a card\n")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_model_folder: Path):
+    """The same, loaded."""
+    from hallo4.pipelines import load_model
+
+    return load_model(tiny_model_folder)
+
+
+@pytest.fixture(scope="session")
+def portrait_u8() -> np.ndarray:
+    """[40, 40, 3] uint8: smooth colours."""
+    down, across = np.mgrid[0:40, 0:40]
+    return np.stack([6 * down, 6 * across, 120 + 3 * (down - across)], axis=-1).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def hum() -> Callable:
+    """hum(seconds, sample_rate_hz=16000) -> Audio."""
+    from hallo4.types import Audio
+
+    def make(seconds: float, sample_rate_hz: int = 16_000) -> Audio:
+        time_s = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
+        loud = 0.3 * np.sin(2 * np.pi * 220 * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0)
+        return Audio(loud.astype(np.float32), sample_rate_hz)
+
+    return make

@@ -1,0 +1,305 @@
+import weakref
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.media import load_audio, probe_video, read_frames, read_provenance
+from hallo4.motion import default_rest_pose, idle_motion
+from hallo4.pipelines import PortraitAnimator, window
+from hallo4.pipelines.plan import window_noise
+from hallo4.pipelines.progress import Reporter
+from hallo4.types import Audio
+
+
+@pytest.fixture
+def animator(tiny_model):
+    return PortraitAnimator(tiny_model)
+
+
+class Killed(BaseException):
+    """Nothing in the package catches it, like a kill."""
+
+
+def kill_at(frames):
+    def on_progress(progress):
+        if progress.stage == "generate" and progress.frames_done > frames:
+            raise Killed
+
+    return on_progress
+
+
+class Watching:
+    """An autoencoder or backbone that notes what passes through it."""
+
+    def __init__(self, inner):
+        self.inner, self.encoded, self.batches = inner, [], []
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def encode_video(self, video_pm1):
+        self.encoded.append(video_pm1)
+        return self.inner.encode_video(video_pm1)
+
+    def forward(self, latents, timestep, features):
+        self.batches.append(len(latents))
+        return self.inner.forward(latents, timestep, features)
+
+
+# ---------------------------------------------------------------------- length and content
+
+
+@pytest.mark.parametrize("samples", [1, 320, 641, 3200, 3520, 8000, 9999])
+def test_a_video_has_exactly_the_frames_of_its_sound(animator, portrait_u8, samples):
+    audio = Audio(np.zeros(samples, np.float32), 16000)
+    frames = list(animator.frames(portrait_u8, audio, steps=1, guidance_scale=1))
+    assert sum(map(len, frames)) == max(1, round(samples / 640))
+    assert {part.shape[1:] for part in frames} == {(32, 32, 3)}
+    assert all(part.dtype == np.uint8 for part in frames)
+
+
+def test_the_file_holds_the_frames_the_sound_and_the_provenance(animator, portrait_u8, hum, tmp_path):
+    path = tmp_path / "talk.mkv"  # lossless
+    told = []
+    result = animator.animate(portrait_u8, hum(0.5), output=path, seed=7, on_progress=told.append)
+    frames = np.concatenate(list(animator.frames(portrait_u8, hum(0.5), seed=7)))
+    assert result.path == path
+    assert result.frames == len(frames) == 12
+    assert np.abs(np.stack(list(read_frames(path))).astype(int) - frames).max() <= 2
+    info = probe_video(path)
+    assert (info.fps, info.frames, info.has_audio) == (25.0, 12, True)
+    assert load_audio(path).duration_s == pytest.approx(0.48, abs=0.021)
+    record = read_provenance(path)
+    assert record["ai_generated"] == "true"
+    assert (record["model"], record["model_version"], record["seed"], record["steps"]) == (
+        "testling", "1.2", "7", "2",
+    )  # fmt: skip
+    assert set(result.timings_s) == {"read", "listen", "conditions", "denoise", "decode", "write"}
+    assert [p.name for p in tmp_path.iterdir()] == ["talk.mkv"]
+    assert [p.stage for p in told if p.notes] == ["generate"]
+    generated = [p.frames_done for p in told if p.stage == "generate"]
+    assert generated == sorted(generated)
+    assert generated[-1] == 12
+    assert told[-1].eta_s == 0
+
+
+def test_the_same_seed_is_the_same_video_and_another_is_not(animator, portrait_u8, hum):
+    first, again, other = (
+        np.concatenate(list(animator.frames(portrait_u8, hum(0.3), default_rest_pose(40, 40), seed=seed)))
+        for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_longer_sound_does_not_change_what_came_before(animator, portrait_u8):
+    """Windows depend on nothing after them: silence of 0.4 and 0.8 s starts with the same whole windows."""
+    rest = default_rest_pose(40, 40)
+    short, long = (
+        list(animator.frames(portrait_u8, Audio(np.zeros(n, np.float32), 16000), rest)) for n in (5760, 12800)
+    )
+    assert [len(part) for part in short] == [5, 4]
+    for ours, theirs in zip(short, long):
+        assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [(40, 64), (100, 37), (33, 33)])
+def test_images_of_any_shape_work(animator, hum, size):
+    image = np.zeros((*size, 3), np.uint8)
+    (part,) = animator.frames(image, hum(0.04))
+    assert part.shape[1] % 16 == part.shape[2] % 16 == 0
+    assert (part.shape[1] - part.shape[2]) * (size[0] - size[1]) >= 0
+
+
+def test_scale_enlarges_the_file(animator, portrait_u8, hum, tmp_path):
+    animator.animate(portrait_u8, hum(0.04), output=tmp_path / "o.mp4", scale=3)
+    info = probe_video(tmp_path / "o.mp4")
+    assert (info.width_px, info.height_px) == (96, 96)
+
+
+# ---------------------------------------------------------------------- windows
+
+
+def test_each_window_is_given_the_last_frame_of_the_one_before(tiny_model, portrait_u8, hum):
+    watching = Watching(tiny_model.autoencoder)
+    parts = list(PortraitAnimator(replace(tiny_model, autoencoder=watching)).frames(portrait_u8, hum(0.6)))
+    known = [v for v in watching.encoded if v.shape[2] == 5 and v[:, :, 0].any()]
+    assert len(known) == len(parts) - 1 == 3
+    for video, before in zip(known, parts):
+        frame = torch.from_numpy(before[-1].copy()).movedim(-1, 0)
+        assert torch.equal(video[0, :, 0].add(1).mul(127.5).round().to(torch.uint8), frame)
+        assert not video[:, :, 1:].any()
+
+
+def test_noise_is_that_of_seed_and_window(tiny_model, portrait_u8, hum, monkeypatch):
+    asked = []
+    real = window_noise
+
+    def note(shape, seed, index):
+        asked.append((seed, index))
+        return real(shape, seed, index)
+
+    monkeypatch.setattr("hallo4.pipelines.job.window_noise", note)
+    list(PortraitAnimator(tiny_model).frames(portrait_u8, hum(0.6), seed=11, steps=1))
+    assert asked == [(11, 0), (11, 1), (11, 2), (11, 3)]
+
+
+def test_guidance_in_one_batch_equals_guidance_one_by_one(tiny_model, portrait_u8, hum, monkeypatch):
+    batched, single, plain = (Watching(tiny_model.backbone) for _ in range(3))
+
+    def frames(backbone, scale):
+        model = replace(tiny_model, backbone=backbone)
+        return np.concatenate(
+            list(PortraitAnimator(model).frames(portrait_u8, hum(0.2), guidance_scale=scale))
+        )
+
+    together = frames(batched, 4.0)
+    unguided = frames(plain, 1.0)
+    monkeypatch.setattr(window, "BATCHED_GUIDANCE_CELLS", 0)
+    apart = frames(single, 4.0)
+    assert np.abs(together.astype(int) - apart).max() <= 1
+    assert (together != unguided).any()
+    assert (set(batched.batches), set(single.batches), set(plain.batches)) == ({2}, {1}, {1})
+    assert len(single.batches) == 2 * len(batched.batches) == 2 * len(plain.batches)
+
+
+def test_only_one_window_is_held_however_long_the_sound(animator, portrait_u8):
+    audio = Audio(np.zeros(16000 * 3, np.float32), 16000)
+    alive, most = [], 0
+    for part in animator.frames(portrait_u8, audio, steps=1, guidance_scale=1):
+        base = part if part.base is None else part.base
+        alive = [seen for seen in alive if seen() is not None] + [weakref.ref(base)]
+        most = max(most, len(alive))
+        del part, base
+    assert most <= 2
+
+
+# ---------------------------------------------------------------------- stop and go on
+
+
+@pytest.mark.parametrize("frames_before_kill", [0, 7])
+def test_after_a_kill_the_same_call_goes_on_and_ends_the_same(
+    animator, portrait_u8, hum, tmp_path, frames_before_kill
+):
+    whole = tmp_path / "whole.mp4"
+    animator.animate(portrait_u8, hum(0.6), output=whole)
+    path, told = tmp_path / "killed.mp4", []
+    with pytest.raises(Killed):
+        animator.animate(portrait_u8, hum(0.6), output=path, on_progress=kill_at(frames_before_kill))
+    assert not path.exists()
+    result = animator.animate(portrait_u8, hum(0.6), output=path, on_progress=told.append)
+    start = next(p.frames_done for p in told if p.stage == "generate")
+    assert start == (5 if frames_before_kill else 0)
+    assert any("resumed" in note for note in result.notes) == bool(start)
+    assert path.read_bytes() == whole.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"guidance_scale": 1.5}, {"resume": False}])
+def test_another_request_does_not_go_on(animator, portrait_u8, hum, tmp_path, change):
+    path, told = tmp_path / "o.mp4", []
+    with pytest.raises(Killed):
+        animator.animate(portrait_u8, hum(0.6), output=path, on_progress=kill_at(7))
+    animator.animate(portrait_u8, hum(0.6), output=path, on_progress=told.append, **change)
+    assert next(p.frames_done for p in told if p.stage == "generate") == 0
+
+
+@pytest.mark.parametrize("how", ["callback", "ctrl-c"])
+def test_a_stop_leaves_a_playable_part_and_the_older_video(animator, portrait_u8, hum, tmp_path, how):
+    path = tmp_path / "talk.mp4"
+    animator.animate(portrait_u8, hum(0.1), output=path)
+    older, calls = path.read_bytes(), []
+
+    def stop_in_the_third_window(*_):
+        calls.append(1)
+        if how == "ctrl-c" and len(calls) >= 5:
+            raise KeyboardInterrupt
+        return len(calls) >= 5
+
+    monitor = {"should_cancel": stop_in_the_third_window}
+    with pytest.raises(Cancelled, match=r"9 of 20 frames.*talk\.partial\.mp4.*same command") as stop:
+        animator.animate(portrait_u8, hum(0.8), output=path, seed=3, **monitor)
+    assert "\n" not in str(stop.value)
+    assert path.read_bytes() == older
+    part = tmp_path / "talk.partial.mp4"
+    assert probe_video(part).frames == 9
+    assert load_audio(part).duration_s == pytest.approx(9 / 25, abs=0.025)
+    assert read_provenance(part)["seed"] == "3"
+    animator.animate(portrait_u8, hum(0.8), output=path, seed=3)
+    assert probe_video(path).frames == 20
+    assert [p.name for p in tmp_path.iterdir()] == ["talk.mp4"]
+
+
+def test_a_stop_before_the_first_window_says_so(animator, portrait_u8, hum, tmp_path):
+    with pytest.raises(Cancelled, match="no video"):
+        animator.animate(portrait_u8, hum(0.8), output=tmp_path / "o.mp4", should_cancel=lambda: True)
+    assert not (tmp_path / "o.mp4").exists()
+    assert not (tmp_path / "o.partial.mp4").exists()
+
+
+def test_time_left_is_what_the_pace_so_far_says():
+    now = [0.0]
+    told = []
+    reporter = Reporter(told.append, clock=lambda: now[0])
+    reporter.begin_windows(windows=5, steps=10, frames_total=21, finished=1, finished_frames=5)
+    now[0] = 30.0
+    reporter.step(window=2, steps_done=5, frames_before=9, frames_in_window=4)
+    assert told[-1].eta_s == pytest.approx(30.0 / 1.5 * 2.5)
+    assert told[-1].frames_done == 11
+
+
+# ---------------------------------------------------------------------- what cannot be
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"guidance_scale": float("nan")}, "guidance"),
+        ({"scale": 0}, "scale"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_first(animator, portrait_u8, hum, tmp_path, change, word):
+    with pytest.raises(InputError, match=word):
+        animator.animate(portrait_u8, hum(0.1), output=tmp_path / "o.mp4", **change)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_is_never_overwritten(animator, portrait_u8, hum, tmp_path):
+    film = tmp_path / "skeleton.mp4"
+    animator.animate(portrait_u8, hum(0.1), output=film)
+    with pytest.raises(OutputError, match="inputs"):
+        animator.animate(portrait_u8, hum(0.1), tmp_path / "." / "skeleton.mp4", output=film)
+
+
+def test_a_device_that_is_not_there_is_refused(tiny_model_folder):
+    with pytest.raises(InputError, match="auto or cpu"):
+        PortraitAnimator.from_pretrained(tiny_model_folder, device="abacus")
+
+
+def test_a_detector_of_poses_can_be_put_in(tiny_model, portrait_u8, hum):
+    seen = []
+
+    def detector(image_u8):
+        seen.append(image_u8.shape)
+        return default_rest_pose(image_u8.shape[1], image_u8.shape[0])
+
+    list(PortraitAnimator(tiny_model, rest_pose=detector).frames(portrait_u8, hum(0.04)))
+    assert seen == [(32, 32, 3)]
+
+
+def test_keypoints_steer_the_video(animator, portrait_u8, hum):
+    rest = default_rest_pose(40, 40)
+    still = replace(rest)
+    moving = idle_motion(rest, 10, seed=5)
+    moving = replace(
+        moving, points_px=moving.points_px + 6 * np.sin(np.arange(10))[:, None, None].astype("f")
+    )
+    first, second = (
+        np.concatenate(list(animator.frames(portrait_u8, hum(0.4), motion))) for motion in (still, moving)
+    )
+    assert (first != second).any()

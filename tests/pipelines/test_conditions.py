@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from hallo4.errors import InputError
+from hallo4.media import VideoWriter
+from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
+from hallo4.pipelines.conditions import fit_frame, prepare_audio, prepare_motion, prepare_portrait
+from hallo4.pipelines.plan import Canvas
+from hallo4.types import Audio
+
+
+@pytest.fixture
+def square(portrait_u8):
+    return prepare_portrait(portrait_u8, 64)[0]
+
+
+def numbered_video(path, frames, size_px=64, fps=25.0):
+    """Frame i is grey of level 8 i."""
+    with VideoWriter(path, size_px, size_px, fps=fps) as writer:
+        for level in range(frames):
+            writer.write(np.full((size_px, size_px, 3), 8 * level, np.uint8))
+    return path
+
+
+def levels(source, frames):
+    return np.round(source.frames_u8(np.arange(frames)).mean(axis=(1, 2, 3)) / 8).astype(int).tolist()
+
+
+def test_an_array_a_file_and_a_pil_image_are_the_same_portrait(portrait_u8, tmp_path):
+    Image.fromarray(portrait_u8).save(tmp_path / "p.png")
+    portraits = [
+        prepare_portrait(image, 64)[0].pixels_u8
+        for image in (portrait_u8, tmp_path / "p.png", Image.open(tmp_path / "p.png"))
+    ]
+    assert portraits[0].shape == (64, 64, 3)
+    assert all(np.array_equal(portraits[0], other) for other in portraits[1:])
+
+
+def test_the_size_is_said_unless_it_stays(portrait_u8):
+    assert prepare_portrait(np.zeros((64, 64, 3), np.uint8), 64)[1] == []
+    (note,) = prepare_portrait(np.zeros((100, 230, 3), np.uint8), 64)[1]
+    assert "230x100" in note
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (0, 8, 3)])
+def test_other_arrays_are_refused(shape):
+    with pytest.raises(InputError, match="RGB"):
+        prepare_portrait(np.zeros(shape, np.uint8), 64)
+    with pytest.raises(InputError, match="float"):
+        prepare_portrait(np.zeros((8, 8, 3)), 64)
+
+
+@pytest.mark.parametrize(
+    "samples", [np.zeros(0), np.zeros((2, 9)), np.array([0.0, np.nan]), np.array([np.inf])]
+)
+def test_impossible_sound_is_refused(samples):
+    with pytest.raises(InputError):
+        prepare_audio(Audio(samples, 16000))
+
+
+def test_idle_motion_is_the_same_in_any_pieces(square):
+    source, notes = prepare_motion(None, square, 30, seed=4)
+    whole = source.frames_u8(np.arange(30))
+    pieces = [source.frames_u8(np.arange(start, start + 10)) for start in (0, 10, 20)]
+    assert np.array_equal(whole, np.concatenate(pieces))
+    assert whole.shape == (30, 64, 64, 3)
+    assert (whole[0] != whole[25]).any()
+    assert "idle" in notes[0]
+
+
+def test_keypoints_are_drawn_where_the_portrait_is(square, tmp_path):
+    """The same skeleton in a frame of three times the size gives the same drawing."""
+    moving = idle_motion(default_rest_pose(64, 64), 6, seed=1)
+    save_skeleton(tmp_path / "k.json", idle_motion(default_rest_pose(192, 192), 6, seed=1))
+    source, notes = prepare_motion(tmp_path / "k.json", square, 6, seed=0)
+    drawn = source.frames_u8(np.arange(6)).astype(int)
+    assert np.abs(drawn - draw_skeleton(moving, 64, 64)).mean() < 0.5
+    assert notes == []
+
+
+def test_of_a_cut_image_the_skeleton_is_cut_as_well():
+    portrait, _ = prepare_portrait(np.zeros((400, 731, 3), np.uint8), 64)
+    left, top, right, bottom = portrait.canvas.crop_box_px
+    assert (right - left, bottom - top) != (731, 400)
+    rest = default_rest_pose(731, 400)
+    source, _ = prepare_motion(rest, portrait, 1, seed=0)
+    moved = source.skeleton.points_px[0]
+    scale = portrait.canvas.width_px / (right - left), portrait.canvas.height_px / (bottom - top)
+    assert np.allclose(moved, (rest.points_px[0] - [left, top]) * scale, atol=1e-3)
+
+
+def test_the_last_frame_may_be_asked_for_again_and_again(square):
+    rest = default_rest_pose(64, 64)
+    for motion in (None, rest):
+        source, _ = prepare_motion(motion, square, 3, seed=0)
+        frames = source.frames_u8(np.array([1, 2, 2, 2]))
+        assert np.array_equal(frames[1], frames[3])
+
+
+def test_a_film_as_long_as_the_sound_is_taken_frame_by_frame(square, tmp_path):
+    source, notes = prepare_motion(numbered_video(tmp_path / "s.mp4", 10), square, 10, seed=0)
+    assert levels(source, 10) == list(range(10))
+    assert notes == []
+
+
+def test_a_longer_film_is_cut_and_a_shorter_one_runs_back_and_forth(square, tmp_path):
+    film = numbered_video(tmp_path / "s.mp4", 5)
+    source, notes = prepare_motion(film, square, 3, seed=0)
+    assert levels(source, 3) == [0, 1, 2]
+    assert len(notes) == 1
+    assert "cut" in notes[0]
+    source, notes = prepare_motion(film, square, 12, seed=0)
+    assert levels(source, 12) == [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3]
+    assert len(notes) == 1
+    assert "back and forth" in notes[0]
+
+
+def test_a_film_of_another_rate_keeps_its_duration(square, tmp_path):
+    source, notes = prepare_motion(numbered_video(tmp_path / "s.mp4", 20, fps=50.0), square, 10, seed=0)
+    assert levels(source, 10) == list(range(0, 20, 2))
+    assert notes == ["skeleton: resampled from 50 to 25 fps"]
+
+
+def test_a_film_of_one_frame_is_held(square, tmp_path):
+    source, notes = prepare_motion(numbered_video(tmp_path / "s.mp4", 1), square, 4, seed=0)
+    assert levels(source, 4) == [0, 0, 0, 0]
+    assert "held" in notes[0]
+
+
+def test_what_lies_beyond_a_frame_is_black():
+    frame = np.full((10, 10, 3), 200, np.uint8)
+    fitted = fit_frame(frame, (-5.0, 0.0, 15.0, 10.0), Canvas(32, 16, (0, 0, 1, 1)))
+    assert fitted.shape == (16, 32, 3)
+    assert not fitted[:, :8].any()
+    assert not fitted[:, 24:].any()
+    assert (fitted[:, 8:24] == 200).all()
+
+
+def test_a_frame_that_fits_is_not_touched():
+    frame = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
+    assert fit_frame(frame, (0.0, 0.0, 32.0, 16.0), Canvas(32, 16, (0, 0, 1, 1))) is frame
