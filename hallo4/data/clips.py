@@ -1,6 +1,7 @@
 """Rendered clips of the portrait world on disk: what every training run of the tiny models reads.
 
-A store is a folder of shards; each shard holds some episodes, `windows` clips of `frames` frames from each. Shards are written
+A store is a folder of shards; each shard holds some episodes, `windows` clips of `frames` frames from
+each. Shards are written
 whole by worker processes, so building can stop and go on at any time.
 """
 
@@ -10,7 +11,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,15 @@ import numpy as np
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
 from hallo4.motion import draw_skeleton
-from hallo4.types import Skeleton
+from hallo4.types import FPS, Skeleton
 from hallo4.world.episode import act, draw_clip
-from hallo4.world.truth import skeleton_of
+from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
 @dataclass(frozen=True)
 class ClipStoreConfig:
-    """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames from each."""
+    """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames
+    from each."""
 
     episodes: int
     windows: int = 2
@@ -39,14 +41,17 @@ class ClipStoreConfig:
 FIELDS = (
     "frames_u8", "skeleton_u8", "portrait_u8", "points_px", "curves", "audio_windows",
 )  # fmt: skip
-"""Arrays of a shard; n clips, T frames: `frames_u8` and `skeleton_u8` [n, T, H, W, 3], `portrait_u8` [n, H, W, 3],
-`points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`), `audio_windows` [n, T, 5, blocks, channels] float16."""
+"""Arrays of a shard; n clips, T frames: `frames_u8` and `skeleton_u8` [n, T, H, W, 3], `portrait_u8` [n,
+H, W, 3],
+`points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`), `audio_windows` [n, T, 5,
+blocks, channels] float16."""
 
-CURVES = ("mouth_open", "mouth_wide", "blink", "brow", "smile", "speaking")
+CURVES = tuple(field.name for field in fields(Truth))
 
 
 class ClipStore:
-    """Read access to a built store: `store[name][i]` style arrays, concatenated over shards without copying."""
+    """Read access to a built store: `store[name][i]` style arrays, concatenated over shards without
+    copying."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -65,11 +70,31 @@ class ClipStore:
         shard = int(np.searchsorted(self._starts, index, side="right")) - 1
         return self._arrays[name][shard][index - self._starts[shard]]
 
+    def clip(self, index: int) -> StoredClip:
+        """Clip `index` with its truth."""
+        frames, points = self.get("frames_u8", index), np.array(self.get("points_px", index))
+        size_px = frames.shape[1]
+        truth = Truth(*np.array(self.get("curves", index)).T)
+        return StoredClip(frames, Skeleton(points, confidence_of(len(points)), FPS, size_px, size_px), truth)
+
+
+@dataclass(frozen=True)
+class StoredClip:
+    """The part of an episode that a store keeps: `frames_u8` [T, H, W, 3], true `skeleton` and `truth`."""
+
+    frames_u8: np.ndarray
+    skeleton: Skeleton
+    truth: Truth
+
 
 def build_clips(
-    folder: str | Path, config: ClipStoreConfig, workers: int = 2, on_progress: Callable[[int, int], None] | None = None
+    folder: str | Path,
+    config: ClipStoreConfig,
+    workers: int = 2,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> ClipStore:
-    """Render what is missing of the store in `folder`. InputError if it was built with another configuration."""
+    """Render what is missing of the store in `folder`. InputError if it was built with another
+    configuration."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
@@ -90,7 +115,9 @@ def build_clips(
 
 
 def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
-    seeds = range(shard * config.episodes_per_shard, min((shard + 1) * config.episodes_per_shard, config.episodes))
+    seeds = range(
+        shard * config.episodes_per_shard, min((shard + 1) * config.episodes_per_shard, config.episodes)
+    )
     clips = [clip for k in seeds for clip in _episode_clips(config, config.first_seed + k)]
     scratch = folder / f".shard_{shard:04d}.{os.getpid()}"
     scratch.mkdir(exist_ok=True)
@@ -113,7 +140,11 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
         span = slice(int(start), int(start) + config.frames)
         portrait, frames = draw_clip(identity, performance, span, config.size_px)
         part = Skeleton(
-            skeleton.points_px[span], skeleton.confidence[span], skeleton.fps, skeleton.width_px, skeleton.height_px
+            skeleton.points_px[span],
+            skeleton.confidence[span],
+            skeleton.fps,
+            skeleton.width_px,
+            skeleton.height_px,
         )
         clips.append(
             {

@@ -24,8 +24,10 @@ MAX_SECONDS = 600.0
 class Episode:
     """A clip of the world. T frames at 25 fps, H = W = `size_px`.
 
-    `portrait_u8` [H, W, 3]: the person at rest, mouth closed and eyes open: the reference image; `rest` is its skeleton.
-    `frames_u8` [T, H, W, 3], `audio` at 22,050 Hz and exactly T frames long, `skeleton` with T frames of true keypoints.
+    `portrait_u8` [H, W, 3]: the person at rest, mouth closed and eyes open: the reference image; `rest` is
+    its skeleton.
+    `frames_u8` [T, H, W, 3], `audio` at 22,050 Hz and exactly T frames long, `skeleton` with T frames of
+    true keypoints.
     """
 
     seed: int
@@ -61,7 +63,9 @@ def act(seed: int, seconds: float) -> tuple[Identity, Speech, Performance, Truth
     return identity, speech, p, Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking)
 
 
-def draw_clip(identity: Identity, performance: Performance, span: slice, size_px: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_clip(
+    identity: Identity, performance: Performance, span: slice, size_px: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(portrait at rest [H, W, 3], frames of `span` [T, H, W, 3]), uint8."""
     backdrop = draw_backdrop(identity, size_px)
     portrait = draw_frame(identity, neutral_performance(), 0, size_px, backdrop)

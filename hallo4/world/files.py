@@ -17,7 +17,8 @@ from hallo4.world.episode import Episode
 
 
 def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
-    """Write `portrait.png speech.wav skeleton.mp4 keypoints.json video.mp4 truth.json`; returns their paths."""
+    """Write `portrait.png speech.wav skeleton.mp4 keypoints.json video.mp4 truth.json`; returns their
+    paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     names = ("portrait.png", "speech.wav", "skeleton.mp4", "keypoints.json", "video.mp4", "truth.json")
@@ -28,7 +29,10 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     save_wav(paths["speech.wav"], episode.audio)
     save_skeleton(paths["keypoints.json"], episode.skeleton)
     drawings = draw_skeleton(episode.skeleton, size_px, size_px)
-    for name, frames, sound in (("skeleton.mp4", drawings, None), ("video.mp4", episode.frames_u8, episode.audio)):
+    for name, frames, sound in (
+        ("skeleton.mp4", drawings, None),
+        ("video.mp4", episode.frames_u8, episode.audio),
+    ):
         with VideoWriter(paths[name], size_px, size_px, audio=sound, provenance=provenance) as writer:
             for frame in frames:
                 writer.write(frame)
@@ -39,7 +43,8 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
 def _truth_record(episode: Episode) -> dict:
     curves = {name: np.round(curve, 4).tolist() for name, curve in asdict(episode.truth).items()}
     performance = {
-        name: np.round(getattr(episode.performance, name), 4).tolist() for name in ("yaw", "pitch", "roll", "head", "gaze")
+        name: np.round(getattr(episode.performance, name), 4).tolist()
+        for name in ("yaw", "pitch", "roll", "head", "gaze")
     }
     joints = np.round(episode.skeleton.points_px, 2).tolist()
     return {

@@ -1,4 +1,5 @@
-"""Who is in the picture: everything about a person, their clothes, voice and room that stays the same in a clip."""
+"""Who is in the picture: everything about a person, their clothes, voice and room that stays the same in a
+clip."""
 
 from __future__ import annotations
 
@@ -11,11 +12,41 @@ from hallo4.world.speech import Voice
 
 Color = tuple[int, int, int]
 
-_SKINS = ((255, 224, 196), (247, 207, 172), (236, 188, 150), (214, 160, 118), (178, 122, 84), (141, 90, 60), (104, 66, 45))
-_HAIRS = ((38, 30, 30), (66, 44, 34), (110, 70, 42), (160, 104, 56), (218, 172, 96), (196, 84, 40), (146, 146, 152), (232, 228, 222))
+_SKINS = (
+    (255, 224, 196),
+    (247, 207, 172),
+    (236, 188, 150),
+    (214, 160, 118),
+    (178, 122, 84),
+    (141, 90, 60),
+    (104, 66, 45),
+)
+_HAIRS = (
+    (38, 30, 30),
+    (66, 44, 34),
+    (110, 70, 42),
+    (160, 104, 56),
+    (218, 172, 96),
+    (196, 84, 40),
+    (146, 146, 152),
+    (232, 228, 222),
+)
 _FUN_HAIRS = ((78, 70, 160), (44, 120, 132), (190, 72, 116))
 _IRISES = ((86, 54, 34), (120, 82, 44), (58, 110, 150), (70, 126, 88), (96, 104, 116))
-HAIR_STYLES = ("short", "side", "bob", "long", "curly", "bun", "afro", "buzz", "bald", "quiff", "scarf", "ponytail")
+HAIR_STYLES = (
+    "short",
+    "side",
+    "bob",
+    "long",
+    "curly",
+    "bun",
+    "afro",
+    "buzz",
+    "bald",
+    "quiff",
+    "scarf",
+    "ponytail",
+)
 CLOTHES = ("tee", "vneck", "collar", "hoodie", "turtleneck", "stripes", "dungarees")
 BEARDS = ("none", "none", "none", "none", "stubble", "full", "moustache", "goatee")
 GLASSES = ("none", "none", "none", "round", "square")
@@ -75,7 +106,7 @@ def mix(a: Color, b: Color, share: float) -> Color:
     return tuple(round(x + (y - x) * share) for x, y in zip(a, b))
 
 
-def _pick(rng: np.random.Generator, options: tuple):  # noqa: ANN202 - any element of options
+def _pick(rng: np.random.Generator, options: tuple):
     return options[int(rng.integers(len(options)))]
 
 
@@ -84,7 +115,11 @@ def sample_identity(seed: int) -> Identity:
     rng = np.random.default_rng([seed, 0x1D])
     skin_at = rng.uniform(0, len(_SKINS) - 1)
     skin = mix(_SKINS[int(skin_at)], _SKINS[min(int(skin_at) + 1, len(_SKINS) - 1)], skin_at % 1)
-    hair = _pick(rng, _FUN_HAIRS) if rng.random() < 0.07 else mix(_pick(rng, _HAIRS), _pick(rng, _HAIRS), rng.uniform(0, 0.25))
+    hair = (
+        _pick(rng, _FUN_HAIRS)
+        if rng.random() < 0.07
+        else mix(_pick(rng, _HAIRS), _pick(rng, _HAIRS), rng.uniform(0, 0.25))
+    )
     family = _pick(rng, ("low", "high"))
     style = _pick(rng, HAIR_STYLES)
     beard = _pick(rng, BEARDS) if family == "low" and style not in ("scarf", "bob", "ponytail") else "none"

@@ -1,4 +1,5 @@
-"""A small painter of smooth shapes: coordinates in parts of the frame, antialiased by drawing four times larger."""
+"""A small painter of smooth shapes: coordinates in parts of the frame, antialiased by drawing four times
+larger."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ class Painter:
     def stroke(self, points: Points, width: float, color: Color) -> None:
         """Draw a line with round ends through `points`."""
         s = self._scale
-        self._draw.line((points * s).ravel().tolist(), fill=color, width=max(1, round(width * s)), joint="curve")
+        self._draw.line(
+            (points * s).ravel().tolist(), fill=color, width=max(1, round(width * s)), joint="curve"
+        )
         for x, y in (points[0], points[-1]):
             r = width / 2
             self._draw.ellipse(((x - r) * s, (y - r) * s, (x + r) * s, (y + r) * s), fill=color)
@@ -67,5 +70,7 @@ def smooth_loop(corners: Points, n: int = 6) -> Points:
     """A closed Catmull-Rom curve through `corners`, `n` points a side."""
     p0, p1, p2, p3 = (np.roll(corners, k, axis=0)[:, None] for k in (1, 0, -1, -2))
     s = (np.arange(n) / n)[None, :, None]
-    curve = 0.5 * (2 * p1 + (p2 - p0) * s + (2 * p0 - 5 * p1 + 4 * p2 - p3) * s**2 + (3 * p1 - p0 - 3 * p2 + p3) * s**3)
+    curve = 0.5 * (
+        2 * p1 + (p2 - p0) * s + (2 * p0 - 5 * p1 + 4 * p2 - p3) * s**2 + (3 * p1 - p0 - 3 * p2 + p3) * s**3
+    )
     return curve.reshape(-1, 2)

@@ -1,6 +1,7 @@
 """What a person does during a clip: head, gaze, blinks, brows, smile, body, arms and hands, all at 25 fps.
 
-Motion is made of slow sway, nods on stressed syllables, and gestures: hand targets reached by minimum-jerk moves while speaking.
+Motion is made of slow sway, nods on stressed syllables, and gestures: hand targets reached by minimum-jerk
+moves while speaking.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from hallo4.types import FPS
 class Performance:
     """Curves of one clip, each [T] or [T, 2] float32. Angles in radians; lengths in parts of the frame.
 
-    `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right of the picture,
-    pitch > 0 looks down, roll > 0 tilts clockwise. `left` and `right` are the person's own (left hand: right of the picture).
+    `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right
+    of the picture,
+    pitch > 0 looks down, roll > 0 tilts clockwise. `left` and `right` are the person's own (left hand:
+    right of the picture).
     """
 
     mouth_open: np.ndarray
@@ -60,7 +63,9 @@ def neutral_performance() -> Performance:
     )  # fmt: skip
 
 
-def perform(rng: np.random.Generator, mouth_open: np.ndarray, mouth_wide: np.ndarray, speaking: np.ndarray) -> Performance:
+def perform(
+    rng: np.random.Generator, mouth_open: np.ndarray, mouth_wide: np.ndarray, speaking: np.ndarray
+) -> Performance:
     """Act out a speech whose mouth curves and speaking frames [T] are given."""
     frames = len(mouth_open)
     liveliness = rng.uniform(0.6, 1.25)
@@ -68,7 +73,10 @@ def perform(rng: np.random.Generator, mouth_open: np.ndarray, mouth_wide: np.nda
     nods = _smooth(np.diff(_smooth(mouth_open, 4), prepend=mouth_open[:1]).clip(0), 4) * rng.uniform(0.2, 0.8)
     mood = rng.uniform(-0.2, 0.6)
     torso = np.stack([0.016 * _sway(rng, frames, 0.35), 0.006 * _sway(rng, frames, 0.3)], 1) * liveliness
-    head = torso * 1.1 + np.stack([0.012 * _sway(rng, frames, 0.6), 0.010 * _sway(rng, frames, 0.7)], 1) * liveliness
+    head = (
+        torso * 1.1
+        + np.stack([0.012 * _sway(rng, frames, 0.6), 0.010 * _sway(rng, frames, 0.7)], 1) * liveliness
+    )
     gaze = np.stack([_saccades(rng, frames), 0.5 * _saccades(rng, frames)], 1)
     right_wrist, right_turn, right_spread = _gesture(rng, talk, liveliness, mirror=False)
     left_wrist, left_turn, left_spread = _gesture(rng, talk, liveliness, mirror=True)
@@ -135,7 +143,8 @@ def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:
 def _gesture(
     rng: np.random.Generator, talk: np.ndarray, liveliness: float, mirror: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wrist [T, 2], hand turn [T] (0 hangs down, 1 points up) and finger spread [T] of one arm (right; mirrored for left)."""
+    """Wrist [T, 2], hand turn [T] (0 hangs down, 1 points up) and finger spread [T] of one arm (right;
+    mirrored for left)."""
     frames = len(talk)
     active = rng.random() < 0.8
     wrist, turn, spread = np.empty((frames, 2)), np.empty(frames), np.empty(frames)
@@ -145,7 +154,11 @@ def _gesture(
     while at < frames:
         length = int(rng.integers(7, 20))
         raised = active and talk[min(at, frames - 1)] > 0.25
-        there = _hand_target(rng, liveliness) if raised else np.array([*RIGHT_REST, 0.6, 0.4]) + rng.normal(0, 0.01, 4)
+        there = (
+            _hand_target(rng, liveliness)
+            if raised
+            else np.array([*RIGHT_REST, 0.6, 0.4]) + rng.normal(0, 0.01, 4)
+        )
         if not raised:
             length = int(rng.integers(18, 30))
         if raised and rng.random() < 0.25:

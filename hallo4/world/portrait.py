@@ -25,7 +25,8 @@ class FaceState:
     gaze: np.ndarray
 
 
-# ------------------------------------------------------------------------------------------- shapes shared with the keypoints
+# ---- shapes shared with the keypoints
+# with the keypoints
 
 
 def face_outline(identity: Identity, jaw_drop: float, n: int = 33) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +39,11 @@ def face_outline(identity: Identity, jaw_drop: float, n: int = 33) -> tuple[np.n
     return x * pinch, y + 0.06
 
 
-def eye_curves(identity: Identity, state: FaceState, side: float, n: int = 13) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x [n] and the upper and lower lid's y [n] of one eye; `side` -1 is the person's right (left in the picture)."""
+def eye_curves(
+    identity: Identity, state: FaceState, side: float, n: int = 13
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x [n] and the upper and lower lid's y [n] of one eye; `side` -1 is the person's right (left in the
+    picture)."""
     s = np.linspace(-1, 1, n)
     size = identity.eye_size
     x = side * 0.435 * identity.eye_gap + 0.275 * size * s
@@ -52,8 +56,11 @@ def eye_curves(identity: Identity, state: FaceState, side: float, n: int = 13) -
     return x, np.minimum(upper, middle + low), middle + low
 
 
-def brow_curve(identity: Identity, state: FaceState, side: float, n: int = 9) -> tuple[np.ndarray, np.ndarray]:
-    """(x, y) along one brow, from its outer to its inner end for the right one, inner to outer for the left one."""
+def brow_curve(
+    identity: Identity, state: FaceState, side: float, n: int = 9
+) -> tuple[np.ndarray, np.ndarray]:
+    """(x, y) along one brow, from its outer to its inner end for the right one, inner to outer for the
+    left one."""
     s = np.linspace(-1, 1, n)
     x = side * 0.44 * identity.eye_gap + 0.30 * s
     y = -0.47 - 0.13 * state.brow - 0.07 * (1 - (s + 0.25 * side) ** 2) + 0.05 * s * side * (1 - state.brow)
@@ -72,7 +79,8 @@ class Mouth:
 
 
 def mouth_curves(identity: Identity, state: FaceState, n: int = 21) -> Mouth:
-    """The lips. Opening parts them by up to 0.46 half face widths; spreading widens them from 0.21 to 0.41 (half width)."""
+    """The lips. Opening parts them by up to 0.46 half face widths; spreading widens them from 0.21 to 0.41
+    (half width)."""
     s = np.linspace(-1, 1, n)
     half = (0.215 + 0.185 * state.mouth_wide) * identity.mouth_width
     gap = 0.46 * state.mouth_open
@@ -84,18 +92,28 @@ def mouth_curves(identity: Identity, state: FaceState, n: int = 21) -> Mouth:
     return Mouth(half * s, top - full * arch**0.8 * bow, top, bottom, bottom + 1.25 * full * arch**0.8)
 
 
-# --------------------------------------------------------------------------------------------------------------------- drawing
+# ---- drawing
 
 
 def draw_face(painter: Painter, head: HeadFrame, identity: Identity, state: FaceState) -> None:
     """The face without hair, from the ears forward."""
     shade, light = mix(identity.skin, (120, 50, 50), 0.22), mix(identity.skin, (255, 240, 225), 0.35)
     for side in (-1.0, 1.0):
-        ear = np.stack([1.0 * side * identity.face_width + 0.12 * side * np.cos(a := np.linspace(0, 2 * np.pi, 20)), 0.12 + 0.2 * np.sin(a)])
+        ear = np.stack(
+            [
+                1.0 * side * identity.face_width + 0.12 * side * np.cos(a := np.linspace(0, 2 * np.pi, 20)),
+                0.12 + 0.2 * np.sin(a),
+            ]
+        )
         painter.fill(head(*ear, -0.1), identity.skin)
-        painter.fill(head(ear[0] * 0.55 + 0.46 * side * identity.face_width, 0.12 + (ear[1] - 0.12) * 0.55, -0.08), shade)
+        painter.fill(
+            head(ear[0] * 0.55 + 0.46 * side * identity.face_width, 0.12 + (ear[1] - 0.12) * 0.55, -0.08),
+            shade,
+        )
         if identity.earrings:
-            painter.ellipse(head(1.06 * side * identity.face_width, 0.36, -0.1)[0], 0.013, 0.016, (244, 204, 92))
+            painter.ellipse(
+                head(1.06 * side * identity.face_width, 0.36, -0.1)[0], 0.013, 0.016, (244, 204, 92)
+            )
     x, y = face_outline(identity, state.mouth_open)
     skull = np.linspace(0, np.pi, 22)[1:-1]
     x = np.concatenate([x, np.cos(skull) * identity.face_width])
@@ -103,7 +121,11 @@ def draw_face(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     painter.fill(head(x, y, 0.0), identity.skin)
     for side in (-1.0, 1.0):
         a = np.linspace(0, 2 * np.pi, 18)
-        painter.fill(head(side * 0.62 + 0.2 * np.cos(a), 0.44 + 0.13 * np.sin(a)), mix(identity.skin, (232, 92, 92), 0.42), 0.45)
+        painter.fill(
+            head(side * 0.62 + 0.2 * np.cos(a), 0.44 + 0.13 * np.sin(a)),
+            mix(identity.skin, (232, 92, 92), 0.42),
+            0.45,
+        )
     if identity.freckles:
         for fx, fy in ((-0.6, 0.32), (-0.48, 0.42), (-0.7, 0.44), (0.6, 0.32), (0.48, 0.42), (0.7, 0.44)):
             painter.ellipse(head(fx, fy)[0], 0.0045, 0.0045, mix(identity.skin, (120, 60, 30), 0.55))
@@ -119,11 +141,17 @@ def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     x, upper, lower = eye_curves(identity, state, side)
     loop = np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]])
     lid = mix(identity.skin, (110, 50, 60), 0.28)
-    painter.fill(head(loop[0], np.concatenate([np.minimum(upper, upper.min() + 0.05) - 0.07, lower[::-1]])), lid)
+    painter.fill(
+        head(loop[0], np.concatenate([np.minimum(upper, upper.min() + 0.05) - 0.07, lower[::-1]])), lid
+    )
     painter.fill(head(*loop), WHITE)
     if state.blink < 0.9:
         center = side * 0.435 * identity.eye_gap + 0.075 * state.gaze[0], 0.0 + 0.06 * state.gaze[1]
-        for radius, color, dx in ((0.178, mix(identity.iris, DARK, 0.45), 0), (0.15, identity.iris, 0), (0.085, (24, 18, 22), 0)):
+        for radius, color, dx in (
+            (0.178, mix(identity.iris, DARK, 0.45), 0),
+            (0.15, identity.iris, 0),
+            (0.085, (24, 18, 22), 0),
+        ):
             angle = np.linspace(0, 2 * np.pi, 22)
             ix, iy = center[0] + dx + radius * np.cos(angle), center[1] + radius * np.sin(angle)
             painter.fill(head(ix, np.clip(iy, np.interp(ix, x, upper), np.interp(ix, x, lower))), color)
@@ -134,16 +162,24 @@ def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     if identity.lashes:
         tip = side
         end = 0 if side < 0 else -1
-        painter.stroke(head(np.array([x[end], x[end] + 0.09 * tip]), np.array([upper[end], upper[end] - 0.07])), 0.012, DARK)
+        painter.stroke(
+            head(np.array([x[end], x[end] + 0.09 * tip]), np.array([upper[end], upper[end] - 0.07])),
+            0.012,
+            DARK,
+        )
     bx, by = brow_curve(identity, state, side)
     thick = 0.055 * identity.brow_weight * (1 - 0.55 * np.abs(np.linspace(-1, 1, len(bx))) ** 2)
     color = mix(identity.hair, (40, 30, 30), 0.35)
-    painter.fill(head(np.concatenate([bx, bx[::-1]]), np.concatenate([by - thick, (by + thick)[::-1]])), color)
+    painter.fill(
+        head(np.concatenate([bx, bx[::-1]]), np.concatenate([by - thick, (by + thick)[::-1]])), color
+    )
 
 
 def _draw_nose(painter: Painter, head: HeadFrame, identity: Identity, shade: tuple, light: tuple) -> None:
     size = identity.nose_size
-    tip = np.array([[-0.13, 0.40], [-0.06, 0.33], [0.06, 0.33], [0.13, 0.40], [0.07, 0.47], [-0.07, 0.47]]) * [size, 1]
+    tip = np.array(
+        [[-0.13, 0.40], [-0.06, 0.33], [0.06, 0.33], [0.13, 0.40], [0.07, 0.47], [-0.07, 0.47]]
+    ) * [size, 1]
     loop = smooth_loop(tip)
     painter.fill(head(loop[:, 0], loop[:, 1] + 0.02, 1.02), shade)
     painter.fill(head(loop[:, 0] * 0.85, loop[:, 1] - 0.02, 1.14), mix(identity.skin, light, 0.5))
@@ -156,15 +192,24 @@ def _draw_mouth(painter: Painter, head: HeadFrame, identity: Identity, state: Fa
     painter.fill(outer, identity.lip)
     gap = (mouth.inner_bottom - mouth.inner_top).max()
     if gap > 0.035:
-        painter.fill(head(np.concatenate([x, back]), np.concatenate([mouth.inner_top, mouth.inner_bottom[::-1]])), MOUTH_INSIDE)
+        painter.fill(
+            head(np.concatenate([x, back]), np.concatenate([mouth.inner_top, mouth.inner_bottom[::-1]])),
+            MOUTH_INSIDE,
+        )
         inner = 0.86 * x
         top, bottom = np.interp(inner, x, mouth.inner_top), np.interp(inner, x, mouth.inner_bottom)
-        tongue = np.clip(mouth.inner_bottom.max() - 0.42 * gap + 0.9 * (inner / (0.9 * x.max())) ** 2 * gap, top, bottom)
-        painter.fill(head(np.concatenate([inner, inner[::-1]]), np.concatenate([tongue, bottom[::-1]])), (206, 92, 98))
+        tongue = np.clip(
+            mouth.inner_bottom.max() - 0.42 * gap + 0.9 * (inner / (0.9 * x.max())) ** 2 * gap, top, bottom
+        )
+        painter.fill(
+            head(np.concatenate([inner, inner[::-1]]), np.concatenate([tongue, bottom[::-1]])), (206, 92, 98)
+        )
         teeth = np.minimum(top + min(0.105, 0.5 * gap), bottom)
         painter.fill(head(np.concatenate([inner, inner[::-1]]), np.concatenate([top, teeth[::-1]])), WHITE)
     else:
-        painter.stroke(head(x, (mouth.inner_top + mouth.inner_bottom) / 2), 0.011, mix(identity.lip, (60, 10, 25), 0.6))
+        painter.stroke(
+            head(x, (mouth.inner_top + mouth.inner_bottom) / 2), 0.011, mix(identity.lip, (60, 10, 25), 0.6)
+        )
 
 
 def _draw_beard(painter: Painter, head: HeadFrame, identity: Identity, state: FaceState) -> None:
@@ -177,15 +222,32 @@ def _draw_beard(painter: Painter, head: HeadFrame, identity: Identity, state: Fa
         bx, by = x[keep], y[keep]
         inner_y = np.clip(0.62 - 0.28 * np.abs(bx) + 0.0 * by, 0.30, 0.6)
         grow = 1.03 if identity.beard == "full" else 1.0
-        loop = head(np.concatenate([bx * grow, bx[::-1] * 0.86]), np.concatenate([by + (grow - 1) * 2, inner_y[::-1]]), 0.05)
+        loop = head(
+            np.concatenate([bx * grow, bx[::-1] * 0.86]),
+            np.concatenate([by + (grow - 1) * 2, inner_y[::-1]]),
+            0.05,
+        )
         painter.fill(loop, color, 1.0 if identity.beard == "full" else 0.35)
     if identity.beard in ("moustache", "full"):
-        corners = np.array([[-0.34, 0.66], [-0.2, 0.56], [0.0, 0.55], [0.2, 0.56], [0.34, 0.66], [0.17, 0.65], [0, 0.62], [-0.17, 0.65]])
+        corners = np.array(
+            [
+                [-0.34, 0.66],
+                [-0.2, 0.56],
+                [0.0, 0.55],
+                [0.2, 0.56],
+                [0.34, 0.66],
+                [0.17, 0.65],
+                [0, 0.62],
+                [-0.17, 0.65],
+            ]
+        )
         loop = smooth_loop(corners)
         painter.fill(head(loop[:, 0], loop[:, 1] - 0.3 * 0.2 * state.mouth_open), color)
     if identity.beard == "goatee":
         drop = 0.30 * state.mouth_open
-        loop = smooth_loop(np.array([[-0.2, 0.93], [0, 0.90], [0.2, 0.93], [0.17, 1.13], [0, 1.22], [-0.17, 1.13]]))
+        loop = smooth_loop(
+            np.array([[-0.2, 0.93], [0, 0.90], [0.2, 0.93], [0.17, 1.13], [0, 1.22], [-0.17, 1.13]])
+        )
         painter.fill(head(loop[:, 0], loop[:, 1] + drop * 0.6), color)
 
 
@@ -199,5 +261,9 @@ def _draw_glasses(painter: Painter, head: HeadFrame, identity: Identity) -> None
     cy = np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power
     for side in (-1.0, 1.0):
         painter.stroke(head(side * 0.45 + 0.36 * cx, 0.02 + 0.33 * cy, 1.02), 0.012, color)
-        painter.stroke(head(np.array([side * 0.81, side * 1.0]), np.array([0.0, -0.02]), np.array([0.75, 0.1])), 0.011, color)
+        painter.stroke(
+            head(np.array([side * 0.81, side * 1.0]), np.array([0.0, -0.02]), np.array([0.75, 0.1])),
+            0.011,
+            color,
+        )
     painter.stroke(head(np.array([-0.09, 0.09]), np.array([0.0, 0.0]), 1.05), 0.012, color)

@@ -1,6 +1,8 @@
-"""The geometry of a person: where every feature is in the picture, for drawing and for the true keypoints alike.
+"""The geometry of a person: where every feature is in the picture, for drawing and for the true keypoints
+alike.
 
-Face coordinates: x right, y down, z towards the viewer, in half face widths; eyes at y = 0, chin at about y = 1.2.
+Face coordinates: x right, y down, z towards the viewer, in half face widths; eyes at y = 0, chin at about
+y = 1.2.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ class HeadFrame:
     radius: float
     rotation: np.ndarray  # [2, 3], rows are picture x and y
 
-    def __call__(self, x: np.ndarray | float, y: np.ndarray | float, z: np.ndarray | float | None = None) -> np.ndarray:
+    def __call__(
+        self, x: np.ndarray | float, y: np.ndarray | float, z: np.ndarray | float | None = None
+    ) -> np.ndarray:
         """[n, 2] picture points; without `z` the points lie on the face's surface."""
         x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
         x, y = np.broadcast_arrays(x, y)
@@ -61,7 +65,14 @@ class Body:
 def head_frame(identity: Identity, performance: Performance, t: int) -> HeadFrame:
     """The head's place and turn in frame `t`."""
     yaw, pitch, roll = (float(c[t]) for c in (performance.yaw, performance.pitch, performance.roll))
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    cy, sy, cp, sp, cr, sr = (
+        np.cos(yaw),
+        np.sin(yaw),
+        np.cos(pitch),
+        np.sin(pitch),
+        np.cos(roll),
+        np.sin(roll),
+    )
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])

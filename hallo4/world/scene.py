@@ -1,6 +1,9 @@
-"""Drawing of everything but the head: the room behind, the clothed torso, arms and hands; and the whole picture."""
+"""Drawing of everything but the head: the room behind, the clothed torso, arms and hands; and the whole
+picture."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -19,11 +22,18 @@ def face_state(performance: Performance, t: int) -> FaceState:
     """The face's part of frame `t`."""
     p = performance
     return FaceState(
-        float(p.mouth_open[t]), float(p.mouth_wide[t]), float(p.blink[t]), float(p.brow[t]), float(p.smile[t]), p.gaze[t]
+        float(p.mouth_open[t]),
+        float(p.mouth_wide[t]),
+        float(p.blink[t]),
+        float(p.brow[t]),
+        float(p.smile[t]),
+        p.gaze[t],
     )
 
 
-def draw_frame(identity: Identity, performance: Performance, t: int, size_px: int, backdrop: Image.Image) -> np.ndarray:
+def draw_frame(
+    identity: Identity, performance: Performance, t: int, size_px: int, backdrop: Image.Image
+) -> np.ndarray:
     """Frame `t`, [size, size, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip."""
     painter = Painter(size_px, backdrop, SUPERSAMPLING)
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
@@ -45,7 +55,10 @@ def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
     rng = np.random.default_rng(identity.layout_seed)
     down = np.linspace(0, 1, size)[:, None, None]
     across = np.linspace(-1, 1, size)[None, :, None]
-    top, bottom = np.array(mix(identity.wall, (255, 255, 255), 0.22)), np.array(mix(identity.wall, (30, 30, 60), 0.18))
+    top, bottom = (
+        np.array(mix(identity.wall, (255, 255, 255), 0.22)),
+        np.array(mix(identity.wall, (30, 30, 60), 0.18)),
+    )
     wall = top + (bottom - top) * down - 14 * across**2
     image = Image.fromarray(np.clip(wall, 0, 255).astype(np.uint8), "RGB")
     draw = ImageDraw.Draw(image)
@@ -88,10 +101,20 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
     chin = head(0.0, 0.9, 0.0)[0]
     painter.fill(capsule(chin, neck + (0, 0.03), 0.085, 0.085), neck_shade)
     y = max(rs[1], ls[1])
-    outline = np.array([
-        neck + (-0.09, 0.0), rs + (0.07, -0.045), rs + (-0.028, 0.0), (rs[0] - 0.02, y + 0.15), (rs[0] + 0.03, y + 0.35),
-        (ls[0] - 0.03, y + 0.35), (ls[0] + 0.02, y + 0.15), ls + (0.028, 0.0), ls + (-0.07, -0.045), neck + (0.09, 0.0),
-    ])  # fmt: skip
+    outline = np.array(
+        [
+            neck + (-0.09, 0.0),
+            rs + (0.07, -0.045),
+            rs + (-0.028, 0.0),
+            (rs[0] - 0.02, y + 0.15),
+            (rs[0] + 0.03, y + 0.35),
+            (ls[0] - 0.03, y + 0.35),
+            (ls[0] + 0.02, y + 0.15),
+            ls + (0.028, 0.0),
+            ls + (-0.07, -0.045),
+            neck + (0.09, 0.0),
+        ]
+    )
     painter.fill(smooth_loop(outline), cloth)
     style = identity.clothes
     if style == "stripes":
@@ -100,26 +123,66 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
             painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
     scoop = {"vneck": 0.13, "tee": 0.055, "stripes": 0.05, "dungarees": 0.05}.get(style, 0.0)
     if scoop:
-        rim = np.array([neck + (-0.094, -0.012), neck + (-0.06, scoop * 0.55), neck + (0, scoop), neck + (0.06, scoop * 0.55), neck + (0.094, -0.012)])
+        rim = np.array(
+            [
+                neck + (-0.094, -0.012),
+                neck + (-0.06, scoop * 0.55),
+                neck + (0, scoop),
+                neck + (0.06, scoop * 0.55),
+                neck + (0.094, -0.012),
+            ]
+        )
         painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
         painter.fill(rim, neck_shade)
     if style == "collar":
         for side in (-1, 1):
-            painter.fill(neck + np.array([(side * 0.10, -0.03), (side * 0.015, 0.05), (side * 0.075, 0.115), (side * 0.145, 0.02)]), mix(cloth, (255, 255, 255), 0.5))
+            painter.fill(
+                neck
+                + np.array(
+                    [(side * 0.10, -0.03), (side * 0.015, 0.05), (side * 0.075, 0.115), (side * 0.145, 0.02)]
+                ),
+                mix(cloth, (255, 255, 255), 0.5),
+            )
         painter.stroke(np.array([neck + (0, 0.06), neck + (0, 0.3)]), 0.008, shade)
     elif style == "hoodie":
-        painter.fill(smooth_loop(neck + np.array([(-0.16, 0.01), (-0.10, -0.05), (0, -0.012), (0.10, -0.05), (0.16, 0.01), (0.05, 0.07), (-0.05, 0.07)])), shade)
+        painter.fill(
+            smooth_loop(
+                neck
+                + np.array(
+                    [
+                        (-0.16, 0.01),
+                        (-0.10, -0.05),
+                        (0, -0.012),
+                        (0.10, -0.05),
+                        (0.16, 0.01),
+                        (0.05, 0.07),
+                        (-0.05, 0.07),
+                    ]
+                )
+            ),
+            shade,
+        )
         for side in (-1, 1):
-            painter.stroke(neck + np.array([(side * 0.035, 0.06), (side * 0.045, 0.16)]), 0.011, (246, 244, 238))
+            painter.stroke(
+                neck + np.array([(side * 0.035, 0.06), (side * 0.045, 0.16)]), 0.011, (246, 244, 238)
+            )
     elif style == "turtleneck":
-        painter.fill(capsule(neck + (-0.045, -0.025), neck + (0.045, -0.025), 0.052, 0.052), mix(cloth, (255, 255, 255), 0.12))
+        painter.fill(
+            capsule(neck + (-0.045, -0.025), neck + (0.045, -0.025), 0.052, 0.052),
+            mix(cloth, (255, 255, 255), 0.12),
+        )
     elif style == "dungarees":
         for side in (-1, 1):
             painter.stroke(np.array([neck + (side * 0.13, 0.0), neck + (side * 0.10, 0.14)]), 0.034, accent)
-        painter.fill(np.array([neck + (-0.14, 0.13), neck + (0.14, 0.13), neck + (0.15, 0.4), neck + (-0.15, 0.4)]), accent)
+        painter.fill(
+            np.array([neck + (-0.14, 0.13), neck + (0.14, 0.13), neck + (0.15, 0.4), neck + (-0.15, 0.4)]),
+            accent,
+        )
 
 
-def _draw_arm(painter: Painter, shoulder: np.ndarray, elbow: np.ndarray, hand: Hand, identity: Identity) -> None:
+def _draw_arm(
+    painter: Painter, shoulder: np.ndarray, elbow: np.ndarray, hand: Hand, identity: Identity
+) -> None:
     rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
     wrist = hand.joints[0]
     painter.fill(capsule(shoulder + (0, 0.02), elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
@@ -144,7 +207,7 @@ def _draw_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
         for k, finger in enumerate(fingers):
             thick = 0.0135 if k else 0.0150
             painter.fill(capsule(finger[0], finger[3], thick + grow, thick * 0.85 + grow, 6), color)
-    for a, b in zip(fingers[1:-1], fingers[2:]):
+    for a, b in pairwise(fingers[1:]):
         root = (a[0] + b[0]) / 2
         painter.stroke(np.array([root, (a[1] + b[1]) / 2]), 0.005, rim)
 

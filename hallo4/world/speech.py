@@ -1,7 +1,9 @@
 """Speech with known phoneme timing, spoken by espeak-ng's formant voices.
 
-The library comes with the optional `espeakng-loader` wheel; its C interface returns 16-bit samples at 22,050 Hz and one event
-per phoneme (IPA, start in milliseconds). espeak-ng keeps global state, so each process speaks one sentence at a time.
+The library comes with the optional `espeakng-loader` wheel; its C interface returns 16-bit samples at
+22,050 Hz and one event
+per phoneme (IPA, start in milliseconds). espeak-ng keeps global state, so each process speaks one sentence
+at a time.
 """
 
 from __future__ import annotations
@@ -65,7 +67,9 @@ class _Event(ctypes.Structure):
     )
 
 
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
+)
 
 
 class _Synthesizer:
@@ -76,7 +80,8 @@ class _Synthesizer:
             import espeakng_loader
         except ImportError as error:
             raise MissingExtraError(
-                "the portrait world speaks with espeak-ng, which is not installed; run: pip install 'hallo4[world]'"
+                "the portrait world speaks with espeak-ng, which is not installed; "
+                "run: pip install 'hallo4[world]'"
             ) from error
         self._lib = ctypes.CDLL(espeakng_loader.get_library_path())
         self._lib.espeak_Synth.argtypes = [
@@ -140,7 +145,11 @@ def say(text: str, voice: Voice) -> Speech:
 
 
 def monologue(
-    rng: np.random.Generator, voice: Voice, words: tuple[str, ...], seconds: float, pause_s: tuple[float, float] = (0.3, 0.9)
+    rng: np.random.Generator,
+    voice: Voice,
+    words: tuple[str, ...],
+    seconds: float,
+    pause_s: tuple[float, float] = (0.3, 0.9),
 ) -> Speech:
     """Phrases of random `words` with pauses between them, exactly `seconds` long.
 

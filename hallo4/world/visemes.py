@@ -1,6 +1,7 @@
 """Phonemes -> mouth shape over time: `mouth_open` and `mouth_wide`, each in [0, 1].
 
-Each phoneme has a target shape; the mouth glides between targets (coarticulation, a Gaussian of 28 ms) except that lips which must
+Each phoneme has a target shape; the mouth glides between targets (coarticulation, a Gaussian of 28 ms)
+except that lips which must
 touch do touch. Frame t shows the mean of [t/25, (t+1)/25) seconds.
 """
 
@@ -45,7 +46,9 @@ def mouth_shapes(symbol: str) -> list[tuple[float, float]]:
     return [_SHAPES[letter] for letter in symbol if letter in _SHAPES] or [REST]
 
 
-def mouth_curves(phonemes: tuple[Phoneme, ...], frames: int, vigour: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def mouth_curves(
+    phonemes: tuple[Phoneme, ...], frames: int, vigour: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """`mouth_open` [T] and `mouth_wide` [T] float32 in [0, 1]; `vigour` scales how far this speaker opens."""
     steps = int(np.ceil(frames / FPS / _STEP_S))
     opening = np.full(steps, REST[0])

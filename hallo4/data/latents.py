@@ -1,0 +1,122 @@
+"""Clips encoded once: what the diffusion models train on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hallo4.data.clips import ClipStore
+from hallo4.errors import InputError
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.window_conditions import encode_grey, encode_portrait, encode_skeleton
+from hallo4.motion import layout
+
+REGIONS = ("mouth", "eyes", "hands")
+
+
+def to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
+    """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
+    return torch.as_tensor(np.array(frames_u8)).movedim(-1, -3).float() / 127.5 - 1
+
+
+class LatentCache:
+    """Latents of n clips of T frames, in memory as float16.
+
+    `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, T, h, w], `audio_windows` [n,
+    T, 5, blocks, channels],
+    `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show mouth, eyes or hands in
+    any frame of the group.
+    """
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        self.tensors = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors["video"])
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Clips `indices` as float32 (regions as bool)."""
+        rows = {name: t[indices] for name, t in self.tensors.items() if name != "grey"}
+        batch = {name: t if t.dtype == torch.bool else t.float() for name, t in rows.items()}
+        return batch | {"grey": self.tensors["grey"].float()}
+
+
+def build_cache(
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    folder: str | Path,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> LatentCache:
+    """Encode all clips of `store` in chunks of 50 that are saved as they are made. InputError if the
+    weights changed."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = {"autoencoder": _fingerprint(autoencoder)}
+    stamp_file = folder / "cache.json"
+    if stamp_file.exists() and json.loads(stamp_file.read_text()) != stamp:
+        raise InputError(f"{folder} was encoded by other autoencoder weights; delete it to encode again")
+    stamp_file.write_text(json.dumps(stamp))
+    parts = []
+    for start in range(0, len(store), 50):
+        path = folder / f"clips_{start:06d}.pt"
+        if not path.exists():
+            stop = min(start + 50, len(store))
+            clips = [_encode_clip(store, autoencoder, i) for i in range(start, stop)]
+            torch.save({name: torch.stack([c[name] for c in clips]) for name in clips[0]}, path)
+        parts.append(torch.load(path, weights_only=True))
+        if on_progress:
+            on_progress(min(start + 50, len(store)), len(store))
+    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    frames_u8 = store.get("frames_u8", 0)
+    with torch.no_grad():
+        tensors["grey"] = encode_grey(
+            autoencoder, torch.zeros(1, *frames_u8.shape[1:3]), len(frames_u8)
+        ).half()
+    return LatentCache(tensors)
+
+
+@torch.no_grad()
+def _encode_clip(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int) -> dict[str, Tensor]:
+    frames = to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None]
+    skeleton = to_pm1(store.get("skeleton_u8", index)).transpose(0, 1)[None]
+    portrait = to_pm1(store.get("portrait_u8", index))[None]
+    return {
+        "video": autoencoder.encode_video(frames)[0].half(),
+        "reference": encode_portrait(autoencoder, portrait)[0].half(),
+        "skeleton": encode_skeleton(autoencoder, skeleton)[0].half(),
+        "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
+        "regions": region_cells(np.array(store.get("points_px", index)), frames.shape[-1]),
+    }
+
+
+def region_cells(points_px: np.ndarray, size_px: int) -> Tensor:
+    """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
+    frame."""
+    cells = size_px // 8
+    groups = [[0]] + [list(range(k, k + 4)) for k in range(1, len(points_px), 4)]
+    masks = torch.zeros(len(REGIONS), len(groups), cells, cells, dtype=torch.bool)
+    parts = (
+        (layout.MOUTH,),
+        (layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS),
+        (layout.LEFT_HAND, layout.RIGHT_HAND),
+    )
+    for region, slices in enumerate(parts):
+        for f, group in enumerate(groups):
+            for points in slices:
+                seen = points_px[group][:, points]
+                low, high = seen.min((0, 1)) - 2, seen.max((0, 1)) + 2
+                if (high < 0).any() or (low >= size_px).any():
+                    continue
+                x0, y0 = np.clip(low // 8, 0, cells - 1).astype(int)
+                x1, y1 = np.clip(high // 8, 0, cells - 1).astype(int)
+                masks[region, f, y0 : y1 + 1, x0 : x1 + 1] = True
+    return masks
+
+
+def _fingerprint(model: torch.nn.Module) -> str:
+    return f"{sum(float(p.detach().double().abs().sum()) for p in model.state_dict().values()):.9e}"

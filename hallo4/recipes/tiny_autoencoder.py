@@ -1,0 +1,174 @@
+"""Training of the tiny causal autoencoder on portraits and skeleton drawings of the world.
+
+Batches are 64x64 crops of groups of four frames, half of them around mouth, eyes or hands, where the loss
+weighs more: what the
+diffusion model must move is what the code must keep.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.motion import layout
+from hallo4.recipes.recipe import Recipe
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
+
+MOUTH = slice(layout.MOUTH.start, layout.MOUTH.stop)
+EYES = slice(layout.RIGHT_EYE_LIDS.start, layout.LEFT_EYE_LIDS.stop)
+REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
+
+
+@dataclass(frozen=True)
+class TinyAutoencoderConfig:
+    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four
+    times.
+
+    `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean
+    nearby pictures.
+    """
+
+    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
+    clips_folder: str = "runs/clips_train"
+    batch_size: int = 16
+    crop_px: int = 64
+    skeleton_share: float = 0.3
+    still_share: float = 0.25
+    region_weight: float = 4.0
+    mouth_weight: float = 8.0
+    latent_noise: float = 0.06
+    latent_penalty: float = 1e-4
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            name="tiny-autoencoder",
+            steps=8000,
+            max_minutes=30,
+            ema_decay=0.998,
+            log_every=20,
+            optimizer=OptimizerConfig(learning_rate=1.2e-3, weight_decay=0.0, betas=(0.9, 0.99)),
+            schedule=ScheduleConfig(warmup_steps=100, anneal_fraction=0.8, final_fraction=0.02),
+        )
+    )
+
+
+def to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
+    """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
+    return torch.as_tensor(frames_u8).movedim(-1, -3).float() / 127.5 - 1
+
+
+class AutoencoderData:
+    """Batches of (`groups_pm1` [n, 3, 4, c, c], `weights` [n, 1, 1, c, c])."""
+
+    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig) -> None:
+        self.store, self.config = store, config
+
+    def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """The batch of this generator."""
+        rng = np.random.default_rng(int(torch.randint(1 << 62, (1,), generator=generator)))
+        crops, weights = zip(*(self._crop(rng) for _ in range(self.config.batch_size)))
+        groups = to_pm1(np.stack(crops)).transpose(1, 2)
+        return {"groups_pm1": groups, "weights": torch.as_tensor(np.stack(weights))[:, None, None]}
+
+    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        config, clip = self.config, int(rng.integers(len(self.store)))
+        skeleton = rng.random() < config.skeleton_share
+        frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
+        points = self.store.get("points_px", clip)
+        length, size = frames.shape[0], frames.shape[1]
+        start = int(rng.integers(0, length - 3))
+        still = skeleton or rng.random() < config.still_share
+        span = [start] * 4 if still else list(range(start, start + 4))
+        weights = np.ones((size, size), np.float32)
+        for region in REGIONS:
+            if skeleton and region is layout.MOUTH:
+                continue
+            weight = config.mouth_weight if region is layout.MOUTH else config.region_weight
+            low, high = points[span, region].min((0, 1)) - 3, points[span, region].max((0, 1)) + 4
+            x0, y0, x1, y1 = np.clip(np.concatenate([low, high]), 0, size).astype(int)
+            weights[y0:y1, x0:x1] = np.maximum(weights[y0:y1, x0:x1], weight)
+        x, y = self._corner(rng, points[start], size)
+        window = np.s_[y : y + config.crop_px, x : x + config.crop_px]
+        return np.stack([frames[t][window] for t in span]), weights[window]
+
+    def _corner(self, rng: np.random.Generator, points: np.ndarray, size: int) -> tuple[int, int]:
+        """Top left of a crop, on the grid of latent cells; half of the time near mouth, eyes or a hand."""
+        room = size - self.config.crop_px
+        corner = rng.uniform(-8, room + 8, 2)
+        if rng.random() < 0.5:
+            region = REGIONS[int(rng.integers(len(REGIONS)))]
+            corner = points[region].mean(0) - self.config.crop_px / 2 + rng.normal(0, 12, 2)
+        x, y = (np.clip(np.round(corner / 8), 0, room // 8) * 8).astype(int)
+        return int(x), int(y)
+
+
+def autoencoder_method(config: TinyAutoencoderConfig):
+    """Weighted squared error of the reconstruction from noisy latents, and a pull of latents towards unit
+    size."""
+
+    def method(
+        model: TinyVideoAutoencoder, batch: dict[str, Tensor], step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        groups, weights = batch["groups_pm1"], batch["weights"]
+        latents = model.encode_groups(groups)
+        reconstruction = model.decode_groups(latents + config.latent_noise * torch.randn_like(latents))
+        error = (reconstruction - groups).square()
+        loss = (error * weights).sum() / (
+            weights.sum() * 3 * 4
+        ) + config.latent_penalty * latents.square().mean()
+        psnr_db = -10 * torch.log10(error.mean((1, 2, 3, 4)).detach() / 4).mean()
+        return loss, {"psnr_db": float(psnr_db), "latent_rms": float(latents.detach().square().mean().sqrt())}
+
+    return method
+
+
+@torch.no_grad()
+def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24) -> dict[str, float]:
+    """PSNR (mean over clips) of whole 17-frame portraits and of single skeleton drawings, values clipped
+    to [-1, 1]."""
+    portrait, skeleton = [], []
+    for i in range(min(clips, len(store))):
+        video = to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
+        drawing = to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
+        for source, scores in ((video, portrait), (drawing, skeleton)):
+            decoded = model.decode_video(model.encode_video(source)).clamp(-1, 1)
+            scores.append(float(-10 * torch.log10((decoded - source).square().mean() / 4)))
+    return {"portrait_psnr_db": float(np.mean(portrait)), "skeleton_psnr_db": float(np.mean(skeleton))}
+
+
+def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
+    """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
+    folder."""
+    store = build_clips(config.clips_folder, config.clips)
+    held_out = build_clips(f"{config.clips_folder}_heldout", ClipStoreConfig(episodes=25, first_seed=900_000))
+    torch.manual_seed(config.train.seed)
+    model = TinyVideoAutoencoder().to(memory_format=torch.channels_last)
+    data = AutoencoderData(store, config)
+    start = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
+    model.initialize_linear_path(torch.cat(start))
+
+    def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
+        return held_out_psnr(averaged, held_out)
+
+    result = train(config.train, autoencoder_method(config), model, data, folder=folder, on_preview=preview)
+    with result.ema.applied(model), torch.no_grad():
+        latents = [
+            model.encode_video(to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None])
+            for i in range(0, 400, 5)
+        ]
+        model.fit_latent_statistics(torch.cat(latents))
+        model.save_pretrained(folder / "autoencoder")
+        print(held_out_psnr(model, held_out, 50))  # noqa: T201
+    return folder / "autoencoder"
+
+
+def recipe() -> Recipe:
+    """The autoencoder of the embedded models."""
+    return Recipe(
+        "tiny-autoencoder", "the 8x8x4 autoencoder of the tiny models", TinyAutoencoderConfig(), run
+    )
