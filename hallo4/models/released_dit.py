@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -249,17 +248,20 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         head = file.read(9)
     try:
-        if head[8:9] == b"{":  # length of the header, then the header in JSON
+        if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=head[:2] == b"PK" or None)
+        is_zip = head.startswith(b"PK")
+        if not is_zip and not head.startswith(b"\x80"):  # neither of torch.save's two forms
+            raise ValueError("unknown file format")
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path.name} holds more than tensors, and reading it could run code: it was not loaded; "
-            "use a safetensors file, or save its state_dict alone"
+            f"{path.name} holds more than tensors (reading it could run code) or is damaged: it was not "
+            "loaded; use a safetensors file, or save its state dict alone"
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # foreign bytes can fail in any way inside the readers
         raise CheckpointError(
-            f"{path.name} is damaged or no checkpoint file: use a .safetensors, .pth or .ckpt file"
+            f"{path.name} is damaged or no checkpoint: use a .safetensors, .pth or .ckpt file"
         ) from error
     tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
