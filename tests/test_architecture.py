@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"media", "motion", "world", "models"},
     "training": {"models", "diffusion", "data"},
     "evaluation": {"media", "motion", "world", "models", "pipelines"},
-    "recipes": {"world", "models", "diffusion", "data", "training", "evaluation"},
+    "recipes": {"motion", "world", "models", "diffusion", "pipelines", "data", "training", "evaluation"},
 }
 ROOMS = [*MAY_IMPORT, "cli"]
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

@@ -13,11 +13,15 @@ from torch import Tensor
 from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.data.latents import LatentCache, build_cache
 from hallo4.diffusion import add_noise, sample_sigma, sft_loss, velocity_target
+from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.window_conditions import assemble_conditions, null_text
+from hallo4.pipelines.model_folder import ModelInfo, save_model_folder
+from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, batch_indices, train
+from hallo4.version import __version__
 
 TEXT_DIM = 16
 
@@ -151,7 +155,7 @@ def sft_method(config: TinyDiTConfig):
 
 
 def run(config: TinyDiTConfig, folder: Path) -> Path:
-    """Encode what is missing, train, save `folder/dit` (mean weights); returns that folder."""
+    """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it."""
     autoencoder = TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
     cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     torch.manual_seed(config.train.seed)
@@ -160,9 +164,11 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
+    info = ModelInfo(config.train.name, __version__, steps=12, guidance_scale=1.5, flow_shift=3.0)
+    card = sft_card(config, len(cache), result.progress.step)
     with result.ema.applied(model):
-        model.save_pretrained(folder / "dit")
-    return folder / "dit"
+        audio = LogMelFrontEnd().to_config()
+        return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
 
 
 def recipe() -> Recipe:
