@@ -106,6 +106,17 @@ def test_linear_start_loses_exactly_the_variance_it_reports():
     torch.testing.assert_close(residual / total, 1 - explained, rtol=1e-3, atol=1e-5)
 
 
+@torch.no_grad()
+def test_the_shortcuts_alone_go_up_and_down_without_loss():
+    down, up = module.Downsample(16, 32), module.Upsample(32, 16)
+    for part in (down, up):
+        part.convolution.weight.zero_()
+        part.convolution.bias.zero_()
+    x = torch.randn(2, 32, 3, 5)
+    torch.testing.assert_close(down(up(x)), x)
+    assert up(x).shape == (2, 16, 6, 10)
+
+
 def test_every_parameter_learns_after_the_linear_start():
     torch.manual_seed(0)
     model = TinyVideoAutoencoder(**SMALL)
