@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hallo4.world.hair import draw_back_hair, draw_front_hair
-from hallo4.world.identity import Identity, mix
+from hallo4.world.identity import Color, Identity, mix
 from hallo4.world.painter import Painter, capsule, smooth_loop
 from hallo4.world.performance import Performance
 from hallo4.world.portrait import FaceState, draw_face
@@ -95,11 +95,9 @@ def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
 
 def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identity) -> None:
     cloth, accent = identity.cloth, identity.cloth_accent
-    shade = mix(cloth, (20, 16, 40), 0.2)
-    neck_shade = mix(identity.skin, (110, 50, 50), 0.3)
     rs, ls, neck = limbs.right_shoulder, limbs.left_shoulder, limbs.neck
     chin = head(0.0, 0.9, 0.0)[0]
-    painter.fill(capsule(chin, neck + (0, 0.03), 0.085, 0.085), neck_shade)
+    painter.fill(capsule(chin, neck + (0, 0.03), 0.085, 0.085), _neck_shade(identity))
     y = max(rs[1], ls[1])
     outline = np.array(
         [
@@ -116,11 +114,17 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
         ]
     )
     painter.fill(smooth_loop(outline), cloth)
-    style = identity.clothes
-    if style == "stripes":
+    if identity.clothes == "stripes":
         for k in range(3):
             at = y + 0.02 + 0.055 * k
             painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
+    _draw_neckline(painter, neck, identity)
+
+
+def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> None:
+    """What makes the garment: scoop, collar, hood, roll neck or bib."""
+    style, cloth, accent = identity.clothes, identity.cloth, identity.cloth_accent
+    shade = mix(cloth, (20, 16, 40), 0.2)
     scoop = {"vneck": 0.13, "tee": 0.055, "stripes": 0.05, "dungarees": 0.05}.get(style, 0.0)
     if scoop:
         rim = np.array(
@@ -133,7 +137,7 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
             ]
         )
         painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
-        painter.fill(rim, neck_shade)
+        painter.fill(rim, _neck_shade(identity))
     if style == "collar":
         for side in (-1, 1):
             painter.fill(
@@ -178,6 +182,10 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
             np.array([neck + (-0.14, 0.13), neck + (0.14, 0.13), neck + (0.15, 0.4), neck + (-0.15, 0.4)]),
             accent,
         )
+
+
+def _neck_shade(identity: Identity) -> Color:
+    return mix(identity.skin, (110, 50, 50), 0.3)
 
 
 def _draw_arm(
