@@ -165,7 +165,9 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
     info = ModelInfo(config.train.name, __version__, steps=12, guidance_scale=1.5, flow_shift=3.0)
-    card = sft_card(config, len(cache), result.progress.step)
+    width, layers = config.sizes.heads * config.sizes.head_dim, config.sizes.layers
+    made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)
+    card = sft_card(config.train.name, width, layers, *made_of)
     with result.ema.applied(model):
         audio = LogMelFrontEnd().to_config()
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
