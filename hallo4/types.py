@@ -90,8 +90,11 @@ class Backbone(Protocol):
         """(C, F', h, w) of the noise for a window of `frames` video frames; ShapeError for a bad length."""
         ...
 
-    def prepare(self, conditions: MotionConditions) -> Mapping[str, Tensor]:
-        """Project the conditions to tokens and features that stay the same over all denoising steps."""
+    def prepare(self, conditions: MotionConditions, cache_kv: bool = False) -> Mapping[str, Tensor]:
+        """Project the conditions to tokens and features that stay the same over all denoising steps.
+
+        `cache_kv`: also to what every layer makes of them; the same output, faster steps, more memory.
+        """
         ...
 
     def pin(self, latents: Tensor, conditions: MotionConditions) -> Tensor:

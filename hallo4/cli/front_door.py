@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"hallo4: {stop}", file=sys.stderr)
         return EXIT_INTERRUPTED
     except KeyboardInterrupt:
-        print("hallo4: stopped; nothing was written", file=sys.stderr)
+        print("hallo4: stopped", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Hallo4Error as error:
         return _complain(str(error))

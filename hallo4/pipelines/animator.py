@@ -120,11 +120,12 @@ class PortraitAnimator:
             notes.append("an unfinished video of another request stood beside the output and was discarded")
         try:
             self._generate(job, work, reporter, notes)
-            self._write(target, job, work, job.total_windows, scale, reporter)
+            notes += self._write(target, job, work, job.total_windows, scale, reporter)
         except (KeyboardInterrupt, Cancelled) as stop:
-            raise self._stopped(target, job, work, scale, reporter) from stop
+            raise self._stopped(target, job, work, scale) from stop
+        if work.left_partial_video:
+            partial_video_path(target).unlink(missing_ok=True)
         work.remove()
-        partial_video_path(target).unlink(missing_ok=True)
         return AnimationResult(Path(output), job.total_frames, tuple(notes), reporter.timings_s)
 
     def _generate(self, job: Job, work: WorkFolder, reporter: Reporter, notes: list[str]) -> None:
@@ -142,8 +143,8 @@ class PortraitAnimator:
 
     def _write(
         self, path: Path, job: Job, work: WorkFolder, windows: int, scale: int, reporter: Reporter
-    ) -> None:
-        """Encode the first `windows` windows and the sound that belongs to them."""
+    ) -> list[str]:
+        """Encode the first `windows` windows, and as much of the sound; returns the writer's notes."""
         canvas, info = job.portrait.canvas, self.model.info
         total = job.frames_of(windows)
         provenance = provenance_record(
@@ -153,23 +154,25 @@ class PortraitAnimator:
         size = (canvas.width_px * scale, canvas.height_px * scale)
         with (
             reporter.stage("write", total) as advance,
-            VideoWriter(path, *size, audio=job.sound_of(windows), provenance=provenance) as writer,
+            VideoWriter(path, *size, audio=job.audio, provenance=provenance) as writer,
         ):
             for frames_u8 in work.windows(windows):
                 for frame_u8 in frames_u8:
                     writer.write(_enlarged(frame_u8, size))
                 advance(len(frames_u8))
+        return writer.notes
 
-    def _stopped(self, target: Path, job: Job, work: WorkFolder, scale: int, reporter: Reporter) -> Cancelled:
+    def _stopped(self, target: Path, job: Job, work: WorkFolder, scale: int) -> Cancelled:
         """Write what is finished beside the output, and say where it is."""
         windows = work.finished()
-        again = "Run the same command again to go on."
         if not windows:
             return Cancelled("stopped before the first window was finished; no video was written.")
-        partial, made = partial_video_path(target), job.frames_of(windows)
+        partial = partial_video_path(target)
         self._write(partial, job, work, windows, scale, Reporter())
+        work.note_partial_video()
         return Cancelled(
-            f"stopped after {made} of {job.total_frames} frames; these play in {partial}. {again}"
+            f"stopped after {job.frames_of(windows)} of {job.total_frames} frames; these play in {partial}. "
+            "Run the same command again to go on."
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,6 @@ class Job:
         step = self.model.info.window_frames - 1
         return min(self.total_frames, windows * step + 1) if windows else 0
 
-    def sound_of(self, windows: int) -> Audio:
-        """The sound that belongs to the first `windows` windows: all of it for a whole video."""
-        if windows >= self.total_windows:
-            return self.audio
-        samples = round(self.frames_of(windows) / FPS * self.audio.sample_rate_hz)
-        return replace(self.audio, samples=self.audio.samples[:samples])
-
     def windows(self, first: int = 0, known_u8: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Yield the new frames [n, H, W, 3] uint8 of every window from number `first` on.
 
@@ -134,7 +127,7 @@ class Job:
         """A hash of everything that decides the frames; see `session.fingerprint`."""
         parts: dict[str, Any] = {
             "version": __version__,
-            "settings": [self.request.seed, self.steps, self.guidance_scale, self.total_frames],
+            "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__],
             "portrait": self.portrait.pixels_u8,
             "samples": self.audio.samples,

@@ -74,6 +74,15 @@ class WorkFolder:
                 "Choose an output path in a folder that you can write to."
             ) from error
 
+    @property
+    def left_partial_video(self) -> bool:
+        """Whether `note_partial_video` was called for this request."""
+        return (self.path / "partial_video").exists()
+
+    def note_partial_video(self) -> None:
+        """An interruption of this request wrote a video to `partial_video_path`."""
+        (self.path / "partial_video").touch()
+
     def finished(self) -> int:
         """Number of windows that are finished."""
         count = 0

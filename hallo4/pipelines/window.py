@@ -25,8 +25,8 @@ from hallo4.types import MotionConditions
 OnStep = Callable[[int], None]
 """Told how many denoising steps of a window are done; an exception raised in it stops the window."""
 
-BATCHED_GUIDANCE_CELLS = 8192
-"""Up to this many latent cells both sides of guidance are one batch; beyond, they run one by one."""
+FEW_CELLS = 8192
+"""Up to this many latent cells a window is small: guidance is one batch, keys and values are kept."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,13 @@ def guided_velocity(
     velocity = without sound + scale (with sound - without sound); a scale of 1 needs the sounding side only.
     """
     backbone = model.backbone
+    small = conditions.control_latents[0, 0].numel() <= FEW_CELLS
     if guidance_scale == 1.0:
-        features = backbone.prepare(conditions)
+        features = backbone.prepare(conditions, cache_kv=small)
         return lambda latents, timestep: backbone.forward(latents, timestep, features)
     silent = conditioning.without_sound(conditions)
-    if conditions.control_latents[0, 0].numel() <= BATCHED_GUIDANCE_CELLS:
-        features = backbone.prepare(_both(silent, conditions))
+    if small:
+        features = backbone.prepare(_both(silent, conditions), cache_kv=True)
 
         def batched(latents: Tensor, timestep: Tensor) -> Tensor:
             both = backbone.forward(latents.expand(2, -1, -1, -1, -1), timestep.expand(2), features)

@@ -158,7 +158,7 @@ def test_guidance_in_one_batch_equals_guidance_one_by_one(tiny_model, portrait_u
 
     together = frames(batched, 4.0)
     unguided = frames(plain, 1.0)
-    monkeypatch.setattr(window, "BATCHED_GUIDANCE_CELLS", 0)
+    monkeypatch.setattr(window, "FEW_CELLS", 0)
     apart = frames(single, 4.0)
     assert np.abs(together.astype(int) - apart).max() <= 1
     assert (together != unguided).any()
