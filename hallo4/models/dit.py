@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -183,17 +184,18 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
         `timestep` [B] in [0, 1000] (= 1000 sigma); `features` of `prepare`, for the same batch and grid.
         """
-        slots, height, width = latents.shape[2:]
+        batch, _, slots, height, width = latents.shape
         self._check_grid(height, width)
-        if features["control"].shape[1] != slots * (height // self._patch) * (width // self._patch):
-            raise ShapeError(
-                f"latents of {slots} slots, {height}x{width}, do not belong to conditions with "
-                f"{features['control'].shape[1]} control tokens: prepare both for the same window"
-            )
         grid = (slots, height // self._patch, width // self._patch)
+        tokens = (batch, math.prod(grid))
+        if features["control"].shape[:2] != tokens:
+            raise ShapeError(
+                f"latents of shape {tuple(latents.shape)} make (batch, tokens) {tokens}, but the conditions "
+                f"were prepared for {tuple(features['control'].shape[:2])}: use the same window for both"
+            )
         rotations = video_rotations(grid, self.config.attention_head_dim, latents.device)
         picture = self._picture_rotations(height, width)
-        embedding, time = self.condition_embedder.time(timestep.expand(latents.shape[0]))
+        embedding, time = self.condition_embedder.time(timestep.expand(batch))
         stream = self._patches(self.patch_embedding, latents).float()
         control = stream + features["control"]
         vace_index = {layer: index for index, layer in enumerate(self.config.vace_layers)}
@@ -234,9 +236,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     def _head(self, stream: Tensor, embedding: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
-        with torch.autocast(
-            stream.device.type, enabled=False
-        ):  # a velocity rounded to bf16 would cost precision
+        with torch.autocast(stream.device.type, enabled=False):  # the velocity keeps its precision
             tokens = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
             return self.proj_out(tokens.to(self.proj_out.weight.dtype))
 

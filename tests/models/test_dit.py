@@ -358,8 +358,9 @@ def test_other_bad_shapes():
         model.sample_shape(9, 5, 6)
     with pytest.raises(ShapeError, match="text has 7 tokens"):
         model.prepare(conditions(text_tokens=7))
-    with pytest.raises(ShapeError, match="prepare both for the same window"):
-        model(torch.randn(2, 16, 5, HEIGHT, WIDTH), torch.zeros(2), model.prepare(given))
+    for shape in ((2, 16, 5, HEIGHT, WIDTH), (1, 16, 4, HEIGHT, WIDTH)):
+        with pytest.raises(ShapeError, match="use the same window for both"):
+            model(torch.randn(shape), torch.zeros(1), model.prepare(given))
 
 
 @pytest.mark.parametrize(
