@@ -1,0 +1,101 @@
+"""`hallo4 animate` on this machine: frames per second by stage, and peak memory by length of the sound.
+
+`python benchmarks/animate.py [--model tiny-dit --seconds 10 --long-seconds 60 --rounds 3]` runs each case
+in a process of its
+own on the demo's portrait and motion, with noise shaped like speech as sound, and prints one JSON line:
+
+* `frames_per_s`: of the whole run and of each stage, median over the rounds of the short case;
+* `peak_memory_mib`: largest resident set of the short and of the long case, and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="tiny-dit")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--long-seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--one", type=float, help=argparse.SUPPRESS)  # run one case in this process
+    return parser.parse_args()
+
+
+def run_one(options: argparse.Namespace) -> dict:
+    """Animate for `options.one` seconds; times, frames and peak memory of this process."""
+    import numpy as np
+
+    from hallo4.pipelines import PortraitAnimator
+    from hallo4.types import Audio
+
+    rate = 16000
+    rng = np.random.default_rng(0)
+    beat = np.sin(np.arange(int(options.one * rate)) / rate * 2 * np.pi * 3).clip(0)
+    sound = Audio((0.2 * beat * rng.normal(size=len(beat))).astype(np.float32), rate)
+    started = time.monotonic()
+    animator = PortraitAnimator.from_pretrained(options.model)
+    loaded_s = time.monotonic() - started
+    with tempfile.TemporaryDirectory() as folder:
+        result = animator.animate(
+            ROOT / "demo" / "portrait.png",
+            sound,
+            motion=ROOT / "demo" / "keypoints.json",
+            output=Path(folder) / "talk.mp4",
+            steps=options.steps,
+        )
+    total_s = time.monotonic() - started
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    timings = {"load": loaded_s, "total": total_s, **result.timings_s}
+    return {"frames": result.frames, "timings_s": timings, "peak_memory_mib": peak_mib}
+
+
+def spawn(options: argparse.Namespace, seconds: float) -> dict:
+    """The same in a fresh process."""
+    command = [sys.executable, __file__, "--model", options.model, "--one", str(seconds)]
+    if options.steps:
+        command += ["--steps", str(options.steps)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    options = arguments()
+    if options.one:
+        print(json.dumps(run_one(options)))
+        return
+    short = [spawn(options, options.seconds) for _ in range(options.rounds)]
+    long = spawn(options, options.long_seconds)
+    speeds = {
+        stage: round(median(run["frames"] / max(run["timings_s"][stage], 1e-9) for run in short), 2)
+        for stage in short[0]["timings_s"]
+    }
+    memory = median(run["peak_memory_mib"] for run in short)
+    report = {
+        "model": options.model,
+        "seconds": options.seconds,
+        "rounds": options.rounds,
+        "frames_per_s": speeds,
+        "peak_memory_mib": {
+            f"{options.seconds:g} s": round(memory),
+            f"{options.long_seconds:g} s": round(long["peak_memory_mib"]),
+            "ratio": round(long["peak_memory_mib"] / memory, 3),
+        },
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
