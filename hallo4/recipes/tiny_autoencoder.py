@@ -1,8 +1,7 @@
 """Training of the tiny causal autoencoder on portraits and skeleton drawings of the world.
 
 Batches are 64x64 crops of groups of four frames, half of them around mouth, eyes or hands, where the loss
-weighs more: what the
-diffusion model must move is what the code must keep.
+weighs more: what the diffusion model must move is what the code must keep.
 """
 
 from __future__ import annotations
@@ -15,25 +14,26 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
+from hallo4.data.latents import to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
 
-MOUTH = slice(layout.MOUTH.start, layout.MOUTH.stop)
-EYES = slice(layout.RIGHT_EYE_LIDS.start, layout.LEFT_EYE_LIDS.stop)
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
 
 
 @dataclass(frozen=True)
 class TinyAutoencoderConfig:
-    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four
-    times.
+    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four times.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean
-    nearby pictures.
+    nearby pictures. `start_from`: a folder with an autoencoder to train further; `freeze_encoder` leaves its
+    latents as they are, so that diffusion models trained on them stay valid.
     """
 
+    start_from: str | None = None
+    freeze_encoder: bool = False
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
     clips_folder: str = "runs/clips_train"
     batch_size: int = 16
@@ -55,11 +55,6 @@ class TinyAutoencoderConfig:
             schedule=ScheduleConfig(warmup_steps=100, anneal_fraction=0.8, final_fraction=0.02),
         )
     )
-
-
-def to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
-    """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
-    return torch.as_tensor(frames_u8).movedim(-1, -3).float() / 127.5 - 1
 
 
 class AutoencoderData:
@@ -147,24 +142,36 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     store = build_clips(config.clips_folder, config.clips)
     held_out = build_clips(f"{config.clips_folder}_heldout", ClipStoreConfig(episodes=25, first_seed=900_000))
     torch.manual_seed(config.train.seed)
-    model = TinyVideoAutoencoder().to(memory_format=torch.channels_last)
     data = AutoencoderData(store, config)
-    start = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
-    model.initialize_linear_path(torch.cat(start))
+    model = _start(config, data)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
 
     result = train(config.train, autoencoder_method(config), model, data, folder=folder, on_preview=preview)
     with result.ema.applied(model), torch.no_grad():
-        latents = [
-            model.encode_video(to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None])
-            for i in range(0, 400, 5)
-        ]
-        model.fit_latent_statistics(torch.cat(latents))
+        if not config.freeze_encoder:
+            portraits = (
+                to_pm1(np.array(store.get("frames_u8", i))) for i in range(0, min(400, len(store)), 5)
+            )
+            latents = [model.encode_video(frames.transpose(0, 1)[None]) for frames in portraits]
+            model.fit_latent_statistics(torch.cat(latents))
         model.save_pretrained(folder / "autoencoder")
-        print(held_out_psnr(model, held_out, 50))  # noqa: T201
     return folder / "autoencoder"
+
+
+def _start(config: TinyAutoencoderConfig, data: AutoencoderData) -> TinyVideoAutoencoder:
+    """A model to train further, or a new one that begins as principal components."""
+    if config.start_from is not None:
+        model = TinyVideoAutoencoder.from_pretrained(config.start_from)
+    else:
+        model = TinyVideoAutoencoder()
+        groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
+        model.initialize_linear_path(torch.cat(groups))
+    if config.freeze_encoder:
+        model.encoder.requires_grad_(False)
+        model.linear_encoder.requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)
 
 
 def recipe() -> Recipe:

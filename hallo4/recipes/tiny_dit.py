@@ -17,7 +17,7 @@ from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.window_conditions import assemble_conditions, null_text
-from hallo4.pipelines.model_folder import ModelInfo, save_model_folder
+from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, batch_indices, train
@@ -42,11 +42,15 @@ class DiTSizes:
 class TinyDiTConfig:
     """One SFT run. Weights multiply the loss in latent cells that show mouth, eyes or hands.
 
+    `start_from`: a model folder or name whose DiT is trained further (its latents must come from the same
+    encoder); None: from scratch.
+
     `shift` concentrates training on noisy latents, `known_share` of the windows know their first frame
     (slightly wrong, by up to
     `known_noise`, as generated frames are), `silent_share` lose their sound for guidance.
     """
 
+    start_from: str | None = None
     autoencoder: str = "runs/tiny-autoencoder/autoencoder"
     audio_proj: str = "runs/tiny-audio/audio_proj.safetensors"
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
@@ -160,7 +164,10 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     torch.manual_seed(config.train.seed)
     model = build_dit(config.sizes)
-    model.audio_proj.load_state_dict(load_file(config.audio_proj))
+    if config.start_from is None:
+        model.audio_proj.load_state_dict(load_file(config.audio_proj))
+    else:
+        model.load_state_dict(load_model(config.start_from).backbone.state_dict())
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
