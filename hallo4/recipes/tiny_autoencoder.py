@@ -25,7 +25,8 @@ REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEF
 
 @dataclass(frozen=True)
 class TinyAutoencoderConfig:
-    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four times.
+    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the
+    portraits one frame four times.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean
     nearby pictures. `start_from`: a folder with an autoencoder to train further; `freeze_encoder` leaves its
