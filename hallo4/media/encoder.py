@@ -96,6 +96,8 @@ class Encoder:
         flags = {"fflags": "+bitexact"}
         if recipe.container == "mp4":
             flags["movflags"] = "+faststart"  # the index in front, so that a browser can begin at once
+        if recipe.container == "webp":
+            flags["loop"] = "0"  # for ever, as GIF does by itself
         self._container = av.open(f"file:{path}", "w", format=recipe.container, container_options=flags)
         self._container.metadata.update(metadata or {})
         options = recipe.options | ({} if crf is None else {"crf": str(crf)})
@@ -127,15 +129,21 @@ class Encoder:
             self._sound.advance(self._frames / self._fps)
 
     def close(self) -> None:
-        """Write what the codecs still hold and the container's index; safe to call twice."""
-        if self._closed:
-            return
-        self._closed = True
+        """Write what the codecs still hold and the container's index."""
         try:
             self._container.mux(self._video.encode(None))
             if self._sound is not None:
                 self._sound.flush()
         finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Close the file as it is; safe to call twice.
+
+        After a failed write nothing more may be muxed: a second try at the header would crash inside FFmpeg.
+        """
+        if not self._closed:
+            self._closed = True
             self._container.close()
 
 
@@ -189,10 +197,12 @@ def common_palette(frames: Iterable[np.ndarray], count: int) -> Image.Image:
     for index, frame in enumerate(frames):
         if index % every == 0:
             thumbnail = Image.fromarray(frame)
-            thumbnail.thumbnail((128, 128))
+            thumbnail.thumbnail((64, 64))
             thumbnails.append(np.asarray(thumbnail))
-    mosaic = Image.fromarray(np.concatenate(thumbnails))
-    return mosaic.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
+    pixels = np.concatenate(thumbnails)
+    # Refined until fewer than 1 in 200 pixels change their colour: the last ones take most of the time.
+    settled = max(1, pixels.size // 600)
+    return Image.fromarray(pixels).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=settled)
 
 
 def _paletted(frame_u8: np.ndarray, colours: Image.Image) -> av.VideoFrame:

@@ -42,14 +42,13 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
         OutputError: unknown suffix, missing or unwritable folder, an existing folder or device, or an
             existing file without `overwrite`.
     """
-    if Path(path).is_dir():
-        raise OutputError(f"{shown(path)}: is a folder. Give the name of a file in it.")
+    target = files.check_folder(path, overwrite)
     if Path(path).suffix.lower() not in RECIPES:
         raise OutputError(
             f"{shown(path)}: the name ends in {Path(path).suffix or 'no suffix'}, which is not a video "
             f"that can be written. Use one of {' '.join(VIDEO_SUFFIXES)}."
         )
-    return files.check_folder(path, overwrite)
+    return target
 
 
 class VideoWriter:
@@ -165,8 +164,8 @@ class VideoWriter:
         """Stop and remove what was written so far; what was at `path` before stays. Safe to call twice."""
         self._discarded = True
         if self._sink is not None:
-            with suppress(Exception):  # the trailer of a broken file; it goes anyway
-                self._sink.close()
+            with suppress(OSError, av.FFmpegError):  # the index of a broken file; it goes anyway
+                self._sink.abandon()
         files.discard(self._temporary)
         files.discard(self._spool)
 

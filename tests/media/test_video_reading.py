@@ -1,0 +1,290 @@
+"""`probe_video` and `read_frames`: each tick gets what is on screen, whatever the file's own timing."""
+
+import bisect
+import os
+import struct
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from hallo4.errors import InputError
+from hallo4.media import probe_video, read_frames
+
+SIZE = 32
+
+
+def grey_level(index: int) -> int:
+    return 16 + 7 * (index % 32)
+
+
+def numbered(index: int) -> np.ndarray:
+    """A frame that tells its number by its grey level."""
+    return np.full((SIZE, SIZE, 3), grey_level(index), np.uint8)
+
+
+def number_of(frame: np.ndarray) -> int:
+    return round((float(frame.mean()) - 16) / 7)
+
+
+def write_video(
+    path, times: list[Fraction], unit: Fraction, codec: str = "ffv1", pixel_format: str = "bgr0"
+) -> None:
+    """Frame i of `numbered` shown from `times[i]` (multiples of `unit`), written without VideoWriter.
+
+    The last frame lasts as long as the one before it.
+    """
+    stamps = [round(time / unit) for time in times]
+    lengths = [later - earlier for earlier, later in pairwise(stamps)]
+    length_of = dict(zip(stamps, [*lengths, lengths[-1]]))
+    with av.open(str(path), "w", container_options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = pixel_format
+        stream.codec_context.time_base = unit
+
+        def mux(packets):
+            for packet in packets:
+                packet.duration = length_of[packet.pts]
+                container.mux(packet)
+
+        for index, stamp in enumerate(stamps):
+            frame = av.VideoFrame.from_ndarray(numbered(index), format="rgb24")
+            frame.pts, frame.time_base = stamp, unit
+            mux(stream.encode(frame))
+        mux(stream.encode(None))
+
+
+def steady(count: int, fps: Fraction) -> list[Fraction]:
+    return [index / fps for index in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format"), [("mkv", "ffv1", "bgr0"), ("mp4", "libx264", "yuv420p")]
+)
+@pytest.mark.parametrize(
+    ("source_fps", "count", "expected"), [(25, 10, 10), (24, 24, 25), (30, 30, 25), (50, 9, 5), (10, 4, 10)]
+)
+def test_the_duration_is_kept_at_any_rate(tmp_path, suffix, codec, pixel_format, source_fps, count, expected):
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, steady(count, Fraction(source_fps)), Fraction(1, source_fps), codec, pixel_format)
+    info = probe_video(path)
+    assert (info.frames, info.variable_frame_rate) == (count, False)
+    assert info.duration_s == pytest.approx(count / source_fps, abs=0.002)
+    shown = [number_of(frame) for frame in read_frames(path)]
+    assert shown == [tick * source_fps // 25 for tick in range(expected)]
+
+
+def test_ntsc_frames_pass_one_by_one_in_milliseconds(tmp_path):
+    """Matroska rounds 1001/30000 s to whole milliseconds; reading at the same rate gives each frame once."""
+    rate = Fraction(30_000, 1001)
+    write_video(tmp_path / "a.mkv", steady(60, rate), 1 / rate)
+    numbers = [number_of(frame) % 32 for frame in read_frames(tmp_path / "a.mkv", fps=float(rate))]
+    assert numbers == [index % 32 for index in range(60)]
+
+
+def on_screen(times: list[Fraction], tick: Fraction) -> int:
+    """Independent of the reader: the last frame that begins at or before `tick`, or the first frame."""
+    return max(0, bisect.bisect_right(times, tick) - 1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format"), [("mkv", "ffv1", "bgr0"), ("mp4", "libx264", "yuv420p")]
+)
+def test_variable_frame_rate(tmp_path, seed, suffix, codec, pixel_format):
+    rng = np.random.default_rng(seed)
+    steps_ms = rng.choice([7, 11, 33, 47, 90, 213], size=24)
+    starts_ms = np.concatenate([[0], steps_ms.cumsum()])
+    # A tick within the rounding of the time stamps of a frame start may go either way: move those.
+    starts_ms = [int(ms + 5) if ms > 0 and min(ms % 40, -ms % 40) < 3 else int(ms) for ms in starts_ms]
+    times = [Fraction(ms, 1000) for ms in starts_ms]
+    path = tmp_path / f"a.{suffix}"
+    write_video(path, times, Fraction(1, 1000), codec, pixel_format)
+    info = probe_video(path)
+    assert info.variable_frame_rate is True
+    assert info.frames == len(times)
+    numbers = [number_of(frame) for frame in read_frames(path)]
+    assert numbers == [on_screen(times, Fraction(tick, 25)) for tick in range(len(numbers))]
+    assert set(numbers) >= {index for index in range(24) if times[index + 1] - times[index] > Fraction(1, 25)}
+    if suffix == "mkv":  # in mp4 with B-frames the length of the last frame is anybody's guess
+        end = times[-1] + (times[-1] - times[-2])
+        assert abs(len(numbers) - end * 25) <= 1
+
+
+def test_parts_are_slices_of_the_whole(tmp_path):
+    write_video(tmp_path / "a.mkv", steady(24, Fraction(12)), Fraction(1, 12))
+    whole = list(read_frames(tmp_path / "a.mkv"))
+    part = list(read_frames(tmp_path / "a.mkv", start_s=0.4, end_s=1.2))
+    np.testing.assert_array_equal(np.stack(part), np.stack(whole[10:30]))
+    assert len(list(read_frames(tmp_path / "a.mkv", start_s=1.0, end_s=99.0))) == 25
+    with pytest.raises(InputError, match=r"lasts 2\.000 s, frames from 2\.000 s on"):
+        read_frames(tmp_path / "a.mkv", start_s=2.0)
+
+
+def test_frames_are_fresh_arrays(tmp_path):
+    """A repeated frame is a copy: drawing on one must not show on the next."""
+    write_video(tmp_path / "a.mkv", steady(2, Fraction(5)), Fraction(1, 5))
+    for frame in read_frames(tmp_path / "a.mkv"):
+        assert frame.max() < 200
+        frame[:] = 255
+
+
+def test_a_late_first_picture_is_shown_from_the_beginning(tmp_path):
+    """Sound from 0 s, pictures from 0.2 s: tick 0 belongs to the sound's beginning."""
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video, sound = (
+            container.add_stream("ffv1", rate=25),
+            container.add_stream("flac", rate=16_000, layout="mono"),
+        )
+        video.width = video.height = SIZE
+        video.pix_fmt = "bgr0"
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8_000), np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.time_base, frame.pts = 16_000, Fraction(1, 16_000), 0
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+        for index in range(5):
+            frame = av.VideoFrame.from_ndarray(numbered(index), format="rgb24")
+            frame.pts, frame.time_base = index + 5, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    assert probe_video(tmp_path / "a.mkv").has_audio
+    assert [number_of(frame) for frame in read_frames(tmp_path / "a.mkv")] == [0, 0, 0, 0, 0, 0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, -90])
+def test_phone_videos_are_upright(tmp_path, rotation):
+    """The display matrix says how far to turn the stored picture counter-clockwise."""
+    picture = np.zeros((16, 32, 3), np.uint8)
+    picture[:8, :16], picture[:8, 16:], picture[8:, :16] = (200, 0, 0), (0, 200, 0), (0, 0, 200)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=25, options={"crf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "rgb24"
+        if rotation:
+            stream.set_display_rotation(rotation)
+        frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (shown,) = read_frames(tmp_path / "a.mp4")
+    np.testing.assert_array_equal(shown, np.rot90(picture, rotation // 90))
+    info = probe_video(tmp_path / "a.mp4")
+    assert (info.height_px, info.width_px) == shown.shape[:2]
+
+
+# Studio-range YUV of one colour by hand: (Kr, Kb) of BT.601 and BT.709.
+@pytest.mark.parametrize(
+    ("tag", "full_range", "size", "weights"),
+    [
+        (5, False, 32, (0.299, 0.114)),
+        (1, False, 32, (0.2126, 0.0722)),
+        (1, True, 32, (0.2126, 0.0722)),
+        (2, False, 32, (0.299, 0.114)),  # untagged and small: BT.601
+        (2, False, 720, (0.2126, 0.0722)),  # untagged and large: BT.709
+    ],
+)
+def test_colours_follow_the_tags(tmp_path, tag, full_range, size, weights):
+    rgb = np.array([200.0, 80.0, 40.0]) / 255
+    red, blue = weights
+    luma = red * rgb[0] + (1 - red - blue) * rgb[1] + blue * rgb[2]
+    chroma_b, chroma_r = (rgb[2] - luma) / (2 - 2 * blue), (rgb[0] - luma) / (2 - 2 * red)
+    scale = (0, 255, 255) if full_range else (16, 219, 224)
+    levels = [scale[0] + scale[1] * luma, 128 + scale[2] * chroma_b, 128 + scale[2] * chroma_r]
+    planes = np.empty((size * 3 // 2, size), np.uint8)
+    planes[:size], planes[size : size * 5 // 4], planes[size * 5 // 4 :] = np.round(levels)
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"qp": "0", "preset": "ultrafast"})
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = tag, 2 if full_range else 1
+        frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+        frame.colorspace, frame.color_range = tag, 2 if full_range else 1
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (shown,) = read_frames(tmp_path / "a.mp4")
+    assert np.abs(shown[size // 2, size // 2] - rgb * 255).max() <= 2
+
+
+def test_an_animation_is_a_video(tmp_path):
+    frames = [Image.fromarray(numbered(index)) for index in (1, 9, 20)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=[40, 120, 80])
+    info = probe_video(tmp_path / "a.gif")
+    assert (info.frames, info.codec, info.variable_frame_rate) == (3, "gif", True)
+    assert [number_of(frame) for frame in read_frames(tmp_path / "a.gif")] == [1, 9, 9, 9, 20, 20]
+
+
+@pytest.mark.parametrize("name", ["-a b é 漢字.mkv", "with:colon.mkv", "no_suffix", "concat:x", "wrong.txt"])
+def test_strange_names(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_video("plain.mkv", steady(3, Fraction(25)), Fraction(1, 25))
+    os.rename("plain.mkv", name)
+    assert len(list(read_frames(name))) == 3
+
+
+def _make_bad(folder, kind: str):
+    path = folder / "bad.mp4"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("hello\n" * 500)
+    elif kind == "text_with_the_name_of_text":  # FFmpeg would show the letters as a video
+        path = folder / "bad.txt"
+        path.write_text("hello\n" * 500)
+    elif kind == "bytes":
+        path.write_bytes(np.random.default_rng(0).bytes(9_000))
+    elif kind == "still":
+        Image.new("RGB", (64, 64)).save(path, format="PNG")
+    elif kind == "script":  # would open another file
+        write_video(folder / "other.mkv", steady(3, Fraction(25)), Fraction(1, 25))
+        path.write_text("ffconcat version 1.0\nfile other.mkv\n")
+    elif kind == "sound_only":
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("aac", rate=16_000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 4_096), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16_000, 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    elif kind == "no_frames":
+        whole = folder / "whole.avi"
+        write_video(whole, steady(3, Fraction(25)), Fraction(1, 25), "mpeg4", "yuv420p")
+        data = whole.read_bytes()
+        frames_at = data.index(b"movi")  # keep all headers, drop every frame
+        path.write_bytes(data[: frames_at - 8] + b"LIST" + struct.pack("<I", 4) + b"movi")
+    elif kind.startswith("cut"):
+        whole = folder / f"whole.{kind[4:]}"
+        codec = ("ffv1", "bgr0") if kind == "cut_mkv" else ("libx264", "yuv420p")
+        write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), *codec)
+        path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no such file"),
+        ("folder", "is a folder"),
+        ("empty", "is empty"),
+        ("text", "cannot be read as a video"),
+        ("text_with_the_name_of_text", "cannot be read as a video"),
+        ("bytes", "cannot be read as a video"),
+        ("still", "cannot be read as a video"),
+        ("script", "cannot be read as a video"),
+        ("sound_only", "has no pictures, only sound"),
+        ("no_frames", "holds no frames|cannot be read"),
+        ("cut_mkv", "cut short"),
+        ("cut_mp4", "cut short"),
+    ],
+)
+def test_bad_files_are_one_line_at_the_call(tmp_path, kind, words):
+    path = _make_bad(tmp_path, kind)
+    for call in (probe_video, read_frames):
+        with pytest.raises(InputError, match=words) as caught:
+            call(path)
+        assert "bad." in str(caught.value)
+        assert "\n" not in str(caught.value)
