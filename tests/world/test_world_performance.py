@@ -1,0 +1,92 @@
+"""Motion: in range, smooth, and led by speech."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from hallo4.world.performance import RIGHT_REST, neutral_performance, perform
+
+FRAMES = 250
+
+
+def play(seed, speaking=1.0, frames=FRAMES):
+    talk = np.full(frames, speaking, np.float32)
+    mouth = (0.4 * talk * (1 + np.sin(np.arange(frames) * 1.3))).astype(np.float32)
+    return perform(np.random.default_rng(seed), mouth, 0.5 * talk, talk)
+
+
+@pytest.fixture(scope="module")
+def plays():
+    return [play(seed) for seed in range(20)]
+
+
+def test_the_same_generator_gives_the_same_motion_and_another_seed_another(plays):
+    again, other = play(0), plays[1]
+    for f in fields(again):
+        np.testing.assert_array_equal(getattr(again, f.name), getattr(plays[0], f.name))
+    assert np.abs(again.yaw - other.yaw).max() > 0.02
+
+
+def test_curves_are_float32_of_one_length_and_in_range(plays):
+    limits = {
+        "mouth_open": (0, 1), "mouth_wide": (0, 1), "blink": (0, 1), "brow": (-1, 1), "smile": (-1, 1),
+        "gaze": (-1, 1), "left_spread": (0, 1), "right_spread": (0, 1), "yaw": (-0.8, 0.8),
+        "pitch": (-0.6, 0.8), "roll": (-0.4, 0.4), "head": (-0.1, 0.1), "torso": (-0.05, 0.05),
+    }  # fmt: skip
+    for motion in plays:
+        assert len(motion) == FRAMES
+        for f in fields(motion):
+            curve = getattr(motion, f.name)
+            assert curve.dtype == np.float32
+            assert len(curve) == FRAMES
+            assert np.isfinite(curve).all()
+            low, high = limits.get(f.name, (-np.inf, np.inf))
+            assert low <= curve.min() <= curve.max() <= high, f.name
+        assert set(motion.frame(3)) == {f.name for f in fields(motion)}
+
+
+def test_the_mouth_is_the_one_that_was_given():
+    mouth = np.linspace(0, 1, 50, dtype=np.float32)
+    motion = perform(np.random.default_rng(0), mouth, mouth[::-1].copy(), np.ones(50, np.float32))
+    np.testing.assert_array_equal(motion.mouth_open, mouth)
+    np.testing.assert_array_equal(motion.mouth_wide, mouth[::-1])
+
+
+def test_blinks_shut_the_lids_every_1_2_to_4_seconds():
+    blink = play(4, frames=1500).blink
+    shut = np.flatnonzero((blink[1:] == 1.0) & (blink[:-1] < 1.0)) + 1
+    gaps_s = np.diff(shut) / 25
+    assert 12 < len(shut) < 50
+    assert gaps_s.min() >= 1.15
+    assert gaps_s.max() <= 4.0
+    assert np.mean(blink == 0.0) > 0.8
+
+
+def test_nothing_jumps_but_gaze_and_lids(plays):
+    fastest = {"yaw": 0.06, "pitch": 0.06, "roll": 0.03, "head": 0.01, "torso": 0.008, "smile": 0.1,
+               "right_wrist": 0.11, "left_wrist": 0.11}  # fmt: skip
+    for motion in plays:
+        for name, limit in fastest.items():
+            assert np.abs(np.diff(getattr(motion, name), axis=0)).max() < limit, name
+
+
+def test_hands_rise_while_speaking_and_rest_in_silence(plays):
+    raised = [motion.right_wrist[:, 1].min() < 0.96 for motion in plays]
+    assert 10 <= sum(raised) < 20  # one in five keeps the arm down
+    for seed in range(5):
+        silent = play(seed, speaking=0.0)
+        np.testing.assert_allclose(silent.right_wrist[60:], np.tile(RIGHT_REST, (FRAMES - 60, 1)), atol=0.06)
+
+
+def test_each_hand_stays_on_its_side(plays):
+    for motion in plays:
+        assert motion.right_wrist[:, 0].max() < 0.5 < motion.left_wrist[:, 0].min()
+
+
+def test_at_rest_the_person_faces_us_with_a_closed_mouth_and_open_eyes():
+    rest = neutral_performance()
+    assert len(rest) == 1
+    for name in ("mouth_open", "blink", "brow", "yaw", "pitch", "roll", "head", "torso", "gaze"):
+        assert not np.any(getattr(rest, name)), name
+    np.testing.assert_allclose(rest.left_wrist[0], [1 - rest.right_wrist[0, 0], rest.right_wrist[0, 1]])
