@@ -54,7 +54,7 @@ def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Au
         raise InputError(
             f"{shown(path)}: holds no sound (0 samples). Give a file with at least one frame of sound."
         )
-    peak = float(np.abs(samples).max())
+    peak = max(float(samples.max()), -float(samples.min()))
     if peak > 1.0:
         samples /= peak
         if peak > 1.01:  # resampling and lossy codecs overshoot a little; not worth a word
@@ -102,7 +102,7 @@ def _resample(blocks: Iterator[np.ndarray], rate_hz: int, new_rate_hz: int) -> n
         output.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
     samples = np.concatenate(output, dtype=np.float32)
     wanted = max(1, round(Fraction(received * new_rate_hz, rate_hz)))
-    return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
+    return samples[:wanted] if len(samples) >= wanted else np.pad(samples, (0, wanted - len(samples)))
 
 
 def _checked(blocks: Iterator[np.ndarray], path: str | os.PathLike[str]) -> Iterator[np.ndarray]:

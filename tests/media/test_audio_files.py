@@ -1,6 +1,7 @@
 """`load_audio` and `save_wav`: any container, rate and channels -> mono at the wanted rate, to the sample."""
 
 import os
+import resource
 import struct
 from fractions import Fraction
 
@@ -276,3 +277,19 @@ def test_wav_that_cannot_be_written(tmp_path):
         save_wav(tmp_path, audio)
     with pytest.raises(OutputError, match="there is no folder"):
         save_wav(tmp_path / "missing" / "a.wav", audio)
+
+
+@pytest.mark.parametrize("limit_bytes", [0, 30, 1_000, 3_243])
+def test_wav_on_a_full_disk_keeps_the_old_file(tmp_path, limit_bytes):
+    audio = Audio(tone(0.1, 16_000), 16_000)  # 44 bytes of header and 3200 of sound
+    save_wav(tmp_path / "a.wav", audio)
+    before = (tmp_path / "a.wav").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        with pytest.raises(OutputError, match="writing failed"):
+            save_wav(tmp_path / "a.wav", audio)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "a.wav").read_bytes() == before
+    assert os.listdir(tmp_path) == ["a.wav"]
