@@ -58,7 +58,7 @@ def load_observer(folder: str | os.PathLike[str] | None = None) -> PortraitObser
     except FileNotFoundError:
         raise CheckpointError(
             f"{folder}: no observer lies there (config.json is missing). Train one with "
-            "`hallo4 train observer`, or name the folder of one."
+            "`hallo4 train tiny-observer`, or name the folder of one."
         ) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: cannot be read ({error}). Copy it anew.") from error
