@@ -4,8 +4,8 @@
     one row rows -> means, intervals, win rates -> report.json, report.png;  rows are kept as they come, so a
     stopped evaluation goes on where it was
 
-Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: models train on
-seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and evaluation starts at 5,000,000.
+Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: models train
+on seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and evaluation starts at 5,000,000.
 """
 
 from __future__ import annotations
