@@ -1,8 +1,8 @@
 """`evaluate_world`: a model against the truth of episodes that nobody trained on.
 
-    episode i (seed EVALUATION_SEEDS + 10,000 seed + i) -> frames of the model -> the instrument -> metrics:
-    one row rows -> means, intervals, win rates -> report.json, report.png;  rows are kept as they come, so a
-    stopped evaluation goes on where it was
+    episode i (seed EVALUATION_SEEDS + 10,000 seed + i)
+        -> frames of the model -> the instrument -> metrics: one row, kept as it comes, so a stopped run goes on
+    rows -> means, intervals, win rates -> report.json, report.png
 
 Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: models train
 on seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and evaluation starts at 5,000,000.
