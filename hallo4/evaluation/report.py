@@ -64,10 +64,9 @@ def build_report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> di
 
 
 def write_report(report: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Write the report to `out` in one stroke and its picture beside it; returns the report, with a note if
-    there
+    """Write the report to `out` in one stroke and its picture beside it; returns the report.
 
-    is no picture because matplotlib is missing. OutputError: it cannot be written.
+    Without matplotlib there is no picture but a note that says so. OutputError: it cannot be written.
     """
     report = dict(report)
     picture = out.with_suffix(".png")

@@ -1,7 +1,7 @@
 """`evaluate_world`: a model against the truth of episodes that nobody trained on.
 
     episode i (seed EVALUATION_SEEDS + 10,000 seed + i)
-        -> frames of the model -> the instrument -> metrics: one row, kept as it comes, so a stopped run goes on
+        -> frames of the model -> the instrument -> metrics: a row, kept at once, so a stopped run goes on
     rows -> means, intervals, win rates -> report.json, report.png
 
 Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: models train
