@@ -15,14 +15,15 @@ from hallo4.errors import InputError
 from hallo4.motion import layout
 from hallo4.types import FPS, Skeleton
 
-# Bounds of the movements: shifts in face widths, angles in radians. Typical values are a third of these.
-SWAY_X, SWAY_Y = 0.06, 0.025
-ROLL = np.deg2rad(5.0)
-TURN, NOD = 0.10, 0.06
+# Bounds of the movements: shifts in face widths, angles in radians. Typical values are a third of these, and
+# half to all of what people of the portrait world do while they speak (but hands, which do not gesture).
+SWAY_X, SWAY_Y = 0.07, 0.035
+ROLL = np.deg2rad(4.5)
+TURN, NOD = 0.22, 0.12
 """How far the middle of the face moves against its rim in a turn or nod, in half face widths."""
-BREATH = 0.015
-SHOULDER_X, SHOULDER_Y = 0.012, 0.012
-HAND = 0.05
+BREATH = 0.009
+SHOULDER_X, SHOULDER_Y = 0.04, 0.008
+HAND = 0.08
 FINGERS = 0.06
 """Opening and closing of the fingers, as a part of their length."""
 
@@ -133,9 +134,9 @@ def _move_head(points: np.ndarray, rest: Skeleton, unit: float, wave: dict[str, 
     if not seen.any():
         return
     middle = head[seen].mean(axis=0)
-    # Depth of a ball above its rim: 1 at the middle of the face, 0 at its edge and beyond.
-    off_centre = np.linalg.norm((head - middle) / (0.6 * unit), axis=1)
-    depth = np.sqrt(np.clip(1 - off_centre**2, 0, 1))
+    # Depth of the face above its rim: 1 at its middle, 0 at the jaw, the ears and beyond.
+    off_centre = np.linalg.norm((head - middle) / (0.55 * unit), axis=1)
+    depth = np.clip(1 - off_centre**2, 0, 1)
     turned = points[:, _HEAD]
     turned[..., 0] += 0.5 * unit * TURN * wave["turn"][:, None] * depth
     turned[..., 1] += 0.5 * unit * NOD * wave["nod"][:, None] * depth

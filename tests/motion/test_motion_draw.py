@@ -39,6 +39,15 @@ def only(points: dict[int, tuple[float, float]], side_px: int = 768) -> Skeleton
     return Skeleton(places, confidence, 25.0, side_px, side_px)
 
 
+def whole_pose(side_px: int) -> Skeleton:
+    """The pose at rest at two thirds of its size: its elbows and hips lie inside the picture too."""
+    pose = default_rest_pose(side_px, side_px)
+    small = (pose.points_px - side_px / 2) * np.float32(2 / 3) + np.float32([side_px / 2, side_px / 3])
+    pose = replace(pose, points_px=small)
+    assert ((small > 0) & (small < side_px)).all(axis=-1)[pose.confidence > 0].all()
+    return pose
+
+
 def colour_at(picture: np.ndarray, x: float, y: float) -> tuple[int, ...]:
     return tuple(int(channel) for channel in picture[int(y), int(x)])
 
@@ -124,7 +133,7 @@ def test_every_other_point_leaves_a_mark_and_only_nearby():
 
 
 def test_points_below_the_threshold_take_their_lines_with_them():
-    pose = default_rest_pose(256, 256)
+    pose = whole_pose(256)
     hidden = replace(pose, confidence=pose.confidence.copy())
     hidden.confidence[0, layout.RIGHT_ELBOW] = layout.SEEN - 0.01
     elbow, shoulder, wrist = pose.points_px[
@@ -177,7 +186,7 @@ def test_coordinates_scale_with_the_picture():
 
 
 def test_points_far_outside_or_not_finite_do_no_harm():
-    pose = default_rest_pose(64, 64)
+    pose = whole_pose(64)
     wild = replace(pose, points_px=pose.points_px.copy())
     wild.points_px[0, layout.LEFT_ELBOW] = (1e30, -1e30)
     wild.points_px[0, layout.RIGHT_ELBOW] = (np.nan, 3.0)
