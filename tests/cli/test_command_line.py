@@ -187,3 +187,18 @@ def test_real_seconds_of_sound_in_odd_clothes(inputs, capsys, hum):
         assert main(["animate", "p.png", name, "-o", "o.mp4", "--steps", "1", "--quiet", *inputs]) == 0, name
         assert probe_video("o.mp4").frames == round(0.41 * 25), name
         assert abs(load_audio("o.mp4").duration_s - 0.4) < 0.025, name
+
+
+def test_a_terminal_gets_a_bar_with_the_notes_and_the_time_left(capsys, monkeypatch):
+    from hallo4.cli.progress import shown_progress
+    from hallo4.pipelines import Progress
+
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
+    with shown_progress(quiet=False) as on_progress:
+        on_progress(Progress("read", 0, 0))
+        on_progress(Progress("generate", 0, 3000, None, ("a [bold] note",)))
+        on_progress(Progress("generate", 750.25, 3000, 3725.0))
+    err = capsys.readouterr().err
+    assert "note: a [bold] note" in err
+    assert "750 of 3000 frames, 1:02:05 left" in err
