@@ -171,7 +171,7 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
-    info = ModelInfo(config.train.name, __version__, steps=12, guidance_scale=1.5, flow_shift=3.0)
+    info = ModelInfo(config.train.name, __version__, steps=6, guidance_scale=1.0, flow_shift=3.0)
     width, layers = config.sizes.heads * config.sizes.head_dim, config.sizes.layers
     made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)
     card = sft_card(config.train.name, width, layers, *made_of)
