@@ -137,6 +137,17 @@ def test_bones_keep_their_length_where_the_arm_reaches(gestures):
         np.testing.assert_allclose(fore[within], FOREARM, atol=1e-9)
 
 
+def test_elbows_hang_down_and_outwards(plain_person, pose):
+    rest = keypoints(plain_person, pose(), 0)
+    under = {
+        f"{side}_wrist": rest[SIDED["shoulder"][side == "right"]] + [0, 0.2] for side in ("left", "right")
+    }
+    points = keypoints(plain_person, pose(**under), 0)
+    for shoulder, elbow, out in zip(SIDED["shoulder"], SIDED["elbow"], (1, -1)):
+        assert out * (points[elbow, 0] - points[shoulder, 0]) > 0.1  # hands under the shoulders
+        assert rest[elbow, 1] > rest[shoulder, 1] + 0.1
+
+
 def test_fingers_keep_their_order_and_stretch_when_spread(plain_person, pose):
     hands = skeleton_of(plain_person, pose(left_spread=[0.0, 1.0]), 100).points_px[:, layout.LEFT_HAND]
     tips = hands[:, 4::4]
