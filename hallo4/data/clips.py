@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
@@ -94,8 +95,12 @@ def build_clips(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ClipStore:
     """Render what is missing of the store in `folder`. InputError if it was built with another
-    configuration."""
+    configuration, except that a store may grow, or if a clip is longer than its episode."""
     folder = Path(folder)
+    if config.frames > round(config.seconds * FPS):
+        raise InputError(
+            f"clips of {config.frames} frames do not fit into {config.seconds} s; take fewer frames"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     stamp = folder / "config.json"
     wanted = json.dumps(asdict(config), indent=1)
@@ -103,7 +108,9 @@ def build_clips(
         raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
     stamp.write_text(wanted)
     shards = range(-(-config.episodes // config.episodes_per_shard))
-    missing = [k for k in shards if not (folder / f"shard_{k:04d}").exists()]
+    missing = [
+        k for k in shards if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
+    ]
     done = len(shards) - len(missing)
     with ProcessPoolExecutor(workers) as pool:
         for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
@@ -114,16 +121,25 @@ def build_clips(
     return ClipStore(folder)
 
 
+def _seeds(config: ClipStoreConfig, shard: int) -> range:
+    first = shard * config.episodes_per_shard
+    last = min(first + config.episodes_per_shard, config.episodes)
+    return range(config.first_seed + first, config.first_seed + last)
+
+
+def _clips_in(shard: Path) -> int:
+    return len(np.load(shard / "curves.npy", mmap_mode="r")) if shard.exists() else 0
+
+
 def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
-    seeds = range(
-        shard * config.episodes_per_shard, min((shard + 1) * config.episodes_per_shard, config.episodes)
-    )
-    clips = [clip for k in seeds for clip in _episode_clips(config, config.first_seed + k)]
+    clips = [clip for seed in _seeds(config, shard) for clip in _episode_clips(config, seed)]
     scratch = folder / f".shard_{shard:04d}.{os.getpid()}"
     scratch.mkdir(exist_ok=True)
     for name in FIELDS:
         np.save(scratch / f"{name}.npy", np.stack([clip[name] for clip in clips]))
-    scratch.rename(folder / f"shard_{shard:04d}")
+    finished = folder / f"shard_{shard:04d}"
+    shutil.rmtree(finished, ignore_errors=True)  # the last shard of a store that grows
+    scratch.rename(finished)
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:

@@ -1,0 +1,134 @@
+"""The store of rendered clips: what is in it, how it is indexed, and how building goes on."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hallo4.data import ClipStore, ClipStoreConfig, build_clips
+from hallo4.data.clips import CURVES, FIELDS
+from hallo4.errors import InputError
+from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
+from hallo4.motion import draw_skeleton
+from hallo4.world.episode import draw_clip
+from hallo4.world.truth import skeleton_of
+
+CONFIG = ClipStoreConfig(
+    episodes=3, windows=2, frames=5, seconds=0.6, size_px=64, first_seed=40, episodes_per_shard=2
+)
+
+
+@pytest.fixture(scope="module")
+def template(build_quickly, tmp_path_factory):
+    """A store of three episodes in two shards."""
+    return build_quickly(tmp_path_factory.mktemp("template"), CONFIG)
+
+
+@pytest.fixture
+def built(template, tmp_path):
+    """A copy of it, for a test to spoil."""
+    return ClipStore(shutil.copytree(template, tmp_path / "clips"))
+
+
+def changed(folder):
+    """When each shard was written."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("shard_*")}
+
+
+def test_fields_have_the_promised_shapes(built):
+    shapes = {
+        "frames_u8": ((5, 64, 64, 3), np.uint8), "skeleton_u8": ((5, 64, 64, 3), np.uint8),
+        "portrait_u8": ((64, 64, 3), np.uint8), "points_px": ((5, 133, 2), np.float32),
+        "curves": ((5, 6), np.float32), "audio_windows": ((5, 5, 4, 40), np.float16),
+    }  # fmt: skip
+    assert set(shapes) == set(FIELDS)
+    assert len(built) == 6
+    for name, (shape, dtype) in shapes.items():
+        assert built.get(name, 0).shape == shape
+        assert built.get(name, 5).dtype == dtype
+
+
+def test_every_clip_of_every_shard_is_what_the_world_renders(built, quick_world):
+    for index in range(6):
+        identity, speech, performance, truth = quick_world(40 + index // 2, 0.6)
+        points = skeleton_of(identity, performance, 64).points_px
+        start = int(np.abs(points[None, :11] - built.get("points_px", index)[0]).sum((0, 2, 3)).argmin())
+        span = slice(start, start + 5)
+        portrait, frames = draw_clip(identity, performance, span, 64)
+        heard = audio_windows(LogMelFrontEnd().features(speech.audio, 15))[span].numpy()
+        clip = built.clip(index)
+        np.testing.assert_array_equal(built.get("frames_u8", index), frames)
+        np.testing.assert_array_equal(built.get("portrait_u8", index), portrait)
+        np.testing.assert_array_equal(built.get("points_px", index), points[span])
+        np.testing.assert_array_equal(built.get("audio_windows", index), heard.astype(np.float16))
+        np.testing.assert_array_equal(built.get("skeleton_u8", index), draw_skeleton(clip.skeleton, 64, 64))
+        np.testing.assert_array_equal(clip.frames_u8, frames)
+        for name in CURVES:
+            np.testing.assert_array_equal(getattr(clip.truth, name), getattr(truth, name)[span])
+
+
+@pytest.mark.parametrize("index", [6, 100, -1, -7])
+def test_an_index_outside_is_refused(built, index):
+    with pytest.raises(IndexError):
+        built.get("curves", index)
+
+
+def test_shards_of_unequal_length_are_one_row_of_clips(random_store, tmp_path):
+    store = ClipStore(random_store(tmp_path, [3, 1, 4]))
+    shards = [np.load(tmp_path / f"shard_{k:04d}" / "curves.npy") for k in range(3)]
+    assert len(store) == 8
+    np.testing.assert_array_equal([store.get("curves", i) for i in range(8)], np.concatenate(shards))
+
+
+def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
+    folder, seen = tmp_path / "clips", []
+    before = {name: np.array(built.get(name, 1)) for name in FIELDS}
+    times = changed(folder)
+    (folder / "shard_0000").rename(folder / ".shard_0000.123")  # a worker was killed before its last step
+    store = build_clips(folder, CONFIG, workers=1, on_progress=lambda *done: seen.append(done))
+    assert seen == [(2, 2)]
+    assert len(store) == 6
+    for name in FIELDS:
+        np.testing.assert_array_equal(store.get(name, 1), before[name])
+    assert changed(folder)["shard_0001"] == times["shard_0001"]
+
+
+def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("hallo4.data.clips._build_shard", lambda *_: pytest.fail("rendered again"))
+    assert len(build_clips(tmp_path / "clips", CONFIG)) == 6
+
+
+def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tmp_path):
+    first, times = np.array(built.get("frames_u8", 4)), changed(tmp_path / "clips")
+    store = build_clips(tmp_path / "clips", replace(CONFIG, episodes=5), workers=1)
+    assert len(store) == 10
+    np.testing.assert_array_equal(store.get("frames_u8", 4), first)
+    assert changed(tmp_path / "clips")["shard_0000"] == times["shard_0000"]
+    assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 10, "and never shrinks"
+
+
+@pytest.mark.parametrize("change", [{"size_px": 96}, {"first_seed": 41}, {"windows": 1}, {"seconds": 0.8}])
+def test_another_configuration_is_refused(built, tmp_path, change):
+    with pytest.raises(InputError, match="another configuration") as error:
+        build_clips(tmp_path / "clips", replace(CONFIG, **change))
+    assert str(tmp_path / "clips") in str(error.value)
+    assert len(build_clips(tmp_path / "clips", CONFIG)) == 6, "the refusal changes nothing"
+
+
+def test_clips_longer_than_their_episode_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"17 frames .* 0\.6 s"):
+        build_clips(tmp_path / "clips", replace(CONFIG, frames=17))
+
+
+def test_an_empty_folder_is_no_store(tmp_path):
+    with pytest.raises(InputError, match="holds no clips"):
+        ClipStore(tmp_path)
+
+
+def test_worker_processes_render_the_real_world(tmp_path):
+    pytest.importorskip("espeakng_loader")
+    config = replace(CONFIG, episodes=2, episodes_per_shard=1, windows=1, frames=2)
+    store = build_clips(tmp_path, config, workers=2)
+    assert [store.get("frames_u8", i).std() > 20 for i in range(len(store))] == [True, True]
+    assert (store.get("portrait_u8", 0) != store.get("portrait_u8", 1)).any()
