@@ -63,14 +63,10 @@ def build_cache(
     stamp_file.write_text(json.dumps(stamp))
     parts = []
     for start in range(0, len(store), 50):
-        path = folder / f"clips_{start:06d}.pt"
-        if not path.exists():
-            stop = min(start + 50, len(store))
-            clips = [_encode_clip(store, autoencoder, i) for i in range(start, stop)]
-            torch.save({name: torch.stack([c[name] for c in clips]) for name in clips[0]}, path)
-        parts.append(torch.load(path, weights_only=True))
+        stop = min(start + 50, len(store))
+        parts.append(_encode_chunk(store, autoencoder, range(start, stop), folder / f"clips_{start:06d}.pt"))
         if on_progress:
-            on_progress(min(start + 50, len(store)), len(store))
+            on_progress(stop, len(store))
     tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     frames_u8 = store.get("frames_u8", 0)
     with torch.no_grad():
@@ -78,6 +74,22 @@ def build_cache(
             autoencoder, torch.zeros(1, *frames_u8.shape[1:3]), len(frames_u8)
         ).half()
     return LatentCache(tensors)
+
+
+def _encode_chunk(
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path
+) -> dict[str, Tensor]:
+    """Read the chunk from `path`, or encode and save it: also when the store has grown since."""
+    if path.exists():
+        chunk = torch.load(path, weights_only=True)
+        if len(chunk["video"]) == len(indices):
+            return chunk
+    clips = [_encode_clip(store, autoencoder, i) for i in indices]
+    chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
+    scratch = path.with_suffix(".part")
+    torch.save(chunk, scratch)  # a kill in the middle leaves no half chunk under the final name
+    scratch.rename(path)
+    return chunk
 
 
 @torch.no_grad()

@@ -1,0 +1,139 @@
+"""The cache of latents: what the autoencoder says, once, and never of other weights or other clips."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from hallo4.data import ClipStore, build_cache
+from hallo4.data.latents import REGIONS, region_cells, to_pm1
+from hallo4.errors import InputError
+from hallo4.motion import layout
+
+
+@pytest.fixture
+def autoencoder(tiny_parts):
+    """A copy, so that a test may change its weights."""
+    return copy.deepcopy(tiny_parts[1]).eval()
+
+
+@pytest.fixture
+def store(random_store, tmp_path):
+    """53 clips in two shards: two chunks of the cache."""
+    return ClipStore(random_store(tmp_path / "clips", [30, 23]))
+
+
+@torch.no_grad()
+def test_it_holds_what_the_autoencoder_says(store, autoencoder, tmp_path):
+    cache = build_cache(store, autoencoder, tmp_path / "latents")
+    assert len(cache) == len(store) == 53
+    batch = cache.batch(torch.tensor([52, 0, 31]))
+    for row, index in enumerate((52, 0, 31)):
+        video = to_pm1(store.get("frames_u8", index)).movedim(0, 1)[None]  # [1, 3, T, H, W]
+        singles = to_pm1(store.get("skeleton_u8", index))[:, :, None]  # [T, 3, 1, H, W]
+        portrait = to_pm1(store.get("portrait_u8", index))[None, :, None]
+        expected = {
+            "video": autoencoder.encode_video(video)[0],
+            "reference": autoencoder.encode_video(portrait)[0],
+            "skeleton": autoencoder.encode_video(singles)[:, :, 0].movedim(0, 1),
+            "audio_windows": torch.from_numpy(np.array(store.get("audio_windows", index))).float(),
+        }
+        for name, value in expected.items():
+            torch.testing.assert_close(batch[name][row], value, rtol=2e-3, atol=2e-3, msg=name)
+        assert torch.equal(batch["regions"][row], region_cells(store.get("points_px", index), 16))
+    grey = autoencoder.encode_video(torch.zeros(1, 3, 5, 16, 16))
+    torch.testing.assert_close(batch["grey"], grey, rtol=2e-3, atol=2e-3)
+
+
+def test_a_batch_is_float32_and_of_the_promised_shapes(store, autoencoder, tmp_path):
+    batch = build_cache(store, autoencoder, tmp_path / "latents").batch(torch.arange(7))
+    shapes = {
+        "video": (7, 4, 2, 2, 2), "reference": (7, 4, 1, 2, 2), "skeleton": (7, 4, 5, 2, 2),
+        "audio_windows": (7, 5, 5, 4, 40), "regions": (7, 3, 2, 2, 2), "grey": (1, 4, 2, 2, 2),
+    }  # fmt: skip
+    assert {name: tuple(t.shape) for name, t in batch.items()} == shapes
+    assert {t.dtype for name, t in batch.items() if name != "regions"} == {torch.float32}
+    assert batch["regions"].dtype == torch.bool
+
+
+def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, monkeypatch):
+    import hallo4.data.latents as latents
+
+    folder, seen = tmp_path / "latents", []
+    whole = build_cache(store, autoencoder, folder)
+    (folder / "clips_000050.pt").rename(folder / "clips_000050.part")  # killed while saving
+    encode = latents._encode_clip
+    monkeypatch.setattr(latents, "_encode_clip", lambda s, a, i: seen.append(i) or encode(s, a, i))
+    resumed = build_cache(store, autoencoder, folder)
+    assert seen == [50, 51, 52]
+    assert whole.tensors.keys() == resumed.tensors.keys()
+    assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+
+
+def test_clips_that_came_later_are_encoded_too(random_store, autoencoder, tmp_path):
+    random_store(tmp_path / "clips", [30])
+    build_cache(ClipStore(tmp_path / "clips"), autoencoder, tmp_path / "latents")
+    random_store(tmp_path / "more", [30, 25])
+    grown = ClipStore(tmp_path / "more")
+    assert len(build_cache(grown, autoencoder, tmp_path / "latents")) == 55
+
+
+def test_progress_is_told_in_clips(store, autoencoder, tmp_path):
+    seen = []
+    build_cache(store, autoencoder, tmp_path / "latents", on_progress=lambda *done: seen.append(done))
+    assert seen == [(50, 53), (53, 53)]
+
+
+def test_other_weights_are_refused(store, autoencoder, tmp_path):
+    build_cache(store, autoencoder, tmp_path / "latents")
+    with torch.no_grad():
+        autoencoder.linear_encoder.bias += 0.01
+    with pytest.raises(InputError, match="other autoencoder weights"):
+        build_cache(store, autoencoder, tmp_path / "latents")
+
+
+def test_pictures_become_numbers_from_minus_one_to_one():
+    picture = np.array([[[0, 255, 51]]], np.uint8)  # [1, 1, 3]
+    torch.testing.assert_close(to_pm1(picture), torch.tensor([-1.0, 1.0, -0.6]).view(3, 1, 1))
+
+
+def slow_region_cells(points_px, size_px):
+    """A cell is marked when any of its pixels lies in a box around the points, two pixels wider."""
+    frames = [0, *np.repeat(np.arange(1, (len(points_px) - 1) // 4 + 1), 4)]  # latent frame of each frame
+    marks = np.zeros((3, frames[-1] + 1, size_px // 8, size_px // 8), bool)
+    parts = {
+        "mouth": [layout.MOUTH],
+        "eyes": [layout.LEFT_EYE_LIDS, layout.RIGHT_EYE_LIDS],
+        "hands": [layout.LEFT_HAND, layout.RIGHT_HAND],
+    }
+    for region, name in enumerate(REGIONS):
+        for part in parts[name]:
+            for f in range(frames[-1] + 1):
+                seen = np.concatenate([p[part] for p, of in zip(points_px, frames) if of == f])
+                (x0, y0), (x1, y1) = np.floor(seen.min(0) - 2), np.floor(seen.max(0) + 2)
+                for y in range(size_px):
+                    for x in range(size_px):
+                        if x0 <= x <= x1 and y0 <= y <= y1:
+                            marks[region, f, y // 8, x // 8] = True
+    return marks
+
+
+def test_regions_are_those_of_a_slow_loop():
+    size, rng = 40, np.random.default_rng(1)
+    for _ in range(6):
+        points = rng.uniform(-12, size + 12, (133, 2))  # hands and all may leave the picture
+        for part in (layout.MOUTH, layout.LEFT_EYE_LIDS, layout.RIGHT_EYE_LIDS, layout.LEFT_HAND,
+                     layout.RIGHT_HAND):  # fmt: skip
+            points[part] = points[part][:1] + rng.uniform(-5, 5, points[part].shape)
+        moving = points + np.cumsum(rng.normal(0, 1.5, (9, 1, 2)), 0)
+        found = region_cells(moving.astype(np.float32), size).numpy()
+        assert found.shape == (3, 3, 5, 5)
+        np.testing.assert_array_equal(found, slow_region_cells(moving.astype(np.float32), size))
+
+
+def test_parts_outside_the_picture_mark_nothing():
+    points = np.full((5, 133, 2), -50.0, np.float32)
+    assert not region_cells(points, 64).any()
+    points[:, layout.MOUTH] = 20.0
+    assert region_cells(points, 64)[0].sum() == 2 * 1  # pixels 18 to 22: one cell, in both latent frames
