@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
+from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
 from hallo4.types import FPS, Audio
 from hallo4.world.episode import act
@@ -91,7 +92,7 @@ def build_sounds(
     """`windows`-ready features of `episodes` speeches, cached in the file `path` (.npz).
 
     Returns `features` [n, T, blocks, channels] float16 and `curves` [n, T, 3] float32, n = episodes *
-    VARIANTS.
+    VARIANTS. InputError if the file was made of another number of speeches.
     """
     path = Path(path)
     if not path.exists():
@@ -108,7 +109,10 @@ def build_sounds(
         np.savez(scratch, features=np.concatenate(features), curves=np.concatenate(curves))
         scratch.rename(path)
     with np.load(path, allow_pickle=False) as stored:
-        return {"features": stored["features"], "curves": stored["curves"]}
+        sounds = {"features": stored["features"], "curves": stored["curves"]}
+    if (found := len(sounds["features"])) != (wanted := episodes * VARIANTS):
+        raise InputError(f"{path} holds {found} hearings, not {wanted}; delete it to make the sounds again")
+    return sounds
 
 
 __all__ = ["audio_windows", "build_sounds", "change_speed", "degrade", "hear"]
