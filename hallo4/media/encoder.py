@@ -122,7 +122,7 @@ class Encoder:
             frame = self._reformatter.reformat(
                 frame, format=self._recipe.pixel_format, interpolation=SWSCALE, **self._colour_space
             )
-        frame.pts, frame.time_base, frame.duration = self._frames, 1 / self._fps, 1
+        frame.pts, frame.time_base = self._frames, 1 / self._fps
         self._container.mux(self._video.encode(frame))
         self._frames += 1
         if self._sound is not None:

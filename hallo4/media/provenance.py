@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from hallo4.errors import InputError
-from hallo4.media.files import check_input, open_media
+from hallo4.media.files import check_input, open_media, shown
 from hallo4.version import __version__
 
 # IPTC's term for "created by a trained model", what news agencies and platforms look for.
@@ -52,7 +52,9 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, str] | None:
             with Image.open(source, formats=("GIF", "WEBP")) as image:
                 texts = [image.info.get("comment", b""), _json_in_xmp(image.info.get("xmp", b""))]
         except Exception as error:
-            raise InputError(f"{source}: is damaged or cut short ({error}). Give a whole file.") from error
+            raise InputError(
+                f"{shown(path)}: is damaged or cut short ({error}). Give a whole file."
+            ) from error
     else:
         with open_media(source, "a video") as container:
             texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]

@@ -260,7 +260,8 @@ def _make_bad(folder, kind: str):
         whole = folder / f"whole.{kind[4:]}"
         codec = ("ffv1", "bgr0") if kind == "cut_mkv" else ("libx264", "yuv420p")
         write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), *codec)
-        path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+        kept = whole.stat().st_size - 3 if kind == "cut_in_last_frame.mp4" else whole.stat().st_size * 3 // 4
+        path.write_bytes(whole.read_bytes()[:kept])
     return path
 
 
@@ -279,6 +280,7 @@ def _make_bad(folder, kind: str):
         ("no_frames", "holds no frames|cannot be read"),
         ("cut_mkv", "cut short"),
         ("cut_mp4", "cut short"),
+        ("cut_in_last_frame.mp4", "cut short"),
     ],
 )
 def test_bad_files_are_one_line_at_the_call(tmp_path, kind, words):
