@@ -35,7 +35,7 @@ class Watching:
     """An autoencoder or backbone that notes what passes through it."""
 
     def __init__(self, inner):
-        self.inner, self.encoded, self.batches = inner, [], []
+        self.inner, self.encoded, self.batches, self.conditions = inner, [], [], []
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
@@ -43,6 +43,10 @@ class Watching:
     def encode_video(self, video_pm1):
         self.encoded.append(video_pm1)
         return self.inner.encode_video(video_pm1)
+
+    def prepare(self, conditions, cache_kv=False):
+        self.conditions.append(conditions)
+        return self.inner.prepare(conditions, cache_kv)
 
     def forward(self, latents, timestep, features):
         self.batches.append(len(latents))
@@ -132,6 +136,19 @@ def test_each_window_is_given_the_last_frame_of_the_one_before(tiny_model, portr
         frame = torch.from_numpy(before[-1].copy()).movedim(-1, 0)
         assert torch.equal(video[0, :, 0].add(1).mul(127.5).round().to(torch.uint8), frame)
         assert not video[:, :, 1:].any()
+
+
+def test_each_window_is_told_that_its_first_frame_is_known(tiny_model, portrait_u8, hum):
+    backbone = Watching(tiny_model.backbone)
+    animator = PortraitAnimator(replace(tiny_model, backbone=backbone))
+    parts = list(animator.frames(portrait_u8, hum(0.4), guidance_scale=1.0))
+    inactive = [c.control_latents[0, :4, 1] for c in backbone.conditions]
+    first_mask = [c.control_latents[0, 8:, 1].unique().tolist() for c in backbone.conditions]
+    assert first_mask == [[1.0], [0.0], [0.0]]
+    assert all((c.control_latents[0, 8:, 2:] == 1).all() for c in backbone.conditions)
+    for before, latent in zip(parts, inactive[1:]):
+        frame_pm1 = torch.from_numpy(before[-1].copy()).movedim(-1, 0)[None, :, None] / 127.5 - 1
+        assert torch.allclose(latent, tiny_model.autoencoder.encode_video(frame_pm1)[0, :, 0], atol=1e-5)
 
 
 def test_noise_is_that_of_seed_and_window(tiny_model, portrait_u8, hum, monkeypatch):
