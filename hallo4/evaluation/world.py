@@ -114,7 +114,9 @@ def evaluate_world(
     except KeyboardInterrupt:
         kept = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
         raise Cancelled(f"Stopped after {len(rows)} of {episodes} clips: {kept}.") from None
-    report = build_report(asdict(settings), [rows[clip] for clip in range(episodes)])
+    # A report may travel: it names the package's own observer, not where it lies.
+    named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
+    report = build_report(named, [rows[clip] for clip in range(episodes)])
     return report if out is None else write_report(report, out)
 
 
