@@ -10,7 +10,8 @@ class Hallo4Error(Exception):
 
 
 class InputError(Hallo4Error):
-    """A file or value given by the user cannot be used: missing, empty, truncated, wrong kind, out of range."""
+    """A file or value given by the user cannot be used: missing, empty, truncated, wrong kind, out of
+    range."""
 
 
 class OutputError(Hallo4Error):
@@ -18,7 +19,8 @@ class OutputError(Hallo4Error):
 
 
 class CheckpointError(Hallo4Error):
-    """Weights or configuration do not fit: missing, unexpected or mis-shaped tensors, unsafe files, unknown names."""
+    """Weights or configuration do not fit: missing, unexpected or mis-shaped tensors, unsafe files,
+    unknown names."""
 
 
 class ShapeError(Hallo4Error, ValueError):

@@ -25,7 +25,8 @@ FPS = 25.0
 """Frame rate of every generated video, in frames per second."""
 
 KEYPOINTS = 133
-"""DWPose / COCO-WholeBody: 0-16 body, 17-22 feet, 23-90 face (68 points), 91-111 left hand, 112-132 right hand."""
+"""DWPose / COCO-WholeBody: 0-16 body, 17-22 feet, 23-90 face (68 points), 91-111 left hand, 112-132 right
+hand."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Audio:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A skeleton sequence: `points_px` [T, 133, 2] float32 (x right, y down, in a `width_px` x `height_px` frame),
+    """A skeleton sequence: `points_px` [T, 133, 2] float32 (x right, y down, in a `width_px` x `height_px`
+    frame),
 
     `confidence` [T, 133] float32 in [0, 1] (0: not seen, never drawn), at `fps` frames per second.
     """
@@ -63,9 +65,11 @@ class MotionConditions:
     """Everything a backbone is conditioned on for one window of T frames, before any projection.
 
     `reference_latents` [B, C, 1, h, w]: the portrait, encoded as a one-frame video.
-    `audio_windows`     [B, T, 5, blocks, channels]: features of the frame and its two neighbours on each side.
+    `audio_windows`     [B, T, 5, blocks, channels]: features of the frame and its two neighbours on each
+    side.
     `skeleton_latents`  [B, C, T, h, w]: one latent per skeleton frame; None: the model must allow it.
-    `control_latents`   [B, 2C+64, F+1, h, w]: VACE context (inactive, reactive, mask; reference slot in front).
+    `control_latents`   [B, 2C+64, F+1, h, w]: VACE context (inactive, reactive, mask; reference slot in
+    front).
     `text`              [B, L, D]: text embedding; a single null token for models without text.
     """
 
@@ -78,7 +82,8 @@ class MotionConditions:
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A denoiser of portrait video: what pipelines, training and preference code know about DiT and UNet alike.
+    """A denoiser of portrait video: what pipelines, training and preference code know about DiT and UNet
+    alike.
 
     `latents` [B, C, F', h, w] is the backbone's own sample layout (the DiT keeps a reference slot in front,
     F' = F + 1). Step-invariant work happens once in `prepare`; `forward` runs at every step.

@@ -1,1 +1,3 @@
+"""The version of the package, once."""
+
 __version__ = "0.1.0"
