@@ -235,6 +235,14 @@ def test_clock():
 
 
 def test_the_first_signal_is_a_wish_and_handlers_come_back():
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start tests with SIGINT ignored
+    try:
+        _check_signals()
+    finally:
+        signal.signal(signal.SIGINT, outer)
+
+
+def _check_signals():
     before = signal.getsignal(signal.SIGINT)
     with stop_signals() as stopped:
         signal.raise_signal(signal.SIGINT)
