@@ -235,7 +235,8 @@ def test_clock():
 
 
 def test_the_first_signal_is_a_wish_and_handlers_come_back():
-    outer = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start tests with SIGINT ignored
+    # A shell may start tests with SIGINT ignored.
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         _check_signals()
     finally:
