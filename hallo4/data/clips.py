@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
@@ -112,7 +113,8 @@ def build_clips(
         k for k in shards if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
     ]
     done = len(shards) - len(missing)
-    with ProcessPoolExecutor(workers) as pool:
+    # One thread each: a forked process must not use the thread pool of its parent.
+    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
             job.result()
             done += 1

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import soxr
+import torch
 
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
@@ -98,7 +99,8 @@ def build_sounds(
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         features, curves = [], []
-        with ProcessPoolExecutor(workers) as pool:
+        # One thread each: a forked process must not use the thread pool of its parent.
+        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             seeds = range(first_seed, first_seed + episodes)
             for done, (f, c) in enumerate(pool.map(_hear_all, seeds, chunksize=16), 1):
                 features.append(f)

@@ -35,7 +35,9 @@ def quick_act(seed: int, seconds: float):
 def act_quickly(patch: pytest.MonkeyPatch) -> None:
     for module in ("clips", "sounds"):
         patch.setattr(f"hallo4.data.{module}.act", quick_act)
-        patch.setattr(f"hallo4.data.{module}.ProcessPoolExecutor", ThreadPoolExecutor)
+        patch.setattr(
+            f"hallo4.data.{module}.ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers)
+        )
 
 
 @pytest.fixture
