@@ -35,6 +35,7 @@ class TinyAudioConfig:
     tokens: int = 4
     hidden_dim: int = 384
     speeches: int = 2400
+    held_out_speeches: int = 120
     sounds_folder: str = "runs"
     batch_size: int = 48
     train: TrainConfig = field(
@@ -113,7 +114,7 @@ def run(config: TinyAudioConfig, folder: Path) -> Path:
     """Make the sounds, train, save `folder/audio_proj.safetensors`."""
     root = Path(config.sounds_folder)
     sounds = build_sounds(root / "sounds_train.npz", config.speeches, first_seed=100_000)
-    held_out = build_sounds(root / "sounds_heldout.npz", 120, first_seed=950_000)
+    held_out = build_sounds(root / "sounds_heldout.npz", config.held_out_speeches, first_seed=950_000)
     torch.manual_seed(config.train.seed)
     model = MouthListener(config)
     result = train(

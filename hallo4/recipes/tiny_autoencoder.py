@@ -37,6 +37,9 @@ class TinyAutoencoderConfig:
     freeze_encoder: bool = False
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
     clips_folder: str = "runs/clips_train"
+    held_out: ClipStoreConfig = field(
+        default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
+    )
     batch_size: int = 16
     crop_px: int = 64
     skeleton_share: float = 0.3
@@ -141,7 +144,7 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder."""
     store = build_clips(config.clips_folder, config.clips)
-    held_out = build_clips(f"{config.clips_folder}_heldout", ClipStoreConfig(episodes=25, first_seed=900_000))
+    held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     data = AutoencoderData(store, config)
     model = _start(config, data)

@@ -13,6 +13,7 @@ from torch import Tensor
 from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.data.latents import LatentCache, build_cache
 from hallo4.diffusion import add_noise, sample_sigma, sft_loss, velocity_target
+from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
@@ -159,7 +160,16 @@ def sft_method(config: TinyDiTConfig):
 
 
 def run(config: TinyDiTConfig, folder: Path) -> Path:
-    """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it."""
+    """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it.
+
+    InputError if the autoencoder or the audio projector has not been trained yet.
+    """
+    needed = {"tiny-autoencoder": config.autoencoder}
+    if config.start_from is None:
+        needed["tiny-audio"] = config.audio_proj
+    for maker, path in needed.items():
+        if not Path(path).exists():
+            raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
     autoencoder = TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
     cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     torch.manual_seed(config.train.seed)

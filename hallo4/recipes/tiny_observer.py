@@ -24,6 +24,9 @@ class TinyObserverConfig:
 
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
     clips_folder: str = "runs/clips_train"
+    held_out: ClipStoreConfig = field(
+        default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
+    )
     batch_size: int = 48
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -41,7 +44,7 @@ class TinyObserverConfig:
 def run(config: TinyObserverConfig, folder: Path) -> Path:
     """Train and save `folder/observer`; returns that folder."""
     store = build_clips(config.clips_folder, config.clips)
-    held_out = build_clips(f"{config.clips_folder}_heldout", ClipStoreConfig(episodes=25, first_seed=900_000))
+    held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = PortraitObserver()
     data = ObserverData([store.clip(i) for i in range(len(store))], config.batch_size)

@@ -1,0 +1,207 @@
+"""Losses, weights and scores of the recipes against closed forms."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from hallo4.data import ClipStore
+from hallo4.motion import layout
+from hallo4.recipes.tiny_audio import ListenData, held_out_correlation, listen_method
+from hallo4.recipes.tiny_autoencoder import (
+    AutoencoderData,
+    TinyAutoencoderConfig,
+    autoencoder_method,
+    held_out_psnr,
+)
+from hallo4.recipes.tiny_dit import TinyDiTConfig, loss_weights, sft_method
+
+SIZE, FRAMES = 96, 7
+
+
+@pytest.fixture(scope="module")
+def noise_store(tmp_path_factory):
+    """Three clips of noise, with the mouth at (40, 56) and the hands out of the picture."""
+    folder, rng = tmp_path_factory.mktemp("noise"), np.random.default_rng(0)
+    (folder / "shard_0000").mkdir()
+    points = np.full((3, FRAMES, 133, 2), -99.0, np.float32)
+    points[:, :, layout.MOUTH] = (40, 56)
+    points[:, :, layout.LEFT_EYE_LIDS] = (60, 20)
+    points[:, :, layout.RIGHT_EYE_LIDS] = (20, 20)
+    video = rng.integers(0, 256, (3, FRAMES, SIZE, SIZE, 3), np.uint8)
+    arrays = {
+        "frames_u8": video, "skeleton_u8": 255 - video, "portrait_u8": video[:, 0], "points_px": points,
+        "curves": np.zeros((3, FRAMES, 6), np.float32),
+        "audio_windows": np.zeros((3, FRAMES, 5, 4, 40), np.float16),
+    }  # fmt: skip
+    for name, array in arrays.items():
+        np.save(folder / "shard_0000" / f"{name}.npy", array)
+    return ClipStore(folder)
+
+
+def crop_origin(crop_u8, pictures):
+    """(clip, frame, y, x) of a crop [c, c, 3] in [n, T, H, W, 3] by its first pixels."""
+    found = np.argwhere((pictures[..., : SIZE - 31, : SIZE - 31, :] == crop_u8[0, 0]).all(-1))
+    return [
+        tuple(at) for at in found
+        if np.array_equal(pictures[at[0], at[1], at[2] : at[2] + 32, at[3] : at[3] + 32], crop_u8)
+    ]  # fmt: skip
+
+
+def test_crops_are_parts_of_the_clips_on_the_grid_of_latents(noise_store):
+    config = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0, still_share=0.5)
+    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    assert batch["groups_pm1"].shape == (12, 3, 4, 32, 32)
+    assert batch["weights"].shape == (12, 1, 1, 32, 32)
+    pictures = np.stack([noise_store.get("frames_u8", i) for i in range(3)])
+    stills = 0
+    for group, weights in zip(batch["groups_pm1"], batch["weights"]):
+        frames_u8 = ((group + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+        ((clip, start, y, x),) = crop_origin(frames_u8[0], pictures)
+        still = np.array_equal(frames_u8[1], frames_u8[0])
+        stills += still
+        for k in range(4):
+            expected = pictures[clip, start + (0 if still else k), y : y + 32, x : x + 32]
+            np.testing.assert_array_equal(frames_u8[k], expected)
+        assert (y % 8, x % 8) == (0, 0)
+        whole = np.ones((SIZE, SIZE))
+        whole[17:24, 57:64] = whole[17:24, 17:24] = 4.0  # eyes: three pixels around the points
+        whole[53:60, 37:44] = 8.0
+        np.testing.assert_array_equal(weights[0, 0].numpy(), whole[y : y + 32, x : x + 32])
+    assert 0 < stills < 12
+
+
+def test_skeleton_crops_stand_still_and_weigh_no_mouth(noise_store):
+    config = TinyAutoencoderConfig(batch_size=8, crop_px=96, skeleton_share=1.0)
+    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    assert torch.equal(batch["groups_pm1"], batch["groups_pm1"][:, :, :1].expand(-1, -1, 4, -1, -1))
+    assert set(batch["weights"].unique().tolist()) == {1.0, 4.0}
+
+
+def test_a_batch_depends_on_its_generator_alone(noise_store):
+    data = AutoencoderData(noise_store, TinyAutoencoderConfig(batch_size=2, crop_px=32))
+    first, again, other = (data(k, torch.Generator().manual_seed(s)) for k, s in ((0, 1), (9, 1), (0, 2)))
+    assert torch.equal(first["groups_pm1"], again["groups_pm1"])
+    assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
+
+
+class Shifted:
+    """An autoencoder whose reconstruction is off by 0.2 everywhere, towards grey."""
+
+    def encode_video(self, video):
+        return video
+
+    def decode_video(self, latents):
+        return latents - 0.2 * latents.sign()
+
+    def encode_groups(self, groups):
+        return groups
+
+    decode_groups = decode_video
+
+
+def test_psnr_of_an_error_of_a_tenth_of_the_range_is_20_db(noise_store):
+    scores = held_out_psnr(Shifted(), noise_store)
+    assert scores == pytest.approx({"portrait_psnr_db": 20.0, "skeleton_psnr_db": 20.0}, abs=0.01)
+
+
+def test_the_loss_of_the_autoencoder_is_the_weighted_error_and_the_pull():
+    config = TinyAutoencoderConfig(latent_noise=0.0, latent_penalty=0.5)
+    groups = torch.ones(2, 3, 4, 8, 8)
+    groups[:, :, :, :4] = 0.5
+    weights = torch.ones(2, 1, 1, 8, 8)
+    weights[..., :4, :] = 3.0
+    shifted = Shifted()
+    shifted.decode_groups = lambda latents: latents - 0.2 * (latents == 1.0)  # wrong in the lower half only
+    loss, metrics = autoencoder_method(config)(shifted, {"groups_pm1": groups, "weights": weights}, 0)
+    assert float(loss) == pytest.approx(0.04 * 1 / (1 + 3) + 0.5 * (1 + 0.25) / 2)
+    assert metrics["psnr_db"] == pytest.approx(-10 * math.log10(0.02 / 4), abs=1e-3)
+    assert metrics["latent_rms"] == pytest.approx(math.sqrt(0.625))
+
+
+@pytest.fixture(scope="module")
+def sounds():
+    """Six hearings of 40 frames; feature 0 of each frame is the mouth opening."""
+    rng = np.random.default_rng(0)
+    curves = rng.random((6, 40, 3)).astype(np.float32)
+    features = rng.normal(size=(6, 40, 4, 40)).astype(np.float16)
+    features[:, :, 0, 0] = curves[:, :, 0]
+    return {"features": features, "curves": curves}
+
+
+def test_listening_windows_are_cut_from_the_sounds(sounds):
+    batch = ListenData(sounds, 5)(0, torch.Generator().manual_seed(3))
+    assert batch["windows"].shape == (5, 17, 5, 4, 40)
+    assert batch["curves"].shape == (5, 17, 3)
+    np.testing.assert_allclose(batch["windows"][:, :, 2, 0, 0], batch["curves"][:, :, 0], atol=1e-3)
+    np.testing.assert_allclose(batch["windows"][:, 1:, 1, 0, 0], batch["curves"][:, :-1, 0], atol=1e-3)
+
+
+def test_the_loss_of_the_ear_weighs_the_opening_most():
+    windows, curves = torch.zeros(2, 17, 5, 4, 40), torch.tensor([0.5, 1.0, 2.0]).expand(2, 17, 3)
+    loss, metrics = listen_method(lambda w: torch.zeros(2, 17, 3), {"windows": windows, "curves": curves}, 0)
+    assert float(loss) == pytest.approx(4 * 0.25 + 1.0 + 0.5 * 4.0)
+    assert metrics["mouth_open_rmse"] == pytest.approx(0.5)
+
+
+def test_correlation_is_one_for_an_ear_that_hears_the_opening(sounds):
+    def ear(windows):
+        return windows[:, :, 2, 0, :3]
+
+    scores = held_out_correlation(ear, sounds)
+    assert scores["correlation_clean"] == pytest.approx(1.0, abs=1e-3)
+    assert scores["one_minus_correlation"] == pytest.approx(0.0, abs=1e-3)
+    opposite = held_out_correlation(lambda windows: -ear(windows), sounds)
+    assert opposite["correlation_degraded"] == pytest.approx(-1.0, abs=1e-3)
+
+
+def test_the_largest_weight_of_a_cell_counts():
+    config = replace(TinyDiTConfig(), mouth_weight=6.0, eye_weight=3.0, hand_weight=2.0)
+    regions = torch.zeros(1, 3, 1, 2, 2, dtype=torch.bool)
+    regions[0, 0, 0, 0, 0] = regions[0, 1, 0, 0, 0] = True  # mouth and eyes
+    regions[0, 2, 0, 0, 1] = regions[0, 1, 0, 1, 0] = True
+    assert loss_weights(regions, config).tolist() == [[[[[6.0, 2.0], [3.0, 1.0]]]]]
+
+
+class Oracle:
+    """Knows the video and says the velocity that flow matching wants; writes down what it is given."""
+
+    def __init__(self, video):
+        self.video, self.seen = video, {}
+
+    def prepare(self, conditions):
+        self.seen["conditions"] = conditions
+        return {}
+
+    def __call__(self, sample, timestep, features):
+        self.seen["sample"] = sample
+        sigma = timestep.view(-1, 1, 1, 1, 1) / 1000
+        noise = (sample[:, :, 1:] - (1 - sigma) * self.video) / sigma
+        return torch.cat([torch.full_like(sample[:, :, :1], 99.0), noise - self.video], 2)
+
+
+def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
+    torch.manual_seed(0)
+    batch = {
+        "video": torch.randn(8, 16, 3, 4, 4), "reference": torch.randn(8, 16, 1, 4, 4),
+        "skeleton": torch.randn(8, 16, 9, 4, 4), "audio_windows": torch.randn(8, 9, 5, 4, 40),
+        "grey": torch.randn(1, 16, 3, 4, 4), "regions": torch.rand(8, 3, 3, 4, 4) > 0.7,
+    }  # fmt: skip
+    config = replace(TinyDiTConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
+    oracle = Oracle(batch["video"])
+    loss, metrics = sft_method(config)(oracle, batch, 0)
+    assert float(loss) < 1e-4, "the reference slot, where the answer is 99, has no loss"
+    assert metrics["mouth_error"] < 1e-4
+    sample, conditions = oracle.seen["sample"], oracle.seen["conditions"]
+    assert torch.equal(sample[:, :, :1], batch["reference"])
+    assert torch.equal(conditions.skeleton_latents, batch["skeleton"])
+    inactive = conditions.control_latents[:, :16, 1:]  # behind the reference slot
+    known = [torch.equal(i[:, 0], v[:, 0]) for i, v in zip(inactive, batch["video"])]
+    assert 0 < sum(known) < 8
+    for clip, told in zip(inactive, known):
+        torch.testing.assert_close(clip[:, int(told) :], batch["grey"][0, :, int(told) :])
+    silent = (conditions.audio_windows == 0).flatten(1).all(1)
+    assert 0 < silent.sum() < 8
+    assert torch.equal(conditions.audio_windows[~silent], batch["audio_windows"][~silent])

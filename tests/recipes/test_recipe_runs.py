@@ -1,0 +1,129 @@
+"""Every recipe from end to end in miniature: each makes what the next one needs; a second call goes on."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+pytest.importorskip("espeakng_loader", reason="recipes render the world: pip install 'hallo4[world]'")
+pytest.importorskip("accelerate", reason="recipes train: pip install 'hallo4[train]'")
+
+from hallo4.data import ClipStoreConfig
+from hallo4.errors import InputError
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.observer import PortraitObserver
+from hallo4.pipelines import load_model
+from hallo4.recipes import RECIPES, Recipe
+from hallo4.recipes.tiny_dit import DiTSizes
+from hallo4.training import read_log
+
+CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=5, seconds=0.6, size_px=64, episodes_per_shard=1)
+SIZES = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """The folder that all runs share."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def miniature(name: str, work: Path) -> Recipe:
+    """The recipe with two clips of five frames, and two steps of two."""
+    recipe, stores = RECIPES[name](), {}
+    if hasattr(recipe.config, "clips"):
+        stores = {"clips": CLIPS, "clips_folder": f"{work}/clips"}
+    if hasattr(recipe.config, "held_out"):
+        stores["held_out"] = replace(CLIPS, first_seed=900_000)
+    own = {
+        "tiny-autoencoder": {"crop_px": 32},
+        "tiny-audio": {"dim": 32, "tokens": 2, "hidden_dim": 16, "speeches": 2, "held_out_speeches": 2,
+                       "sounds_folder": str(work)},
+        "tiny-observer": {},
+        "tiny-dit-sft": {"autoencoder": f"{work}/tiny-autoencoder/autoencoder", "sizes": SIZES,
+                         "audio_proj": f"{work}/tiny-audio/audio_proj.safetensors",
+                         "latents_folder": f"{work}/latents"},
+    }[name]  # fmt: skip
+    train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None)
+    return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **stores, **own))
+
+
+@pytest.fixture(scope="module")
+def results(work) -> dict[str, Path]:
+    """What each recipe returns, run one after the other: the DiT stands on autoencoder and ear."""
+    made = {}
+    for name in RECIPES:
+        recipe = miniature(name, work)
+        made[name] = recipe.run(recipe.config, work / name)
+    return made
+
+
+def steps_logged(folder: Path) -> list[int]:
+    return [record["step"] for record in read_log(folder) if "loss" in record]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_logs_its_steps_and_returns_what_it_made(results, work, name):
+    assert steps_logged(work / name) == [1, 2]
+    assert results[name].exists()
+    assert work / name in results[name].parents
+    losses = [record["loss"] for record in read_log(work / name) if "loss" in record]
+    assert all(0 < loss < 1e4 for loss in losses)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_run_goes_on_where_it_stopped(results, work, name):
+    recipe, folder = miniature(name, work), work / f"{name}-further"
+    shutil.copytree(work / name, folder)
+    longer = replace(recipe.config, train=replace(recipe.config.train, steps=3))
+    made = recipe.run(longer, folder)
+    assert made == folder / results[name].relative_to(work / name)
+    assert steps_logged(folder) == [1, 2, 3]
+
+
+def test_a_finished_run_is_not_trained_again(results, work):
+    recipe, before = miniature("tiny-audio", work), load_file(results["tiny-audio"])
+    assert recipe.run(recipe.config, work / "tiny-audio") == results["tiny-audio"]
+    assert steps_logged(work / "tiny-audio") == [1, 2]
+    after = load_file(results["tiny-audio"])
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_autoencoder_can_be_loaded_and_codes_pictures(results):
+    autoencoder = TinyVideoAutoencoder.from_pretrained(results["tiny-autoencoder"])
+    assert autoencoder.latent_std.min() > 0
+    assert (autoencoder.latent_std != 1).any(), "latents were normalised"
+    with torch.no_grad():
+        assert autoencoder.encode_video(torch.zeros(1, 3, 5, 64, 64)).shape == (1, 16, 2, 8, 8)
+
+
+def test_the_observer_can_be_loaded_and_sees(results):
+    observer = PortraitObserver.from_pretrained(results["tiny-observer"])
+    with torch.no_grad():
+        assert observer(torch.zeros(1, 3, 128, 128)).mouth_open.shape == (1,)
+
+
+def test_the_model_folder_is_complete_and_keeps_the_ear_as_it_was(results, work):
+    model = load_model(results["tiny-dit-sft"])
+    assert model.info.name == "tiny-dit-sft"
+    ear = load_file(results["tiny-audio"])
+    kept = model.backbone.audio_proj.state_dict()
+    assert ear.keys() == kept.keys()
+    for name, weight in ear.items():
+        stored = weight.bfloat16().float() if weight.ndim > 1 else weight
+        assert torch.equal(kept[name], stored), name
+    card = (results["tiny-dit-sft"] / "README.md").read_text()
+    assert "tiny-dit-sft" in card
+    assert "AI-generated" in card
+
+
+@pytest.mark.parametrize(
+    ("missing", "maker"), [("autoencoder", "tiny-autoencoder"), ("audio_proj", "tiny-audio")]
+)
+def test_a_dit_without_its_parts_says_what_to_train(results, work, missing, maker):
+    recipe = miniature("tiny-dit-sft", work)
+    config = replace(recipe.config, **{missing: f"{work}/nowhere"})
+    with pytest.raises(InputError, match=f"nowhere is missing.*hallo4 train {maker}"):
+        recipe.run(config, work / "other")
