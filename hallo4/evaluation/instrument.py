@@ -6,22 +6,17 @@ the instrument's own error is stated beside every result.
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from hallo4.errors import CheckpointError, ShapeError
+from hallo4.errors import ShapeError
 from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
 from hallo4.motion import layout
-from hallo4.pipelines.strict_weights import load_strictly
+from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER as OBSERVER_FOLDER
+from hallo4.pipelines.portrait_pose import load_observer as load_observer
 from hallo4.types import Skeleton
-
-OBSERVER_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "observer"
-"""Where the observer that comes with the package lies: `config.json` and one `.safetensors`."""
 
 FRAMES_AT_ONCE = 32
 _RANGES = {"mouth_open": (0.0, 1.0), "mouth_wide": (0.0, 1.0), "blink": (0.0, 1.0), "brow": (-1.0, 1.0)}
@@ -45,25 +40,6 @@ class Measurement:
 
     def __len__(self) -> int:
         return len(self.mouth_open)
-
-
-def load_observer(folder: str | os.PathLike[str] | None = None) -> PortraitObserver:
-    """The observer of the package, or the one saved in `folder`, in float32 on the CPU, ready to measure.
-
-    CheckpointError: nothing there, or weights that do not fit.
-    """
-    folder = OBSERVER_FOLDER if folder is None else Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{folder}: no observer lies there (config.json is missing). Train one with "
-            "`hallo4 train tiny-observer`, or name the folder of one."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: cannot be read ({error}). Copy it anew.") from error
-    observer = load_strictly(PortraitObserver, config, folder)
-    return observer.float().eval().requires_grad_(False)
 
 
 @torch.no_grad()

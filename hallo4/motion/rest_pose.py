@@ -11,7 +11,7 @@ import numpy as np
 from hallo4.types import FPS, Skeleton
 
 REST_POSE_FILE = Path(__file__).resolve().parent.parent / "assets" / "rest_pose.json"
-"""Mean keypoints of many people of the portrait world at rest, in parts of a square picture."""
+"""Mean and modes of many people of the portrait world at rest, in parts of a square picture."""
 
 
 def default_rest_pose(width_px: int, height_px: int) -> Skeleton:
@@ -22,7 +22,7 @@ def default_rest_pose(width_px: int, height_px: int) -> Skeleton:
     which lie below a square picture (their limbs are drawn as far as they reach into it); for knees, ankles
     and feet it is 0.
     """
-    points_01, confidence = _mean_pose()
+    points_01, confidence, _ = _rest_pose()
     side_px = min(width_px, height_px)
     points = np.array([width_px, height_px]) / 2 + (points_01 - 0.5) * side_px
     return Skeleton(
@@ -30,7 +30,15 @@ def default_rest_pose(width_px: int, height_px: int) -> Skeleton:
     )
 
 
+def rest_modes() -> np.ndarray:
+    """How people differ at rest: the leading principal components [8, 133, 2], one standard deviation long.
+
+    In sides of the square picture that `default_rest_pose` speaks of.
+    """
+    return _rest_pose()[2].copy()
+
+
 @lru_cache(maxsize=1)
-def _mean_pose() -> tuple[np.ndarray, np.ndarray]:
+def _rest_pose() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pose = json.loads(REST_POSE_FILE.read_text())
-    return np.array(pose["points_01"]), np.array(pose["confidence"], np.float32)
+    return np.array(pose["points_01"]), np.array(pose["confidence"], np.float32), np.array(pose["modes"])

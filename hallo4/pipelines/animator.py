@@ -20,21 +20,23 @@ from PIL import Image
 
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import VideoWriter, check_output, provenance_record
-from hallo4.pipelines.conditions import PathLike, default_rest
+from hallo4.pipelines.conditions import FindPose, PathLike
 from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import DEFAULT_MODEL, LoadedModel, load_model
+from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import WorkFolder, partial_video_path
-from hallo4.types import Audio, Skeleton
+from hallo4.types import Audio
 
 
 class PortraitAnimator:
     """Makes talking portraits with one loaded model; holds no state between requests."""
 
-    def __init__(
-        self, model: LoadedModel, rest_pose: Callable[[np.ndarray], Skeleton] = default_rest
-    ) -> None:
-        """`rest_pose` finds the pose of a portrait [H, W, 3] uint8, from which idle motion starts."""
+    def __init__(self, model: LoadedModel, rest_pose: FindPose = portrait_rest) -> None:
+        """`rest_pose` finds the pose of a portrait [H, W, 3] uint8, from which idle motion starts.
+
+        The one it has by itself looks through the observer; where that sees nobody, the pose is the default.
+        """
         self.model = model
         self.rest_pose = rest_pose
 

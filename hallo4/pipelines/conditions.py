@@ -23,10 +23,14 @@ from hallo4.errors import InputError
 from hallo4.media import MediaWarning, load_audio, load_image, probe_video, read_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample
 from hallo4.pipelines.plan import Canvas, plan_canvas, plan_motion_box
+from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.types import FPS, Audio, Skeleton
 
 PathLike = str | os.PathLike[str]
 Box = tuple[float, float, float, float]
+
+FindPose = Callable[[np.ndarray], Skeleton | None]
+"""Image [H, W, 3] uint8 -> the pose at rest [1 frame] of the person in it; None if nobody is seen."""
 
 SOUND_RATE_HZ = 48_000
 """Rate at which sound is kept for the finished video; front ends resample it for themselves."""
@@ -180,32 +184,26 @@ class FilmedMotion:
         return np.frombuffer(zlib.decompress(self._spool.read(stop - start)), np.uint8).reshape(self._shape)
 
 
-def default_rest(image_u8: np.ndarray) -> Skeleton:
-    """The pose at rest [1 frame] of the person in an image, for idle motion; here one that looks at no pixel.
-
-    It fits portraits framed like those of the portrait world. A detector of keypoints can take its place
-    (`PortraitAnimator(rest_pose=...)`).
-    """
-    height_px, width_px = image_u8.shape[:2]
-    return default_rest_pose(width_px, height_px)
-
-
 def prepare_motion(
     motion: PathLike | Skeleton | None,
     portrait: Portrait,
     frames: int,
     seed: int,
-    rest_pose: Callable[[np.ndarray], Skeleton] = default_rest,
+    rest_pose: FindPose = portrait_rest,
 ) -> tuple[MotionSource, list[str]]:
     """Whatever the user has, as drawings at 25 fps for `frames` frames on the portrait's canvas.
 
     A `Skeleton` or keypoints file (.json, .npz, OpenPose folder), a rendered skeleton video, or None for idle
-    motion. InputError: as `load_skeleton` and `read_frames`.
+    motion, which grows from what `rest_pose` finds in the portrait. InputError: as `load_skeleton` and
+    `read_frames`.
     """
     if motion is None:
-        rest = rest_pose(portrait.pixels_u8)
-        return IdleMotion(rest, seed, portrait.canvas), [
-            "no motion given: idle motion with blinks is supplied"
+        canvas, rest = portrait.canvas, rest_pose(portrait.pixels_u8)
+        how = "fitted to the portrait"
+        if rest is None:
+            rest, how = default_rest_pose(canvas.width_px, canvas.height_px), "by the default pose"
+        return IdleMotion(rest, seed, canvas), [
+            f"no motion given: idle motion with blinks is supplied, {how}"
         ]
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames)

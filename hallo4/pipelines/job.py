@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from hallo4.errors import InputError
 from hallo4.models.audio_features import audio_windows
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
+    FindPose,
     IdleMotion,
     PathLike,
     prepare_audio,
@@ -67,7 +68,7 @@ class Job:
         model: LoadedModel,
         request: AnimationRequest,
         reporter: Reporter,
-        rest_pose: Callable[[np.ndarray], Skeleton],
+        rest_pose: FindPose,
     ) -> None:
         """Read portrait, sound and motion. InputError: one of them cannot be used."""
         self.model, self.request, self._reporter = model, request, reporter
