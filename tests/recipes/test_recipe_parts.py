@@ -112,11 +112,11 @@ def test_the_loss_of_the_autoencoder_is_the_weighted_error_and_the_pull():
     groups = torch.ones(2, 3, 4, 8, 8)
     groups[:, :, :, :4] = 0.5
     weights = torch.ones(2, 1, 1, 8, 8)
-    weights[..., :4, :] = 3.0
+    weights[..., 4:, :] = 3.0
     shifted = Shifted()
     shifted.decode_groups = lambda latents: latents - 0.2 * (latents == 1.0)  # wrong in the lower half only
     loss, metrics = autoencoder_method(config)(shifted, {"groups_pm1": groups, "weights": weights}, 0)
-    assert float(loss) == pytest.approx(0.04 * 1 / (1 + 3) + 0.5 * (1 + 0.25) / 2)
+    assert float(loss) == pytest.approx(0.04 * 3 / (1 + 3) + 0.5 * (1 + 0.25) / 2)
     assert metrics["psnr_db"] == pytest.approx(-10 * math.log10(0.02 / 4), abs=1e-3)
     assert metrics["latent_rms"] == pytest.approx(math.sqrt(0.625))
 
@@ -150,11 +150,15 @@ def test_correlation_is_one_for_an_ear_that_hears_the_opening(sounds):
     def ear(windows):
         return windows[:, :, 2, 0, :3]
 
-    scores = held_out_correlation(ear, sounds)
-    assert scores["correlation_clean"] == pytest.approx(1.0, abs=1e-3)
-    assert scores["one_minus_correlation"] == pytest.approx(0.0, abs=1e-3)
-    opposite = held_out_correlation(lambda windows: -ear(windows), sounds)
-    assert opposite["correlation_degraded"] == pytest.approx(-1.0, abs=1e-3)
+    assert held_out_correlation(ear, sounds) == pytest.approx(
+        {"correlation_clean": 1.0, "correlation_degraded": 1.0, "one_minus_correlation": 0.0}, abs=1e-3
+    )
+    features = sounds["features"].copy()
+    features[[1, 2, 4, 5], :, 0] *= -1  # all but every third hearing, which is the clean one
+    scores = held_out_correlation(ear, sounds | {"features": features})
+    assert scores == pytest.approx(
+        {"correlation_clean": 1.0, "correlation_degraded": -1.0, "one_minus_correlation": 2.0}, abs=1e-3
+    )
 
 
 def test_the_largest_weight_of_a_cell_counts():
