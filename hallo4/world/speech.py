@@ -1,16 +1,17 @@
 """Speech with known phoneme timing, spoken by espeak-ng's formant voices.
 
 The library comes with the optional `espeakng-loader` wheel; its C interface returns 16-bit samples at
-22,050 Hz and one event
-per phoneme (IPA, start in milliseconds). espeak-ng keeps global state, so each process speaks one sentence
-at a time.
+22,050 Hz and one event per phoneme (IPA, start in milliseconds). espeak-ng keeps state between sentences
+(flutter, noise) that no call resets, so each sentence is spoken by a library that was just loaded: the same
+words sound the same in every process and order.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
+import os
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -72,8 +73,11 @@ _Callback = ctypes.CFUNCTYPE(
 )
 
 
+_unload = _ctypes.FreeLibrary if os.name == "nt" else _ctypes.dlclose
+
+
 class _Synthesizer:
-    """The loaded library; collects what the callback delivers during one synchronous call."""
+    """The freshly loaded library; collects what the callback delivers during one synchronous call."""
 
     def __init__(self) -> None:
         try:
@@ -97,6 +101,12 @@ class _Synthesizer:
             )
         self._callback = _Callback(self._collect)  # kept alive: the library holds only the address
         self._lib.espeak_SetSynthCallback(self._callback)
+        self._lib.espeak_ng_SetRandSeed(ctypes.c_long(1))
+
+    def close(self) -> None:
+        """Unload the library, and with it all that it remembers."""
+        self._lib.espeak_Terminate()
+        _unload(self._lib._handle)
 
     def _collect(self, wav: object, count: int, events: object) -> int:
         if wav and count > 0:
@@ -125,14 +135,13 @@ class _Synthesizer:
         return samples.astype(np.float32) / 32768.0, self._events
 
 
-@lru_cache(maxsize=1)
-def _synthesizer() -> _Synthesizer:
-    return _Synthesizer()
-
-
 def say(text: str, voice: Voice) -> Speech:
     """Speak `text`; silence before, between and after words has the empty symbol."""
-    samples, events = _synthesizer().say(text, voice)
+    synthesizer = _Synthesizer()
+    try:
+        samples, events = synthesizer.say(text, voice)
+    finally:
+        synthesizer.close()
     end_s = len(samples) / SAMPLE_RATE_HZ
     starts = [start for start, _ in events] + [end_s]
     phonemes = [

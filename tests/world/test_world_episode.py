@@ -28,7 +28,6 @@ def test_an_episode_comes_from_its_seed_in_every_process():
     assert runs[0].stdout == runs[1].stdout
 
 
-@pytest.mark.xfail(strict=True, reason="espeak-ng keeps state between sentences: times move by a millisecond")
 def test_an_episode_does_not_depend_on_those_made_before():
     first = act(7, 3.0)[1]
     act(3, 3.0)

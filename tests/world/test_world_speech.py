@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from hallo4.errors import MissingExtraError
-from hallo4.world import speech
 from hallo4.world.identity import LANGUAGES
 from hallo4.world.speech import SAMPLE_RATE_HZ, Voice, monologue, say
 from hallo4.world.visemes import REST, mouth_shapes
@@ -93,7 +92,6 @@ def test_phonemes_lie_where_they_sound():
 
 def test_without_espeak_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    speech._synthesizer.cache_clear()
     with pytest.raises(MissingExtraError, match=r"pip install 'hallo4\[world\]'"):
         say("hello", Voice("en-us+m1", 150, 50, 50))
 
