@@ -5,24 +5,30 @@ Conventions (see `hallo4.types`): sigma runs from 1 (noise) to 0 (data), velocit
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from hallo4.lazy import lazy_names
 
 _HOMES = {
-    "add_noise": "flow",
-    "velocity_target": "flow",
+    "add_noise": "noising",
+    "velocity_target": "noising",
+    "target": "noising",
+    "epsilon_error_factor": "noising",
     "sample_sigma": "flow",
     "flow_sigmas": "flow",
     "guide": "guidance",
     "clip_errors": "objective",
+    "frame_errors": "objective",
     "sft_loss": "objective",
+    "PairDrawConfig": "draws",
+    "pair_draw": "draws",
+    "pair_draws": "draws",
+    "PreferenceLossConfig": "pair_loss",
+    "PairErrors": "pair_loss",
+    "PairStats": "pair_stats",
+    "dpo_loss": "pair_loss",
+    "keyed_generator": "keyed",
     "denoise": "sampling",
 }
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -1,7 +1,4 @@
-"""Flow matching on straight lines: x(sigma) = (1 - sigma) data + sigma noise, dx/dsigma = noise - data.
-
-Rectified flow (arXiv 2209.03003, eq. 1) with time reversed: here sigma 1 is noise.
-"""
+"""Noise levels of flow matching, for sampling and for training; sigma 1 is noise, 0 is data."""
 
 from __future__ import annotations
 
@@ -12,19 +9,10 @@ from torch import Tensor
 
 from hallo4.errors import InputError
 
+Distribution = Literal["logit_normal", "uniform"]
+
 FIRST_TIME = 0.999
 """Where sampling starts, before the shift, as in the released code (1 - 1/1000)."""
-
-
-def add_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """(1 - sigma) latents + sigma noise; `latents`, `noise` [B, ...] alike, `sigma` [B] in [0, 1]."""
-    sigma = sigma.to(latents).reshape(-1, *[1] * (latents.ndim - 1))
-    return (1.0 - sigma) * latents + sigma * noise
-
-
-def velocity_target(latents: Tensor, noise: Tensor) -> Tensor:
-    """noise - latents: the velocity of every point on the line between the two."""
-    return noise - latents
 
 
 def shift_time(time: Tensor, shift: float) -> Tensor:
@@ -49,7 +37,7 @@ def sample_sigma(
     batch: int,
     generator: torch.Generator | None = None,
     shift: float = 1.0,
-    distribution: Literal["logit_normal", "uniform"] = "logit_normal",
+    distribution: Distribution = "logit_normal",
     mean: float = 0.0,
     std: float = 1.0,
 ) -> Tensor:
@@ -62,7 +50,15 @@ def sample_sigma(
     """
     slices = torch.randperm(batch, generator=generator).double()
     offsets = torch.rand(batch, generator=generator, dtype=torch.float64)
-    time = ((slices + offsets) / batch).clamp(1e-7, 1.0 - 1e-7)
+    return sigma_at((slices + offsets) / batch, shift, distribution, mean, std)
+
+
+def sigma_at(
+    time: Tensor, shift: float, distribution: Distribution, mean: float = 0.0, std: float = 1.0
+) -> Tensor:
+    """Float32 of `time`'s shape: the sigma below which a fraction `time` of all training sigmas lies
+    (`sample_sigma` has the distributions). InputError for an unknown one."""
+    time = time.clamp(1e-7, 1.0 - 1e-7)
     if distribution == "logit_normal":
         time = torch.sigmoid(mean + std * torch.special.ndtri(time))
     elif distribution != "uniform":

@@ -26,6 +26,18 @@ def clip_errors(prediction: Tensor, target: Tensor, weights: Tensor | None = Non
     return (squared * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
 
 
+def frame_errors(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """[B, F] float32: `clip_errors` of each latent frame of `prediction`, `target` [B, C, F, ...].
+
+    `weights` as in `clip_errors`, with a positive sum in every latent frame.
+    """
+    if weights is not None:
+        weights = weights.expand_as(prediction).transpose(1, 2).flatten(0, 1)
+    frames, batch = prediction.shape[2], prediction.shape[0]
+    prediction, target = (part.transpose(1, 2).flatten(0, 1) for part in (prediction, target))
+    return clip_errors(prediction, target, weights).unflatten(0, (batch, frames))
+
+
 def sft_loss(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """Supervised fine-tuning: the mean of `clip_errors` over the batch, a float32 scalar. Every clip
     counts the same."""

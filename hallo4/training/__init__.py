@@ -1,13 +1,12 @@
 """The one loop: config, order, optimizers, mean weights, checkpoints, log. What is learned comes from
-recipes.
+recipes; the step on preference pairs, adapters and references, that several share, are here.
 
 Names are imported when first used: importing the room costs nothing.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from hallo4.lazy import lazy_names
 
 _HOMES = {
     "train": "loop",
@@ -18,8 +17,26 @@ _HOMES = {
     "ScheduleConfig": "config",
     "override": "config",
     "EMA": "ema",
+    "add_lora": "lora",
+    "merge_lora": "lora",
+    "AdapterConfig": "lora",
+    "AdapterOff": "reference",
+    "FrozenCopy": "reference",
+    "unwrapped": "reference",
+    "Table": "reference_table",
+    "build_table": "reference_table",
+    "table_stamp": "reference_table",
+    "tensors_hash": "reference_table",
+    "PairBatch": "pair_batch",
+    "pair_step": "preference_step",
+    "predict_velocity": "preference_step",
+    "dpo_method": "preference_step",
+    "evaluate_pairs": "preference_step",
+    "reference_errors": "preference_step",
+    "PreferenceGuard": "guards",
+    "check_learning_rate": "startup_checks",
     "batch_indices": "order",
-    "keyed_generator": "order",
+    "batch_visits": "order",
     "load_weights": "checkpoint",
     "read_log": "log",
     "plot_log": "log",
@@ -27,8 +44,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -23,11 +23,13 @@ from hallo4.errors import CheckpointError, OutputError
 
 @dataclass
 class Progress:
-    """Where a run stands: optimizer steps done, seconds of training in all sessions, best metric so far."""
+    """Where a run stands: optimizer steps done, seconds of training in all sessions, best metric so far,
+    and whether its guard has ended it."""
 
     step: int = 0
     seconds: float = 0.0
     best: float | None = None
+    ended: bool = False
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:

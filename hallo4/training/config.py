@@ -53,6 +53,7 @@ class TrainConfig:
     The schedule follows the larger of both fractions, so that a run limited by time anneals too.
     `accumulate`: micro-batches per step. `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
     or a name that the preview returns; lower is better. `preview_every`: in steps; 0: at the end only.
+    `mixed_precision` "auto" is bf16 where the hardware computes with it (GPUs, CPUs with AMX), else fp32.
     """
 
     name: str
@@ -62,7 +63,7 @@ class TrainConfig:
     accumulate: int = 1
     clip_norm: float = 1.0
     ema_decay: float = 0.999
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     log_every: int = 10
     save_minutes: float = 5.0
     preview_every: int = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,15 +22,17 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
+from hallo4.models.precision import has_bf16_units
 from hallo4.training import checkpoint
 from hallo4.training.checkpoint import Progress
 from hallo4.training.config import TrainConfig
 from hallo4.training.ema import EMA
 from hallo4.training.interrupt import stop_signals
-from hallo4.training.log import Means, ProgressLine, RunLog, plot_log
+from hallo4.training.log import Means, ProgressLine, RunLog, plot_log, read_log
 from hallo4.training.optimizer import build_optimizers, rate_factor, set_rate
-from hallo4.training.order import keyed_generator, keyed_seed, one_ahead
+from hallo4.training.order import one_ahead
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before a run gives up."""
@@ -43,6 +45,10 @@ Called in a thread, one batch ahead. It must depend on its arguments alone.
 
 Preview = Callable[[int, nn.Module], Mapping[str, float] | None]
 """(step, model with the mean weights, in eval mode) -> values for the log, or None; without gradients."""
+
+Guard = Callable[[Sequence[Mapping[str, float | None]]], str | None]
+"""(values of all previews so far, oldest first) -> why the run must end now, or None. In a value that is not
+finite the log has None."""
 
 
 class Method(Protocol):
@@ -76,15 +82,17 @@ def train(
     *,
     folder: Path | None = None,
     on_preview: Preview | None = None,
+    guard: Guard | None = None,
 ) -> TrainResult:
     """Train `model` in place, or go on where an earlier call with this `folder` stopped (default:
     `runs/NAME`).
 
     Ctrl-C and SIGTERM finish the step, save, and raise Cancelled; the same call resumes. A run that has
-    reached its end returns at once. Hallo4Error when the loss stays infinite or not a number.
+    reached its end returns at once; so does one that `guard` has ended. Hallo4Error when the loss stays
+    infinite or not a number.
     CheckpointError when the folder holds a run of another model.
     """
-    run = _Run(config, method, model, data, Path(folder or Path("runs") / config.name), on_preview)
+    run = _Run(config, method, model, data, Path(folder or Path("runs") / config.name), on_preview, guard)
     try:
         with stop_signals() as stopped, run.line:
             run.go(stopped)
@@ -108,18 +116,14 @@ class _Run:
         data: Data,
         folder: Path,
         on_preview: Preview | None,
+        guard: Guard | None,
     ):
         if config.best_metric != "loss" and on_preview is None:
             raise InputError(
                 f"best_metric is {config.best_metric!r}, but this run has no preview; use 'loss'."
             )
-        self.config, self.method, self.data, self.folder, self.on_preview = (
-            config,
-            method,
-            data,
-            folder,
-            on_preview,
-        )
+        self.config, self.method, self.data, self.folder = config, method, data, folder
+        self.on_preview, self.guard = on_preview, guard
         self.accelerator = _accelerator(config)
         self.main = self.accelerator.is_main_process
         self.raw = model.to(self.accelerator.device)
@@ -138,6 +142,8 @@ class _Run:
 
     def fraction(self) -> float:
         """How much of the run is over, 0 to 1: of its steps or of its time, whichever is more."""
+        if self.guard is not None and self.progress.ended:
+            return 1.0
         limit_s = 60 * (self.config.max_minutes or math.inf)
         return min(1.0, max(self.progress.step / self.config.steps, self.progress.seconds / limit_s))
 
@@ -165,7 +171,8 @@ class _Run:
                     logged_s = progress.seconds
                 if fraction >= 1.0 or (config.preview_every and progress.step % config.preview_every == 0):
                     self._preview()
-                if last or progress.seconds - saved_s > 60 * config.save_minutes:
+                    fraction = self.fraction()
+                if stop or fraction >= 1.0 or progress.seconds - saved_s > 60 * config.save_minutes:
                     self._save()
                     saved_s = progress.seconds
 
@@ -249,8 +256,13 @@ class _Run:
     def _preview(self) -> None:
         """Hand the mean weights to the caller; log what comes back, and keep them if they are the best so
         far."""
-        if self.on_preview is None or not self.main:
+        if self.on_preview is None:
             return
+        if self.main:
+            self._look()
+        self.progress.ended = self._agree(0.0, self.progress.ended)[1]
+
+    def _look(self) -> None:
         with self.ema.applied(self.raw) as model:
             values = self.on_preview(self.progress.step, model) or {}
         values = {name: float(value) for name, value in values.items()}
@@ -262,6 +274,13 @@ class _Run:
             raise InputError(
                 f"best_metric is {watched!r}, but the preview returned {sorted(values) or 'nothing'}."
             )
+        if self.guard is not None:
+            history = [record["preview"] for record in read_log(self.folder) if "preview" in record]
+            reason = self.guard(history)
+            if reason is not None:
+                self.progress.ended = True
+                self.log.write(self.progress.step, event="ended", reason=reason)
+                self.line.say(f"ended at step {self.progress.step}: {reason}")
 
     def _save(self) -> None:
         """Write `last.pt`, `best.pt` if the mean loss since the last save is the watched metric and the
@@ -308,4 +327,7 @@ def _accelerator(config: TrainConfig) -> Any:
     except ImportError as error:
         raise MissingExtraError("Training needs accelerate: pip install 'hallo4[train]'.") from error
     AcceleratorState._reset_state()  # else a second run in one process could not choose another precision
-    return Accelerator(mixed_precision=config.mixed_precision)
+    precision = config.mixed_precision
+    if precision == "auto":
+        precision = "bf16" if has_bf16_units("cuda" if torch.cuda.is_available() else "cpu") else "no"
+    return Accelerator(mixed_precision=precision)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,18 +11,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from hallo4.diffusion.keyed import keyed_generator
+
 Item = TypeVar("Item")
-
-
-def keyed_seed(*key: int | str) -> int:
-    """A seed in [0, 2**63) that depends on `key` alone, on every machine."""
-    digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-def keyed_generator(*key: int | str) -> torch.Generator:
-    """A fresh CPU generator for `key`."""
-    return torch.Generator().manual_seed(keyed_seed(*key))
 
 
 def batch_indices(size: int, batch_size: int, seed: int, index: int) -> Tensor:
@@ -34,6 +24,11 @@ def batch_indices(size: int, batch_size: int, seed: int, index: int) -> Tensor:
     """
     positions = torch.arange(index * batch_size, (index + 1) * batch_size)
     return torch.stack([_shuffle(size, seed, int(p) // size)[int(p) % size] for p in positions])
+
+
+def batch_visits(size: int, batch_size: int, index: int) -> Tensor:
+    """[batch_size] int64: how often each sample of micro-batch `index` was used before (its epoch)."""
+    return torch.arange(index * batch_size, (index + 1) * batch_size) // size
 
 
 @lru_cache(maxsize=4)

@@ -18,6 +18,7 @@ CONFIG = TrainConfig(
     steps=12,
     log_every=4,
     ema_decay=0.9,
+    mixed_precision="no",
     optimizer=OptimizerConfig(learning_rate=0.05),
     schedule=ScheduleConfig(warmup_steps=2),
 )
@@ -123,7 +124,7 @@ def test_accumulation_equals_one_large_batch(tmp_path):
         return (model(batch["x"]) - batch["y"]).pow(2).mean(), {}
 
     def joined(index, generator):
-        from hallo4.training.order import keyed_generator
+        from hallo4.diffusion import keyed_generator
 
         parts = [data(i, keyed_generator("data", 0, i)) for i in (2 * index, 2 * index + 1)]
         return {name: torch.cat([part[name] for part in parts]) for name in ("x", "y")}
@@ -298,3 +299,38 @@ def test_errors_in_the_data_reach_the_caller(tmp_path):
 
     with pytest.raises(InputError, match="episode 3"):
         train(CONFIG, method, make_model(), broken, folder=tmp_path)
+
+
+def test_a_guard_ends_a_run_for_good_at_that_very_step(tmp_path):
+    seen = []
+
+    def guard(history):
+        seen.append([values["score"] for values in history])
+        return "it went down the drain" if len(history) == 3 else None
+
+    def preview(step, model):
+        return {"score": -step if step < 12 else float("inf")}
+
+    config = replace(CONFIG, steps=40, preview_every=4, best_metric="score", log_every=1)
+    parts, calls = tmp_path / "parts", {"on_preview": preview, "guard": guard, "folder": tmp_path / "parts"}
+
+    def stop_at_6(model, batch, step):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return method(model, batch, step)
+
+    with pytest.raises(Cancelled):
+        train(config, stop_at_6, make_model(), data, **calls)
+    result = train(config, method, make_model(), data, **calls)
+    assert seen == [[-4.0], [-4.0, -8.0], [-4.0, -8.0, None]]  # the log remembers across the stop
+    assert result.progress.step == 12
+    assert load_weights(parts, make_model(), "last") == 12
+    assert load_weights(parts, make_model(), "best") == 8
+    assert read_log(parts)[-1] == {"step": 12, "event": "ended", "reason": "it went down the drain"}
+
+    def never(model, batch, step):
+        raise AssertionError("an ended run made a step")
+
+    assert train(config, never, make_model(), data, **calls).progress.step == 12
+    free = calls | {"guard": None}
+    assert train(replace(config, steps=14), method, make_model(), data, **free).progress.step == 14

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.training.checkpoint import load, load_strictly, save
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
@@ -16,7 +17,7 @@ from hallo4.training.ema import EMA
 from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, RunLog, clock, plot_log, read_log
 from hallo4.training.optimizer import Muon, build_optimizers, orthogonalize, rate_factor
-from hallo4.training.order import batch_indices, keyed_generator, keyed_seed, one_ahead
+from hallo4.training.order import batch_indices, one_ahead
 
 # ---------------------------------------------------------------- order
 

@@ -1,0 +1,23 @@
+"""Which number format is fast where: bf16 on hardware that computes with it, fp32 elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+
+
+def has_bf16_units(device_type: str = "cpu") -> bool:
+    """Whether `device_type` ("cpu", "cuda") computes in bf16 faster than in fp32.
+
+    A CPU does with matrix units (AMX): 3 times for the convolutions of the tiny models, 10 times for matrix
+    products. Without them it is 2 to 6 times slower in bf16.
+    """
+    if device_type == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return device_type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+
+
+def fast_autocast(device_type: str = "cpu") -> AbstractContextManager:
+    """Autocast to bf16 where that is faster, else a context that does nothing."""
+    return torch.autocast(device_type, torch.bfloat16, enabled=has_bf16_units(device_type))

@@ -1,0 +1,135 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) on the attention layers of a backbone, through `peft`.
+
+    y = W x + (alpha / rank) B A x      W frozen, in whatever type; A, B trained, in fp32; B starts at 0
+
+Several adapters may lie on one layer, each under its name: that of the fine-tuning ("sft", say), frozen,
+and "dpo".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hallo4.errors import CheckpointError, InputError, MissingExtraError
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """Size and place of an adapter: `layers` are the names of attention modules, in whatever block.
+
+    The default leaves out the text attention: with a single null token most of it has no effect, and weights
+    without a gradient stop training on several processes. There is no dropout: it would make model and
+    reference differ (dpo.md section 2.3).
+    """
+
+    rank: int = 64
+    alpha: float = 64.0
+    layers: tuple[str, ...] = ("attn1", "attn_audio", "attn_skeleton")
+
+
+def add_lora(model: nn.Module, config: AdapterConfig | None = None, name: str = "dpo") -> nn.Module:
+    """Put an adapter `name` on queries, keys, values and outputs of the attention of `model`, in place.
+
+    Freezes everything else; adapters that are there stay active. The output is unchanged, bit for bit,
+    until the first step. InputError when no layer is called so, or the name is taken; MissingExtraError.
+    """
+    peft = _peft()
+    config = config or AdapterConfig()
+    if any(name in _names(layer) for layer in adapter_layers(model)):
+        raise InputError(f"The model has an adapter {name!r} already; merge it, or choose another name.")
+    if config.rank < 1:
+        raise InputError(f"The rank of an adapter must be at least 1; found {config.rank}.")
+    active = {id(layer): list(layer.active_adapters) for layer in adapter_layers(model)}
+    places = "|".join(config.layers)
+    settings = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=0.0,
+        target_modules=rf"(.*\.)?({places})\.(to_q|to_k|to_v|to_out\.0)",
+    )
+    training = {id(module): module.training for module in model.modules()}
+    try:
+        peft.inject_adapter_in_model(settings, model, name)
+    except ValueError as error:
+        raise InputError(
+            f"{type(model).__name__} has no attention called {' or '.join(config.layers)}: {error}"
+        ) from error
+    del model.peft_config  # what counts is on the layers; with it, the next adapter makes peft warn
+    for module in model.modules():
+        module.training = training.get(id(module), model.training)
+    model.requires_grad_(False)
+    for layer in adapter_layers(model):
+        layer._active_adapter = [*active.get(id(layer), []), *([name] if name in _names(layer) else [])]
+        for parameter in adapter_parameters(layer, name):
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    return model
+
+
+def adapter_layers(model: nn.Module) -> Iterator[Any]:
+    """All layers of `model` that `peft` has put adapters on."""
+    layer_class = _peft().tuners.tuners_utils.BaseTunerLayer
+    return (module for module in model.modules() if isinstance(module, layer_class))
+
+
+def adapter_parameters(layer: Any, name: str) -> Iterator[nn.Parameter]:
+    """The weights of adapter `name` on `layer`; none when it is not there."""
+    for kind in layer.adapter_layer_names:
+        weights = getattr(layer, kind)
+        if name in weights:
+            found = weights[name]
+            yield from found.parameters() if isinstance(found, nn.Module) else [found]
+
+
+@torch.no_grad()
+def merge_lora(model: nn.Module, name: str = "dpo") -> nn.Module:
+    """Add adapter `name` to the weights below it and put the plain layers back, in place.
+
+    CheckpointError when it is not there, or another adapter is: merge that one first.
+    """
+    layers = [(path, layer) for path, layer in model.named_modules() if name in _names(layer)]
+    others = {other for layer in adapter_layers(model) for other in _names(layer)} - {name}
+    if not layers or others:
+        raise CheckpointError(
+            f"Cannot merge adapter {name!r}: the model has {', '.join(sorted(others)) or 'none'}. Merge what "
+            "is there, one after the other."
+        )
+    for path, layer in layers:
+        weight = layer.get_base_layer().weight
+        weight.copy_((weight.float() + _change(layer, name)).to(weight.dtype))
+        parent, _, attribute = path.rpartition(".")
+        setattr(model.get_submodule(parent), attribute, layer.get_base_layer())
+    return model
+
+
+@torch.no_grad()
+def relative_change(model: nn.Module, name: str = "dpo") -> float:
+    """|change of the weights| / |weights|, Frobenius norms over all layers with adapter `name`; 0 at
+    first."""
+    changed = weighed = 0.0
+    for layer in adapter_layers(model):
+        if name in _names(layer):
+            changed += float(_change(layer, name).square().sum())
+            weighed += float(layer.get_base_layer().weight.float().square().sum())
+    return (changed / weighed) ** 0.5 if weighed else 0.0
+
+
+def _change(layer: Any, name: str) -> torch.Tensor:
+    return layer.scaling[name] * layer.lora_B[name].weight.float() @ layer.lora_A[name].weight.float()
+
+
+def _names(layer: Any) -> set[str]:
+    return set(getattr(layer, "lora_A", ()))
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as error:
+        raise MissingExtraError("Adapters need peft: pip install 'hallo4[train]'.") from error
+    return peft
