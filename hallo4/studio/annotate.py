@@ -1,0 +1,156 @@
+"""The annotation page and its server: people compare clips, blind, and their answers land in the store.
+
+::
+
+    browser --join, questions, answer, undo--> Session --> studio/events.jsonl --> ratings.jsonl
+            --/media/<token>-----------------> BlindMedia
+
+`serve` is what `hallo4 prefer annotate` runs; `open_studio` gives the same application without a socket.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.preference.store import PreferenceStore
+from hallo4.studio.assign import Mode, Quotas
+from hallo4.studio.keys import Keys, load_keys
+from hallo4.studio.media import BlindMedia
+from hallo4.studio.session import Session
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+
+@dataclass(frozen=True)
+class Links:
+    """What the organiser needs: `rate` for raters, `admin` for progress and export."""
+
+    rate: str
+    admin: str
+
+
+@dataclass(frozen=True)
+class Studio:
+    """An open studio: the ASGI application and the keys of its store."""
+
+    app: FastAPI
+    keys: Keys
+    session: Session
+
+    def links(self, base: str) -> Links:
+        """Links for a server at `base`; what is behind `#` stays in the browser and in no log."""
+        return Links(f"{base}/#invite={self.keys.invite}", f"{base}/admin#token={self.keys.admin}")
+
+
+@contextmanager
+def open_studio(
+    store_folder: str | Path, *, seed: int = 0, mode: Mode = "comparison", quotas: Quotas | None = None
+) -> Iterator[Studio]:
+    """The studio of a store, which it locks; at the end every answer is sealed.
+
+    `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5.
+
+    Raises:
+        InputError: no store, nothing to rate, or another server has it.
+        OutputError: it cannot be written to.
+        MissingExtraError: fastapi is not installed.
+    """
+    try:
+        from hallo4.studio.routes import make_app
+    except ModuleNotFoundError as error:
+        raise _missing() from error
+    store = PreferenceStore.open(store_folder)
+    with store.lock():
+        folder = store.folder / "studio"
+        _make_folder(folder)
+        keys = load_keys(folder / "keys.json")
+        media = BlindMedia(store, folder / "media")
+        try:
+            session = Session(store, folder, media, seed, mode, quotas)
+            session.require_questions()
+            try:
+                yield Studio(make_app(session, media, keys), keys, session)
+            finally:
+                session.seal()
+        finally:
+            media.close()
+
+
+def serve(
+    store_folder: str | Path,
+    host: str = "127.0.0.1",
+    port: int = 8421,
+    seed: int = 0,
+    mode: Mode = "comparison",
+    quotas: Quotas | None = None,
+    on_ready: Callable[[Links], None] = lambda links: None,
+) -> None:
+    """Serve the studio until it is interrupted; `on_ready` gets the links once the port is open.
+
+    Only this machine can reach 127.0.0.1; "0.0.0.0" lets phones of the same network in (plain HTTP: for
+    networks you trust). `port` 0 takes any. Errors as `open_studio`, and InputError if the port cannot be
+    had.
+    """
+    try:
+        import uvicorn
+    except ModuleNotFoundError as error:
+        raise _missing() from error
+
+    studio_of = open_studio(store_folder, seed=seed, mode=mode, quotas=quotas)
+    with _listen(host, port) as door, studio_of as studio:
+        config = uvicorn.Config(
+            studio.app, log_level="warning", access_log=False, server_header=False, ws="none",
+            timeout_graceful_shutdown=3,
+        )  # fmt: skip
+        on_ready(studio.links(f"http://{_reachable(host)}:{door.getsockname()[1]}"))
+        with suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[door])
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}). Make the store writable.") from error
+
+
+def _missing() -> MissingExtraError:
+    return MissingExtraError(
+        "The annotation page needs fastapi and uvicorn. Run: pip install 'hallo4[studio]'"
+    )
+
+
+@contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"{host}:{port}: cannot be listened on ({getattr(error, 'strerror', None) or error}). "
+            "Choose another --port or --host."
+        ) from error
+    with door:
+        yield door
+
+
+def _reachable(host: str) -> str:
+    """The address for links: of this machine in its network where every address is listened on."""
+    try:
+        if not ipaddress.ip_address(host).is_unspecified:
+            return f"[{host}]" if ":" in host else host
+    except ValueError:
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address would be used
+            return probe.getsockname()[0]
+        except OSError:
+            return socket.gethostname()

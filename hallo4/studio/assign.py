@@ -1,0 +1,219 @@
+"""Which question comes next for which rater: pure functions of (seed, rater, what was asked so far).
+
+::
+
+    clips --questions--> every pair of a condition --plan--> 20 % wanted 3 times, the others once
+                                                      |
+    rater's history -- slot: 18 of 20 plain, 1 gold, 1 repeat -- next_draw --> Draw(question, side, role)
+
+Nothing is drawn from a stateful generator: every choice is a hash of what it depends on, so the same log
+gives the same questions on any machine and after any restart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+from hallo4.preference.gold import GOLD_SYSTEM
+from hallo4.preference.schema import Clip, GoldAnswer, Role
+
+Mode = Literal["comparison", "score"]
+"""Two clips side by side, or one clip on a scale of 1 to 5."""
+
+BLOCK = 20
+"""Every 20 questions of a rater hold one gold question and one repeat: 5 % each (dpo.md 3.4)."""
+
+CHUNK = 20
+"""Raters work on the same 20 open questions, each in an own order, so that overlap fills early."""
+
+REPEAT_AFTER = 6
+"""A question is repeated when at least this many others came in between."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about: the ids of two clips of `condition_id` in sorted order, or of one."""
+
+    condition_id: str
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """How many raters each question gets: `overlap_raters` for a share `overlap` in [0, 1] of all questions,
+    `raters` for the others."""
+
+    overlap: float = 0.2
+    overlap_raters: int = 3
+    raters: int = 1
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One question for one rater.
+
+    `swapped`: the second clip is on the left. `repeat_of`: place in the rater's history, counted from 0, of
+    the question that is asked again.
+    """
+
+    question: Question
+    swapped: bool
+    role: Role = "plain"
+    repeat_of: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All questions in the order in which they are worth asking, how many raters each is to get, and the gold
+    questions."""
+
+    seed: int
+    wanted: Mapping[Question, int]
+    gold: tuple[Question, ...]
+
+    def open_to(self, rater: str, taken: Mapping[Question, Set[str]]) -> list[Question]:
+        """What `rater` has not had and others have not filled; `taken`: who holds or answered a question."""
+        return [
+            question
+            for question, wanted in self.wanted.items()
+            if rater not in taken.get(question, ()) and len(taken.get(question, ())) < wanted
+        ]
+
+
+def questions(clips: Iterable[Clip], mode: Mode = "comparison") -> list[Question]:
+    """Every pair of clips of the same condition, or every clip; spoilt gold clips are left out."""
+    by_condition: dict[str, list[str]] = {}
+    for clip in clips:
+        if clip.source_system != GOLD_SYSTEM:
+            by_condition.setdefault(clip.condition_id, []).append(clip.clip_id)
+    size = 2 if mode == "comparison" else 1
+    return [
+        Question(condition, clips)
+        for condition, ids in sorted(by_condition.items())
+        for clips in combinations(sorted(ids), size)
+    ]
+
+
+def gold_questions(clips: Mapping[str, Clip], answers: Iterable[GoldAnswer]) -> list[Question]:
+    """The pairs with a known answer on any axis whose clips belong to one condition, each once."""
+    pairs = {tuple(sorted((answer.clip_a, answer.clip_b))) for answer in answers}
+    return [
+        Question(clips[a].condition_id, (a, b))
+        for a, b in sorted(pairs)
+        if clips[a].condition_id == clips[b].condition_id
+    ]
+
+
+def make_plan(
+    asked: Iterable[Question], gold: Iterable[Question] = (), quotas: Quotas | None = None, seed: int = 0
+) -> Plan:
+    """Order the questions round by round (one of each condition, then a second of each, ...) and spread the
+    overlap over them at random, exactly its share rounded up."""
+    quotas, gold = quotas or Quotas(), tuple(gold)
+    plain = [question for question in asked if question not in set(gold)]
+    shuffled = sorted(plain, key=lambda question: _hash(seed, "order", *question.clips))
+    seen: dict[str, int] = {}
+    rounds: dict[Question, int] = {}
+    for question in shuffled:
+        rounds[question] = seen[question.condition_id] = seen.get(question.condition_id, -1) + 1
+    ordered = sorted(shuffled, key=rounds.__getitem__)  # stable: shuffled within a round
+    wanted = dict.fromkeys(ordered, quotas.raters)
+    for at, question in enumerate(ordered):
+        # Of every stretch of the order the same share overlaps, so that agreement shows up early.
+        if _ceil((at + 1) * quotas.overlap) > _ceil(at * quotas.overlap):
+            wanted[question] = max(quotas.raters, quotas.overlap_raters)
+    return Plan(seed, wanted, gold)
+
+
+def next_draw(
+    plan: Plan, rater: str, history: Sequence[Draw], taken: Mapping[Question, Set[str]]
+) -> Draw | None:
+    """The question after `history`, the rater's draws so far in order; None when nothing is left to ask.
+
+    A gold or repeat slot that cannot be filled is an ordinary question; when the ordinary ones are used up
+    there are no further checks either.
+    """
+    left = plan.open_to(rater, taken)
+    if not left:
+        return None
+    kind = slot(plan.seed, rater, len(history))
+    return (
+        (_gold_draw(plan, rater, history) if kind == "gold" else None)
+        or (_repeat_draw(plan, rater, history) if kind == "repeat" else None)
+        or _plain_draw(plan, rater, history, left)
+    )
+
+
+def slot(seed: int, rater: str, index: int) -> Role:
+    """What the question with this `index` (from 0) of a rater is for: one gold and one repeat per `BLOCK`, at
+    places that differ from rater to rater."""
+    block, place = divmod(index, BLOCK)
+    half = BLOCK // 2
+    if place == _hash(seed, rater, "gold", block) % half:
+        return "gold"
+    if place == half + _hash(seed, rater, "repeat", block) % half:
+        return "repeat"
+    return "plain"
+
+
+def _plain_draw(plan: Plan, rater: str, history: Sequence[Draw], left: list[Question]) -> Draw:
+    chunk = {question: at // CHUNK for at, question in enumerate(plan.wanted)}
+    first = min(chunk[question] for question in left)
+    near = [question for question in left if chunk[question] == first]
+    question = min(near, key=lambda q: _hash(plan.seed, rater, "pick", *q.clips))
+    count = sum(draw.role == "plain" for draw in history)
+    return Draw(question, _side(plan.seed, rater, "plain", count, question))
+
+
+def _gold_draw(plan: Plan, rater: str, history: Sequence[Draw]) -> Draw | None:
+    """The gold question that the rater had least often; never twice within a block."""
+    if not plan.gold:
+        return None
+    had = [draw.question for draw in history if draw.role == "gold"]
+    if had and len(plan.gold) > 1:
+        fresh = [question for question in plan.gold if question != had[-1]]
+    else:
+        fresh = list(plan.gold)
+    question = min(fresh, key=lambda q: (had.count(q), _hash(plan.seed, rater, "gold", *q.clips)))
+    return Draw(question, _side(plan.seed, rater, "gold", len(had), question), "gold")
+
+
+def _repeat_draw(plan: Plan, rater: str, history: Sequence[Draw]) -> Draw | None:
+    """An ordinary question of some time ago, with sides swapped."""
+    done = {draw.repeat_of for draw in history}
+    old = [
+        at
+        for at, draw in enumerate(history[: max(0, len(history) - REPEAT_AFTER)])
+        if draw.role == "plain" and at not in done
+    ]
+    if not old:
+        return None
+    at = min(old, key=lambda at: _hash(plan.seed, rater, "again", *history[at].question.clips))
+    question = history[at].question
+    return Draw(question, len(question.clips) == 2 and not history[at].swapped, "repeat", at)
+
+
+def _side(seed: int, rater: str, role: str, count: int, question: Question) -> bool:
+    """Left or right at random, but two of each in every four: balanced for every rater at any time."""
+    if len(question.clips) == 1:
+        return False
+    block, place = divmod(count, 4)
+    turn = _hash(seed, rater, "sides", role, block) % 6
+    return ((0, 0, 1, 1), (0, 1, 0, 1), (0, 1, 1, 0), (1, 0, 0, 1), (1, 0, 1, 0), (1, 1, 0, 0))[turn][
+        place
+    ] == 1
+
+
+def _ceil(value: float) -> int:
+    return math.ceil(round(value, 9))  # 35 * 0.2 is a little more than 7
+
+
+def _hash(*words: object) -> int:
+    """A number that depends on all words and on nothing else, evenly spread over 0..2^64-1."""
+    text = "\x1f".join(map(str, words)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

@@ -1,0 +1,82 @@
+"""What stands between the network and the studio: headers and limits.
+
+No cookies, so no other site can send requests in a rater's name; no other origin may read; nothing but small
+JSON is taken in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from hallo4.studio.session import Refused
+
+BODY_LIMIT_BYTES = 16 * 1024
+"""An answer has some 300 bytes."""
+
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+    "x-robots-tag": "noindex",
+}
+
+Message = MutableMapping[str, Any]
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+class Headers:
+    """ASGI middleware: the headers of every answer; nothing is cached unless the route says so."""
+
+    def __init__(self, app: Callable) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+        """Pass the request on and dress the answer."""
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                extra = _HEADERS if b"cache-control" in given else {**_HEADERS, "cache-control": "no-store"}
+                message["headers"] = [
+                    *message["headers"], *((name.encode(), value.encode()) for name, value in extra.items())
+                ]  # fmt: skip
+            await send(message)
+
+        await self._app(scope, receive, dressed if scope["type"] == "http" else send)
+
+
+def json_body(model: type[BodyT]) -> Callable[[Request], Awaitable[BodyT]]:
+    """A dependency: the request's JSON as `model`, strictly, read no further than `BODY_LIMIT_BYTES`."""
+
+    async def read(request: Request) -> BodyT:
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise Refused(415, "Send application/json.")
+        content = b""
+        async for part in request.stream():
+            content += part
+            if len(content) > BODY_LIMIT_BYTES:
+                raise Refused(413, f"Send at most {BODY_LIMIT_BYTES} bytes.")
+        try:
+            return model.model_validate_json(content, strict=True)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            raise Refused(422, f"{'.'.join(map(str, wrong['loc'])) or 'body'}: {wrong['msg']}") from error
+
+    return read
+
+
+def bearer(request: Request) -> str:
+    """What follows `Authorization: Bearer`, or nothing."""
+    scheme, _, word = request.headers.get("authorization", "").partition(" ")
+    return word if scheme.lower() == "bearer" else ""

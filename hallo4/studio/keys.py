@@ -1,0 +1,55 @@
+"""The secrets of a store's studio: who may rate, who may look and export.
+
+Links carry them behind `#`, which browsers send to nobody, so they stand in no log and in no Referer.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from hallo4.errors import InputError, OutputError
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The secrets of one store: `invite` lets raters in, `admin` shows progress and exports."""
+
+    invite: str
+    admin: str
+
+    def is_invite(self, word: str) -> bool:
+        """In constant time."""
+        return hmac.compare_digest(word.encode(), self.invite.encode())
+
+    def is_admin(self, word: str) -> bool:
+        """In constant time."""
+        return hmac.compare_digest(word.encode(), self.admin.encode())
+
+
+def load_keys(path: Path) -> Keys:
+    """The keys at `path`, made at the first call and readable by their owner only, so that links live on.
+
+    InputError: the file is damaged; OutputError: it cannot be written.
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(handle, "w") as file:
+            json.dump({"invite": secrets.token_hex(8), "admin": secrets.token_hex(16)}, file)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}). Make the store writable."
+        ) from error
+    try:
+        found = json.loads(path.read_text())
+        return Keys(str(found["invite"]), str(found["admin"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: holds no keys. Remove it; new links are made at the next start."
+        ) from error

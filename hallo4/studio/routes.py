@@ -1,0 +1,179 @@
+"""The studio over HTTP: thin routes, every rule is in `Session`.
+
+::
+
+    GET  / and /admin, /static/...     the pages, read once at the start
+    POST /api/join /api/answer /api/undo, GET /api/questions      raters, `Bearer name:key`
+    GET  /media/<token>                the blind copy of a question
+    GET  /api/admin/overview /api/admin/export/<file>             the organiser, `Bearer <admin key>`
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from hallo4.errors import InputError, OutputError
+from hallo4.preference.schema import Flag
+from hallo4.studio import progress
+from hallo4.studio.guard import Headers, bearer, json_body
+from hallo4.studio.keys import Keys
+from hallo4.studio.media import BlindMedia
+from hallo4.studio.record import Answer, Answered, RaterId, Token
+from hallo4.studio.session import Refused, Session
+
+_PAGES = {"rate.html": "/", "admin.html": "/admin"}
+_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class JoinBody(_Body):
+    """`consent`: the note was read; `key`: made by the page, kept there."""
+
+    invite: str = Field(max_length=64)
+    rater: RaterId
+    key: Token
+    consent: Literal[True]
+
+
+class AnswerBody(_Body):
+    """See `record.Answered`."""
+
+    token: Token
+    submit_id: Token
+    alignment: Answer
+    fidelity: Answer
+    flags_left: tuple[Flag, ...] = Field(max_length=3)
+    flags_right: tuple[Flag, ...] = Field(max_length=3)
+    shown_ms: int = Field(ge=0, le=86_400_000)
+    ui_version: str = Field(pattern=r"^[A-Za-z0-9._-]{1,40}$")
+
+
+class UndoBody(_Body):
+    """Which answer is taken back."""
+
+    token: Token
+
+
+def make_app(session: Session, media: BlindMedia, keys: Keys) -> FastAPI:
+    """The application of one session; whoever makes it closes `media` and seals the session."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(Headers)
+    _say_errors(app)
+    _add_pages(app)
+    _add_rating(app, session, keys)
+    _add_media(app, session, media)
+    _add_admin(app, session, keys)
+    return app
+
+
+def _say_errors(app: FastAPI) -> None:
+    """Errors as {"error": text} that is safe to show: no path, no name of a clip."""
+
+    def say(status: int, text: str) -> JSONResponse:
+        return JSONResponse({"error": text}, status)
+
+    full = "The disk of the server is full. Nothing is lost: your answer is kept here and sent again."
+    broken = "The server cannot read its data. Tell the organiser."
+    app.exception_handler(Refused)(lambda _, error: say(error.status, str(error)))
+    app.exception_handler(OutputError)(lambda _, error: say(507, full))
+    app.exception_handler(InputError)(lambda _, error: say(500, broken))
+    app.exception_handler(HTTPException)(lambda _, error: say(error.status_code, str(error.detail)))
+
+
+def _add_pages(app: FastAPI) -> None:
+    """Pages and their files: only these names exist, so no path can lead elsewhere."""
+    for item in resources.files("hallo4.studio").joinpath("static").iterdir():
+        if kind := _KINDS.get(Path(item.name).suffix):
+            path = _PAGES.get(item.name, f"/static/{item.name}")
+            app.add_api_route(path, _page(item.read_bytes(), kind), methods=["GET", "HEAD"])
+
+
+def _page(content: bytes, kind: str) -> Callable[[Request], Response]:
+    headers = {"cache-control": "no-cache", "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'}
+
+    def page(request: Request) -> Response:
+        if request.headers.get("if-none-match") == headers["etag"]:
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type=kind)
+
+    return page
+
+
+def _add_rating(app: FastAPI, session: Session, keys: Keys) -> None:
+    def rater_of(request: Request) -> str:
+        name, _, key = bearer(request).partition(":")
+        if not session.knows(name, key):
+            raise Refused(401, "This page is not signed in. Open the link that you were given.")
+        return name
+
+    rater = Depends(rater_of)
+
+    @app.post("/api/join")
+    async def join(body: JoinBody = Depends(json_body(JoinBody))) -> dict:  # noqa: B008
+        if not keys.is_invite(body.invite):
+            raise Refused(403, "This invitation is not valid. Open the link that you were given.")
+        await run_in_threadpool(session.join, body.rater, body.key)
+        return {"rater": body.rater}
+
+    @app.get("/api/questions")
+    def questions(who: str = rater) -> dict:
+        return session.questions(who)
+
+    @app.post("/api/answer")
+    async def answer(who: str = rater, body: AnswerBody = Depends(json_body(AnswerBody))) -> dict:  # noqa: B008
+        said = Answered(**body.model_dump(), at_unix_ms=session.now_ms())
+        await run_in_threadpool(session.answer, who, said)
+        return await run_in_threadpool(session.questions, who)
+
+    @app.post("/api/undo")
+    async def undo(who: str = rater, body: UndoBody = Depends(json_body(UndoBody))) -> dict:  # noqa: B008
+        await run_in_threadpool(session.undo, who, body.token)
+        return await run_in_threadpool(session.questions, who)
+
+
+def _add_media(app: FastAPI, session: Session, media: BlindMedia) -> None:
+    @app.get("/media/{token}")
+    def video(token: str) -> Response:
+        try:
+            path = media.path(token)
+        except InputError as error:
+            session.media_failed(token, str(error))
+            raise Refused(410, "This video cannot be shown. The next one is on its way.") from error
+        except (TimeoutError, CancelledError) as error:
+            raise Refused(503, "This video is not ready yet.") from error
+        if path is None:
+            raise Refused(404, "There is no such video.")
+        return FileResponse(path, media_type="video/mp4", headers={"cache-control": "private, max-age=3600"})
+
+
+def _add_admin(app: FastAPI, session: Session, keys: Keys) -> None:
+    def organiser(request: Request) -> None:
+        if not keys.is_admin(bearer(request)):
+            raise Refused(401, "Open the admin link that was printed when the server started.")
+
+    @app.get("/api/admin/overview", dependencies=[Depends(organiser)])
+    def overview() -> dict:
+        return progress.overview(*session.overview(), session.store, session.now_ms())
+
+    @app.get("/api/admin/export/{name}", dependencies=[Depends(organiser)])
+    def export(name: str) -> Response:
+        if name not in progress.EXPORTS:
+            raise Refused(404, "There is no such export.")
+        session.seal()
+        content, kind = progress.export(session.store, name), progress.EXPORTS[name]
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(content, media_type=kind, headers=headers)

@@ -1,0 +1,17 @@
+"""Copies of one store with real clips."""
+
+import shutil
+
+import pytest
+from studio_clips import make_store
+
+
+@pytest.fixture(scope="session")
+def store_template(tmp_path_factory, hum):
+    return make_store(tmp_path_factory.mktemp("studio") / "store", hum)
+
+
+@pytest.fixture
+def store_folder(store_template, tmp_path):
+    """A fresh copy: 4 conditions x 3 systems, so 12 pairs, of which one is gold."""
+    return shutil.copytree(store_template, tmp_path / "store")

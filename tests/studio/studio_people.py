@@ -1,0 +1,61 @@
+"""People for the tests: they join, watch, answer."""
+
+import secrets
+
+from hallo4.studio.assign import next_draw
+
+
+def rate_everything(plan, raters):
+    """Draws of raters who take turns until nothing is left for anybody."""
+    histories, taken = {rater: [] for rater in raters}, {}
+    busy = True
+    while busy and sum(map(len, histories.values())) < 1000:
+        busy = False
+        for rater, own in histories.items():
+            if draw := next_draw(plan, rater, own, taken):
+                busy = True
+                own.append(draw)
+                if draw.role == "plain":
+                    taken.setdefault(draw.question, set()).add(rater)
+    return histories
+
+
+def token():
+    return secrets.token_hex(16)
+
+
+class Person:
+    """A rater in front of `client` (a TestClient), with an own key; every response is kept in `heard`."""
+
+    def __init__(self, client, keys, name):
+        self.client, self.name, self.key = client, name, token()
+        self.heard = []
+        body = {"invite": keys.invite, "rater": name, "key": self.key, "consent": True}
+        self.joined = client.post("/api/join", json=body)
+        self.heard.append(self.joined)
+
+    @property
+    def headers(self):
+        return {"Authorization": f"Bearer {self.name}:{self.key}"}
+
+    def get(self, path):
+        self.heard.append(self.client.get(path, headers=self.headers))
+        return self.heard[-1]
+
+    def post(self, path, body):
+        self.heard.append(self.client.post(path, json=body, headers=self.headers))
+        return self.heard[-1]
+
+    def questions(self):
+        found = self.get("/api/questions")
+        assert found.status_code == 200, found.text
+        return found.json()
+
+    def words(self, question, alignment="left", fidelity="tie", **changes):
+        return {
+            "token": question["token"], "submit_id": token(), "alignment": alignment, "fidelity": fidelity,
+            "flags_left": [], "flags_right": [], "shown_ms": 5000, "ui_version": "1", **changes,
+        }  # fmt: skip
+
+    def answer(self, question, *said, **changes):
+        return self.post("/api/answer", self.words(question, *said, **changes))

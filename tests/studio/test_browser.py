@@ -1,0 +1,343 @@
+"""The page in a real Chromium: by keyboard alone, by touch, interrupted, and two raters at once."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+
+import pytest
+from studio_clips import SYSTEMS
+
+from hallo4.preference import PreferenceStore
+
+uvicorn = pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
+from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+from hallo4.studio.annotate import open_studio  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
+    pytest.mark.skipif(DRIVER is None, reason="there is no chromedriver on this machine"),
+]
+WAIT_S = 60
+
+SERVER = """
+import sys
+from hallo4.studio.annotate import serve
+serve(sys.argv[1], port=int(sys.argv[2]), on_ready=lambda links: print(links.rate, links.admin, flush=True))
+"""
+
+
+class Hall:
+    """What both kinds of server have: a store, a port, links."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.start()
+
+    def ratings(self):
+        return PreferenceStore.open(self.folder).ratings()
+
+    def given(self):
+        lines = (self.folder / "studio" / "events.jsonl").read_text().splitlines()
+        return {e["token"]: e for e in map(json.loads, lines) if e["event"] == "given"}
+
+
+class Server(Hall):
+    """The studio in a thread of this process."""
+
+    def start(self):
+        self.studio = ExitStack()
+        opened = self.studio.enter_context(open_studio(self.folder))
+        links = opened.links(f"http://127.0.0.1:{self.port}")
+        self.rate, self.admin = links.rate, links.admin
+        config = uvicorn.Config(opened.app, port=self.port, log_level="warning", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+
+    def stop(self):
+        self.server.should_exit = True
+        self.thread.join(WAIT_S)
+        self.studio.close()
+
+
+class ServerProcess(Hall):
+    """`serve` in a process of its own, which can be killed."""
+
+    def start(self):
+        words = [sys.executable, "-c", SERVER, str(self.folder), str(self.port)]
+        self.process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        self.rate, self.admin = self.process.stdout.readline().split()
+
+    def stop(self, how=signal.SIGINT):
+        self.process.send_signal(how)
+        assert self.process.wait(WAIT_S) in (0, -how)
+
+
+class Page:
+    """One browser with one rater."""
+
+    def __init__(self, width=1280, height=800, phone=False, calm=False):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        arguments = [
+            "--headless=new",
+            "--disable-gpu",
+            "--mute-audio",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+        ]
+        arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
+        arguments += ["--force-prefers-reduced-motion"] if calm else []
+        for argument in [*arguments, f"--window-size={width},{height}"]:
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        if phone:
+            metrics = {"width": width, "height": height, "pixelRatio": 2, "touch": True}
+            options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        if not phone:
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.driver.quit()
+
+    def js(self, code, *arguments):
+        return self.driver.execute_script(f"return {code}", *arguments)
+
+    def until(self, code):
+        WebDriverWait(self.driver, WAIT_S, 0.1).until(lambda _: self.js(code), f"never came: {code}")
+
+    def press(self, *keys):
+        ActionChains(self.driver).send_keys(*keys).perform()
+
+    def element(self, name):
+        return self.driver.find_element(By.ID, name)
+
+    def join(self, server, name):
+        """From the link to the first question, by keyboard alone."""
+        self.driver.get(server.rate)
+        self.until("document.body.dataset.view === 'intro'")
+        self.press(Keys.TAB, name, Keys.TAB, Keys.SPACE, Keys.TAB, Keys.ENTER)
+        self.until("document.body.dataset.view === 'rating'")
+
+    def token(self):
+        return self.js("document.getElementById('stage').dataset.token")
+
+    def watch(self):
+        self.until("document.body.classList.contains('watched')")
+
+    def rate(self, *keys):
+        """Watch, answer with these keys, wait until the next question is there."""
+        self.watch()
+        done = self.js("document.getElementById('ring').ariaLabel")
+        self.press(*keys, Keys.ENTER)
+        self.until(f"document.getElementById('ring').ariaLabel !== {json.dumps(done)}")
+
+    def draft(self):
+        return self.js(
+            "JSON.parse(Object.entries(localStorage).find(([k]) => k.startsWith('hallo4-studio.draft.'))[1])"
+        )
+
+    def pressed(self):
+        found = "[...document.querySelectorAll('.choice[aria-pressed=true]')].map((b) => b.dataset.value)"
+        return self.js(found)
+
+    def complaints(self):
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def server(store_folder):
+    made = Server(store_folder)
+    yield made
+    made.stop()
+
+
+def test_by_keyboard_alone(server, tmp_path):
+    with Page() as page:
+        page.join(server, "keys-only")
+        first = page.token()
+        page.rate("1", "w", "u", "k", "k")
+        page.rate("3", "r")
+        page.watch()
+        page.driver.save_screenshot(str(tmp_path / "desk.png"))
+        page.press("z")
+        page.until("document.getElementById('toast').textContent.includes('open again')")
+        assert page.pressed() == ["right", "cannot_judge"], "what was said before is there again"
+        page.press("2", Keys.ENTER)
+        page.until("document.querySelectorAll('.choice[aria-pressed=true]').length === 0")
+        page.rate("2", "e")
+        assert page.complaints() == []
+        looked = page.js("performance.getEntriesByType('resource').map((e) => e.name).join(' ')")
+        shown = page.js("document.documentElement.outerHTML")
+        assert not [name for name in (*SYSTEMS, "condition-") if name in looked or name in shown]
+    server.studio.close()
+    ratings, given = server.ratings(), server.given()
+    said = [(r.axis, r.value, r.flags) for r in ratings]
+    left = {given[first]["clips"][0]: "a", given[first]["clips"][1]: "b"}[given[first]["left"]]
+    assert said[:2] == [("alignment", left, ("unsafe", "broken")), ("fidelity", "tie", ("unsafe", "broken"))]
+    assert [r.value for r in ratings[2:4]] == ["tie", "cannot_judge"]
+    assert len(ratings) == 6
+    assert all(r.shown_ms >= 700 for r in ratings)
+
+
+def test_what_is_on_a_side_is_what_is_stored_and_both_are_in_step(server):
+    with Page() as page:
+        page.join(server, "looker")
+        page.watch()
+        page.press(Keys.SPACE, Keys.HOME)
+        page.press(*[Keys.ARROW_RIGHT] * 3)
+        page.until("document.getElementById('time').value === '3'")
+        page.until("!document.querySelector('video').seeking")
+        colours = """(() => ['left', 'right'].map((id) => {
+            const canvas = document.getElementById(id);
+            const pen = canvas.getContext('2d');
+            return [...pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data];
+        }))()"""
+        left, right = page.js(colours)
+        given = server.given()[page.token()]
+    green = {"secretnet-alpha": 56, "wavy-beta": 136, "gamma9-dpo": 216}
+    other = next(clip for clip in given["clips"] if clip != given["left"])
+    for colour, clip in ((left, given["left"]), (right, other)):
+        system = next(name for name in green if clip.endswith(name))
+        assert abs(colour[1] - green[system]) < 15, (colour, clip)
+    assert abs(left[0] - right[0]) < 25, "the red wave moves with the frames, alike in both"
+
+
+def test_nothing_can_be_said_before_it_was_watched(server):
+    with Page(calm=True) as page:
+        page.join(server, "eager")
+        page.until("!document.getElementById('big-play').hidden")
+        page.press("1", "q", Keys.ENTER)
+        assert page.pressed() == []
+        assert page.element("gate").text == "Watch both to the end"
+        page.press(Keys.SPACE)
+        page.watch()
+        page.press("1", "q")
+        assert page.pressed() == ["left", "left"]
+        assert page.element("gate").text == "Save and next"
+
+
+def test_a_reload_keeps_question_and_choices(server):
+    with Page() as page:
+        page.join(server, "reloader")
+        page.rate("1", "q")
+        page.watch()
+        page.press("3", "i")
+        token = page.token()
+        page.driver.refresh()
+        page.until("document.body.classList.contains('watched')")
+        assert page.token() == token
+        assert page.pressed() == ["right"]
+        assert page.draft()["flags"] == {"identity_lost": "left"}
+        page.press("e", Keys.ENTER)
+        page.until("document.getElementById('ring').ariaLabel.includes('2 in all')")
+
+
+def test_two_raters_in_parallel_with_double_submits(server):
+    wrong, tokens = [], {}
+
+    def work(name):
+        try:
+            with Page() as page:
+                page.join(server, name)
+                tokens[name] = []
+                for turn in range(4):
+                    page.watch()
+                    tokens[name].append(page.token())
+                    if turn == 2:
+                        page.driver.refresh()
+                        page.watch()
+                    sent = page.js("document.getElementById('ring').ariaLabel")
+                    page.press("1", "w", Keys.ENTER, Keys.ENTER, Keys.ENTER)
+                    page.until(f"document.getElementById('ring').ariaLabel !== {json.dumps(sent)}")
+                assert page.complaints() == []
+        except BaseException as error:
+            wrong.append((name, error))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("anna", "bert")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    server.studio.close()
+    ratings = server.ratings()
+    assert [r.rater_id for r in ratings].count("anna") == [r.rater_id for r in ratings].count("bert") == 8
+    assert not set(tokens["anna"]) & set(tokens["bert"])
+    assert {r.event_id.split("-")[0] for r in ratings} == {*tokens["anna"], *tokens["bert"]}
+    assert PreferenceStore.open(server.folder).problems == []
+
+
+def test_an_answer_waits_for_a_server_that_is_away(store_folder):
+    server = ServerProcess(store_folder)
+    with Page() as page:
+        page.join(server, "patient")
+        page.watch()
+        page.press("3", "q")
+        server.stop(signal.SIGKILL)
+        page.press(Keys.ENTER)
+        page.until("!document.getElementById('banner').hidden")
+        assert "cannot be reached" in page.element("banner-text").text
+        assert page.pressed() == ["right", "left"], "the answer is kept on the page"
+        server.start()
+        page.until("document.getElementById('ring').ariaLabel.includes('1 in all')")
+        page.until("document.getElementById('banner').hidden")
+    server.stop()
+    assert len(server.ratings()) == 2, "an interrupted server leaves nothing behind"
+
+
+def test_on_a_phone(server, tmp_path):
+    with Page(390, 844, phone=True) as page:
+        page.join(server, "thumbs")
+        page.until("document.body.dataset.clips === '2' && !document.querySelector('video').paused")
+        page.driver.save_screenshot(str(tmp_path / "phone.png"))
+        box = "((id) => document.getElementById(id).getBoundingClientRect().toJSON())(arguments[0])"
+        left, right = page.js(box, "left"), page.js(box, "right")
+        assert right["top"] >= left["bottom"], "stacked"
+        assert left["width"] == right["width"] >= 180
+        assert page.js("document.documentElement.scrollWidth") <= 390
+        small = """[...document.querySelectorAll('button')].filter((b) => b.offsetParent)
+            .map((b) => [b.id || b.textContent, b.offsetWidth, b.offsetHeight])
+            .filter(([, w, h]) => w < 40 || h < 40)"""
+        assert page.js(small) == []
+        page.watch()
+        for axis in ("alignment", "fidelity"):
+            page.driver.find_element(By.CSS_SELECTOR, f"[data-axis={axis}] [data-value=tie]").click()
+        page.element("submit").click()
+        page.until("document.getElementById('ring').ariaLabel.includes('1 in all')")
+
+
+def test_the_organiser_s_page(server, tmp_path):
+    with Page() as page:
+        page.join(server, "worker")
+        page.rate("1", "q")
+        page.driver.get(server.admin)
+        page.until("document.body.dataset.view === 'board'")
+        assert "worker" in page.element("raters").text
+        assert page.js("location.hash") == "", "the key does not stay in the address bar"
+        page.driver.save_screenshot(str(tmp_path / "progress.png"))
+        page.driver.get(server.admin.split("#")[0])
+        page.until("document.body.dataset.view === 'board'")
+        assert page.complaints() == []
