@@ -38,6 +38,8 @@ class Animate:
         None
     )
     """how strongly the lips follow the sound; 1 is without guidance and twice as fast"""
+    fit_motion: Annotated[bool, FlagCreatePairsOff] = False
+    """bring keypoints of another person to the face and shoulders of this one"""
     scale: Annotated[int, arg(metavar="N")] = 1
     """enlarge the finished frames this many times"""
     device: Annotated[str, arg(metavar="NAME")] = "auto"
@@ -72,6 +74,7 @@ def run(words: Sequence[str]) -> None:
             seed=options.seed,
             steps=options.steps,
             guidance_scale=options.guidance_scale,
+            fit_motion=options.fit_motion,
             scale=options.scale,
             on_progress=on_progress,
             resume=not options.no_resume,

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "animate": ("hallo4.cli.animate", "make a video of a portrait that speaks a recording"),
     "world": ("hallo4.cli.world", "write episodes of the procedural portrait world"),
     "train": ("hallo4.cli.train", "run or resume a training recipe"),
+    "prefer": ("hallo4.cli.prefer", "collect preferences: candidates, ratings, pairs"),
     "evaluate": ("hallo4.cli.evaluate", "measure a model, with confidence intervals"),
 }
 

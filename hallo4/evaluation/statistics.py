@@ -8,7 +8,7 @@ clip.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,16 +77,98 @@ def win_rate(a: Sequence[float], b: Sequence[float], tie_margin: float = 0.0) ->
     difference = a - b
     defined = np.isfinite(difference)
     difference = difference[defined]
-    n, undefined = len(difference), int((~defined).sum())
+    outcome = np.where(np.abs(difference) <= tie_margin, 0.5, difference > 0)
+    return wilson_interval(float(outcome.sum()), len(outcome), int((~defined).sum()))
+
+
+def wilson_interval(successes: float, n: int, undefined: int = 0) -> Interval:
+    """Share of `successes` (ties count half) in `n` independent trials, with Wilson's 95 % score interval."""
     if n == 0:
         return Interval(None, None, None, 0, undefined)
-    outcome = np.where(np.abs(difference) <= tie_margin, 0.5, difference > 0)
-    rate = float(outcome.mean())
+    rate = successes / n
     if n == 1:
         return Interval(rate, None, None, 1, undefined)
     centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
     return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n, undefined)
+
+
+# ---------------------------------------------------------------------- several raters per clip
+
+
+@dataclass(frozen=True)
+class RatedWins:
+    """How often one side won in the eyes of raters, over n clips.
+
+    `win_rate`: (W + T/2) / N; `decisive`: W / (W + L), ties left out; `tie_rate`: T / N; each clip counts
+    once, however many raters saw it. `p_value`: sign test on the clips' majorities, two-sided.
+    """
+
+    win_rate: Interval
+    decisive: Interval
+    tie_rate: float | None
+    p_value: float
+
+
+def rated_wins(outcomes: Sequence[Sequence[float]], seed: int = 0) -> RatedWins:
+    """Win rates from the raters' outcomes of each clip: 1 won, 0.5 a tie, 0 lost (dpo.md section 5).
+
+    Intervals come from resampled clips: raters of one clip agree with each other, so pooling them as if they
+    were independent finds a difference where there is none in 15 to 30 of 100 studies. Where all clips
+    agree, resampling has no spread and Wilson's interval over clips is given. ShapeError: an outcome that is
+    none of the three.
+    """
+    shares = np.array([_shares(clip) for clip in outcomes if len(clip)], dtype=np.float64).reshape(-1, 3)
+    undefined = len(outcomes) - len(shares)
+    won, tied, lost = shares.T
+    majority = won - lost
+    wins, losses = int((majority > 0).sum()), int((majority < 0).sum())
+    return RatedWins(
+        win_rate=_clustered_rate(won + tied / 2, np.ones(len(won)), seed, undefined),
+        decisive=_clustered_rate(won, won + lost, seed, undefined),
+        tie_rate=float(tied.mean()) if len(tied) else None,
+        p_value=sign_test(wins, losses),
+    )
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p value of `wins` against `losses` of a fair coin, exact; ties do not count. 1 for none."""
+    n, fewer = wins + losses, min(wins, losses)
+    tail = sum(math.comb(n, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """p values of several tests, each by its name, adjusted so that one false alarm in all stays as rare as
+    one test would make it (Holm 1979: the smallest times m, the next times m - 1, ..., never falling)."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
+        highest = max(highest, min(1.0, p_values[name] * (len(p_values) - rank)))
+        adjusted[name] = highest
+    return {name: adjusted[name] for name in p_values}
+
+
+def _clustered_rate(counted: np.ndarray, possible: np.ndarray, seed: int, undefined: int) -> Interval:
+    """Sum of `counted` over sum of `possible`, one of each per clip; clips without any are left out."""
+    kept = possible > 0
+    counted, possible = counted[kept], possible[kept]
+    n, undefined = len(counted), undefined + int((~kept).sum())
+    rates = counted / possible
+    if n < 2 or np.ptp(rates) == 0:
+        return wilson_interval(float(rates.sum()), n, undefined)
+    drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    resampled = counted[drawn].sum(axis=1) / possible[drawn].sum(axis=1)
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(float(counted.sum() / possible.sum()), float(low), float(high), n, undefined)
+
+
+def _shares(outcomes: Sequence[float]) -> tuple[float, float, float]:
+    """Shares of a clip's raters who saw it (won, tied, lost)."""
+    counts = [sum(outcome == kind for outcome in outcomes) for kind in (1.0, 0.5, 0.0)]
+    if sum(counts) != len(outcomes):
+        raise ShapeError(f"An outcome is 1 (won), 0.5 (tie) or 0 (lost); found {list(outcomes)[:6]}.")
+    return tuple(count / len(outcomes) for count in counts)  # type: ignore[return-value]
 
 
 def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

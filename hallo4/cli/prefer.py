@@ -1,0 +1,20 @@
+"""`hallo4 prefer ...`: preference data from candidates to pairs; every command goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tyro
+
+from hallo4.cli.prefer_words import COMMANDS
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words after `hallo4 prefer` and do it; the path of the result is the last line on stdout."""
+    options = tyro.extras.subcommand_cli_from_dict(
+        COMMANDS, args=list(words), prog="hallo4 prefer", description=__doc__
+    )
+
+    from hallo4.cli import prefer_work
+
+    prefer_work.do(options)

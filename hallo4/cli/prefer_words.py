@@ -1,0 +1,180 @@
+"""The words of `hallo4 prefer ...`: what each command takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+Store = Annotated[Positional[Path], arg(metavar="STORE")]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Make candidate clips in STORE (a folder, made if it is not there), or register videos of others.
+
+    Without --portrait the conditions are episodes of the portrait world that no model has seen.
+    """
+
+    store: Store
+    """the folder of the preference store"""
+    models: Annotated[tuple[str, ...], arg(name="model", metavar="NAME_OR_DIR ...")] = ("tiny-dit",)
+    """models or checkpoints; `truth` is the rendered world"""
+    seeds: Annotated[int, arg(metavar="N")] = 4
+    """takes per model and guidance scale"""
+    first_seed: Annotated[int, arg(metavar="N")] = 0
+    """seed of the first take"""
+    guidance_scales: Annotated[
+        tuple[float, ...],
+        arg(name="guidance-scale", metavar="X ...", help_behavior_hint="(default: the model's)"),
+    ] = ()
+    """one take of each seed per scale"""
+    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
+    """denoising steps"""
+    episodes: Annotated[int, arg(metavar="N")] = 10
+    """how many conditions of the portrait world"""
+    first_episode: Annotated[int, arg(metavar="N")] = 0
+    """the first of them"""
+    seconds: Annotated[float, arg(metavar="S")] = 3.2
+    """how long they last"""
+    size_px: Annotated[int, arg(metavar="N")] = 128
+    """side of their square frames"""
+    gold: Annotated[int, arg(metavar="N")] = 0
+    """also this many gold questions: a clip beside a spoilt copy"""
+    portrait: Annotated[Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: the world)")] = None
+    """a condition of your own: the picture"""
+    audio: Annotated[Path | None, arg(metavar="AUDIO", help_behavior_hint="(with --portrait)")] = None
+    """the speech"""
+    motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
+    """the skeleton: a keypoints file"""
+    identity: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(default: the picture)")] = None
+    """who it is, where there are several pictures of a person"""
+    condition: Annotated[str | None, arg(metavar="ID", help_behavior_hint="(with --video)")] = None
+    """the condition that a video was made for"""
+    video: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: generate)")] = None
+    """register this video instead of making clips"""
+    system: Annotated[str, arg(metavar="NAME")] = "other"
+    """who made the video"""
+    consent: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(with --video)")] = None
+    """on what ground the person in the video may be shown"""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score every clip of STORE on both axes with the instrument of the evaluation."""
+
+    store: Store
+    """the folder of the preference store"""
+
+
+@dataclass(frozen=True)
+class Annotate:
+    """Open the annotation page for raters. Stop it with Ctrl-C: every answer is kept."""
+
+    store: Store
+    """the folder of the preference store"""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 everybody in the network"""
+    port: Annotated[int, arg(metavar="N")] = 8421
+    """the port"""
+    mode: Literal["comparison", "score"] = "comparison"
+    """two clips beside each other, or one on a scale of 1 to 5"""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """decides order and sides"""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Make training pairs from the ratings, audit them, and write pairs.jsonl."""
+
+    store: Store
+    """the folder of the preference store"""
+    evidence: Literal["scores", "comparisons", "bradley_terry", "machine"] = "scores"
+    """ratings of single clips, of two clips, strengths fitted to those, or machine scores"""
+    min_raters: Annotated[int, arg(metavar="N")] = 3
+    """fewest raters on each axis"""
+    min_gap: Annotated[float, arg(metavar="X")] = 1.5
+    """smallest difference on the scale of 1 to 5, mean of both axes"""
+    any_axis: Annotated[bool, FlagCreatePairsOff] = False
+    """let the winner be worse on one axis"""
+    max_motion_difference: Annotated[float, arg(metavar="X")] = 0.2
+    """largest difference of the motion amplitudes, of the larger; 1 is any"""
+    choose: Literal["widest", "all"] = "widest"
+    """of each condition the pair with the largest gap, or all"""
+    weights: Literal["none", "gap"] = "none"
+    """weigh pairs by their gap"""
+    held_out: Annotated[float, arg(metavar="X")] = 0.1
+    """share of pairs with people and speeches that training never sees"""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """decides who is held out"""
+    allow_source_shortcut: Annotated[bool, FlagCreatePairsOff] = False
+    """write the pairs even if the source of a clip predicts the winner"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Say how far the raters agree, who wins, and what the pairs might teach by mistake."""
+
+    store: Store
+    """the folder of the preference store"""
+    output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
+    """where the report goes; a picture is put beside it"""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Add preference data of others to STORE (made if it is not there)."""
+
+    store: Store
+    """the folder of the preference store"""
+    source: Annotated[Positional[Path], arg(metavar="FILE")]
+    """data.csv of videoreward, a .parquet of pickapic, or the folder of a parquet export"""
+    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """what it is"""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write STORE in a format of others."""
+
+    store: Store
+    """the folder of the preference store"""
+    output: Annotated[Path, arg(aliases=("-o",), metavar="PATH")]
+    """a folder (videoreward, parquet) or a .parquet file (pickapic)"""
+    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """which format"""
+
+
+@dataclass(frozen=True)
+class Simulate:
+    """Add the answers of simulated raters, marked as such: to try the tools, not to learn about people."""
+
+    store: Store
+    """the folder of the preference store"""
+    raters: Annotated[int, arg(metavar="N")] = 3
+    """how many"""
+    kind: Literal["score", "comparison"] = "score"
+    """what they do"""
+    noise: Annotated[tuple[float, float], arg(metavar="A F")] = (0.6, 0.8)
+    """standard deviation of an answer on alignment and fidelity, in points"""
+    rater_bias: Annotated[float, arg(metavar="X")] = 0.3
+    """standard deviation between raters, in points"""
+    left_pull: Annotated[float, arg(metavar="X")] = 0.0
+    """how much better the left side looks to all of them, in points"""
+    seed: Annotated[int, arg(metavar="N")] = 0
+    """which raters"""
+
+
+COMMANDS: dict[str, type] = {
+    "candidates": Candidates,
+    "score": Score,
+    "annotate": Annotate,
+    "pairs": Pairs,
+    "report": Report,
+    "import": Import,
+    "export": Export,
+    "simulate": Simulate,
+}
+"""The word after `hallo4 prefer` -> its options."""

@@ -1,0 +1,199 @@
+"""What each `hallo4 prefer` command does: call the preference room, and say what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from hallo4.cli import prefer_words as words
+from hallo4.errors import InputError
+from hallo4.preference import PreferenceStore
+
+_SAID = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def do(options: Any) -> None:
+    """Do what the options of any command ask for."""
+    _WORK[type(options)](options)
+
+
+def _candidates(options: words.Candidates) -> None:
+    from hallo4.preference.candidates import Variant, make_candidates
+    from hallo4.preference.gold import make_gold
+
+    store = PreferenceStore.create(options.store)
+    if options.video is not None:
+        _register(store, options)
+        return
+    scales = options.guidance_scales or (None,)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    variants = [
+        Variant(model, seed, options.steps, scale)
+        for model in options.models
+        for scale in scales
+        for seed in seeds
+    ]
+    conditions = _conditions(store, options)
+    make_candidates(store, conditions, variants, on_progress=_step("clips"))
+    if options.gold:
+        made = make_gold(store, options.gold)
+        _say(f"{len(made)} gold questions")
+    print(options.store)
+
+
+def _conditions(store: PreferenceStore, options: words.Candidates) -> list[Any]:
+    from hallo4.preference.conditions import add_condition_of_files, add_world_condition
+
+    if options.portrait is None:
+        numbers = range(options.first_episode, options.first_episode + options.episodes)
+        return [add_world_condition(store, n, options.seconds, options.size_px) for n in numbers]
+    if options.audio is None:
+        raise InputError("--portrait needs --audio: name the speech that the person is to say.")
+    condition = add_condition_of_files(
+        store, options.portrait, options.audio, options.motion, identity_id=options.identity
+    )
+    _say(f"condition {condition.condition_id}")
+    return [condition]
+
+
+def _register(store: PreferenceStore, options: words.Candidates) -> None:
+    from hallo4.preference.candidates import GENERATED, register_video
+
+    conditions = store.conditions()
+    if options.condition not in conditions:
+        known = ", ".join(list(conditions)[:5]) or "none yet"
+        raise InputError(
+            f"--video needs --condition with one that is in the store ({known}); found {options.condition}."
+        )
+    consent = options.consent or GENERATED
+    clip = register_video(
+        store, conditions[options.condition], options.video, options.system, consent=consent
+    )
+    print(store.folder / clip.path)
+
+
+def _score(options: words.Score) -> None:
+    from hallo4.preference.score import score_clips
+
+    added = score_clips(PreferenceStore.open(options.store), on_progress=_step("clips"))
+    _say(f"{added} scores added")
+    print(options.store / "scores.jsonl")
+
+
+def _annotate(options: words.Annotate) -> None:
+    from hallo4.studio.annotate import serve
+
+    def ready(links: Any) -> None:
+        _say(f"raters:    {links.rate}")
+        _say(f"organiser: {links.admin}")
+
+    serve(options.store, options.host, options.port, seed=options.seed, mode=options.mode, on_ready=ready)
+
+
+def _pairs(options: words.Pairs) -> None:
+    from hallo4.preference.audit import audit_pairs, require_sound
+    from hallo4.preference.curate import Curation, curate
+
+    store = PreferenceStore.open(options.store)
+    curated = curate(
+        store,
+        Curation(
+            evidence=options.evidence,
+            min_raters=options.min_raters,
+            min_gap=options.min_gap,
+            pareto=not options.any_axis,
+            max_motion_difference=options.max_motion_difference,
+            choose=options.choose,
+            weights=options.weights,
+            held_out_fraction=options.held_out,
+            seed=options.seed,
+        ),
+    )
+    for reason, count in sorted(curated.dropped.items(), key=lambda item: -item[1]):
+        _say(f"dropped, {reason}: {count}")
+    if not curated.pairs:
+        raise InputError(
+            f"{options.store}: no pair passed; pairs.jsonl stays as it was. Collect more ratings, or lower "
+            "--min-raters or --min-gap."
+        )
+    audit = audit_pairs(curated.pairs, store.clips(), store.conditions())
+    if not options.allow_source_shortcut:
+        require_sound(audit)
+    if audit.motion.biased:
+        _say("winners move less than losers: these pairs may teach stillness")
+    if curated.of_unknown_motion:
+        _say(f"{curated.of_unknown_motion} pairs have clips whose motion is not known")
+    store.write_pairs(curated.pairs)
+    held = sum(pair.split == "held_out" for pair in curated.pairs)
+    _say(f"{len(curated.pairs)} pairs, {held} of them held out")
+    print(options.store / "pairs.jsonl")
+
+
+def _report(options: words.Report) -> None:
+    from hallo4.preference.report import preference_report, write_report
+    from hallo4.preference.report_views import report_table
+
+    report = preference_report(PreferenceStore.open(options.store))
+    write_report(report, options.output)
+    Console().print(report_table(report))
+    for note in report["notes"]:
+        _say(f"note: {note}")
+    print(options.output)
+
+
+def _import(options: words.Import) -> None:
+    from hallo4.preference.exchange import import_data
+
+    store = PreferenceStore.create(options.store)
+    found = import_data(store, options.source, options.format)
+    for line in found.dropped:
+        _say(f"dropped, {line}")
+    _say(f"{found.records} records added, {len(found.dropped)} rows dropped")
+    print(options.store)
+
+
+def _export(options: words.Export) -> None:
+    from hallo4.preference.exchange import export_data
+
+    rows = export_data(PreferenceStore.open(options.store), options.output, options.format)
+    _say(f"{rows} rows")
+    print(options.output)
+
+
+def _simulate(options: words.Simulate) -> None:
+    from hallo4.preference.simulate import Simulation, simulate
+
+    store = PreferenceStore.open(options.store)
+    simulation = Simulation(
+        raters=options.raters,
+        kind=options.kind,
+        noise_alignment=options.noise[0],
+        noise_fidelity=options.noise[1],
+        rater_bias=options.rater_bias,
+        left_pull=options.left_pull,
+        seed=options.seed,
+    )
+    added = simulate(store, simulation)
+    _say(f"{added} SIMULATED ratings added: they say nothing about people")
+    print(options.store / "ratings.jsonl")
+
+
+def _say(line: str) -> None:
+    _SAID.print(line, markup=False)
+
+
+def _step(things: str) -> Any:
+    return lambda done, total, _: _say(f"{done} of {total} {things}")
+
+
+_WORK: dict[type, Any] = {
+    words.Candidates: _candidates,
+    words.Score: _score,
+    words.Annotate: _annotate,
+    words.Pairs: _pairs,
+    words.Report: _report,
+    words.Import: _import,
+    words.Export: _export,
+    words.Simulate: _simulate,
+}

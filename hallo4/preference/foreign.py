@@ -1,0 +1,202 @@
+"""Between our records and other people's tables: what both directions of every format share.
+
+::
+
+    ratings --majority--> {(clip, clip): {axis: 1 | 0.5 | 0}} --> a row of their table
+    a row of theirs --paths checked--> condition, two clips encoded alike, ratings --> store
+
+Their tables know neither portrait nor sound: the first frame and the sound track of a prompt's first video
+stand in for them, and the prompt for the identity and the speech.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hallo4.errors import InputError, OutputError
+from hallo4.media import load_audio, probe_video, read_frames, save_wav
+from hallo4.media.files import shown
+from hallo4.preference.answers import Votes, votes
+from hallo4.preference.candidates import Source, add_clip_of_frames
+from hallo4.preference.conditions import SOUND_RATE_HZ
+from hallo4.preference.schema import Axis, Choice, Clip, Condition, Rating
+from hallo4.preference.store import PreferenceStore
+from hallo4.types import FPS, Audio
+
+CONSENT = "as stated by the source of the imported table"
+TIE_POINTS = 0.25
+"""Mean scores that differ by less count as a tie where only single clips were scored."""
+
+Majorities = dict[tuple[str, str], dict[str, float]]
+"""Two clips in the order of their ids -> per axis 1 (the first is better), 0.5 or 0."""
+
+
+def majorities(store: PreferenceStore) -> Majorities:
+    """What most raters said of every two clips of a condition; from scores where nothing was compared.
+
+    InputError: the store has no ratings.
+    """
+    ratings = store.ratings()
+    found: Majorities = {}
+    for question, answers in votes(ratings, "comparison").items():
+        mean = sum(answers.values()) / len(answers)
+        found.setdefault((question.clips[0], question.clips[1]), {})[question.axis] = _sign(mean - 0.5)
+    found = found or _from_scores(votes(ratings, "score"), store.clips())
+    if not found:
+        raise InputError(f"{store.folder}: has no ratings of two clips of a condition; nothing to export.")
+    return dict(sorted(found.items()))
+
+
+def is_simulated(store: PreferenceStore) -> bool:
+    """Whether any rating of the store was made by no person."""
+    return any(rating.simulated for rating in store.ratings())
+
+
+def _from_scores(found: Votes, clips: Mapping[str, Clip]) -> Majorities:
+    means = {(q.clips[0], q.axis): sum(a.values()) / len(a) for q, a in found.items()}
+    majority: Majorities = {}
+    for (one, axis), (other, axis_of_other) in combinations(sorted(means), 2):
+        if axis == axis_of_other and clips[one].condition_id == clips[other].condition_id:
+            difference = means[one, axis] - means[other, axis]
+            outcome = 0.5 if abs(difference) < TIE_POINTS else _sign(difference)
+            majority.setdefault((one, other), {})[axis] = outcome
+    return majority
+
+
+def _sign(difference: float) -> float:
+    return 0.5 if abs(difference) < 1e-9 else float(difference > 0)
+
+
+def path_beside(table: Path, named: str, row: int) -> Path:
+    """A file that row number `row` of a table names, beside the table or in a folder below it.
+
+    InputError: an absolute path, one with `..`, or a link that leads elsewhere: the table is not trusted.
+    """
+    parts = named.replace("\\", "/").split("/")
+    base = table.parent.resolve()
+    path = (base / named).resolve() if named and "\0" not in named else None
+    absolute = named.startswith(("/", "\\", "~")) or ":" in parts[0]
+    if path is None or absolute or ".." in parts or not path.is_relative_to(base):
+        raise InputError(
+            f"{table} row {row}: {shown(named)!r} is no path below the table's folder; nothing was imported. "
+            "Only files beside the table are read."
+        )
+    return path
+
+
+@dataclass
+class Imported:
+    """What came of an import: `records` that are new, ratings and clips among them.
+
+    `dropped`: a line for every row that could not be used.
+    """
+
+    records: int = 0
+    dropped: list[str] = field(default_factory=list)
+
+
+class Inbox:
+    """Adds rows of a foreign table to a store; `name` of the format, `table` the file they come from."""
+
+    def __init__(self, store: PreferenceStore, name: str, table: Path) -> None:
+        self.store, self.name, self.table = store, name, table
+        with table.open("rb") as file:
+            self._table_digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        self.result = Imported()
+
+    def add_row(
+        self,
+        row: int,
+        prompt: str,
+        videos: tuple[Path, Path],
+        models: tuple[str, str],
+        answers: Mapping[Axis, Choice],
+        simulated: bool,
+    ) -> None:
+        """One comparison of two videos; a row that cannot be used is dropped with a line that says why."""
+        try:
+            condition = self._condition(prompt, videos[0])
+            clips = [self._clip(condition, v, m) for v, m in zip(videos, models, strict=True)]
+            if clips[0].clip_id == clips[1].clip_id:
+                raise InputError("both videos are the same.")
+        except InputError as error:
+            self.result.dropped.append(f"row {row}: {error}")
+            return
+        ratings = [self._rating(row, clips, axis, answer, simulated) for axis, answer in answers.items()]
+        self.result.records += self.store.add_ratings(ratings)
+
+    def drop(self, row: int, why: str) -> None:
+        """A row that cannot be used."""
+        self.result.dropped.append(f"row {row}: {why}")
+
+    def _condition(self, prompt: str, video: Path) -> Condition:
+        name = f"import-{hashlib.sha256(prompt.encode()).hexdigest()[:16]}"
+        known = self.store.conditions().get(name)
+        if known is not None:
+            return known
+        first = next(read_frames(video, FPS))
+        audio = _sound_of(video)
+        folder = f"conditions/{name}"
+        condition = Condition(name, name, name, f"{folder}/portrait.png", f"{folder}/speech.wav", None)
+        try:
+            self.store.media_path(folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(first).save(self.store.media_path(condition.portrait))
+            self.store.media_path(f"{folder}/prompt.txt").write_text(prompt + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{self.store.folder / folder}: cannot be written ({error.strerror})."
+            ) from error
+        save_wav(self.store.media_path(condition.audio), audio)
+        self.store.add_condition(condition)
+        return condition
+
+    def _clip(self, condition: Condition, video: Path, model: str) -> Clip:
+        with video.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        source = Source(self.name, model, 0, {"file": digest}, CONSENT)
+        known = self.store.clips().get(source.clip_id(condition.condition_id))
+        if known is not None:
+            return known
+        frames: Iterable[np.ndarray] = (frame[None] for frame in read_frames(video, FPS))
+        clip = add_clip_of_frames(self.store, condition, frames, source, cut=True, name=shown(video))
+        self.result.records += 1
+        return clip
+
+    def _rating(self, row: int, clips: list[Clip], axis: Axis, answer: Choice, simulated: bool) -> Rating:
+        told = f"{self.name} {self._table_digest} {row} {axis}"
+        return Rating(
+            event_id=f"i{hashlib.sha256(told.encode()).hexdigest()[:24]}",
+            rater_id=f"import-{self.name}",
+            axis=axis,
+            kind="comparison",
+            clip_id=None,
+            clip_a=clips[0].clip_id,
+            clip_b=clips[1].clip_id,
+            value=answer,
+            left_clip_id=None,
+            flags=(),
+            shown_ms=0,
+            answered_unix_ms=0,
+            ui_version=f"import-{self.name}",
+            role="plain",
+            repeat_of=None,
+            simulated=simulated,
+        )
+
+
+def _sound_of(video: Path) -> Audio:
+    """The sound track of a video, exactly as long as its pictures; silence where it has none."""
+    info = probe_video(video)
+    frames = max(1, round(info.duration_s * FPS))
+    samples = np.zeros(round(frames * SOUND_RATE_HZ / FPS), np.float32)
+    if info.has_audio:
+        heard = load_audio(video, SOUND_RATE_HZ).samples[: len(samples)]
+        samples[: len(heard)] = heard
+    return Audio(samples, SOUND_RATE_HZ)

@@ -1,0 +1,139 @@
+"""Parquet files through pyarrow, and the tables of a store as such files, there and back.
+
+A table has a column per field; what is no plain number or text (settings, parts, axes, flags, values that
+may be a number or a word) is JSON in a text column. Records are checked as strictly as lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.media.files import check_input
+from hallo4.preference.schema import SCHEMA_VERSION, Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
+from hallo4.preference.store import PreferenceStore
+
+TABLES: dict[str, Any] = {
+    "conditions": Condition,
+    "clips": Clip,
+    "ratings": Rating,
+    "scores": MachineScore,
+    "gold": GoldAnswer,
+    "pairs": Pair,
+}
+"""Name of the file -> class of its records, in the order in which they need each other."""
+
+_JSON_FIELDS = {"settings", "parts", "axes", "flags", "value", "segment_labels"}
+_ROWS_AT_ONCE = 256
+
+
+def pyarrow() -> Any:
+    """The library. MissingExtraError: not installed."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("Parquet files need pyarrow: pip install 'hallo4[parquet]'.") from error
+    return pyarrow
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a file by column, 256 in memory at a time. InputError: missing, or no parquet."""
+    arrow = pyarrow()
+    source = check_input(path, "a parquet file")
+    try:
+        file = arrow.parquet.ParquetFile(source)
+        there = file.schema_arrow.names
+        wanted = None if columns is None else [name for name in columns if name in there]
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+            yield from batch.to_pylist()
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(
+            f"{path}: is no parquet file that can be read ({reason}). Export it again."
+        ) from error
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write rows with the same columns as one file, in one stroke; how many. OutputError: it cannot be."""
+    arrow = pyarrow()
+    rows = list(rows)
+    beside = path.with_name(f".{path.name}.part")
+    try:
+        arrow.parquet.write_table(arrow.Table.from_pylist(rows), beside)
+        os.replace(beside, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error}). Choose another folder.") from error
+    finally:
+        beside.unlink(missing_ok=True)
+    return len(rows)
+
+
+def export_parquet(store: PreferenceStore, folder: Path) -> int:
+    """Write every table of a store that has records as `folder/<table>.parquet`; returns the records."""
+    pyarrow()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder.") from error
+    total = 0
+    for name in TABLES:
+        records = getattr(store, name)()
+        records = list(records.values()) if isinstance(records, dict) else records
+        if records:
+            total += write_table(folder / f"{name}.parquet", (_row(record) for record in records))
+    return total
+
+
+def import_parquet(store: PreferenceStore, folder: Path) -> int:
+    """Add every record of `folder/*.parquet` to a store; returns how many were new. Media are copied apart.
+
+    InputError: no such tables; a record that is wrong, named by table and row. Pairs replace those there.
+    """
+    tables = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
+    if not tables:
+        raise InputError(f"{folder}: holds none of {', '.join(TABLES)} as .parquet. Name the folder of them.")
+    add: dict[str, Callable[[Any], bool]] = {
+        "conditions": store.add_condition,
+        "clips": store.add_clip,
+        "scores": store.add_score,
+        "gold": store.add_gold,
+    }
+    new = 0
+    for name in tables:
+        records = list(_records(folder / f"{name}.parquet", TABLES[name]))
+        if name == "ratings":
+            new += store.add_ratings(records)
+        elif name == "pairs":
+            store.write_pairs(records)
+            new += len(records)
+        else:
+            new += sum(add[name](record) for record in records)
+    return new
+
+
+def _row(record: Any) -> dict[str, Any]:
+    values = asdict(record)
+    plain = {key: json.dumps(v) if key in _JSON_FIELDS else v for key, v in values.items()}
+    return {"schema_version": SCHEMA_VERSION, **plain}
+
+
+def _records(path: Path, kind: Any) -> Iterator[Any]:
+    known = {field.name for field in fields(kind)} | {"schema_version"}
+    for number, row in enumerate(read_table(path), start=1):
+        try:
+            values = {
+                key: json.loads(value) if key in _JSON_FIELDS and isinstance(value, str) else value
+                for key, value in row.items()
+            }
+            text = json.dumps(
+                {key: value for key, value in values.items() if key in known or value is not None}
+            )
+            yield kind.from_json(text)
+        except (ValueError, TypeError, InputError) as error:
+            raise InputError(f"{path} row {number}: {error}") from error

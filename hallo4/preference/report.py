@@ -1,0 +1,226 @@
+"""`preference_report`: what is in a store, how far it can be trusted, who wins; as JSON, a table, a picture.
+
+::
+
+    ratings --agreement.py--> alpha per axis, every rater        pairs --audit.py--> sources, motion, leaks
+            --ranking.py----> strength of every source, win rates of every two sources
+
+Sources are ranked on plain answers about two clips of one condition; intervals resample conditions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from hallo4.errors import MissingExtraError, OutputError
+from hallo4.evaluation.statistics import holm, rated_wins
+from hallo4.preference.agreement import alpha_interval, left_share, rater_reports
+from hallo4.preference.answers import votes
+from hallo4.preference.audit import audit_pairs, source_of
+from hallo4.preference.ranking import Comparison, rank
+from hallo4.preference.report_views import draw_report
+from hallo4.preference.schema import AXES, Clip, Rating
+from hallo4.preference.store import PreferenceStore
+from hallo4.version import __version__
+
+ENOUGH_ALPHA, ENOUGH_GOLD = 0.4, 0.8
+"""Targets of dpo.md 3.3: below these, ratings should not train a model."""
+
+SCORE_TIE = 0.5
+"""Scores of one rater that differ by less are a tie when sources are ranked."""
+
+
+def preference_report(store: PreferenceStore) -> dict[str, Any]:
+    """All that can be said about a store, ready for JSON; intervals are {"mean", "low", "high", "n"}."""
+    ratings, clips, pairs = store.ratings(), store.clips(), list(store.pairs().values())
+    raters = rater_reports(ratings, store.gold())
+    report = {
+        "store": store.folder.name,
+        "version": __version__,
+        "counts": _counts(store, ratings),
+        "simulated_raters": sorted({r.rater_id for r in ratings if r.simulated}),
+        "agreement": {axis: _agreement(ratings, axis, clips) for axis in AXES},
+        "raters": [_plain(asdict(rater)) for rater in raters],
+        "left_side_wins": left_share(ratings).as_json(),
+        "ranking": {axis: _ranking(ratings, axis, clips) for axis in AXES},
+        "win_rates": _win_rates(ratings, clips),
+        "pairs": _pairs(store) if pairs else None,
+        "problems": store.problems,
+    }
+    report["notes"] = _notes(report)
+    return report
+
+
+def write_report(report: Mapping[str, Any], out: Path) -> Path | None:
+    """Write the report to `out` in one stroke and its picture beside it; returns the picture's path.
+
+    Without matplotlib there is no picture, and the report says so. OutputError: it cannot be written.
+    """
+    report, picture = dict(report), out.with_suffix(".png")
+    part = out.with_name(f".{out.name}.part")
+    drawn: Path | None = picture
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draw_report(report, picture)
+        except MissingExtraError as error:
+            report["notes"], drawn = [*report["notes"], f"No picture: {error}"], None
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        os.replace(part, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
+    return drawn
+
+
+# ---------------------------------------------------------------------- the numbers
+
+
+def _counts(store: PreferenceStore, ratings: Sequence[Rating]) -> dict[str, Any]:
+    return {
+        "conditions": len(store.conditions()),
+        "clips": dict(sorted(Counter(source_of(clip) for clip in store.clips().values()).items())),
+        "ratings": dict(Counter(rating.kind for rating in ratings)),
+        "roles": dict(Counter(rating.role for rating in ratings)),
+        "flags": dict(Counter(flag for rating in ratings for flag in rating.flags)),
+        "machine_scores": len(store.scores()),
+        "pairs": len(store.pairs()),
+    }
+
+
+def _agreement(ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
+    """Alpha of scores and of comparisons, ordinal and nominal."""
+    found: dict[str, Any] = {}
+    for kind in ("score", "comparison"):
+        units = votes(ratings, kind, axis)
+        if units:
+            values = [list(answers.values()) for answers in units.values()]
+            groups = [clips[question.clips[0]].condition_id for question in units]
+            found[kind] = {
+                level: alpha_interval(values, level, groups).as_json()  # type: ignore[arg-type]
+                for level in ("ordinal", "nominal")
+            }
+    return found
+
+
+def source_comparisons(
+    ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]
+) -> list[tuple[str, Comparison]]:
+    """(rater, comparison) of the sources of two clips of a condition: compared, or scored by one rater."""
+    found = []
+    for question, answers in votes(ratings, "comparison", axis).items():
+        a, b = question.clips
+        for rater, vote in answers.items():
+            found.append(
+                (rater, Comparison(clips[a].condition_id, source_of(clips[a]), source_of(clips[b]), vote))
+            )
+    by_rater: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for question, answers in votes(ratings, "score", axis).items():
+        (clip,) = question.clips
+        for rater, score in answers.items():
+            by_rater.setdefault((rater, clips[clip].condition_id), []).append((clip, score))
+    for (rater, condition), scores in by_rater.items():
+        for (a, of_a), (b, of_b) in combinations(scores, 2):
+            outcome = 0.5 if abs(of_a - of_b) < SCORE_TIE else float(of_a > of_b)
+            found.append((rater, Comparison(condition, source_of(clips[a]), source_of(clips[b]), outcome)))
+    return [(rater, comparison) for rater, comparison in found if comparison.a != comparison.b]
+
+
+def _ranking(ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
+    comparisons = [comparison for _, comparison in source_comparisons(ratings, axis, clips)]
+    if not comparisons:
+        return {}
+    return {name: interval.as_json() for name, interval in rank(comparisons).items()}
+
+
+def _win_rates(ratings: Sequence[Rating], clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
+    """Of every two sources and axis: the first one's wins by clip, p values adjusted over the axes."""
+    outcomes: dict[tuple[str, str], dict[str, dict[Any, list[float]]]] = {}
+    for axis in AXES:
+        for _, c in source_comparisons(ratings, axis, clips):
+            first, second, outcome = (c.a, c.b, c.outcome) if c.a < c.b else (c.b, c.a, 1 - c.outcome)
+            by_clip = outcomes.setdefault((first, second), {}).setdefault(axis, {})
+            by_clip.setdefault(c.clip, []).append(outcome)
+    found = []
+    for (first, second), axes in sorted(outcomes.items()):
+        wins = {axis: rated_wins(list(by_clip.values())) for axis, by_clip in axes.items()}
+        adjusted = holm({axis: won.p_value for axis, won in wins.items()})
+        for axis, won in wins.items():
+            found.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "axis": axis,
+                    "win_rate": won.win_rate.as_json(),
+                    "decisive_win_rate": won.decisive.as_json(),
+                    "tie_rate": won.tie_rate,
+                    "sign_test_p": won.p_value,
+                    "sign_test_p_holm": adjusted[axis],
+                }
+            )
+    return found
+
+
+def _pairs(store: PreferenceStore) -> dict[str, Any]:
+    pairs = list(store.pairs().values())
+    audit = audit_pairs(pairs, store.clips(), store.conditions())
+    return {
+        "splits": dict(Counter(pair.split for pair in pairs)),
+        "gaps": sorted(round(pair.gap, 4) for pair in pairs),
+        "source": {
+            "win_rate": {name: rate.as_json() for name, rate in audit.source.win_rate.items()},
+            "guessed": audit.source.accuracy,
+            "of_two_sources": audit.source.mixed,
+            "shortcut": audit.source.shortcut,
+        },
+        "motion": {
+            "stiller_wins": audit.motion.stiller_wins.as_json(),
+            "log_ratio": audit.motion.log_ratio.as_json(),
+            "biased": audit.motion.biased,
+        },
+        "leak": audit.leak,
+    }
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    """What a reader must know before believing the figures."""
+    notes = []
+    if report["simulated_raters"]:
+        people = sum(not rater["simulated"] for rater in report["raters"])
+        notes.append(
+            f"{len(report['simulated_raters'])} of {len(report['raters'])} raters are SIMULATED, {people} "
+            "are people: figures that include simulated ones say nothing about people."
+        )
+    for axis, kinds in report["agreement"].items():
+        for kind, levels in kinds.items():
+            alpha = levels["ordinal"]["mean"]
+            if alpha is not None and alpha < ENOUGH_ALPHA:
+                notes.append(f"{axis}, {kind}: alpha {alpha:.2f} is below {ENOUGH_ALPHA}: raters disagree.")
+    for rater in report["raters"]:
+        if rater["gold"]["mean"] is not None and rater["gold"]["mean"] < ENOUGH_GOLD:
+            notes.append(f"{rater['rater_id']}: {rater['gold']['mean']:.0%} of gold questions right.")
+    pairs = report["pairs"]
+    if pairs and pairs["source"]["shortcut"]:
+        notes.append("The source of a clip predicts the winner: these pairs teach the system, not quality.")
+    if pairs and pairs["motion"]["biased"]:
+        notes.append("Winners move less than losers: these pairs teach stillness.")
+    if pairs and pairs["leak"]:
+        notes.append(f"Leak across the split: {pairs['leak']}")
+    if report["problems"]:
+        notes.append(f"{len(report['problems'])} lines of the store were left out.")
+    return notes
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: {name: value[name] for name in ("mean", "low", "high", "n")}
+        if isinstance(value, dict)
+        else value
+        for key, value in values.items()
+    }

@@ -1,0 +1,210 @@
+"""Machine scores: what the instrument measures, on the two axes that people rate.
+
+::
+
+    clip of the world  --metrics of evaluation against the truth--> axis score 0..1 --> 1 + 4 x score
+    clip of files      --mouth : loudness, body : skeleton,
+                         colours : portrait------------------------> the same, by a scorer of its own
+
+A machine score is a stand-in for raters where there are none, and never a judge of the model that was trained
+on it. Every measured value behind it is kept in `parts`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from hallo4.errors import Cancelled
+from hallo4.evaluation import metrics
+from hallo4.evaluation.generators import folder_digest, text_digest
+from hallo4.evaluation.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
+from hallo4.evaluation.speech import loudness_dbfs
+from hallo4.evaluation.world_metrics import AXES as WORLD_AXES
+from hallo4.evaluation.world_metrics import JOINTS, axis_scores, clip_values, make_clip
+from hallo4.media import load_audio, load_image, read_frames
+from hallo4.models.observer import KEY_POINTS
+from hallo4.motion import load_skeleton
+from hallo4.preference.conditions import SOUND_RATE_HZ, world_episode
+from hallo4.preference.evidence import on_scale
+from hallo4.preference.schema import AXES, Axis, Clip, Condition, MachineScore
+from hallo4.preference.store import PreferenceStore
+from hallo4.preference.watch import observer
+from hallo4.types import FPS
+from hallo4.version import __version__
+from hallo4.world import Episode
+
+WORLD_SCORER, FILES_SCORER = "world-truth", "observer-only"
+KEPT = (
+    *("lip_sync_correlation", "joint_error_fraction", "blink_correlation", "brow_correlation"),
+    *("ssim", "psnr_db", "jitter_ratio", "motion_amplitude_ratio", "mouth_closed_in_silence"),
+)
+"""Measured values of a clip of the world that are stored as `parts`, of both axes and beyond."""
+
+FILES_AXES: dict[Axis, tuple[str, ...]] = {
+    "alignment": ("loudness_following", "skeleton_following"),
+    "fidelity": ("colour_overlap", "smoothness"),
+}
+"""Each axis is the mean of its parts, of those that are known, each from 0 up to 1."""
+
+Values = Mapping[str, float]
+Progress = Callable[[int, int, Clip], None]
+_BODY = [list(KEY_POINTS).index(name) for name in JOINTS]
+
+
+@dataclass(frozen=True)
+class WorldTruth:
+    """An episode, and what the observer sees in its rendered frames: motion is compared with that."""
+
+    episode: Episode
+    seen: Measurement
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores in [0, 1] per axis (an axis that cannot be measured is missing), and the values behind them."""
+
+    scorer: str
+    axes: Mapping[Axis, float]
+    parts: Values
+
+
+def score_clips(store: PreferenceStore, on_progress: Progress | None = None) -> int:
+    """Score every clip that this version has not scored yet; returns how many scores were added.
+
+    InputError: a clip's file is missing or damaged. Cancelled on Ctrl-C: what is scored is kept.
+    """
+    version = scorer_version()
+    scored = {s.clip_id for s in store.scores().values() if s.scorer_version == version}
+    todo = [clip for clip in store.clips().values() if clip.clip_id not in scored]
+    todo.sort(key=lambda clip: clip.condition_id)  # the truth of a condition is drawn once
+    conditions, added = store.conditions(), 0
+    last, truth = "", None
+    try:
+        for done, clip in enumerate(todo, start=1):
+            condition = conditions[clip.condition_id]
+            if condition.condition_id != last:
+                last, truth = condition.condition_id, world_truth(store, condition)
+            for score in machine_scores(store, clip, condition, truth, version):
+                added += store.add_score(score)
+            if on_progress is not None:
+                on_progress(done, len(todo), clip)
+    except KeyboardInterrupt:
+        raise Cancelled(
+            f"stopped; {added} scores are kept in {store.folder}; the same command goes on."
+        ) from None
+    return added
+
+
+def scorer_version() -> str:
+    """Changes with the package, the instrument and the definition of the axes."""
+    definition = text_digest(repr({axis: list(parts) for axis, parts in WORLD_AXES.items()}))
+    return f"{__version__} {folder_digest(OBSERVER_FOLDER)} {definition}"
+
+
+def world_truth(store: PreferenceStore, condition: Condition) -> WorldTruth | None:
+    """The truth of a condition of the world; None for one of files."""
+    episode = world_episode(store, condition)
+    return None if episode is None else WorldTruth(episode, measure(observer(), episode.frames_u8))
+
+
+def machine_scores(
+    store: PreferenceStore, clip: Clip, condition: Condition, truth: WorldTruth | None, version: str
+) -> list[MachineScore]:
+    """The scores of one clip, 1..5 on each axis that can be measured."""
+    frames_u8 = np.stack(list(read_frames(store.media_path(clip.path), FPS)))
+    seen = measure(observer(), frames_u8)
+    if truth is None:
+        judgement = judge_files_clip(frames_u8, seen, store, condition)
+    else:
+        judgement = judge_world_clip(frames_u8, seen, truth)
+    parts = {name: float(value) for name, value in judgement.parts.items() if math.isfinite(value)}
+    return [
+        MachineScore(clip.clip_id, axis, on_scale(share), parts, judgement.scorer, version)
+        for axis, share in judgement.axes.items()
+    ]
+
+
+def judge_world_clip(frames_u8: np.ndarray, seen: Measurement, truth: WorldTruth) -> Judgement:
+    """Frames [T, H, W, 3] of an episode and what the observer sees in them, against its truth.
+
+    Alignment is lip sync and following of the skeleton; fidelity is expression (blinks, brows), likeness of
+    every pixel to the truth (identity, clothes, background: SSIM) and smoothness: `AXES` of the evaluation.
+    ShapeError: frames unlike the episode's.
+    """
+    values = clip_values(make_clip(truth.episode, frames_u8, seen, truth.seen))
+    scores = axis_scores(values, values)
+    axes = {axis: scores[axis][0] for axis in AXES if math.isfinite(scores[axis][0])}
+    return Judgement(WORLD_SCORER, axes, {name: values[name] for name in KEPT})
+
+
+def judge_files_clip(
+    frames_u8: np.ndarray, seen: Measurement, store: PreferenceStore, condition: Condition
+) -> Judgement:
+    """A clip whose truth nobody knows, from what was asked for: its sound, skeleton and portrait.
+
+    Alignment: the mouth follows the loudness, and body joints follow the skeleton (correlations from 0 up;
+    places are not compared, as the skeleton was fitted to the portrait). Fidelity: the frames' colours are
+    the portrait's, and joints move no more roughly than the skeleton's. Coarser than the world's scorer.
+    """
+    audio = load_audio(store.media_path(condition.audio), SOUND_RATE_HZ)
+    portrait_u8 = load_image(store.media_path(condition.portrait))
+    loudness = 10 ** (loudness_dbfs(audio, len(seen)) / 20)
+    parts = {
+        "loudness_following": metrics.following(seen.mouth_open, loudness),
+        "colour_overlap": float(np.mean([_overlap(portrait_u8, frame) for frame in frames_u8])),
+    }
+    if condition.skeleton is not None:
+        points, visible = true_key_points(load_skeleton(store.media_path(condition.skeleton)))
+        frames = min(len(points), len(seen))
+        measured, asked = seen.points_px[:frames, _BODY], points[:frames, _BODY]
+        shown = visible[:frames, _BODY] & seen.seen[:frames, _BODY]
+        parts["skeleton_following"] = joints_following(measured, asked, shown)
+        rough, wanted = roughness(measured, shown), roughness(asked, shown)
+        parts["smoothness"] = min(1.0, wanted / rough) if rough > 0 else math.nan
+    axes: dict[Axis, float] = {}
+    for axis, names in FILES_AXES.items():
+        known = [max(parts[name], 0.0) for name in names if math.isfinite(parts.get(name, math.nan))]
+        if known:
+            axes[axis] = float(np.mean(known))
+    return Judgement(FILES_SCORER, axes, parts)
+
+
+def joints_following(measured_px: np.ndarray, asked_px: np.ndarray, visible: np.ndarray) -> float:
+    """Correlation of joint coordinates with those asked for, weighted by how much each was to move.
+
+    [T, J, 2] twice and [T, J] -> -1..1; NaN if nothing that is visible was to move.
+    """
+    total, weight = 0.0, 0.0
+    for joint, axis in np.ndindex(*asked_px.shape[1:]):
+        frames = visible[:, joint]
+        if frames.sum() < 3:
+            continue
+        measured, asked = (p[frames, joint, axis].astype(np.float64) for p in (measured_px, asked_px))
+        value = metrics.following(measured, asked)
+        if math.isfinite(value):
+            total, weight = total + value * asked.std(), weight + asked.std()
+    return float(total / weight) if weight > 0 else math.nan
+
+
+def roughness(points_px: np.ndarray, visible: np.ndarray) -> float:
+    """Mean length of second differences of joints over that of first ones; no matter how large the person.
+
+    [T, J, 2] and [T, J] -> 0 and up; NaN without three frames in a row or without motion.
+    """
+    steady = visible[2:] & visible[1:-1] & visible[:-2]
+    steps = np.linalg.norm(np.diff(points_px.astype(np.float64), axis=0), axis=-1)[1:][steady]
+    turns = np.linalg.norm(np.diff(points_px.astype(np.float64), n=2, axis=0), axis=-1)[steady]
+    return float(turns.mean() / steps.mean()) if steady.any() and steps.mean() > 0 else math.nan
+
+
+def _overlap(one_u8: np.ndarray, other_u8: np.ndarray) -> float:
+    """Shared part, 0..1, of two colour histograms of 8 x 8 x 8 bins."""
+    shares = []
+    for picture in (one_u8, other_u8):
+        cells = (picture.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
+        shares.append(np.bincount(cells, minlength=512) / len(cells))
+    return float(np.minimum(*shares).sum())
