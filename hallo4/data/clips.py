@@ -52,14 +52,18 @@ CURVES = tuple(field.name for field in fields(Truth))
 
 
 class ClipStore:
-    """Read access to a built store: `store[name][i]` style arrays, concatenated over shards without
-    copying."""
+    """Read access to a built store, arrays concatenated over shards without copying.
+
+    `config`: what it was built with, as in `ClipStoreConfig`; None where that is not written down.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         shards = sorted(self.folder.glob("shard_*"))
         if not shards:
             raise InputError(f"{self.folder} holds no clips; build them first with build_clips()")
+        stamp = self.folder / "config.json"
+        self.config = json.loads(stamp.read_text()) if stamp.exists() else None
         self._arrays = {name: [np.load(s / f"{name}.npy", mmap_mode="r") for s in shards] for name in FIELDS}
         lengths = [len(a) for a in self._arrays["curves"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -135,8 +139,10 @@ def _clips_in(shard: Path) -> int:
 
 def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
     clips = [clip for seed in _seeds(config, shard) for clip in _episode_clips(config, seed)]
+    for left_by_a_kill in folder.glob(f".shard_{shard:04d}.*"):
+        shutil.rmtree(left_by_a_kill, ignore_errors=True)
     scratch = folder / f".shard_{shard:04d}.{os.getpid()}"
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir()
     for name in FIELDS:
         np.save(scratch / f"{name}.npy", np.stack([clip[name] for clip in clips]))
     finished = folder / f"shard_{shard:04d}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,16 +13,13 @@ from torch import Tensor
 
 from hallo4.data.clips import ClipStore
 from hallo4.errors import InputError
+from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.precision import fast_autocast
 from hallo4.models.window_conditions import encode_grey, encode_portrait, encode_skeleton
 from hallo4.motion import layout
 
 REGIONS = ("mouth", "eyes", "hands")
-
-
-def to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
-    """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]."""
-    return torch.as_tensor(np.array(frames_u8)).movedim(-1, -3).float() / 127.5 - 1
 
 
 class LatentCache:
@@ -52,14 +50,18 @@ def build_cache(
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> LatentCache:
-    """Encode all clips of `store` in chunks of 50 that are saved as they are made. InputError if the
-    weights changed."""
+    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow.
+
+    InputError if the folder was made with other weights or from other clips."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = {"autoencoder": _fingerprint(autoencoder)}
+    clips = {name: value for name, value in (store.config or {}).items() if name != "episodes"}
+    stamp = {"autoencoder": _fingerprint(autoencoder), "clips": clips}
     stamp_file = folder / "cache.json"
     if stamp_file.exists() and json.loads(stamp_file.read_text()) != stamp:
-        raise InputError(f"{folder} was encoded by other autoencoder weights; delete it to encode again")
+        raise InputError(
+            f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
+        )
     stamp_file.write_text(json.dumps(stamp))
     parts = []
     for start in range(0, len(store), 50):
@@ -84,7 +86,8 @@ def _encode_chunk(
         chunk = torch.load(path, weights_only=True)
         if len(chunk["video"]) == len(indices):
             return chunk
-    clips = [_encode_clip(store, autoencoder, i) for i in indices]
+    with fast_autocast():
+        clips = [_encode_clip(store, autoencoder, i) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     scratch = path.with_suffix(".part")
     torch.save(chunk, scratch)  # a kill in the middle leaves no half chunk under the final name
@@ -94,9 +97,9 @@ def _encode_chunk(
 
 @torch.no_grad()
 def _encode_clip(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int) -> dict[str, Tensor]:
-    frames = to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None]
-    skeleton = to_pm1(store.get("skeleton_u8", index)).transpose(0, 1)[None]
-    portrait = to_pm1(store.get("portrait_u8", index))[None]
+    frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None]
+    skeleton = frames_to_pm1(store.get("skeleton_u8", index)).transpose(0, 1)[None]
+    portrait = frames_to_pm1(store.get("portrait_u8", index))[None]
     return {
         "video": autoencoder.encode_video(frames)[0].half(),
         "reference": encode_portrait(autoencoder, portrait)[0].half(),
@@ -131,4 +134,7 @@ def region_cells(points_px: np.ndarray, size_px: int) -> Tensor:
 
 
 def _fingerprint(model: torch.nn.Module) -> str:
-    return f"{sum(float(p.detach().double().abs().sum()) for p in model.state_dict().values()):.9e}"
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -53,11 +53,12 @@ def degrade(samples: np.ndarray, sample_rate_hz: int, rng: np.random.Generator) 
     if rng.random() < 0.2:  # a telephone
         gain_db -= 40 * ((frequencies < 300) | (frequencies > 3400))
     out = np.fft.irfft(np.fft.rfft(out) * 10 ** (np.clip(gain_db, -40, 20) / 20), len(out))
-    level = np.sqrt(np.mean(samples.astype(np.float64) ** 2)) + 1e-6
+    out *= rng.uniform(0.1, 0.9) / (np.abs(out).max() + 1e-6)
+    level = np.sqrt(np.mean(out**2)) + 1e-6
     spectrum = np.fft.rfft(rng.normal(size=len(out))) / np.maximum(frequencies, 50) ** rng.uniform(0.0, 1.0)
     noise = np.fft.irfft(spectrum, len(out))
     noise *= level * 10 ** (-rng.uniform(12, 45) / 20) / (np.sqrt(np.mean(noise**2)) + 1e-12)
-    return (out / (np.abs(out).max() + 1e-6) * rng.uniform(0.1, 0.9) + noise).astype(np.float32)
+    return (out + noise).astype(np.float32)
 
 
 def hear(seed: int, variant: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from hallo4.errors import CheckpointError
+from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.pipelines.model_folder import DEFAULT_MODEL, load_autoencoder, read_info, resolve_model
 from hallo4.types import Autoencoder
 
@@ -84,9 +85,9 @@ def through_autoencoder(autoencoder: Autoencoder, frames_u8: np.ndarray) -> np.n
     again."""
     frames = len(frames_u8)
     padded = np.concatenate([frames_u8, np.repeat(frames_u8[-1:], (1 - frames) % 4, axis=0)])
-    video = torch.from_numpy(padded).movedim(-1, 0).float().div(127.5).sub(1)[None]
+    video = frames_to_pm1(padded).transpose(0, 1)[None]
     decoded = autoencoder.decode_video(autoencoder.encode_video(video))[0, :, :frames]
-    return decoded.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+    return pm1_to_frames(decoded.transpose(0, 1))
 
 
 def _animator(model: str, steps: int | None, guidance_scale: float | None) -> Generator:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from hallo4.errors import ShapeError
+from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
 from hallo4.motion import layout
 from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER as OBSERVER_FOLDER
@@ -61,11 +62,6 @@ def measure(observer: PortraitObserver, frames_u8: np.ndarray) -> Measurement:
         for name in STATES:
             parts[name].append(np.clip(getattr(observation, name).cpu().numpy(), *_RANGES[name]))
     return Measurement(**{name: np.concatenate(values) for name, values in parts.items()})
-
-
-def frames_to_pm1(frames_u8: torch.Tensor) -> torch.Tensor:
-    """[T, H, W, 3] uint8 -> [T, 3, H, W] float32 in [-1, 1]."""
-    return frames_u8.movedim(-1, 1).float().div(127.5).sub(1)
 
 
 def true_key_points(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:

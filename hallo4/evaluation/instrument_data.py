@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hallo4.evaluation.instrument import frames_to_pm1, true_key_points
+from hallo4.evaluation.instrument import true_key_points
+from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import STATES, PortraitObserver, observer_loss
 from hallo4.world import Episode
 
@@ -31,9 +32,9 @@ class Disturbance:
     """How far `disturb` goes; each frame draws its own strength uniformly from zero (or one, for zoom) up to
     it."""
 
-    shift_fraction: float = 0.06
-    zoom: float = 1.18
-    turn_rad: float = 0.12
+    shift_fraction: float = 0.10
+    zoom: float = 1.25
+    turn_rad: float = 0.15
     blur_px: float = 1.3
     noise_pm1: float = 0.08
     gain: float = 0.12

@@ -17,8 +17,8 @@ from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores
 from hallo4.version import __version__
 
 GATE_DEFINITIONS = {
-    "skeleton_psnr_db": ("PSNR of skeleton drawings through the autoencoder", "dB", "higher"),
-    "skeleton_ssim": ("SSIM of skeleton drawings through the autoencoder", "0..1", "higher"),
+    "skeleton_psnr_db": ("PSNR of single skeleton drawings through the autoencoder", "dB", "higher"),
+    "skeleton_ssim": ("SSIM of single skeleton drawings through the autoencoder", "0..1", "higher"),
 }
 _PICTURED = (
     *("lip_sync_correlation", "lip_sync_lag_frames", "mouth_closed_in_silence", "joint_error_fraction"),

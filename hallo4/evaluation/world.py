@@ -153,10 +153,12 @@ def judge_clip(
 
 
 def skeleton_gate(episode: Episode, through: generators.Generator) -> dict[str, float]:
-    """PSNR and SSIM of the skeleton drawings of an episode after an autoencoder."""
+    """PSNR and SSIM of the skeleton drawings of an episode after an autoencoder, each drawing a picture of
+    its own, as models take them."""
     height, width = episode.frames_u8.shape[1:3]
     drawings = draw_skeleton(episode.skeleton, width, height)
-    decoded = through(replace(episode, frames_u8=drawings), episode.seed)
+    singles = (replace(episode, frames_u8=drawing[None]) for drawing in drawings)
+    decoded = np.concatenate([through(single, episode.seed) for single in singles])
     return {
         "skeleton_psnr_db": metrics.psnr_db(decoded, drawings),
         "skeleton_ssim": metrics.ssim(decoded, drawings),

@@ -1,20 +1,27 @@
 """A small causal video autoencoder, 8x8x4, of plain convolutions: it trains on two cores.
 
     video [B, 3, T, H, W]                                    T = 4k+1
-      | groups of four frames (the frame rule of temporal_motion_modulation.py), folded into channels
-    groups [B F, 12, H, W]
+      | groups of four frames (the frame rule of temporal_motion_modulation.py)
+      | as mean and changes (`fold`: Haar wavelet in time, changes enlarged), in channels
+    folded [B F, 12, H, W]
       |-- pixel-unshuffle 8, 1x1 convolution (the linear path, 768 -> C) ------------.
       '-- pixel-unshuffle 4, convolution, blocks, down to H/8, blocks, convolution --+
                                                                                      v
     latents [B F, C, h, w], and the mirror image of both paths on the way back.
 
-Every group is coded on its own, so the code is causal, and all groups of all clips are one batch. The linear
-path can start as the principal components of the data (`initialize_linear_path`); the convolutions then learn
-the rest. The shortcuts around the change of resolution (average of channels down, copies of channels up) have
-no parameters, as in DC-AE (arXiv 2410.10733); unlike there, there is no norm and no attention.
+Every group is coded on its own, so the code is causal, and all groups of all clips are one batch. Nearly all
+variance of a group is its mean picture: a code that is not told otherwise keeps that alone, and mouths stand
+still for four frames. So the networks see, and make, changes `motion_gain` times larger than they are.
+
+The linear path can start as the principal components of the folded data (`initialize_linear_path`), so that
+some channels begin as motion; the convolutions then learn the rest. The shortcuts around the change of
+resolution (average of channels down, copies of channels up) have no parameters, as in DC-AE (arXiv
+2410.10733); unlike there, there is no attention.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -47,8 +54,9 @@ class ResidualBlock(nn.Module):
         _zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve the rectified input twice and add it."""
-        return x + self.last(F.relu(self.first(F.relu(x))))
+        """Convolve the input twice, at unit size over the channels, and add it."""
+        unit = x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-4)
+        return x + self.last(F.silu(self.first(F.silu(unit))))
 
 
 class Downsample(nn.Module):
@@ -83,8 +91,8 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     """Causal video autoencoder, 8x8x4 (a `hallo4.types.Autoencoder`), every group of four frames on its own.
 
     `fine_width`, `coarse_width`: channels at a quarter and at an eighth of the frame size; `encoder_blocks`,
-    `decoder_blocks`: residual blocks at (fine, coarse) level. With the defaults one group of 128x128 costs
-    4.9 GFLOP forward, encoder (1.8) and decoder (3.0) together.
+    `decoder_blocks`: residual blocks at (fine, coarse) level; `motion_gain`: how much changes inside a group
+    are enlarged for the networks. With the defaults one group of 128x128 costs GFLOPS forward.
 
     Latents are normalised by the buffers `latent_mean` and `latent_std` [C], saved with the weights
     (zero and one until `fit_latent_statistics`).
@@ -93,11 +101,12 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(
         self,
-        latent_channels: int = 16,
+        latent_channels: int = 24,
         fine_width: int = 128,
         coarse_width: int = 256,
-        encoder_blocks: tuple[int, int] = (1, 1),
-        decoder_blocks: tuple[int, int] = (2, 2),
+        encoder_blocks: tuple[int, int] = (2, 1),
+        decoder_blocks: tuple[int, int] = (3, 3),
+        motion_gain: float = 3.0,
     ):
         super().__init__()
         if coarse_width % 4 or (4 * fine_width) % coarse_width:
@@ -166,7 +175,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
     def encode_groups(self, groups_pm1: Tensor) -> Tensor:
         """[n, 3, 4, H, W] in [-1, 1] -> normalised latents [n, C, h, w]."""
-        folded = groups_pm1.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        folded = fold(groups_pm1, self.config.motion_gain).contiguous(memory_format=torch.channels_last)
         linear = self.linear_encoder(F.pixel_unshuffle(folded, SPATIAL))
         return (linear + self.encoder(folded) - _column(self.latent_mean)) / _column(self.latent_std)
 
@@ -175,7 +184,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         latents = latents * _column(self.latent_std) + _column(self.latent_mean)
         latents = latents.contiguous(memory_format=torch.channels_last)
         linear = F.pixel_shuffle(self.linear_decoder(latents), SPATIAL)
-        return (linear + self.decoder(latents)).unflatten(1, (3, TEMPORAL))
+        return unfold(linear + self.decoder(latents), self.config.motion_gain)
 
     def forward(self, groups_pm1: Tensor) -> tuple[Tensor, Tensor]:
         """[n, 3, 4, H, W] -> (reconstruction of that shape, latents [n, C, h, w]): what training needs."""
@@ -188,12 +197,14 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     def initialize_linear_path(self, groups_pm1: Tensor) -> Tensor:
         """Make the model the best linear code of `groups_pm1` [n, 3, 4, H, W], with latents of unit variance.
 
-        Both linear maps become principal components, the last convolutions of the other paths zero, so that
-        training starts from exactly this code. Needs more than C patches of 8x8x4 (else ShapeError).
-        Returns the fraction of the variance that is explained, a scalar tensor.
+        Best for changes inside a group enlarged by `motion_gain`. Both linear maps become principal
+        components, the last convolutions of the other paths zero, so that training starts from exactly this
+        code. Needs more than C patches of 8x8x4 (else ShapeError). Returns the fraction of the (enlarged)
+        variance that is explained, a scalar tensor.
         """
         channels = self.config.latent_channels
-        patches = F.pixel_unshuffle(groups_pm1.float().flatten(1, 2), SPATIAL).movedim(1, -1).flatten(0, -2)
+        folded = fold(groups_pm1.float(), self.config.motion_gain)
+        patches = F.pixel_unshuffle(folded, SPATIAL).movedim(1, -1).flatten(0, -2)
         if len(patches) <= channels:
             raise ShapeError(
                 f"initialize_linear_path needs more than {channels} patches of 8x8x4; found {len(patches)}. "
@@ -229,6 +240,28 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     def _silence_convolutions(self) -> None:
         _zero(self.encoder[-1])
         _zero(self.decoder[-2])
+
+
+def fold(groups: Tensor, motion_gain: float) -> Tensor:
+    """Four frames as mean and changes: [n, D, 4, H, W] -> [n, D * 4, H, W].
+
+    The orthonormal Haar wavelet in time: the mean as it is, the change between the halves and the changes
+    inside each half times `motion_gain`.
+    """
+    a, b, c, d = groups.unbind(2)
+    first, second = a + b, c + d
+    halves = (second - first) * (motion_gain / 2)
+    inside = motion_gain / math.sqrt(2)
+    return torch.stack([(first + second) / 4, halves, (b - a) * inside, (d - c) * inside], 2).flatten(1, 2)
+
+
+def unfold(folded: Tensor, motion_gain: float) -> Tensor:
+    """The inverse of `fold`: [n, D * 4, H, W] -> [n, D, 4, H, W]."""
+    mean, halves, early, late = folded.unflatten(1, (-1, TEMPORAL)).unbind(2)
+    halves = halves / (2 * motion_gain)
+    early, late = (change / (motion_gain * math.sqrt(2)) for change in (early, late))
+    first, second = mean - halves, mean + halves
+    return torch.stack([first - early, first + early, second - late, second + late], 2)
 
 
 def _zero(convolution: nn.Conv2d) -> None:

@@ -64,6 +64,7 @@ class PortraitAnimator:
         seed: int = 0,
         steps: int | None = None,
         guidance_scale: float | None = None,
+        fit_motion: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield the video as arrays [n, H, W, 3] uint8, one per window, without writing a file.
@@ -71,7 +72,7 @@ class PortraitAnimator:
         Together they are exactly round(duration * 25) frames; one window is in memory at a time. Arguments as
         in `animate`; inputs are checked at the call, before the first window is asked for.
         """
-        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale)
+        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale, fit_motion)
         reporter = Reporter(on_progress)
         job = Job(self.model, request, reporter, self.rest_pose)
         reporter.begin_windows(job.total_windows, job.steps, job.total_frames, notes=job.notes)
@@ -86,6 +87,7 @@ class PortraitAnimator:
         seed: int = 0,
         steps: int | None = None,
         guidance_scale: float | None = None,
+        fit_motion: bool = False,
         scale: int = 1,
         on_progress: OnProgress | None = None,
         should_cancel: Callable[[], bool] | None = None,
@@ -95,8 +97,8 @@ class PortraitAnimator:
 
         `image`: a file, [H, W, 3] uint8 RGB or a PIL image, of any size and shape. `audio`: any sound or
         video file, or an `Audio`. `motion`: a rendered skeleton video, a keypoints file, a `Skeleton`, or
-        None for idle motion. `steps` and `guidance_scale`: the model's own where None. `scale` enlarges the
-        frames.
+        None for idle motion. `fit_motion` brings keypoints of another person to the face and shoulders of
+        this one. `steps` and `guidance_scale`: the model's own where None. `scale` enlarges the frames.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
         goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
@@ -108,7 +110,7 @@ class PortraitAnimator:
         if not 1 <= scale <= 8:
             raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
         target = check_output(output)
-        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale)
+        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale, fit_motion)
         _refuse_overwriting_inputs(target, request)
         reporter = Reporter(on_progress, should_cancel)
         try:

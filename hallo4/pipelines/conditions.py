@@ -21,7 +21,7 @@ from PIL import Image
 
 from hallo4.errors import InputError
 from hallo4.media import MediaWarning, load_audio, load_image, probe_video, read_frames
-from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample
+from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
 from hallo4.pipelines.plan import Canvas, plan_canvas, plan_motion_box
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.types import FPS, Audio, Skeleton
@@ -190,14 +190,18 @@ def prepare_motion(
     frames: int,
     seed: int,
     rest_pose: FindPose = portrait_rest,
+    fit_motion: bool = False,
 ) -> tuple[MotionSource, list[str]]:
     """Whatever the user has, as drawings at 25 fps for `frames` frames on the portrait's canvas.
 
     A `Skeleton` or keypoints file (.json, .npz, OpenPose folder), a rendered skeleton video, or None for idle
-    motion, which grows from what `rest_pose` finds in the portrait. InputError: as `load_skeleton` and
-    `read_frames`.
+    motion, which grows from what `rest_pose` finds in the portrait. `fit_motion` brings keypoints of another
+    person to the place and proportions of that pose. InputError: as `load_skeleton`, `read_frames` and
+    `retarget`; `fit_motion` without keypoints to be fitted.
     """
     if motion is None:
+        if fit_motion:
+            raise InputError("no motion is given, so there is nothing to fit; leave fitting out.")
         canvas, rest = portrait.canvas, rest_pose(portrait.pixels_u8)
         how = "fitted to the portrait"
         if rest is None:
@@ -206,15 +210,23 @@ def prepare_motion(
             f"no motion given: idle motion with blinks is supplied, {how}"
         ]
     if isinstance(motion, Skeleton):
-        return _from_keypoints(motion, portrait, frames)
+        return _from_keypoints(motion, portrait, frames, rest_pose if fit_motion else None)
     path = Path(motion)
     if path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES:
         size_px = (portrait.image_width_px, portrait.image_height_px)
-        return _from_keypoints(load_skeleton(path, size_px=size_px), portrait, frames)
+        skeleton = load_skeleton(path, size_px=size_px)
+        return _from_keypoints(skeleton, portrait, frames, rest_pose if fit_motion else None)
+    if fit_motion:
+        raise InputError(
+            f"{path} is a drawn skeleton, which cannot be fitted; give the keypoints instead: "
+            ".json, .npz or an OpenPose folder."
+        )
     return _from_video(path, portrait, frames)
 
 
-def _from_keypoints(skeleton: Skeleton, portrait: Portrait, frames: int) -> tuple[MotionSource, list[str]]:
+def _from_keypoints(
+    skeleton: Skeleton, portrait: Portrait, frames: int, fit_to: FindPose | None
+) -> tuple[MotionSource, list[str]]:
     if not len(skeleton):
         raise InputError("the skeleton holds no frames; at least one is needed.")
     box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
@@ -226,7 +238,15 @@ def _from_keypoints(skeleton: Skeleton, portrait: Portrait, frames: int) -> tupl
     moved = replace(
         skeleton, points_px=points.astype(np.float32), width_px=canvas.width_px, height_px=canvas.height_px
     )
-    return KeypointMotion(moved), [note for note in (time_note, shape_note) if note]
+    notes = [note for note in (time_note, shape_note) if note]
+    if fit_to is not None:
+        rest = fit_to(portrait.pixels_u8)
+        if rest is None:
+            notes.append("nobody was found in the portrait, so the motion is used without fitting")
+        else:
+            moved = retarget(moved, rest)
+            notes.append("motion fitted to the face and shoulders in the portrait")
+    return KeypointMotion(moved), notes
 
 
 def _from_video(path: Path, portrait: Portrait, frames: int) -> tuple[MotionSource, list[str]]:

@@ -48,6 +48,7 @@ class AnimationRequest:
     seed: int = 0
     steps: int | None = None
     guidance_scale: float | None = None
+    fit_motion: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -84,7 +85,8 @@ class Job:
                     f"the audio lasts {self.audio.duration_s:.0f} s; {MAX_SECONDS} s are allowed. Cut it."
                 )
             self.motion, motion_notes = prepare_motion(
-                request.motion, self.portrait, self.total_frames, request.seed, rest_pose
+                *(request.motion, self.portrait, self.total_frames, request.seed),
+                *(rest_pose, request.fit_motion),
             )
         with reporter.stage("listen"):
             self._features = model.audio_front_end.features(self.audio, self.total_frames)
@@ -129,6 +131,7 @@ class Job:
         parts: dict[str, Any] = {
             "version": __version__,
             "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
+            "fit": self.request.fit_motion,
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__],
             "portrait": self.portrait.pixels_u8,
             "samples": self.audio.samples,

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from hallo4.errors import CheckpointError
+from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import FRAME_PX, KEY_POINTS, PortraitObserver
 from hallo4.motion.align import align_rest, figure_square
 from hallo4.pipelines.strict_weights import load_strictly
@@ -46,8 +47,7 @@ def observed_rest(image_u8: np.ndarray, observer: PortraitObserver) -> Skeleton 
     square = ((width_px - side_px) / 2, (height_px - side_px) / 2, float(side_px))
     device = next(observer.parameters()).device
     for _ in range(LOOKS):
-        frame = torch.from_numpy(_cut(image_u8, *square)).to(device)
-        observation = observer(frame.movedim(-1, 0)[None].float().div(127.5).sub(1))
+        observation = observer(frames_to_pm1(_cut(image_u8, *square))[None].to(device))
         points_px = observation.points_01[0].cpu().numpy() * square[2] + square[:2]
         inside = ((points_px >= 0) & (points_px <= (width_px, height_px))).all(axis=-1)
         seen = (observation.visibility_logits[0] > 0).cpu().numpy() & inside

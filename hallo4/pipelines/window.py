@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hallo4.diffusion import denoise, guide
+from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.models import window_conditions as conditioning
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.types import MotionConditions
@@ -44,7 +45,7 @@ class Scene:
 @torch.inference_mode()
 def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> Scene:
     """Encode the portrait [H, W, 3] uint8 and the grey video once."""
-    portrait_pm1 = to_pm1(portrait_u8[None], model)[:, :, 0]
+    portrait_pm1 = _as_video(portrait_u8[None], model)[:, :, 0]
     return Scene(
         reference_latents=conditioning.encode_portrait(model.autoencoder, portrait_pm1),
         grey_latents=conditioning.encode_grey(model.autoencoder, portrait_pm1, model.info.window_frames),
@@ -63,10 +64,10 @@ def window_conditions(
     """Conditions of one window of T frames; `known_u8` is its first frame where that is made already."""
     inactive = skeleton = None
     if known_u8 is not None:
-        known_pm1 = to_pm1(known_u8[None], model)[:, :, 0]
+        known_pm1 = _as_video(known_u8[None], model)[:, :, 0]
         inactive = conditioning.encode_known(model.autoencoder, known_pm1, len(audio_windows))
     if skeleton_u8 is not None:
-        skeleton = conditioning.encode_skeleton(model.autoencoder, to_pm1(skeleton_u8, model))
+        skeleton = conditioning.encode_skeleton(model.autoencoder, _as_video(skeleton_u8, model))
     return conditioning.assemble_conditions(
         scene.reference_latents,
         scene.grey_latents,
@@ -104,8 +105,7 @@ def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
     """Latents of a window -> its frames [T, H, W, 3] uint8, the known one included."""
     video_latents = model.backbone.video_latents(latents).to(model.dtype)
     video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
-    frames = video_pm1.clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return frames.movedim(0, -1).cpu().numpy()
+    return pm1_to_frames(video_pm1.transpose(0, 1))
 
 
 def guided_velocity(
@@ -138,10 +138,9 @@ def guided_velocity(
     return one_by_one
 
 
-def to_pm1(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:
+def _as_video(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:
     """[T, H, W, 3] uint8 -> [1, 3, T, H, W] in [-1, 1] on the model's device and in its type."""
-    frames = torch.tensor(frames_u8, device=model.device)  # a copy: numpy's may be read-only
-    return frames.movedim(-1, 0)[None].float().div(127.5).sub(1).to(model.dtype)
+    return frames_to_pm1(frames_u8).transpose(0, 1)[None].to(model.device, model.dtype)
 
 
 def _both(first: MotionConditions, second: MotionConditions) -> MotionConditions:

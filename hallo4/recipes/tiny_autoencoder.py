@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
-from hallo4.data.latents import to_pm1
+from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
 from hallo4.recipes.recipe import Recipe
@@ -41,7 +41,7 @@ class TinyAutoencoderConfig:
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
     )
-    batch_size: int = 16
+    batch_size: int = 24
     crop_px: int = 64
     skeleton_share: float = 0.3
     still_share: float = 0.25
@@ -53,11 +53,11 @@ class TinyAutoencoderConfig:
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-autoencoder",
-            steps=8000,
-            max_minutes=30,
+            steps=30_000,
+            max_minutes=35,
             ema_decay=0.998,
             log_every=20,
-            optimizer=OptimizerConfig(learning_rate=1.2e-3, weight_decay=0.0, betas=(0.9, 0.99)),
+            optimizer=OptimizerConfig(learning_rate=8e-4, weight_decay=0.0, betas=(0.9, 0.99)),
             schedule=ScheduleConfig(warmup_steps=100, anneal_fraction=0.8, final_fraction=0.02),
         )
     )
@@ -73,7 +73,7 @@ class AutoencoderData:
         """The batch of this generator."""
         rng = np.random.default_rng(int(torch.randint(1 << 62, (1,), generator=generator)))
         crops, weights = zip(*(self._crop(rng) for _ in range(self.config.batch_size)))
-        groups = to_pm1(np.stack(crops)).transpose(1, 2)
+        groups = frames_to_pm1(np.stack(crops)).transpose(1, 2)
         return {"groups_pm1": groups, "weights": torch.as_tensor(np.stack(weights))[:, None, None]}
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -144,8 +144,8 @@ def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24
     to [-1, 1]."""
     portrait, skeleton = [], []
     for i in range(min(clips, len(store))):
-        video = to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
-        drawing = to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
+        video = frames_to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
+        drawing = frames_to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
         for source, scores in ((video, portrait), (drawing, skeleton)):
             decoded = model.decode_video(model.encode_video(source)).clamp(-1, 1)
             scores.append(float(-10 * torch.log10((decoded - source).square().mean() / 4)))
@@ -168,7 +168,7 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:
             portraits = (
-                to_pm1(np.array(store.get("frames_u8", i))) for i in range(0, min(400, len(store)), 5)
+                frames_to_pm1(np.array(store.get("frames_u8", i))) for i in range(0, min(400, len(store)), 5)
             )
             latents = [model.encode_video(frames.transpose(0, 1)[None]) for frames in portraits]
             model.fit_latent_statistics(torch.cat(latents))

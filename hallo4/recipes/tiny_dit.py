@@ -17,6 +17,7 @@ from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
+from hallo4.models.vace_context import MASK_CHANNELS
 from hallo4.models.window_conditions import assemble_conditions, null_text
 from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
@@ -43,8 +44,8 @@ class DiTSizes:
 class TinyDiTConfig:
     """One SFT run. Weights multiply the loss in latent cells that show mouth, eyes or hands.
 
-    `start_from`: a model folder or name whose DiT is trained further (its latents must come from the same
-    encoder); None: from scratch.
+    `start_from`: a model folder or name that is trained further, with its own sizes and its own autoencoder,
+    such as `tiny-dit-sft`; None: from scratch, with `sizes`, `autoencoder` and `audio_proj`.
 
     `shift` concentrates training on noisy latents, `known_share` of the windows know their first frame
     (slightly wrong, by up to
@@ -58,7 +59,7 @@ class TinyDiTConfig:
     clips_folder: str = "runs/clips_train"
     latents_folder: str = "runs/latents_train"
     sizes: DiTSizes = field(default_factory=DiTSizes)
-    batch_size: int = 12
+    batch_size: int = 16
     shift: float = 2.0
     mouth_weight: float = 6.0
     eye_weight: float = 3.0
@@ -86,9 +87,14 @@ class TinyDiTConfig:
     )
 
 
-def build_dit(sizes: DiTSizes) -> PortraitDiT:
-    """The tiny member of the released model's class; see the card for what differs."""
+def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
+    """The tiny member of the released model's class; see the card for what differs.
+
+    The VACE context has the latents twice, inactive and reactive, and the mask.
+    """
     return PortraitDiT(
+        in_channels=latent_channels,
+        vace_in_channels=2 * latent_channels + MASK_CHANNELS,
         num_attention_heads=sizes.heads,
         attention_head_dim=sizes.head_dim,
         text_dim=TEXT_DIM,
@@ -164,30 +170,34 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
 
     InputError if the autoencoder or the audio projector has not been trained yet.
     """
-    needed = {"tiny-autoencoder": config.autoencoder}
-    if config.start_from is None:
-        needed["tiny-audio"] = config.audio_proj
-    for maker, path in needed.items():
-        if not Path(path).exists():
-            raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
-    autoencoder = TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
-    cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     torch.manual_seed(config.train.seed)
-    model = build_dit(config.sizes)
-    if config.start_from is None:
-        model.audio_proj.load_state_dict(load_file(config.audio_proj))
-    else:
-        model.load_state_dict(load_model(config.start_from).backbone.state_dict())
+    model, autoencoder = _start(config)
+    cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
-    info = ModelInfo(config.train.name, __version__, steps=6, guidance_scale=1.0, flow_shift=3.0)
-    width, layers = config.sizes.heads * config.sizes.head_dim, config.sizes.layers
+    info = ModelInfo(config.train.name, __version__, steps=4, guidance_scale=1.0, flow_shift=3.0)
+    made = model.config
+    width, layers = made.num_attention_heads * made.attention_head_dim, made.num_layers
     made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)
-    card = sft_card(config.train.name, width, layers, *made_of)
+    card = sft_card(config.train.name, width, layers, autoencoder.config.latent_channels, *made_of)
     with result.ema.applied(model):
         audio = LogMelFrontEnd().to_config()
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
+
+
+def _start(config: TinyDiTConfig) -> tuple[PortraitDiT, TinyVideoAutoencoder]:
+    """DiT and autoencoder that the run begins with; InputError if a part has not been trained yet."""
+    if config.start_from is not None:
+        start = load_model(config.start_from)
+        return start.backbone.requires_grad_(True), start.autoencoder
+    for maker, path in (("tiny-autoencoder", config.autoencoder), ("tiny-audio", config.audio_proj)):
+        if not Path(path).exists():
+            raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
+    autoencoder = TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
+    model = build_dit(config.sizes, autoencoder.config.latent_channels)
+    model.audio_proj.load_state_dict(load_file(config.audio_proj))
+    return model, autoencoder
 
 
 def recipe() -> Recipe:

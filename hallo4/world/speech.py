@@ -21,6 +21,7 @@ from hallo4.types import Audio
 SAMPLE_RATE_HZ = 22050
 
 _SYNCHRONOUS, _PHONEME_EVENTS_AS_IPA, _UTF8 = 2, 0b11, 1
+_DONT_EXIT = 1 << 15  # a failure to start is answered; without it the library ends the whole program
 _RATE, _PITCH, _PITCH_RANGE = 1, 3, 4
 _PHONEME_EVENT, _END_OF_LIST = 7, 0
 
@@ -93,7 +94,7 @@ class _Synthesizer:
             ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p,
         ]  # fmt: skip
         data = espeakng_loader.get_data_path().encode()
-        rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS_AS_IPA)
+        rate = self._lib.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS_AS_IPA | _DONT_EXIT)
         if rate != SAMPLE_RATE_HZ:
             raise MissingExtraError(
                 f"espeak-ng did not start (it answered {rate}, expected {SAMPLE_RATE_HZ}); "

@@ -1,5 +1,7 @@
 """The tiny video autoencoder: frame rule, causality, linear start, normalisation, round trips, bad input."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -99,11 +101,41 @@ def test_linear_start_loses_exactly_the_variance_it_reports():
     model = TinyVideoAutoencoder(latent_channels=2, fine_width=16, coarse_width=32)
     groups = low_rank_groups()
     explained = model.initialize_linear_path(groups)
-    residual = (model(groups)[0] - groups).pow(2).sum()
-    patches = F.pixel_unshuffle(groups.flatten(1, 2), 8).movedim(1, -1).flatten(0, -2)
+    residual = (module.fold(model(groups)[0], 3.0) - module.fold(groups, 3.0)).pow(2).sum()
+    patches = F.pixel_unshuffle(module.fold(groups, 3.0), 8).movedim(1, -1).flatten(0, -2)
     total = (patches - patches.mean(0)).pow(2).sum()
     assert 0.5 < explained < 0.99
     torch.testing.assert_close(residual / total, 1 - explained, rtol=1e-3, atol=1e-5)
+
+
+def test_folding_tells_mean_and_changes_apart_and_back():
+    """By the definition of the Haar wavelet, frame by frame; a gain of 1 keeps the energy of the changes."""
+    groups = torch.randn(2, 3, 4, 5, 6)
+    mean, halves, early, late = module.fold(groups, 1.0).unflatten(1, (3, 4)).unbind(2)
+    a, b, c, d = groups.unbind(2)
+    torch.testing.assert_close(mean, groups.mean(2))
+    torch.testing.assert_close(halves, ((c + d) - (a + b)) / 2)
+    torch.testing.assert_close(early, (b - a) / math.sqrt(2))
+    torch.testing.assert_close(late, (d - c) / math.sqrt(2))
+    energy = (groups - groups.mean(2, keepdim=True)).square().sum()
+    torch.testing.assert_close(halves.square().sum() + early.square().sum() + late.square().sum(), energy)
+    torch.testing.assert_close(module.unfold(module.fold(groups, 3.0), 3.0), groups)
+
+
+@torch.no_grad()
+def test_motion_has_a_channel_from_the_start():
+    """Of one large still direction and two small moving ones, two channels must keep motion if it counts."""
+    groups = low_rank_groups(rank=4).mean(2, keepdim=True).repeat(1, 1, 4, 1, 1)
+    ramp = torch.tensor([-0.03, -0.01, 0.01, 0.03]).view(1, 1, 4, 1, 1)
+    groups = groups + ramp * torch.randn(len(groups), 1, 1, 1, 1)
+    kept = {}
+    for gain in (0.1, 30.0):
+        model = TinyVideoAutoencoder(latent_channels=2, fine_width=16, coarse_width=32, motion_gain=gain)
+        model.initialize_linear_path(groups)
+        changes = groups.diff(dim=2)
+        kept[gain] = 1 - (model(groups)[0].diff(dim=2) - changes).square().sum() / changes.square().sum()
+    assert kept[0.1] < 0.1
+    assert kept[30.0] > 0.99
 
 
 @torch.no_grad()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -77,6 +79,27 @@ def test_keypoints_are_drawn_where_the_portrait_is(square, tmp_path):
     drawn = source.frames_u8(np.arange(6)).astype(int)
     assert np.abs(drawn - draw_skeleton(moving, 64, 64)).mean() < 0.5
     assert notes == []
+
+
+def test_motion_of_another_person_takes_the_place_and_size_of_this_one(square):
+    """Fitted, the motion of a figure half as large and off to one side is that of the person at rest here."""
+    rest = default_rest_pose(64, 64)
+    moving = idle_motion(rest, 6, seed=1)
+    other = replace(moving, points_px=(0.5 * moving.points_px + [25, 3]).astype(np.float32))
+    here = replace(rest, points_px=moving.points_px[:1])
+    source, notes = prepare_motion(other, square, 6, seed=0, rest_pose=lambda _: here, fit_motion=True)
+    np.testing.assert_allclose(source.skeleton.points_px, moving.points_px, atol=1e-3)
+    assert "fitted" in notes[-1]
+    source, notes = prepare_motion(other, square, 6, seed=0, rest_pose=lambda _: None, fit_motion=True)
+    np.testing.assert_array_equal(source.skeleton.points_px, other.points_px)
+    assert "nobody was found" in notes[-1]
+
+
+def test_only_keypoints_can_be_fitted(square, tmp_path):
+    with pytest.raises(InputError, match="nothing to fit"):
+        prepare_motion(None, square, 3, seed=0, fit_motion=True)
+    with pytest.raises(InputError, match="give the keypoints instead"):
+        prepare_motion(numbered_video(tmp_path / "s.mp4", 3), square, 3, seed=0, fit_motion=True)
 
 
 def test_of_a_cut_image_the_skeleton_is_cut_as_well():

@@ -96,13 +96,36 @@ def test_the_autoencoder_can_be_loaded_and_codes_pictures(results):
     assert autoencoder.latent_std.min() > 0
     assert (autoencoder.latent_std != 1).any(), "latents were normalised"
     with torch.no_grad():
-        assert autoencoder.encode_video(torch.zeros(1, 3, 5, 64, 64)).shape == (1, 16, 2, 8, 8)
+        assert autoencoder.encode_video(torch.zeros(1, 3, 5, 64, 64)).shape == (
+            1,
+            autoencoder.config.latent_channels,
+            2,
+            8,
+            8,
+        )
 
 
 def test_the_observer_can_be_loaded_and_sees(results):
     observer = PortraitObserver.from_pretrained(results["tiny-observer"])
     with torch.no_grad():
         assert observer(torch.zeros(1, 3, 128, 128)).mouth_open.shape == (1,)
+
+
+def test_a_finished_model_is_where_a_further_run_begins(results, work):
+    """With rates of zero it comes out as it went in, whatever sizes the configuration has for new models."""
+    recipe = miniature("tiny-dit-sft", work)
+    still = replace(recipe.config.train.optimizer, learning_rate=0.0, muon_learning_rate=0.0)
+    further = replace(
+        recipe.config,
+        start_from=str(results["tiny-dit-sft"]),
+        sizes=replace(SIZES, layers=7),
+        latents_folder=f"{work}/latents-further",
+        train=replace(recipe.config.train, optimizer=still),
+    )
+    made = load_model(recipe.run(further, work / "further")).backbone.state_dict()
+    before = load_model(results["tiny-dit-sft"]).backbone.state_dict()
+    assert made.keys() == before.keys()
+    assert all(torch.equal(made[name], before[name]) for name in made)
 
 
 def test_the_model_folder_is_complete_and_keeps_the_ear_as_it_was(results, work):

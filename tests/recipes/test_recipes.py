@@ -61,4 +61,4 @@ def test_the_ear_fits_the_model_that_it_is_made_for():
     from hallo4.recipes.tiny_audio import MouthListener
 
     ear = MouthListener(TinyAudioConfig()).audio_proj
-    build_dit(TinyDiTConfig().sizes).audio_proj.load_state_dict(ear.state_dict())
+    build_dit(TinyDiTConfig().sizes, latent_channels=16).audio_proj.load_state_dict(ear.state_dict())
