@@ -58,8 +58,13 @@ EXTRAS = modules([line for lines in OPTIONAL.values() for line in lines])
 USER_EXTRAS = modules([line for extra, lines in OPTIONAL.items() if extra != "test" for line in lines])
 
 
+WEB = {PACKAGE / "studio" / "guard.py", PACKAGE / "studio" / "routes.py"}
+"""FastAPI reads a route's signature in the module that defines it, so these two import it at their top.
+`studio/annotate.py` imports them when a page is served, and says which extra is missing."""
+
+
 def test_a_plain_install_is_enough_to_import_every_module():
-    for path in PACKAGE.rglob("*.py"):
+    for path in set(PACKAGE.rglob("*.py")) - WEB:
         assert third_party_imports(path, everywhere=False) <= CORE, path
 
 
@@ -71,7 +76,8 @@ def test_every_foreign_module_is_declared():
 
 
 def test_every_module_can_be_imported_without_extras_and_without_the_unwanted():
-    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in PACKAGE.rglob("*.py")]
+    paths = set(PACKAGE.rglob("*.py")) - WEB
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
     names = [name.removesuffix(".__init__") for name in names if not name.endswith("__main__")]
     code = (
         f"import importlib, sys\n"
@@ -158,6 +164,7 @@ def test_tracked_files_name_no_machine_and_fit_in_a_clone():
         "|".join(re.escape(f"/{name}/") for name in ("work", "root", "home", "Users", "cpfs01"))
     )
     hosts = {"arxiv.org", "github.com", "huggingface.co", "www.apache.org", "www.w3.org"}
+    hosts |= {"elsewhere.example"}  # reserved for examples
     hosts |= {"cv.iptc.org", "ns.adobe.com", "iptc.org"}  # names of metadata vocabularies
     found = []
     for path in tracked_files():

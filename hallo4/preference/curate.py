@@ -112,7 +112,7 @@ def curate(store: PreferenceStore, curation: Curation | None = None) -> Curated:
         found += passed
     pairs = _finished(found, conditions, curation)
     unknown = sum(None in (c.winner.motion_amplitude, c.loser.motion_amplitude) for c in found)
-    return Curated(pairs, dict(dropped), unknown)
+    return Curated(pairs, {reason: count for reason, count in dropped.items() if count}, unknown)
 
 
 @dataclass(frozen=True)

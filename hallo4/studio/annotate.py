@@ -110,7 +110,8 @@ def serve(
             studio.app, log_level="warning", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=3,
         )  # fmt: skip
-        on_ready(studio.links(f"http://{_reachable(host)}:{door.getsockname()[1]}"))
+        address = f"{_reachable(host)}:{door.getsockname()[1]}"
+        on_ready(studio.links("http://" + address))
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[door])
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import StarletteHTTPException as HTTPException
 from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from hallo4.errors import InputError, OutputError
 from hallo4.preference.schema import Flag

@@ -80,14 +80,14 @@ def test_annotate_serves_the_store(scored, monkeypatch, capsys):
 
     def serve(folder, host, port, **more):
         served.update(folder=folder, host=host, port=port, **more)
-        more["on_ready"](types.SimpleNamespace(rate="http://rate", admin="http://admin"))
+        more["on_ready"](types.SimpleNamespace(rate="http://localhost/rate", admin="http://localhost/admin"))
 
     monkeypatch.setitem(sys.modules, "hallo4.studio.annotate", types.SimpleNamespace(serve=serve))
     assert main(["prefer", "annotate", str(scored.folder), "--port", "9000", "--mode", "score"]) == 0
     assert (served["folder"], served["port"], served["mode"]) == (scored.folder, 9000, "score")
     said = capsys.readouterr().err
-    assert "http://rate" in said
-    assert "http://admin" in said
+    assert "http://localhost/rate" in said
+    assert "http://localhost/admin" in said
 
 
 def test_candidates_ask_for_the_takes_that_were_named(tmp_path, monkeypatch):
