@@ -29,6 +29,10 @@ KEPT_IN_FP32 = [
 ]
 """Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation."""
 
+SIGMA_FLOOR = 0.25
+"""A model that predicts data divides by sigma; below this one its output is taken as data seen from here, so that
+the loss of nearly clean latents stays of the size of the others."""
+
 
 class ConditionEmbedder(nn.Module):
     """Timestep and text to model width; parameter names as in diffusers' Wan models."""
@@ -68,6 +72,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper); see DiTBlock.
     * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so
       that a video patch finds the skeleton patch it lies on; new weights then look near their own place.
+    * `predicts`: what the last layer gives, "velocity" (released) or the clean "data", of which `forward` makes
+      the velocity (x - data) / sigma, sigma no less than `SIGMA_FLOOR`. A small model that predicts velocity
+      spends half of its width on carrying the noise to the output; clean latents are what it knows about
+      (arXiv 2511.13720 finds the same).
     * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
@@ -108,6 +116,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         skeleton_attention: Literal["skeleton_queries", "video_queries"] = "skeleton_queries",
         skeleton_rope: bool = False,
         skeleton_expansion: int | None = None,
+        predicts: Literal["velocity", "data"] = "velocity",
         branch_init_std: float = 0.0,
     ) -> None:
         super().__init__()
@@ -208,7 +217,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             kept = _of_layer(features, "blocks", layer)
             stream = self._run(block, stream, time, rotations, kept, picture, slots)
             stream = stream if hint is None else stream + hint
-        return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
+        output = self._unpatch(self._head(stream, embedding), slots, height, width)
+        if self.config.predicts == "data":
+            sigma = (timestep.float() / 1000).clamp_min(SIGMA_FLOOR).expand(batch).view(-1, 1, 1, 1, 1)
+            output = (latents.float() - output.float()) / sigma
+        return output.to(latents.dtype)
 
     # ------------------------------------------------------------------ parts
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.errors import InputError
+from hallo4.models.precision import has_bf16_units
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -80,8 +81,7 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Keller Jordan, "Muon", 2024), for tensors of two or more dimensions.
 
     Differs from `torch.optim.Muon`: takes convolution kernels too (as [out, in * kernel] matrices),
-    handles all tensors of one shape in one batch, and works in fp32 where the hardware has no fast bf16
-    (CPU). The step has the size of an AdamW step, 0.2 sqrt(max(rows, columns)) (arXiv 2502.16982, section
+    handles all tensors of one shape in one batch, and works in fp32 where the hardware has no fast bf16. The step has the size of an AdamW step, 0.2 sqrt(max(rows, columns)) (arXiv 2502.16982, section
     2.2), so rates are comparable.
     """
 
@@ -121,13 +121,17 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """[n, rows, columns] -> the same singular vectors with all singular values near one (0.7 to 1.2)."""
-    x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
+    """[n, rows, columns] -> the same singular vectors with all singular values near one (0.7 to 1.2).
+
+    In bf16 where the hardware computes with it, as the source does everywhere.
+    """
+    x = matrices.to(torch.bfloat16 if has_bf16_units(matrices.device.type) else torch.float32)
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp_min(1e-7)
     a, b, c = NEWTON_SCHULZ
     for _ in range(iterations):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if tall else x
