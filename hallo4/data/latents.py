@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from hallo4.data.clips import ClipStore
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.models.window_conditions import encode_grey, encode_portrait, encode_skeleton
 from hallo4.motion import layout
@@ -56,7 +56,7 @@ def build_cache(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clips = {name: value for name, value in (store.config or {}).items() if name != "episodes"}
-    stamp = {"autoencoder": _fingerprint(autoencoder), "clips": clips}
+    stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     stamp_file = folder / "cache.json"
     if stamp_file.exists() and json.loads(stamp_file.read_text()) != stamp:
         raise InputError(
@@ -105,16 +105,16 @@ def _encode_clip(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int
         "reference": encode_portrait(autoencoder, portrait)[0].half(),
         "skeleton": encode_skeleton(autoencoder, skeleton)[0].half(),
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
-        "regions": region_cells(np.array(store.get("points_px", index)), frames.shape[-1]),
+        "regions": region_cells(np.array(store.get("points_px", index)), frames.shape[-1], frames.shape[-2]),
     }
 
 
-def region_cells(points_px: np.ndarray, size_px: int) -> Tensor:
+def region_cells(points_px: np.ndarray, width_px: int, height_px: int) -> Tensor:
     """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
     frame."""
-    cells = size_px // 8
+    columns, rows = width_px // 8, height_px // 8
     groups = [[0]] + [list(range(k, k + 4)) for k in range(1, len(points_px), 4)]
-    masks = torch.zeros(len(REGIONS), len(groups), cells, cells, dtype=torch.bool)
+    masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
     parts = (
         (layout.MOUTH,),
         (layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS),
@@ -125,16 +125,9 @@ def region_cells(points_px: np.ndarray, size_px: int) -> Tensor:
             for points in slices:
                 seen = points_px[group][:, points]
                 low, high = seen.min((0, 1)) - 2, seen.max((0, 1)) + 2
-                if (high < 0).any() or (low >= size_px).any():
+                if (high < 0).any() or (low >= (width_px, height_px)).any():
                     continue
-                x0, y0 = np.clip(low // 8, 0, cells - 1).astype(int)
-                x1, y1 = np.clip(high // 8, 0, cells - 1).astype(int)
+                x0, y0 = np.clip(low // 8, 0, (columns - 1, rows - 1)).astype(int)
+                x1, y1 = np.clip(high // 8, 0, (columns - 1, rows - 1)).astype(int)
                 masks[region, f, y0 : y1 + 1, x0 : x1 + 1] = True
     return masks
-
-
-def _fingerprint(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().float().numpy().tobytes())
-    return digest.hexdigest()

@@ -29,8 +29,9 @@ KEPT_IN_FP32 = [
 ]
 """Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation."""
 
-SIGMA_FLOOR = 0.25
-"""A model that predicts data divides by sigma; below this one its output is taken as data seen from here, so that
+SIGMA_FLOOR = 0.4
+"""A model that predicts data divides by sigma; below this one its output is taken as data seen from here, so
+that
 the loss of nearly clean latents stays of the size of the others."""
 
 
@@ -72,10 +73,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper); see DiTBlock.
     * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so
       that a video patch finds the skeleton patch it lies on; new weights then look near their own place.
-    * `predicts`: what the last layer gives, "velocity" (released) or the clean "data", of which `forward` makes
-      the velocity (x - data) / sigma, sigma no less than `SIGMA_FLOOR`. A small model that predicts velocity
-      spends half of its width on carrying the noise to the output; clean latents are what it knows about
-      (arXiv 2511.13720 finds the same).
+    * `predicts`: what the last layer gives, "velocity" (released) or the clean "data", of which `forward`
+      makes the velocity (x - data) / sigma, sigma no less than `SIGMA_FLOOR`. A small model that predicts
+      velocity spends half of its width on carrying the noise to the output; clean latents are what it knows
+      about (arXiv 2511.13720 finds the same).
     * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients

@@ -18,8 +18,10 @@ PICTURE_THETA = 30.0
 waves are short enough to tell neighbours apart, and the slowest spans about a hundred patches."""
 
 SHORT_KEYS = 512
-"""Up to so many keys, training in bf16 on a CPU multiplies plainly: the backward of PyTorch's fused kernel takes
-33 ms for 96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX)."""
+"""Up to so many keys, a CPU multiplies plainly in bf16: the backward of PyTorch's fused kernel takes 33 ms
+for
+96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX). With and without gradient alike: a
+model and its reference must agree bit for bit."""
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -88,8 +90,8 @@ class SelectedBackend:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """[batch, L, heads, head_dim] each -> [batch, L, heads, head_dim]."""
-        trains_on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
-        if trains_on_cpu and self._attention_backend is None and key.shape[1] <= SHORT_KEYS:
+        slow_kernel = query.device.type == "cpu" and query.dtype == torch.bfloat16
+        if slow_kernel and self._attention_backend is None and key.shape[1] <= SHORT_KEYS:
             return plain_attention(query, key, value)
         return dispatch_attention_fn(query, key, value, backend=self._attention_backend)
 

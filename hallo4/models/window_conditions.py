@@ -4,7 +4,7 @@ Training and generation both come through `assemble_conditions`, so a model meet
 training::
 
     portrait --encode_portrait--> reference latents ------------------------------.
-    grey frames --encode_grey--> grey latents (reactive; inactive of window 0) ---|
+    grey frames --encode_grey--> grey latents (reactive) -------------------------|
     known frame --encode_known--> inactive latents -------------------------------+--> assemble_conditions
     skeleton --encode_skeleton--> one latent per frame ---------------------------|
     sound --front end, audio_windows--> five-frame windows -----------------------'
@@ -14,6 +14,9 @@ video is [known frame, grey, grey, ...] and the mask says 0 for the known frame 
 `inf.py:511-516`). Grey is zero in [-1, 1]. Different here: the known frame is given whole, where the released
 code blanks 10 % of its 2x2 patches by an unseeded draw; and with the mask rule "group" the model can see the
 mask (see `vace_context`).
+
+What the inactive video shows in frames that are not known is the model's `Fill`: grey as released, or the
+newest known frame standing still.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ from hallo4.models.vace_context import vace_context
 from hallo4.types import Autoencoder, MotionConditions
 
 MaskRule = Literal["group", "nearest"]
+Fill = Literal["grey", "still"]
+"""Of the inactive video where nothing is known. "still": the known first frame, or the portrait in a window
+without
+one, in every frame, so that each patch is told what it showed last; a small model need not find that out by
+attention. "grey": as released."""
 
 
 def encode_portrait(autoencoder: Autoencoder, portrait_pm1: Tensor) -> Tensor:
@@ -48,10 +56,23 @@ def encode_grey(autoencoder: Autoencoder, like: Tensor, frames: int) -> Tensor:
     return autoencoder.encode_video(like.new_zeros(1, 3, frames, *like.shape[-2:]))
 
 
-def encode_known(autoencoder: Autoencoder, known_pm1: Tensor, frames: int) -> Tensor:
-    """Known first frames [B, 3, H, W] -> inactive latents [B, C, F, h, w] of [known, grey, grey, ...]."""
-    grey = torch.zeros_like(known_pm1)[:, :, None].expand(-1, -1, frames - 1, -1, -1)
-    return autoencoder.encode_video(torch.cat([known_pm1[:, :, None], grey], dim=2))
+def encode_known(autoencoder: Autoencoder, known_pm1: Tensor, frames: int, fill: Fill = "grey") -> Tensor:
+    """Known first frames [B, 3, H, W] -> inactive latents [B, C, F, h, w] of [known, grey, grey, ...] or of
+    [known,
+    known, ...]."""
+    rest = torch.zeros_like(known_pm1) if fill == "grey" else known_pm1
+    rest = rest[:, :, None].expand(-1, -1, frames - 1, -1, -1)
+    return autoencoder.encode_video(torch.cat([known_pm1[:, :, None], rest], dim=2))
+
+
+def filled_latents(first_latents: Tensor, grey_latents: Tensor, fill: Fill) -> Tensor:
+    """What `encode_known` gives, from the latent of the first frame [B, C, 1, h, w] and grey latents [1 or
+    B, C, F, h,
+    w], for an autoencoder whose latents are made one by one."""
+    batch, frames = len(first_latents), grey_latents.shape[2]
+    if fill == "still":
+        return first_latents.expand(-1, -1, frames, -1, -1)
+    return torch.cat([first_latents, grey_latents[:, :, 1:].expand(batch, -1, -1, -1, -1)], dim=2)
 
 
 def assemble_conditions(
@@ -63,24 +84,26 @@ def assemble_conditions(
     inactive_latents: Tensor | None = None,  # [B, C, F, h, w]
     first_frame_known: Tensor | bool = False,  # [B] bool, or one for all
     mask_rule: MaskRule = "group",
+    fill: Fill = "grey",
 ) -> MotionConditions:
     """Everything encoded -> what a backbone is conditioned on.
 
-    Where `first_frame_known`, the inactive latents are those of `encode_known`; elsewhere they are replaced
-    by grey and the mask says that every frame is to be generated. ShapeError: a first frame is known and no
-    inactive latents given.
+    Where `first_frame_known`, the inactive latents are those of `encode_known` with the same `fill`;
+    elsewhere they are replaced by grey or by the portrait, and the mask says that every frame is to be
+    generated. ShapeError: a first frame is known and no inactive latents given.
     """
     batch, frames = audio_windows.shape[:2]
     device = reference_latents.device
     known = torch.as_tensor(first_frame_known, dtype=torch.bool, device=device).expand(batch)
     grey = grey_latents.to(reference_latents).expand(batch, -1, -1, -1, -1)
+    unknown = grey if fill == "grey" else reference_latents.expand(-1, -1, grey.shape[2], -1, -1)
     if inactive_latents is None:
         if known.any():
             raise ShapeError(
                 "the first frame is said to be known, but inactive_latents are None: use encode_known"
             )
-        inactive_latents = grey
-    inactive = torch.where(known[:, None, None, None, None], inactive_latents.to(grey), grey)
+        inactive_latents = unknown
+    inactive = torch.where(known[:, None, None, None, None], inactive_latents.to(grey), unknown)
     generated = torch.ones(batch, frames, device=device)
     generated[:, 0] = (~known).float()
     return MotionConditions(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hallo4.errors import InputError
 from hallo4.models.audio_features import audio_windows
+from hallo4.models.precision import has_bf16_units
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
     FindPose,
@@ -113,7 +114,7 @@ class Job:
                 continue
             with reporter.timed("conditions"):
                 conditions = window_conditions(
-                    model, scene, self._skeleton_u8(window), self._sound_windows(window), known_u8
+                    model, scene, self.skeleton_u8(window), self.sound_windows(window), known_u8
                 )
             with reporter.timed("denoise"):
                 noise = window_noise(shape, self.request.seed, window.index)
@@ -132,7 +133,8 @@ class Job:
             "version": __version__,
             "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
             "fit": self.request.fit_motion,
-            "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__],
+            "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
+            + [has_bf16_units(self.model.device.type)],
             "portrait": self.portrait.pixels_u8,
             "samples": self.audio.samples,
             "rate": self.audio.sample_rate_hz,
@@ -154,15 +156,17 @@ class Job:
         frames_before = window.start + window.first_kept
         self._reporter.step(window.index, steps_done, frames_before, window.kept)
 
-    def _indices(self, window: Window) -> np.ndarray:
+    def indices(self, window: Window) -> np.ndarray:
         """Frame numbers of the window; those beyond the end repeat the last frame's conditions."""
         return np.minimum(np.arange(window.start, window.start + window.frames), self.total_frames - 1)
 
-    def _skeleton_u8(self, window: Window) -> np.ndarray | None:
-        return self.motion.frames_u8(self._indices(window)) if self._uses_skeleton else None
+    def skeleton_u8(self, window: Window) -> np.ndarray | None:
+        """Skeleton drawings [T, H, W, 3] of a window; None for a model without them."""
+        return self.motion.frames_u8(self.indices(window)) if self._uses_skeleton else None
 
-    def _sound_windows(self, window: Window) -> Tensor:
-        indices = self._indices(window)
+    def sound_windows(self, window: Window) -> Tensor:
+        """Audio windows [T, 5, blocks, channels] of a window."""
+        indices = self.indices(window)
         heard = audio_windows(self._features, start=int(indices[0]), stop=int(indices[-1]) + 1)
         return heard[torch.from_numpy(indices - indices[0])]
 

@@ -6,6 +6,8 @@
     audio/         config.json                     the audio front end
     README.md      the card
 
+or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
+
 Loading is strict where diffusers' `from_pretrained` is lenient: every tensor of the class must be in the
 files with its own shape, nothing else may be, and pickles are never opened.
 """
@@ -16,19 +18,22 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
-from hallo4.models.window_conditions import MaskRule
+from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.models.window_conditions import Fill, MaskRule
+from hallo4.pipelines import adapter as adapters
 from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 
@@ -49,7 +54,8 @@ class ModelInfo:
     4k+1.
     `steps`, `guidance_scale` (1: no guidance) and `flow_shift` are the defaults of sampling; `mask_rule` is
     the one of
-    `vace_context` ("nearest" for released weights).
+    `vace_context` ("nearest" for released weights), `fill` what the inactive video shows where nothing is
+    known.
     """
 
     name: str
@@ -61,6 +67,7 @@ class ModelInfo:
     guidance_scale: float = 1.0
     flow_shift: float = 1.0
     mask_rule: MaskRule = "group"
+    fill: Fill = "grey"
     fps: float = FPS
     description: str = ""
 
@@ -81,6 +88,8 @@ class ModelInfo:
             )
         elif self.mask_rule not in get_args(MaskRule):
             problem = f"mask_rule is {self.mask_rule!r}; known: {', '.join(get_args(MaskRule))}"
+        elif self.fill not in get_args(Fill):
+            problem = f"fill is {self.fill!r}; known: {', '.join(get_args(Fill))}"
         if problem:
             raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
 
@@ -161,12 +170,16 @@ def load_model(
     tensors.
     """
     folder = resolve_model(name_or_dir)
-    info = read_info(folder)
+    info, parts_folder = read_info(folder), _parts_folder(folder)
     device = torch.device(device)
-    backbone = _load_part(folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
-    autoencoder = _load_part(folder / "autoencoder", AUTOENCODERS)
-    front_end = audio_front_end_from_config(_read_json(folder / "audio" / "config.json"), folder / "audio")
+    backbone = _load_part(parts_folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
+    autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
+    audio = parts_folder / "audio"
+    front_end = audio_front_end_from_config(_read_json(audio / "config.json"), audio)
     _check_belonging(backbone, autoencoder, front_end, folder)
+    if parts_folder != folder:
+        place = folder / adapters.FOLDER
+        adapters.add_adapter(backbone, adapters.read_adapter(place), place)
     parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
     return LoadedModel(info, *parts, folder, device, dtype)
 
@@ -174,7 +187,7 @@ def load_model(
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     """The autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
     folder = Path(os.fspath(name_or_dir))
-    folder = folder if (folder / "autoencoder").is_dir() else resolve_model(name_or_dir)
+    folder = folder if (folder / "autoencoder").is_dir() else _parts_folder(resolve_model(name_or_dir))
     return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
 
 
@@ -192,7 +205,42 @@ def save_model_folder(
     The folder is written beside its place and then moved there, so an older model is replaced as a whole or
     not at all. OutputError: something else than a model stands there, or it cannot be written.
     """
-    target = Path(folder)
+
+    def write_parts(building: Path) -> None:
+        for part, module in ((_BACKBONE_FOLDERS[info.family], backbone), ("autoencoder", autoencoder)):
+            save_weights(building / part, module, dtype)
+        (building / "audio").mkdir()
+        (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
+
+    return _write_folder(Path(folder), info, card, write_parts)
+
+
+def save_adapter_folder(
+    folder: str | os.PathLike[str],
+    info: ModelInfo,
+    base: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    scale: float,
+    card: str,
+) -> Path:
+    """Write a model folder that is the model `base` (a name or a folder) plus `scale` times the low-rank
+    changes
+    `state` (see `adapter.py`).
+
+    OutputError: as `save_model_folder`. CheckpointError: `base` is no model, or itself an adapter.
+    """
+    if _parts_folder(resolve_model(base)) != resolve_model(base):
+        raise CheckpointError(f"{os.fspath(base)}: is an adapter; build on the model it belongs to.")
+    target, name = Path(folder), os.fspath(base)
+    named = name if name in embedded_models() else os.path.relpath(name, target)
+    hashed = weights_fingerprint(load_model(base).backbone)
+    adapter = adapters.Adapter(named, float(scale), hashed, state)
+    return _write_folder(
+        target, info, card, lambda building: adapters.write_adapter(building / adapters.FOLDER, adapter)
+    )
+
+
+def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callable[[Path], None]) -> Path:
     if (
         target.exists()
         and not (target / "model.json").is_file()
@@ -204,10 +252,8 @@ def save_model_folder(
     building = target.with_name(f".{target.name}.writing")
     try:
         shutil.rmtree(building, ignore_errors=True)
-        for part, module in ((_BACKBONE_FOLDERS[info.family], backbone), ("autoencoder", autoencoder)):
-            save_weights(building / part, module, dtype)
-        (building / "audio").mkdir()
-        (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
+        building.mkdir(parents=True)
+        write_parts(building)
         (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
         (building / "README.md").write_text(card)
         if target.exists():
@@ -218,6 +264,21 @@ def save_model_folder(
             f"{target}: the model cannot be written there ({error.strerror}). Choose another path."
         ) from error
     return target
+
+
+def _parts_folder(folder: Path) -> Path:
+    """Where the parts of a resolved model lie: in itself, or, for an adapter, in the model it changes."""
+    place = folder / adapters.FOLDER
+    if not place.is_dir():
+        return folder
+    base = adapters.read_adapter(place).adapter_of
+    name = base if base in embedded_models() else os.path.normpath(folder / base)
+    parts = resolve_model(name)
+    if (parts / adapters.FOLDER).is_dir():
+        raise CheckpointError(
+            f"{folder}: is an adapter of {base}, which is an adapter too. Merge that one first."
+        )
+    return parts
 
 
 def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 from hallo4.diffusion import denoise, guide
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.models import window_conditions as conditioning
+from hallo4.models.precision import fast_autocast
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.types import MotionConditions
 
@@ -46,11 +48,12 @@ class Scene:
 def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> Scene:
     """Encode the portrait [H, W, 3] uint8 and the grey video once."""
     portrait_pm1 = _as_video(portrait_u8[None], model)[:, :, 0]
-    return Scene(
-        reference_latents=conditioning.encode_portrait(model.autoencoder, portrait_pm1),
-        grey_latents=conditioning.encode_grey(model.autoencoder, portrait_pm1, model.info.window_frames),
-        text=conditioning.null_text(model.backbone.config.text_dim).to(model.device, model.dtype),
-    )
+    with _arithmetic(model):
+        return Scene(
+            reference_latents=conditioning.encode_portrait(model.autoencoder, portrait_pm1),
+            grey_latents=conditioning.encode_grey(model.autoencoder, portrait_pm1, model.info.window_frames),
+            text=conditioning.null_text(model.backbone.config.text_dim).to(model.device, model.dtype),
+        )
 
 
 @torch.inference_mode()
@@ -63,11 +66,14 @@ def window_conditions(
 ) -> MotionConditions:
     """Conditions of one window of T frames; `known_u8` is its first frame where that is made already."""
     inactive = skeleton = None
-    if known_u8 is not None:
-        known_pm1 = _as_video(known_u8[None], model)[:, :, 0]
-        inactive = conditioning.encode_known(model.autoencoder, known_pm1, len(audio_windows))
-    if skeleton_u8 is not None:
-        skeleton = conditioning.encode_skeleton(model.autoencoder, _as_video(skeleton_u8, model))
+    with _arithmetic(model):
+        if known_u8 is not None:
+            known_pm1 = _as_video(known_u8[None], model)[:, :, 0]
+            inactive = conditioning.encode_known(
+                model.autoencoder, known_pm1, len(audio_windows), model.info.fill
+            )
+        if skeleton_u8 is not None:
+            skeleton = conditioning.encode_skeleton(model.autoencoder, _as_video(skeleton_u8, model))
     return conditioning.assemble_conditions(
         scene.reference_latents,
         scene.grey_latents,
@@ -77,6 +83,7 @@ def window_conditions(
         inactive,
         first_frame_known=known_u8 is not None,
         mask_rule=model.info.mask_rule,
+        fill=model.info.fill,
     )
 
 
@@ -90,21 +97,23 @@ def denoise_window(
     on_step: OnStep,
 ) -> Tensor:
     """Noise -> clean latents [1, C, F', h, w] float32; `on_step` is called after every step."""
-    return denoise(
-        guided_velocity(model, conditions, guidance_scale),
-        noise.to(model.device),
-        steps,
-        model.info.flow_shift,
-        pin=lambda latents: model.backbone.pin(latents, conditions),
-        on_step=on_step,
-    )
+    with _arithmetic(model):
+        return denoise(
+            guided_velocity(model, conditions, guidance_scale),
+            noise.to(model.device),
+            steps,
+            model.info.flow_shift,
+            pin=lambda latents: model.backbone.pin(latents, conditions),
+            on_step=on_step,
+        )
 
 
 @torch.inference_mode()
 def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
     """Latents of a window -> its frames [T, H, W, 3] uint8, the known one included."""
     video_latents = model.backbone.video_latents(latents).to(model.dtype)
-    video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
+    with _arithmetic(model):
+        video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
     return pm1_to_frames(video_pm1.transpose(0, 1))
 
 
@@ -136,6 +145,11 @@ def guided_velocity(
         return guide(base, backbone.forward(latents, timestep, with_sound), guidance_scale)
 
     return one_by_one
+
+
+def _arithmetic(model: LoadedModel) -> AbstractContextManager:
+    """bf16 products on a CPU with units for them, where training ran in it too; else the model's own type."""
+    return fast_autocast() if model.device.type == "cpu" else nullcontext()
 
 
 def _as_video(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:

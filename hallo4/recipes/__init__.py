@@ -7,19 +7,21 @@ from importlib import import_module
 
 from hallo4.recipes.recipe import Recipe
 
-_MODULES = {
-    "tiny-autoencoder": "tiny_autoencoder",
-    "tiny-audio": "tiny_audio",
-    "tiny-observer": "tiny_observer",
-    "tiny-dit-sft": "tiny_dit",
+_HOMES = {
+    "tiny-autoencoder": ("tiny_autoencoder", "recipe"),
+    "tiny-audio": ("tiny_audio", "recipe"),
+    "tiny-observer": ("tiny_observer", "recipe"),
+    "tiny-dit-sft": ("tiny_dit", "recipe"),
+    "tiny-dpo": ("tiny_dpo", "recipe"),
+    "tiny-winners": ("tiny_dpo", "winners_recipe"),
 }
 
 
-def _load(name: str) -> Callable[[], Recipe]:
-    return lambda: import_module(f"hallo4.recipes.{_MODULES[name]}").recipe()
+def _load(module: str, function: str) -> Callable[[], Recipe]:
+    return lambda: getattr(import_module(f"hallo4.recipes.{module}"), function)()
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {name: _load(name) for name in _MODULES}
+RECIPES: dict[str, Callable[[], Recipe]] = {name: _load(*home) for name, home in _HOMES.items()}
 """Name -> function that returns the recipe with its frozen configuration."""
 
 __all__ = ["RECIPES", "Recipe"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from hallo4.diffusion import PreferenceLossConfig
+
 
 def sft_card(
     name: str,
@@ -35,6 +39,43 @@ released weights.
   {clips} clips of 17 frames, {steps} steps of {batch_size} clips, on two CPU cores.
 * **Licence of the data**: none needed; portraits, motion and voices (espeak-ng, formant synthesis) are
   generated.
+
+Videos made with it say in their metadata that they are AI-generated.
+"""
+
+
+def preference_card(
+    name: str,
+    base: str,
+    learn: Literal["preferences", "winners"],
+    loss: PreferenceLossConfig,
+    seed: int,
+    windows: int,
+    batch_size: int,
+    kept_step: int,
+    steps: int,
+) -> str:
+    """The README of an adapter made from preference pairs; scores are added to it after evaluation."""
+    how = (
+        f"direct preference optimization ({loss.objective}, beta {loss.beta:g}, "
+        f"winner hinge {loss.dpop_lambda:g})"
+    )
+    if learn == "winners":
+        how = "fine-tuning on the winners of preference pairs alone, the control of preference optimization"
+    recipe = "tiny-dpo" if learn == "preferences" else "tiny-winners"
+    return f"""---
+license: apache-2.0
+base_model: {base}
+tags: [portrait-animation, talking-head, video-diffusion, dpo, hallo4]
+---
+# {name}
+
+A low-rank adapter on `{base}`: {how}. It knows only the procedural portrait world of the `hallo4` package.
+
+* **Made by**: `hallo4 train {recipe}`; seed {seed}, {windows} windows of pairs, {batch_size} a step, {steps}
+  steps, of which step {kept_step} is kept (lowest held-out loss within the limits of the guard).
+* **Pairs**: candidates of `{base}` in the portrait world. Where the ratings are of simulated raters, the
+  preference store says so, and the model says nothing about what people prefer.
 
 Videos made with it say in their metadata that they are AI-generated.
 """

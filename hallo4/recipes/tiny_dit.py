@@ -19,7 +19,7 @@ from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.vace_context import MASK_CHANNELS
-from hallo4.models.window_conditions import assemble_conditions, null_text
+from hallo4.models.window_conditions import Fill, assemble_conditions, filled_latents, null_text
 from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import Recipe
@@ -49,10 +49,12 @@ class TinyDiTConfig:
     `start_from`: a model folder or name that is trained further, with its own sizes and its own autoencoder,
     such as `tiny-dit-sft`; None: from scratch, with `sizes`, `autoencoder` and `audio_proj`.
 
+    `fill` (of the inactive video) is the model's; a run that goes on from one must be given the same.
+
     `shift` concentrates training on noisy latents, `known_share` of the windows know their first frame
     (slightly wrong, by up to
-    `known_noise`, as generated frames are), `silent_share` lose their sound for guidance. `compile_blocks` saves
-    a fifth of the time after a minute of compilation; it needs a C++ compiler.
+    `known_noise`, as generated frames are), `silent_share` lose their sound for guidance. `compile_blocks`
+    saves a fifth of the time after a minute of compilation; it needs a C++ compiler.
     """
 
     start_from: str | None = None
@@ -63,13 +65,14 @@ class TinyDiTConfig:
     latents_folder: str = "runs/latents_train"
     sizes: DiTSizes = field(default_factory=DiTSizes)
     batch_size: int = 16
-    shift: float = 2.0
+    shift: float = 3.0
     mouth_weight: float = 4.0
     eye_weight: float = 3.0
     hand_weight: float = 3.0
     known_share: float = 0.6
     known_noise: float = 0.25
     silent_share: float = 0.1
+    fill: Fill = "still"
     compile_blocks: bool = False
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -144,7 +147,6 @@ def sft_method(config: TinyDiTConfig):
         known = torch.rand(size) < config.known_share
         blur = config.known_noise * torch.rand(size, 1, 1, 1, 1)
         first = video[:, :, :1] + blur * torch.randn_like(video[:, :, :1])
-        grey = batch["grey"].expand(size, -1, -1, -1, -1)
         heard = (torch.rand(size) >= config.silent_share).float()
         conditions = assemble_conditions(
             batch["reference"],
@@ -152,8 +154,9 @@ def sft_method(config: TinyDiTConfig):
             batch["audio_windows"] * heard.view(-1, 1, 1, 1, 1),
             null_text(TEXT_DIM),
             skeleton_latents=batch["skeleton"],
-            inactive_latents=torch.cat([first, grey[:, :, 1:]], 2),
+            inactive_latents=filled_latents(first, batch["grey"], config.fill),
             first_frame_known=known,
+            fill=config.fill,
         )
         noise = torch.randn_like(video)
         sigma = sample_sigma(size, shift=config.shift)
@@ -183,7 +186,7 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
         model.compile_repeated_blocks(dynamic=False)
     data = DiTData(cache, config.batch_size, config.train.seed)
     result = train(config.train, sft_method(config), model, data, folder=folder)
-    info = ModelInfo(config.train.name, __version__, steps=4, guidance_scale=1.0, flow_shift=3.0)
+    info = ModelInfo(config.train.name, __version__, steps=4, flow_shift=3.0, fill=config.fill)
     made = model.config
     width, layers = made.num_attention_heads * made.attention_head_dim, made.num_layers
     made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)

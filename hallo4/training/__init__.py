@@ -20,6 +20,7 @@ _HOMES = {
     "add_lora": "lora",
     "merge_lora": "lora",
     "AdapterConfig": "lora",
+    "adapter_state": "lora",
     "AdapterOff": "reference",
     "FrozenCopy": "reference",
     "unwrapped": "reference",

@@ -31,6 +31,11 @@ class AdapterConfig:
     alpha: float = 64.0
     layers: tuple[str, ...] = ("attn1", "attn_audio", "attn_skeleton")
 
+    @property
+    def scale(self) -> float:
+        """The factor of B A."""
+        return self.alpha / self.rank
+
 
 def add_lora(model: nn.Module, config: AdapterConfig | None = None, name: str = "dpo") -> nn.Module:
     """Put an adapter `name` on queries, keys, values and outputs of the attention of `model`, in place.
@@ -84,6 +89,20 @@ def adapter_parameters(layer: Any, name: str) -> Iterator[nn.Parameter]:
         if name in weights:
             found = weights[name]
             yield from found.parameters() if isinstance(found, nn.Module) else [found]
+
+
+def adapter_state(model: nn.Module, name: str = "dpo") -> dict[str, torch.Tensor]:
+    """The weights of adapter `name`: `PATH.lora_A` [rank, in] and `PATH.lora_B` [out, rank] of every layer
+    that has
+    it, PATH as in the model without adapters. CheckpointError when there is none."""
+    state = {}
+    for path, layer in model.named_modules():
+        if name in _names(layer):
+            state[f"{path}.lora_A"] = layer.lora_A[name].weight.detach().cpu().clone()
+            state[f"{path}.lora_B"] = layer.lora_B[name].weight.detach().cpu().clone()
+    if not state:
+        raise CheckpointError(f"The model has no adapter {name!r} to save: add_lora first.")
+    return state
 
 
 @torch.no_grad()

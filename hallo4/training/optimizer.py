@@ -81,8 +81,9 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Keller Jordan, "Muon", 2024), for tensors of two or more dimensions.
 
     Differs from `torch.optim.Muon`: takes convolution kernels too (as [out, in * kernel] matrices),
-    handles all tensors of one shape in one batch, and works in fp32 where the hardware has no fast bf16. The step has the size of an AdamW step, 0.2 sqrt(max(rows, columns)) (arXiv 2502.16982, section
-    2.2), so rates are comparable.
+    handles all tensors of one shape in one batch, and works in fp32 where the hardware has no fast bf16. The
+    step has the size of an AdamW step, 0.2 sqrt(max(rows, columns)) (arXiv 2502.16982, section 2.2), so
+    rates are comparable.
     """
 
     def __init__(

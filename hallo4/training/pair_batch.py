@@ -18,9 +18,11 @@ class PairBatch:
 
     `winner`, `loser`, `noise` [B, C, F, h, w]: clean latents and the noise of both. `sigma` [B].
     `conditions`: a tree of tensors with the batch as axis 0, the same for both clips, with the draw's
-    dropout applied. `pairs`, `visits` [B] int64: row of the pair in its list, and how often it was used
-    before; a Table needs them. `loss_weights` broadcastable to latents, as in `clip_errors`: mouth or
-    skeleton region, no known frames. `pair_weights` [B], `axis_shares` [B, 2], `frame_labels` [B, F]: see
+    dropout applied; `loser_conditions`: where the loser goes on from its own last frame, the winner from
+    another, a tree of the same form (see `hallo4.recipes.tiny_dpo`). `pairs`, `visits` [B] int64: row of the
+    pair in its list, and how often it was used before; a Table needs them. `loss_weights` broadcastable to
+    latents, as in `clip_errors`: mouth or skeleton region, no known frames. `pair_weights` [B],
+    `axis_shares` [B, 2], `frame_labels` [B, F]: see
     `dpo_loss`. ShapeError when these do not fit each other.
     """
 
@@ -29,6 +31,7 @@ class PairBatch:
     noise: Tensor
     sigma: Tensor
     conditions: Any
+    loser_conditions: Any = None
     pairs: Tensor | None = None
     visits: Tensor | None = None
     loss_weights: Tensor | None = None
@@ -57,14 +60,15 @@ class PairBatch:
             )
 
 
-def twice(tree: Any) -> Any:
-    """`tree` (mappings, sequences, dataclasses) with every tensor repeated along axis 0."""
-    if isinstance(tree, Tensor):
-        return torch.cat([tree, tree])
-    if isinstance(tree, Mapping):
-        return {name: twice(value) for name, value in tree.items()}
-    if isinstance(tree, tuple | list):
-        return type(tree)(twice(value) for value in tree)
-    if is_dataclass(tree):
-        return type(tree)(**{f.name: twice(getattr(tree, f.name)) for f in fields(tree)})
-    return tree
+def joined(first: Any, second: Any) -> Any:
+    """Two trees of one form (mappings, sequences, dataclasses) with every tensor joined along axis 0."""
+    if isinstance(first, Tensor):
+        return torch.cat([first, second])
+    if isinstance(first, Mapping):
+        return {name: joined(value, second[name]) for name, value in first.items()}
+    if isinstance(first, tuple | list):
+        return type(first)(joined(one, other) for one, other in zip(first, second, strict=True))
+    if is_dataclass(first):
+        parts = {f.name: joined(getattr(first, f.name), getattr(second, f.name)) for f in fields(first)}
+        return type(first)(**parts)
+    return first

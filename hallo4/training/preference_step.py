@@ -24,7 +24,7 @@ from hallo4.diffusion.noising import add_noise, target
 from hallo4.diffusion.objective import clip_errors, frame_errors
 from hallo4.diffusion.pair_loss import PairErrors, PreferenceLossConfig, dpo_loss, loser_gradient_scale
 from hallo4.diffusion.pair_stats import PairStats
-from hallo4.training.pair_batch import PairBatch, twice
+from hallo4.training.pair_batch import PairBatch, joined
 from hallo4.training.reference import Reference, unwrapped
 from hallo4.training.startup_checks import check_start
 from hallo4.types import MotionConditions
@@ -133,22 +133,21 @@ def _both_sides(
     model: nn.Module, batch: PairBatch, predict: Predict, config: PreferenceLossConfig, mode: Mode
 ) -> tuple[_Side, _Side]:
     """(winners, losers). In split mode the order counts: autograd goes back through what came last first."""
-    draw = (batch.noise, batch.sigma, batch.conditions, batch.loss_weights)
-    dense = batch.frame_labels is not None
+    of_loser = batch.conditions if batch.loser_conditions is None else batch.loser_conditions
+    winners = (batch.winner, batch.noise, batch.sigma, batch.conditions, batch.loss_weights)
+    losers = (batch.loser, batch.noise, batch.sigma, of_loser, batch.loss_weights)
+    one_side = partial(_clip_error, predict, config, batch.frame_labels is not None)
     if mode == "batched":
-        clean = torch.cat([batch.winner, batch.loser])
-        doubled = (twice(part) for part in draw)
-        error, residual = _clip_error(predict, config, dense, model, clean, *doubled)
+        error, residual = one_side(model, *joined(winners, losers))
         winner, loser = (_Side(*halves) for halves in zip(error.chunk(2), residual.chunk(2), strict=True))
         return winner, loser
-    one_side = partial(_clip_error, predict, config, dense)
     # the checkpoint runs the model again during backward, which its wrapper for several processes forbids
-    last = (unwrapped(model), batch.loser, *draw)
+    last = (unwrapped(model), *losers)
     if torch.is_grad_enabled():
         loser = _Side(*checkpoint(one_side, *last, use_reentrant=False))
     else:
         loser = _Side(*one_side(*last))
-    winner = _Side(*one_side(model, batch.winner, *draw))
+    winner = _Side(*one_side(model, *winners))
     return winner, loser
 
 

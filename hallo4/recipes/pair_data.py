@@ -1,0 +1,215 @@
+"""From a preference store to batches of pairs for training.
+
+    pairs.jsonl -> windows of both clips and what they were made from -> latents, kept -> batches with their
+    draws
+
+A clip of several windows was made one window after the other, each from the last frame of the one before; its
+likelihood is the product of theirs. So every window is a row of its own, and a clip's own last frame is the
+known frame of its next window: the one condition in which winner and loser differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hallo4.data.pair_latents import PairWindow
+from hallo4.diffusion import PairDrawConfig, pair_draws
+from hallo4.diffusion.pair_loss import AXES
+from hallo4.errors import InputError
+from hallo4.media import read_frames
+from hallo4.models.window_conditions import assemble_conditions, filled_latents, null_text
+from hallo4.pipelines.conditions import KeypointMotion
+from hallo4.pipelines.job import AnimationRequest, Job
+from hallo4.pipelines.model_folder import LoadedModel, ModelInfo
+from hallo4.pipelines.plan import plan_windows
+from hallo4.pipelines.portrait_pose import portrait_rest
+from hallo4.pipelines.progress import Reporter
+from hallo4.preference import Pair, PreferenceStore
+from hallo4.preference.audit import source_of
+from hallo4.training import batch_indices, batch_visits
+from hallo4.training.loop import Data
+from hallo4.types import FPS
+
+
+@dataclass(frozen=True)
+class RegionWeights:
+    """How much latent cells count that show the mouth, an eye or a hand; 1 elsewhere, or `elsewhere`.
+
+    0 elsewhere is the loss mask of an axis: mouth alone for lips, say.
+    """
+
+    mouth: float = 4.0
+    eyes: float = 3.0
+    hands: float = 3.0
+    elsewhere: float = 1.0
+
+    def of(self, regions: Tensor) -> Tensor:
+        """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
+        inside = torch.tensor([self.mouth, self.eyes, self.hands]).view(1, 3, 1, 1, 1)
+        weights = torch.where(regions, inside, torch.zeros(())).amax(1, keepdim=True)
+        return torch.where(regions.any(1, keepdim=True), weights, torch.full((), self.elsewhere))
+
+
+def usable_pairs(store: PreferenceStore) -> tuple[list[Pair], list[str]]:
+    """Pairs whose clips were made from the same skeleton, and why the others are left out, a line each."""
+    kept, left_out = [], []
+    clips, conditions = store.clips(), store.conditions()
+    for pair in store.pairs().values():
+        one, other = clips[pair.winner], clips[pair.loser]
+        if conditions[pair.condition_id].skeleton is None and one.seed != other.seed:
+            left_out.append(
+                f"pair {pair.pair_id}: no skeleton was given, so each clip has idle motion of its own"
+            )
+        else:
+            kept.append(pair)
+    return kept, left_out
+
+
+def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iterator[PairWindow]:
+    """The windows of a pair, as the model would make them for its condition.
+
+    InputError: a file of the pair is missing or damaged, or a clip is not of the size that the model makes.
+    """
+    condition, clips = store.conditions()[pair.condition_id], store.clips()
+    request = AnimationRequest(
+        image=store.media_path(condition.portrait),
+        audio=store.media_path(condition.audio),
+        motion=None if condition.skeleton is None else store.media_path(condition.skeleton),
+        seed=clips[pair.winner].seed,
+    )
+    job = Job(model, request, Reporter(None), portrait_rest)
+    wanted = (job.total_frames, *job.portrait.pixels_u8.shape)
+    videos = []
+    for clip_id in (pair.winner, pair.loser):
+        frames_u8 = np.stack(list(read_frames(store.media_path(clips[clip_id].path), FPS)))
+        if frames_u8.shape != wanted:
+            raise InputError(
+                f"clip {clip_id} of pair {pair.pair_id} is {list(frames_u8.shape)} (frames, height, width, "
+                f"channels); {model.info.name} makes {list(wanted)}. Make the candidates anew, or train "
+                "another model."
+            )
+        videos.append(frames_u8)
+    points = job.motion.skeleton.points_px if isinstance(job.motion, KeypointMotion) else None
+    for window in plan_windows(job.total_frames, model.info.window_frames):
+        indices, drawn = job.indices(window), job.skeleton_u8(window)
+        if drawn is None:
+            raise InputError(f"{model.info.name} takes no skeleton, and preference training needs one.")
+        yield PairWindow(
+            winner_u8=videos[0][indices],
+            loser_u8=videos[1][indices],
+            skeleton_u8=drawn,
+            portrait_u8=job.portrait.pixels_u8,
+            audio_windows=job.sound_windows(window),
+            points_px=None if points is None else points[indices],
+            real_frames=job.total_frames - window.start,
+            continues=window.index > 0,
+        )
+
+
+class PairData:
+    """Encoded rows (one window of one pair each) and how a batch is made of them; see `PairBatch`."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, Tensor],
+        rows: Sequence[tuple[str, int]],
+        pairs: Mapping[str, Pair],
+        grey: Tensor,
+        text_dim: int,
+        draw: PairDrawConfig,
+        regions: RegionWeights,
+        info: ModelInfo,
+    ) -> None:
+        self.tensors, self.rows, self.pairs = tensors, rows, pairs
+        self.grey, self.text_dim, self.draw, self.regions, self.info = grey, text_dim, draw, regions, info
+        self.dense = any(pairs[pair_id].segment_labels is not None for pair_id, _ in rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def training(self, rows: Tensor, batch_size: int, seed: int) -> Data:
+        """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit."""
+
+        def data(index: int, generator: torch.Generator) -> dict[str, object]:
+            chosen = rows[batch_indices(len(rows), batch_size, seed, index)]
+            return self.batch(chosen, batch_visits(len(rows), batch_size, index))
+
+        return data
+
+    def batch(self, rows: Tensor, visits: Tensor) -> dict[str, object]:
+        """The fields of a `PairBatch` for `rows` [B] at their `visits` [B]."""
+        part = {name: value[rows] for name, value in self.tensors.items()}
+        part = {name: value if value.dtype == torch.bool else value.float() for name, value in part.items()}
+        keys = [f"{pair_id}/{number}" for pair_id, number in (self.rows[row] for row in rows.tolist())]
+        draws = pair_draws(self.draw, keys, visits.tolist(), part["winner"].shape[1:])
+        part["audio_windows"] = part["audio_windows"] * (~draws.dropped).float().view(-1, 1, 1, 1, 1)
+        chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
+        counted = part["counted"].float()[:, None, :, None, None]
+        batch: dict[str, object] = {
+            "winner": part["winner"],
+            "loser": part["loser"],
+            "noise": draws.noise,
+            "sigma": draws.sigma,
+            "conditions": self._conditions(part, part["winner"]),
+            "loser_conditions": self._conditions(part, part["loser"]),
+            "pairs": rows,
+            "visits": visits,
+            "loss_weights": self.regions.of(part["regions"]) * counted,
+            "pair_weights": torch.tensor([pair.weight for pair in chosen]),
+            "axis_shares": torch.tensor([axis_shares(pair) for pair in chosen]),
+        }
+        if self.dense:
+            batch["frame_labels"] = torch.stack([self._labels(row) for row in rows.tolist()])
+        return batch
+
+    def groups(self, rows: Tensor, clips: Mapping[str, object]) -> dict[str, Tensor]:
+        """Views for the log: name -> bool [B], by the axis that decided, and by the sources of winner and
+        loser."""
+        chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
+        labels = [AXES[int(np.argmax(axis_shares(pair)))] for pair in chosen]
+        sources = [f"{source_of(clips[pair.winner])} over {source_of(clips[pair.loser])}" for pair in chosen]
+        named = labels, sources
+        return {
+            name: torch.tensor([found == name for found in column])
+            for column in named
+            for name in sorted(set(column))
+        }
+
+    def _conditions(self, part: Mapping[str, Tensor], clip: Tensor) -> dict[str, Tensor | None]:
+        conditions = assemble_conditions(
+            part["reference"],
+            self.grey,
+            part["audio_windows"],
+            null_text(self.text_dim),
+            skeleton_latents=part["skeleton"],
+            inactive_latents=filled_latents(clip[:, :, :1], self.grey, self.info.fill),
+            first_frame_known=part["known"],
+            mask_rule=self.info.mask_rule,
+            fill=self.info.fill,
+        )
+        return dict(vars(conditions))
+
+    def _labels(self, row: int) -> Tensor:
+        """[F] in -1, 0, 1: who is better in each latent frame, from the labels of the pair's seconds."""
+        pair_id, number = self.rows[row]
+        seconds = self.pairs[pair_id].segment_labels
+        first = number * (self.info.window_frames - 1)
+        middles = [first, *(first + k + 1.5 for k in range(1, self.info.window_frames, 4))]
+        if seconds is None:
+            return torch.ones(len(middles))
+        return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
+
+
+def axis_shares(pair: Pair) -> list[float]:
+    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1."""
+    gaps = [
+        max(pair.axes[axis]["winner"] - pair.axes[axis]["loser"], 0.0) if axis in pair.axes else 0.0
+        for axis in AXES
+    ]
+    total = sum(gaps)
+    return [gap / total for gap in gaps] if total else [1 / len(AXES)] * len(AXES)

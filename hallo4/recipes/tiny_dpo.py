@@ -1,0 +1,267 @@
+"""Direct preference optimization of the tiny DiT on the pairs of a preference store, and its control.
+
+    pairs.jsonl --PairData--> dpo_method on a LoRA adapter, reference: the adapter off --> adapter folder
+                              preview: held-out pairs at fixed draws, motion of made windows --> guard
+
+The control, `tiny-winners`, fine-tunes the same adapter on the winners of the same pairs for as many steps:
+what DPO does beyond it comes from the losers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hallo4.data.pair_latents import encode_pairs
+from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, add_noise, clip_errors, denoise
+from hallo4.diffusion.noising import target
+from hallo4.errors import InputError
+from hallo4.evaluation.instrument import measure
+from hallo4.media.pixels import pm1_to_frames
+from hallo4.models.precision import fast_autocast
+from hallo4.models.window_conditions import encode_grey
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
+from hallo4.pipelines.plan import window_noise
+from hallo4.preference import Pair, PreferenceStore, StoreWarning
+from hallo4.preference.watch import amplitude_px, observer
+from hallo4.recipes.cards import preference_card
+from hallo4.recipes.pair_data import PairData, RegionWeights, pair_windows, usable_pairs
+from hallo4.recipes.recipe import Recipe
+from hallo4.training import (
+    AdapterConfig,
+    AdapterOff,
+    OptimizerConfig,
+    PairBatch,
+    PreferenceGuard,
+    ScheduleConfig,
+    TrainConfig,
+    adapter_state,
+    add_lora,
+    check_learning_rate,
+    dpo_method,
+    evaluate_pairs,
+    load_weights,
+    predict_velocity,
+    train,
+)
+from hallo4.training.pair_views import viewed
+from hallo4.types import MotionConditions
+from hallo4.version import __version__
+
+EVALUATED_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class TinyDPOConfig:
+    """One run on the pairs of `store` (`hallo4 prefer pairs` makes them), from the model `start_from`.
+
+    `learn` "preferences" is DPO, "winners" the control. `draw` should have shift and distribution of the
+    fine-tuning before; `regions` are its weights. `held_out_draws`: fixed draws for each held-out window; at
+    most
+    `held_out_windows` of those are looked at. `motion_windows`: how many windows a preview makes to compare
+    their motion with the reference's; 0: none.
+    """
+
+    store: str = "runs/preferences"
+    start_from: str = "tiny-dit-sft"
+    pairs_folder: str = "runs/pair_latents"
+    learn: Literal["preferences", "winners"] = "preferences"
+    loss: PreferenceLossConfig = field(default_factory=PreferenceLossConfig)
+    adapter: AdapterConfig = field(default_factory=lambda: AdapterConfig(rank=16, alpha=16.0))
+    draw: PairDrawConfig = field(default_factory=lambda: PairDrawConfig(shift=2.0))
+    regions: RegionWeights = field(default_factory=RegionWeights)
+    mode: Literal["batched", "split"] = "batched"
+    batch_size: int = 8
+    held_out_windows: int = 64
+    held_out_draws: int = 4
+    motion_windows: int = 24
+    guard: PreferenceGuard = field(default_factory=PreferenceGuard)
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            name="tiny-dit",
+            steps=400,
+            ema_decay=0.0,
+            log_every=10,
+            preview_every=50,
+            best_metric="score",
+            optimizer=OptimizerConfig(learning_rate=2e-4, weight_decay=0.0),
+            schedule=ScheduleConfig(warmup_steps=50, anneal_fraction=0.3, final_fraction=0.1),
+        )
+    )
+
+
+def winners_method(config: PreferenceLossConfig):
+    """Fine-tuning on the winners alone: the mean of their errors at the draws of the pairs."""
+
+    def method(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
+        pairs = PairBatch(**batch)
+        noisy = add_noise(pairs.winner, pairs.noise, pairs.sigma, config.prediction)
+        wanted = target(pairs.winner, pairs.noise, pairs.sigma, config.prediction)
+        found = predict_velocity(model, noisy, pairs.sigma, pairs.conditions)
+        errors = clip_errors(found, wanted, pairs.loss_weights)
+        return errors.mean(), {"winner_error": float(errors.detach().mean())}
+
+    return method
+
+
+class HeldOut:
+    """What a preview looks at: held-out windows at fixed draws, and the motion of windows made from them."""
+
+    def __init__(
+        self,
+        data: PairData,
+        rows: Tensor,
+        clips: Mapping[str, Any],
+        start: LoadedModel,
+        config: TinyDPOConfig,
+    ) -> None:
+        self.data, self.start, self.config = data, start, config
+        self.rows = rows.repeat_interleave(config.held_out_draws)
+        self.visits = torch.arange(config.held_out_draws).repeat(len(rows))
+        self.groups = data.groups(self.rows, clips)
+        self.made_from = rows[: config.motion_windows]
+        self.reference_motion: float | None = None
+
+    def __call__(self, model: nn.Module, reference: AdapterOff) -> dict[str, float]:
+        """Statistics of all rows and of their groups; `motion_ratio` where windows are made; `score`: the
+        loss,
+        infinite where the guard's limits are broken."""
+        with fast_autocast(next(model.parameters()).device.type):
+            stats = evaluate_pairs(model, self._batches(), predict_velocity, reference, self.config.loss)
+            values = stats.summary() | {"loss": float(stats.loss.mean())}
+            if len(self.made_from):
+                if self.reference_motion is None:
+                    with reference.switched_off():
+                        self.reference_motion = self._motion(model)
+                values["motion_ratio"] = self._motion(model) / self.reference_motion
+        score = self.config.guard.score(values, values["loss"])
+        return values | {"score": score} | viewed(stats, self.groups)
+
+    def _batches(self):
+        for start in range(0, len(self.rows), EVALUATED_AT_ONCE):
+            part = slice(start, start + EVALUATED_AT_ONCE)
+            yield PairBatch(**self.data.batch(self.rows[part], self.visits[part]))
+
+    def _motion(self, model: nn.Module) -> float:
+        """Mean amplitude of body joints, in pixels, over windows that `model` makes."""
+        amplitudes = []
+        for row in self.made_from.tolist():
+            batch = self.data.batch(torch.tensor([row]), torch.tensor([0]))
+            conditions = MotionConditions(**batch["conditions"])  # type: ignore[arg-type]
+            features = model.prepare(conditions, cache_kv=True)
+            clean = denoise(
+                lambda latents, timestep, features=features: model(latents, timestep, features),
+                window_noise(
+                    model.sample_shape(self.start.info.window_frames, *self.data.grey.shape[-2:]), 0, row
+                ),
+                self.start.info.steps,
+                self.start.info.flow_shift,
+                pin=lambda latents, conditions=conditions: model.pin(latents, conditions),
+            )
+            video_pm1 = self.start.autoencoder.decode_video(model.video_latents(clean))[0].float()
+            amplitude = amplitude_px(measure(observer(), pm1_to_frames(video_pm1.transpose(0, 1))))
+            if amplitude is not None:
+                amplitudes.append(amplitude)
+        if not amplitudes:
+            raise InputError("no made window shows enough of a body to measure motion; set motion_windows=0.")
+        return sum(amplitudes) / len(amplitudes)
+
+
+def load_pairs(
+    config: TinyDPOConfig, start: LoadedModel
+) -> tuple[PairData, dict[str, Pair], Mapping[str, Any]]:
+    """(encoded rows, pairs by id, clips of the store). Warns of pairs that cannot be used.
+
+    InputError: no store, or no pairs in it yet.
+    """
+    store = PreferenceStore.open(config.store)
+    kept, left_out = usable_pairs(store)
+    for line in left_out:
+        warnings.warn(f"{config.store}: left out, {line}", StoreWarning, stacklevel=2)
+    if not kept:
+        raise InputError(
+            f"{config.store}: has no pairs to train on; make them: hallo4 prefer pairs {config.store}"
+        )
+    pairs = {pair.pair_id: pair for pair in kept}
+    tensors, rows = encode_pairs(
+        list(pairs),
+        lambda pair_id: pair_windows(store, pairs[pair_id], start),
+        start.autoencoder,
+        config.pairs_folder,
+    )
+    frames, size_px = start.info.window_frames, start.info.size_px
+    grey = encode_grey(start.autoencoder, torch.zeros(1, size_px, size_px), frames)
+    text_dim = start.backbone.config.text_dim
+    data = PairData(tensors, rows, pairs, grey, text_dim, config.draw, config.regions, start.info)
+    return data, pairs, store.clips()
+
+
+def run(config: TinyDPOConfig, folder: Path) -> Path:
+    """Encode the pairs, train an adapter, save `folder/model`, an adapter on `start_from`; returns it.
+
+    The adapter is the best of the run: of the previews within the guard's limits the one with the lowest
+    held-out loss. InputError: no pairs, none held out, or none for training.
+    """
+    torch.manual_seed(config.train.seed)
+    start = load_model(config.start_from)
+    model = add_lora(start.backbone, config.adapter)
+    data, pairs, clips = load_pairs(config, start)
+    splits = torch.tensor([pairs[pair_id].split == "train" for pair_id, _ in data.rows])
+    if splits.all() or not splits.any():
+        found = "held out" if splits.all() else "for training"
+        raise InputError(
+            f"{config.store}: no pair is {found}; make them again with --held-out 0.1, from more people."
+        )
+    reference = AdapterOff(model)
+    check_learning_rate(model, config.train.optimizer.learning_rate)
+    training = splits.nonzero()[:, 0]
+    held_out = HeldOut(data, _spread(~splits, config.held_out_windows), clips, start, config)
+    method = winners_method(config.loss)
+    if config.learn == "preferences":
+        method = dpo_method(predict_velocity, reference, config.loss, config.mode)
+    result = train(
+        config.train,
+        method,
+        model,
+        data.training(training, config.batch_size, config.train.seed),
+        folder=folder,
+        on_preview=lambda step, averaged: held_out(averaged, reference),
+        guard=config.guard if config.learn == "preferences" else None,
+    )
+    best = (folder / "best.pt").exists()
+    step = load_weights(folder, model, "best" if best else "last")
+    made_of = (len(training), config.batch_size, step, result.progress.step)
+    card = preference_card(
+        config.train.name, config.start_from, config.learn, config.loss, config.train.seed, *made_of
+    )
+    info = replace(start.info, name=config.train.name, version=__version__)
+    state = adapter_state(model)
+    return save_adapter_folder(folder / "model", info, config.start_from, state, config.adapter.scale, card)
+
+
+def _spread(chosen: Tensor, most: int) -> Tensor:
+    """At most `most` of the chosen indices, evenly spread."""
+    indices = chosen.nonzero()[:, 0]
+    if len(indices) <= most:
+        return indices
+    return indices[torch.linspace(0, len(indices) - 1, most).round().long()]
+
+
+def recipe() -> Recipe:
+    """`tiny-dit`: the fine-tuned tiny DiT, aligned with what raters prefer."""
+    return Recipe(
+        "tiny-dpo", "preference optimization of the tiny DiT on a preference store", TinyDPOConfig(), run
+    )
+
+
+def winners_recipe() -> Recipe:
+    """The control: the same adapter, pairs and steps, but fine-tuning on the winners alone."""
+    config = TinyDPOConfig(learn="winners")
+    named = replace(config, train=replace(config.train, name="tiny-winners"))
+    return Recipe("tiny-winners", "the control of tiny-dpo: fine-tuning on the winners alone", named, run)
