@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.dit_block import DiTBlock, VaceBlock, picture_rotations, video_rotations
 from hallo4.models.projection import AudioProjector, SkeletonProjector
+from hallo4.models.still_picture import velocity_from_change
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.types import MotionConditions
 
@@ -28,11 +29,6 @@ KEPT_IN_FP32 = [
     *("time_embedder", "time_proj", "scale_shift_table"),
 ]
 """Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation."""
-
-SIGMA_FLOOR = 0.4
-"""A model that predicts data divides by sigma; below this one its output is taken as data seen from here, so
-that
-the loss of nearly clean latents stays of the size of the others."""
 
 
 class ConditionEmbedder(nn.Module):
@@ -73,10 +69,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper); see DiTBlock.
     * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so
       that a video patch finds the skeleton patch it lies on; new weights then look near their own place.
-    * `predicts`: what the last layer gives, "velocity" (released) or the clean "data", of which `forward`
-      makes the velocity (x - data) / sigma, sigma no less than `SIGMA_FLOOR`. A small model that predicts
-      velocity spends half of its width on carrying the noise to the output; clean latents are what it knows
-      about (arXiv 2511.13720 finds the same).
+    * `still_std`: the usual size of changes from the still picture (the inactive latents of the control, for
+      models with the fill "still") in each latent channel; the last layer then gives changes in these units,
+      see
+      `still_picture.py`. None (released): it gives the velocity.
     * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
@@ -117,7 +113,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         skeleton_attention: Literal["skeleton_queries", "video_queries"] = "skeleton_queries",
         skeleton_rope: bool = False,
         skeleton_expansion: int | None = None,
-        predicts: Literal["velocity", "data"] = "velocity",
+        still_std: Sequence[float] | None = None,
         branch_init_std: float = 0.0,
     ) -> None:
         super().__init__()
@@ -180,10 +176,12 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             features["audio"] = _reference_slot(self.audio_proj(conditions.audio_windows.to(dtype)))
         if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
             features["skeleton"] = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
+        kept = {"control": features["control"]}
+        if self.config.still_std is not None:
+            kept["still"] = features["still"] = conditions.control_latents[:, : self.config.in_channels]
         if not cache_kv:
             return features
         picture = self._picture_rotations(*conditions.control_latents.shape[-2:])
-        kept = {"control": features["control"]}
         kept |= _over_layers("blocks", [block.project(features, picture) for block in self.blocks])
         of_text = [block.project_text(features["text"]) for block in self.vace_blocks]
         kept |= _over_layers("vace_blocks", of_text)
@@ -219,9 +217,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             stream = self._run(block, stream, time, rotations, kept, picture, slots)
             stream = stream if hint is None else stream + hint
         output = self._unpatch(self._head(stream, embedding), slots, height, width)
-        if self.config.predicts == "data":
-            sigma = (timestep.float() / 1000).clamp_min(SIGMA_FLOOR).expand(batch).view(-1, 1, 1, 1, 1)
-            output = (latents.float() - output.float()) / sigma
+        if self.config.still_std is not None:
+            std = torch.tensor(self.config.still_std, device=latents.device)
+            sigma = timestep.float().expand(batch) / 1000
+            still = features["still"].float()
+            output = velocity_from_change(latents.float(), still, output.float(), sigma, std)
         return output.to(latents.dtype)
 
     # ------------------------------------------------------------------ parts

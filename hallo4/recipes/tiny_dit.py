@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file
@@ -33,7 +32,6 @@ TEXT_DIM = 16
 class DiTSizes:
     """Width = heads * head_dim. `audio_tokens` and `audio_hidden_dim` are the pre-trained projector's."""
 
-    predicts: Literal["velocity", "data"] = "data"
     heads: int = 4
     head_dim: int = 48
     layers: int = 5
@@ -70,7 +68,7 @@ class TinyDiTConfig:
     eye_weight: float = 3.0
     hand_weight: float = 3.0
     known_share: float = 0.6
-    known_noise: float = 0.25
+    known_noise: float = 0.05
     silent_share: float = 0.1
     fill: Fill = "still"
     compile_blocks: bool = False
@@ -94,7 +92,7 @@ class TinyDiTConfig:
     )
 
 
-def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
+def build_dit(sizes: DiTSizes, latent_channels: int, still_std: list[float] | None = None) -> PortraitDiT:
     """The tiny member of the released model's class; see the card for what differs.
 
     The VACE context has the latents twice, inactive and reactive, and the mask.
@@ -117,7 +115,7 @@ def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
         audio_axis="channel",
         skeleton_attention="video_queries",
         skeleton_rope=True,
-        predicts=sizes.predicts,
+        still_std=still_std,
         branch_init_std=0.02,
     )
 
@@ -179,8 +177,10 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     InputError if the autoencoder or the audio projector has not been trained yet.
     """
     torch.manual_seed(config.train.seed)
-    model, autoencoder = _start(config)
+    start = None if config.start_from is None else load_model(config.start_from)
+    autoencoder = _autoencoder(config) if start is None else start.autoencoder
     cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
+    model = _new_dit(config, cache) if start is None else start.backbone.requires_grad_(True)
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
@@ -196,18 +196,30 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
 
 
-def _start(config: TinyDiTConfig) -> tuple[PortraitDiT, TinyVideoAutoencoder]:
-    """DiT and autoencoder that the run begins with; InputError if a part has not been trained yet."""
-    if config.start_from is not None:
-        start = load_model(config.start_from)
-        return start.backbone.requires_grad_(True), start.autoencoder
+def _autoencoder(config: TinyDiTConfig) -> TinyVideoAutoencoder:
+    """The autoencoder of a new model; InputError if it or the ear has not been trained yet."""
     for maker, path in (("tiny-autoencoder", config.autoencoder), ("tiny-audio", config.audio_proj)):
         if not Path(path).exists():
             raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
-    autoencoder = TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
-    model = build_dit(config.sizes, autoencoder.config.latent_channels)
+    return TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
+
+
+def _new_dit(config: TinyDiTConfig, cache: LatentCache) -> PortraitDiT:
+    spread = spread_around_still(cache, config.known_share) if config.fill == "still" else None
+    model = build_dit(config.sizes, cache.tensors["video"].shape[1], spread)
     model.audio_proj.load_state_dict(load_file(config.audio_proj))
-    return model, autoencoder
+    return model
+
+
+def spread_around_still(cache: LatentCache, known_share: float) -> list[float]:
+    """[C]: how far latents lie from the still picture, root mean square in each channel: from their clip's
+    first
+    latent in `known_share` of the windows, from the portrait's in the others."""
+    video = cache.tensors["video"][:: max(1, len(cache) // 500)].float()
+    reference = cache.tensors["reference"][:: max(1, len(cache) // 500)].float()
+    squares = [(video - still).square().mean((0, 2, 3, 4)) for still in (video[:, :, :1], reference)]
+    mean = known_share * squares[0] + (1 - known_share) * squares[1]
+    return [round(value, 4) for value in mean.sqrt().tolist()]
 
 
 def recipe() -> Recipe:

@@ -16,6 +16,8 @@ from hallo4.errors import InputError
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.observer import PortraitObserver
 from hallo4.pipelines import load_model
+from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
+from hallo4.preference.conditions import add_world_condition
 from hallo4.recipes import RECIPES, Recipe
 from hallo4.recipes.tiny_dit import DiTSizes
 from hallo4.training import read_log
@@ -45,9 +47,32 @@ def miniature(name: str, work: Path) -> Recipe:
         "tiny-dit-sft": {"autoencoder": f"{work}/tiny-autoencoder/autoencoder", "sizes": SIZES,
                          "audio_proj": f"{work}/tiny-audio/audio_proj.safetensors",
                          "latents_folder": f"{work}/latents"},
-    }[name]  # fmt: skip
-    train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None)
+        "tiny-dpo": PREFERENCES | {"start_from": f"{work}/tiny-dit-sft/model", "store": f"{work}/store",
+                                   "pairs_folder": f"{work}/pairs"},
+    }["tiny-dpo" if name == "tiny-winners" else name]  # fmt: skip
+    train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=1)
+    if not name.startswith(("tiny-dpo", "tiny-winners", "tiny-autoencoder")):
+        train = replace(train, preview_every=0)
     return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **stores, **own))
+
+
+PREFERENCES = {"held_out_windows": 2, "held_out_draws": 2, "motion_windows": 1}
+
+
+def rated_store(folder: Path, model: Path) -> PreferenceStore:
+    """Two takes of each of two people; the second is said to be better, of one for training, the other held
+    out."""
+    store = PreferenceStore.create(folder)
+    axis = {"winner": 4.0, "loser": 2.0, "n": 3, "spread": 0.0}
+    pairs = []
+    for number, split in enumerate(("train", "held_out")):
+        condition = add_world_condition(store, number, seconds=0.68)
+        loser, winner = make_candidates(store, [condition], [Variant(str(model), seed) for seed in (0, 1)])
+        axes = {"alignment": axis, "fidelity": dict(axis)}
+        names = (f"pair-{number}", condition.condition_id, winner.clip_id, loser.clip_id)
+        pairs.append(Pair(*names, axes, gap=2.0, weight=1.0, split=split, segment_labels=None))
+    store.write_pairs(pairs)
+    return store
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +80,8 @@ def results(work) -> dict[str, Path]:
     """What each recipe returns, run one after the other: the DiT stands on autoencoder and ear."""
     made = {}
     for name in RECIPES:
+        if name == "tiny-dpo":
+            rated_store(work / "store", made["tiny-dit-sft"])
         recipe = miniature(name, work)
         made[name] = recipe.run(recipe.config, work / name)
     return made
@@ -150,3 +177,42 @@ def test_a_dit_without_its_parts_says_what_to_train(results, work, missing, make
     config = replace(recipe.config, **{missing: f"{work}/nowhere"})
     with pytest.raises(InputError, match=f"nowhere is missing.*hallo4 train {maker}"):
         recipe.run(config, work / "other")
+
+
+def test_preference_training_gives_an_adapter_that_changes_the_attention_alone(results):
+    base = load_model(results["tiny-dit-sft"]).backbone.state_dict()
+    for name in ("tiny-dpo", "tiny-winners"):
+        assert not (results[name] / "dit").exists()
+        made = load_model(results[name])
+        changed = {
+            key for key, value in made.backbone.state_dict().items() if not torch.equal(value, base[key])
+        }
+        assert changed
+        assert all(".attn" in key for key in changed)
+        assert made.info.name == ("tiny-dit" if name == "tiny-dpo" else name)
+        assert "AI-generated" in (results[name] / "README.md").read_text()
+
+
+def test_previews_of_preference_training_look_at_axes_sources_and_noise_levels(results, work):
+    previews = [record["preview"] for record in read_log(work / "tiny-dpo") if "preview" in record]
+    assert len(previews) == 2
+    assert {"accuracy", "winner_diff", "motion_ratio", "score", "accuracy: alignment"} <= previews[0].keys()
+    assert any(key.startswith("margin: sigma ") for key in previews[0])
+    assert any(" over " in key for key in previews[0])
+
+
+def test_preference_training_without_pairs_says_how_to_make_them(results, work):
+    recipe = miniature("tiny-dpo", work)
+    with pytest.raises(InputError, match="nowhere"):
+        recipe.run(replace(recipe.config, store=str(work / "nowhere")), work / "other")
+    empty = PreferenceStore.create(work / "empty")
+    with pytest.raises(InputError, match=r"no pairs to train on.*hallo4 prefer pairs"):
+        recipe.run(replace(recipe.config, store=str(empty.folder)), work / "other")
+    store = PreferenceStore.open(work / "store")
+    kept = list(store.pairs().values())
+    store.write_pairs([pair for pair in kept if pair.split == "train"])
+    try:
+        with pytest.raises(InputError, match="no pair is held out"):
+            recipe.run(recipe.config, work / "other")
+    finally:
+        store.write_pairs(kept)

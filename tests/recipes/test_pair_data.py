@@ -1,0 +1,224 @@
+"""From a store to batches of pairs: what winner and loser share, what counts, what is kept on disk."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hallo4.data.pair_latents import PairWindow, encode_pair_window, encode_pairs
+from hallo4.diffusion import PairDrawConfig
+from hallo4.errors import InputError
+from hallo4.media import read_frames, save_wav
+from hallo4.motion import default_rest_pose, idle_motion, save_skeleton
+from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
+from hallo4.preference.conditions import add_condition_of_files
+from hallo4.recipes.pair_data import PairData, RegionWeights, axis_shares, pair_windows, usable_pairs
+from hallo4.training import PairBatch
+
+FRAMES = 7  # windows 0..4 and 4..8, of which 7 and 8 are beyond the end
+
+
+def pair(winner, loser, gaps=(1.0, 3.0), split="train", **changes):
+    axes = {
+        axis: {"winner": 1.0 + gap, "loser": 1.0, "n": 3, "spread": 0.0}
+        for axis, gap in zip(("alignment", "fidelity"), gaps, strict=True)
+    }
+    values = {
+        "pair_id": f"{winner}-{loser}", "condition_id": "c", "winner": winner, "loser": loser, "axes": axes,
+        "gap": float(np.mean(gaps)), "weight": 1.0, "split": split, "segment_labels": None,
+    }  # fmt: skip
+    return Pair(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def work(tiny_model_folder, tiny_model, portrait_u8, hum, tmp_path_factory):
+    """A store with one condition that has a skeleton and one that has none, two takes of each, a pair of
+    each."""
+    folder = tmp_path_factory.mktemp("pairs")
+    Image.fromarray(portrait_u8).save(folder / "portrait.png")
+    save_wav(folder / "speech.wav", hum(FRAMES / 25))
+    save_skeleton(folder / "moves.json", idle_motion(default_rest_pose(32, 32), FRAMES, 3, 0))
+    store = PreferenceStore.create(folder / "store")
+    conditions = [
+        add_condition_of_files(store, folder / "portrait.png", folder / "speech.wav", skeleton)
+        for skeleton in (folder / "moves.json", None)
+    ]
+    variants = [Variant(str(tiny_model_folder), seed) for seed in (0, 1)]
+    clips = make_candidates(store, conditions, variants)
+    pairs = [
+        pair(clips[k].clip_id, clips[k + 1].clip_id, condition_id=conditions[k // 2].condition_id)
+        for k in (0, 2)
+    ]
+    store.write_pairs(pairs)
+    return SimpleNamespace(store=store, pairs=pairs, model=tiny_model, folder=folder)
+
+
+@pytest.fixture(scope="module")
+def data(work):
+    """The encoded first pair: two rows."""
+    first = work.pairs[0]
+    tensors, rows = encode_pairs(
+        [first.pair_id],
+        lambda _: pair_windows(work.store, first, work.model),
+        work.model.autoencoder,
+        work.folder / "latents",
+    )
+    grey = torch.zeros(1, 4, 2, 4, 4)
+    return PairData(
+        tensors, rows, {first.pair_id: first}, grey, 8, PairDrawConfig(), RegionWeights(), work.model.info
+    )
+
+
+def test_pairs_whose_clips_have_idle_motion_of_their_own_are_left_out_by_name(work):
+    kept, left_out = usable_pairs(work.store)
+    assert [p.pair_id for p in kept] == [work.pairs[0].pair_id]
+    assert len(left_out) == 1
+    assert work.pairs[1].pair_id in left_out[0]
+
+
+def test_windows_hold_the_frames_of_both_clips_and_what_they_were_made_from(work):
+    windows = list(pair_windows(work.store, work.pairs[0], work.model))
+    clips = work.store.clips()
+    for side in ("winner", "loser"):
+        path = work.store.media_path(clips[getattr(work.pairs[0], side)].path)
+        frames = np.stack(list(read_frames(path, 25.0)))
+        assert len(frames) == FRAMES
+        made = [getattr(window, f"{side}_u8") for window in windows]
+        np.testing.assert_array_equal(made[0], frames[:5])
+        np.testing.assert_array_equal(made[1], frames[[4, 5, 6, 6, 6]])
+    assert [window.continues for window in windows] == [False, True]
+    assert [window.real_frames for window in windows] == [7, 3]
+    assert windows[0].skeleton_u8.any(), "there is a skeleton in the drawing"
+    np.testing.assert_array_equal(windows[1].points_px[2], windows[1].points_px[4])
+
+
+def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
+    bigger = replace(work.model, info=replace(work.model.info, size_px=64))
+    with pytest.raises(InputError, match=r"clip k\w+ of pair .*\[7, 32, 32, 3\].*\[7, 64, 64, 3\]"):
+        list(pair_windows(work.store, work.pairs[0], bigger))
+
+
+class _Encoder(torch.nn.Module):
+    def encode_video(self, video_pm1):
+        return video_pm1[:, :1, ::4, ::8, ::8]
+
+
+@pytest.mark.parametrize(
+    ("real", "continues", "counted"),
+    [
+        (17, False, [1, 1, 1, 1, 1]),
+        (30, True, [0, 1, 1, 1, 1]),
+        (6, True, [0, 1, 1, 0, 0]),
+        (5, False, [1, 1, 0, 0, 0]),
+        (1, False, [1, 0, 0, 0, 0]),
+    ],
+)
+def test_known_frames_and_groups_beyond_the_end_do_not_count(real, continues, counted):
+    video = np.zeros((17, 16, 16, 3), np.uint8)
+    window = PairWindow(video, video, video, video[0], torch.zeros(17, 5, 2, 3), None, real, continues)
+    encoded = encode_pair_window(window, _Encoder())
+    assert encoded["counted"].tolist() == [bool(c) for c in counted]
+    assert not encoded["regions"].any()
+
+
+def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights(work, tmp_path):
+    calls, first = [], work.pairs[0]
+
+    def windows(pair_id):
+        calls.append(pair_id)
+        return pair_windows(work.store, first, work.model)
+
+    def encode(autoencoder=work.model.autoencoder):
+        return encode_pairs([first.pair_id], windows, autoencoder, tmp_path)
+
+    fresh, rows = encode()
+    again, _ = encode()
+    assert len(calls) == 1
+    assert rows == [(first.pair_id, 0), (first.pair_id, 1)]
+    assert all(torch.equal(fresh[name], again[name]) for name in fresh)
+    next(tmp_path.glob("*.safetensors")).write_bytes(b"torn")
+    assert torch.equal(encode()[0]["winner"], fresh["winner"])
+    assert len(calls) == 2
+    other = type(work.model.autoencoder)(latent_channels=4, fine_width=8, coarse_width=16)
+    encode(other)
+    assert len(calls) == 3
+
+
+def test_winner_and_loser_share_all_but_the_frame_that_each_goes_on_from(data):
+    batch = PairBatch(**data.batch(torch.tensor([0, 1]), torch.tensor([0, 0])))
+    assert not torch.equal(batch.winner, batch.loser)
+    for name, value in batch.conditions.items():
+        of_loser = batch.loser_conditions[name]
+        assert torch.equal(value[0], of_loser[0]), f"{name}: nothing is known in a first window"
+        assert torch.equal(value[1], of_loser[1]) == (name != "control_latents")
+    control, of_loser = batch.conditions["control_latents"][1], batch.loser_conditions["control_latents"][1]
+    torch.testing.assert_close(control[:4, 1], batch.winner[1, :, 0])
+    torch.testing.assert_close(of_loser[:4, 1], batch.loser[1, :, 0])
+    assert not batch.loss_weights[1, :, 0].any(), "the known frame has no loss"
+    assert batch.loss_weights[0].min() == 1
+    assert batch.axis_shares.tolist() == [[0.25, 0.75]] * 2
+
+
+def test_draws_are_keyed_by_pair_window_and_visit_in_whatever_order(data):
+    there = data.batch(torch.tensor([0, 1]), torch.tensor([0, 5]))
+    back = data.batch(torch.tensor([1, 0]), torch.tensor([5, 0]))
+    assert torch.equal(there["noise"], back["noise"].flip(0))
+    assert torch.equal(there["sigma"], back["sigma"].flip(0))
+    later = data.batch(torch.tensor([0, 1]), torch.tensor([1, 6]))
+    assert not torch.equal(there["noise"], later["noise"])
+
+
+def test_a_run_visits_every_chosen_row_once_an_epoch(data):
+    make = data.training(torch.tensor([1]), 1, seed=0)
+    batches = [make(index, torch.Generator()) for index in range(3)]
+    assert [batch["pairs"].tolist() for batch in batches] == [[1]] * 3
+    assert [batch["visits"].tolist() for batch in batches] == [[0], [1], [2]]
+
+
+def test_dropped_conditions_are_those_of_both_clips(data):
+    silent = PairData(**(vars_of(data) | {"draw": PairDrawConfig(drop_rate=1.0)}))
+    batch = silent.batch(torch.tensor([0]), torch.tensor([0]))
+    assert not batch["conditions"]["audio_windows"].any()
+    assert not batch["loser_conditions"]["audio_windows"].any()
+
+
+def vars_of(data):
+    names = ("tensors", "rows", "pairs", "grey", "text_dim", "draw", "regions", "info")
+    return {name: getattr(data, name) for name in names}
+
+
+def test_region_weights_are_the_largest_that_applies():
+    regions = torch.zeros(1, 3, 1, 2, 2, dtype=torch.bool)
+    regions[0, 0, 0, 0, 0] = regions[0, 1, 0, 0, 0] = regions[0, 1, 0, 0, 1] = regions[0, 2, 0, 1, 0] = True
+    weights = RegionWeights(mouth=0.5, eyes=2.0, hands=3.0, elsewhere=0.25).of(regions)
+    assert weights[0, 0, 0].tolist() == [[2.0, 2.0], [3.0, 0.25]]
+    alone = RegionWeights(mouth=1.0, eyes=0.0, hands=0.0, elsewhere=0.0).of(regions)
+    assert alone.sum() == 1.0
+
+
+def test_shares_of_the_axes_are_those_of_the_gaps():
+    assert axis_shares(pair("a", "b", (1.0, 3.0))) == [0.25, 0.75]
+    assert axis_shares(pair("a", "b", (2.0, -1.0), gap=0.5)) == [1.0, 0.0]
+    assert axis_shares(pair("a", "b", (0.0, 0.0), gap=0.0)) == [0.5, 0.5]
+
+
+def test_labels_of_seconds_become_labels_of_latent_frames(data):
+    """Windows of 17 frames at 25 fps: window 1 begins at frame 16; its groups lie around 18.5, 22.5, 26.5,
+    30.5."""
+    first = data.pairs[data.rows[0][0]]
+    labelled = replace(first, segment_labels=(1.0, -0.5))
+    info = replace(data.info, window_frames=17)
+    dense = PairData(**(vars_of(data) | {"pairs": {first.pair_id: labelled}, "info": info}))
+    assert dense.dense
+    assert not data.dense
+    assert [dense._labels(row).tolist() for row in (0, 1)] == [[1, 1, 1, 1, 1], [1, 1, 1, -1, -1]]
+
+
+def test_groups_for_the_log_name_the_axis_and_the_sources(data, work):
+    groups = data.groups(torch.tensor([0, 1, 0]), work.store.clips())
+    assert groups["fidelity"].tolist() == [True] * 3
+    (source,) = groups.keys() - {"fidelity"}
+    assert source.count(" over ") == 1
