@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,25 @@ from hallo4.models.window_conditions import encode_grey, encode_portrait, encode
 from hallo4.motion import layout
 
 REGIONS = ("mouth", "eyes", "hands")
+
+
+@dataclass(frozen=True)
+class RegionWeights:
+    """How much latent cells count that show the mouth, an eye or a hand; 1 elsewhere, or `elsewhere`.
+
+    0 elsewhere is the loss mask of an axis: mouth alone for lips, say.
+    """
+
+    mouth: float = 4.0
+    eyes: float = 3.0
+    hands: float = 3.0
+    elsewhere: float = 1.0
+
+    def of(self, regions: Tensor) -> Tensor:
+        """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
+        inside = torch.tensor([self.mouth, self.eyes, self.hands]).view(1, 3, 1, 1, 1)
+        weights = torch.where(regions, inside, torch.zeros(())).amax(1, keepdim=True)
+        return torch.where(regions.any(1, keepdim=True), weights, torch.full((), self.elsewhere))
 
 
 class LatentCache:

@@ -306,6 +306,12 @@ class PortraitDiT(ModelMixin, ConfigMixin):
                 raise CheckpointError(
                     f"{name} is {config[name]!r} in the DiT config: use one of {', '.join(values)}"
                 )
+        std = config.still_std
+        if std is not None and (len(std) != config.in_channels or min(std) <= 0):
+            raise CheckpointError(
+                f"still_std has {len(std)} values, the least {min(std, default=0)}: give one above 0 for "
+                f"each of the {config.in_channels} channels"
+            )
         patch = tuple(config.patch_size)
         if patch[0] != 1 or patch[1] != patch[2]:
             raise CheckpointError(f"patch_size {patch} is not supported: use (1, p, p)")

@@ -11,12 +11,12 @@ known frame of its next window: the one condition in which winner and loser diff
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hallo4.data.latents import RegionWeights
 from hallo4.data.pair_latents import PairWindow
 from hallo4.diffusion import PairDrawConfig, pair_draws
 from hallo4.diffusion.pair_loss import AXES
@@ -34,25 +34,6 @@ from hallo4.preference.audit import source_of
 from hallo4.training import batch_indices, batch_visits
 from hallo4.training.loop import Data
 from hallo4.types import FPS
-
-
-@dataclass(frozen=True)
-class RegionWeights:
-    """How much latent cells count that show the mouth, an eye or a hand; 1 elsewhere, or `elsewhere`.
-
-    0 elsewhere is the loss mask of an axis: mouth alone for lips, say.
-    """
-
-    mouth: float = 4.0
-    eyes: float = 3.0
-    hands: float = 3.0
-    elsewhere: float = 1.0
-
-    def of(self, regions: Tensor) -> Tensor:
-        """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
-        inside = torch.tensor([self.mouth, self.eyes, self.hands]).view(1, 3, 1, 1, 1)
-        weights = torch.where(regions, inside, torch.zeros(())).amax(1, keepdim=True)
-        return torch.where(regions.any(1, keepdim=True), weights, torch.full((), self.elsewhere))
 
 
 def usable_pairs(store: PreferenceStore) -> tuple[list[Pair], list[str]]:

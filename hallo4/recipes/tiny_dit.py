@@ -3,7 +3,7 @@ folder."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
-from hallo4.data.latents import LatentCache, build_cache
+from hallo4.data.latents import LatentCache, RegionWeights, build_cache
 from hallo4.diffusion import add_noise, sample_sigma, sft_loss, velocity_target
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
@@ -22,7 +22,14 @@ from hallo4.models.window_conditions import Fill, assemble_conditions, filled_la
 from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import Recipe
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, batch_indices, train
+from hallo4.training import (
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    batch_indices,
+    predict_velocity,
+    train,
+)
 from hallo4.version import __version__
 
 TEXT_DIM = 16
@@ -44,10 +51,8 @@ class DiTSizes:
 class TinyDiTConfig:
     """One SFT run. Weights multiply the loss in latent cells that show mouth, eyes or hands.
 
-    `start_from`: a model folder or name that is trained further, with its own sizes and its own autoencoder,
-    such as `tiny-dit-sft`; None: from scratch, with `sizes`, `autoencoder` and `audio_proj`.
-
-    `fill` (of the inactive video) is the model's; a run that goes on from one must be given the same.
+    `start_from`: a model folder or name that is trained further, with its own sizes, fill and autoencoder,
+    such as `tiny-dit-sft`; None: from scratch, with `sizes`, `fill`, `autoencoder` and `audio_proj`.
 
     `shift` concentrates training on noisy latents, `known_share` of the windows know their first frame
     (slightly wrong, by up to
@@ -64,9 +69,7 @@ class TinyDiTConfig:
     sizes: DiTSizes = field(default_factory=DiTSizes)
     batch_size: int = 16
     shift: float = 3.0
-    mouth_weight: float = 4.0
-    eye_weight: float = 3.0
-    hand_weight: float = 3.0
+    regions: RegionWeights = field(default_factory=RegionWeights)
     known_share: float = 0.6
     known_noise: float = 0.05
     silent_share: float = 0.1
@@ -131,12 +134,6 @@ class DiTData:
         return self.cache.batch(batch_indices(len(self.cache), self.batch_size, self.seed, index))
 
 
-def loss_weights(regions: Tensor, config: TinyDiTConfig) -> Tensor:
-    """`regions` [B, 3, F, h, w] -> weights [B, 1, F, h, w], the largest that applies."""
-    by_region = torch.tensor([config.mouth_weight, config.eye_weight, config.hand_weight]).view(1, 3, 1, 1, 1)
-    return torch.where(regions, by_region, torch.ones(())).amax(1, keepdim=True)
-
-
 def sft_method(config: TinyDiTConfig):
     """Flow matching on the video slots; the reference slot is clean and has no loss."""
 
@@ -159,10 +156,9 @@ def sft_method(config: TinyDiTConfig):
         noise = torch.randn_like(video)
         sigma = sample_sigma(size, shift=config.shift)
         noisy = add_noise(video, noise, sigma)
-        sample = torch.cat([batch["reference"], noisy], 2)
-        velocity = model(sample, 1000 * sigma, model.prepare(conditions))[:, :, 1:]
+        velocity = predict_velocity(model, noisy, sigma, vars(conditions))
         target = velocity_target(video, noise)
-        loss = sft_loss(velocity, target, loss_weights(batch["regions"], config))
+        loss = sft_loss(velocity, target, config.regions.of(batch["regions"]))
         mouth = batch["regions"][:, :1].float()
         error = (velocity.detach() - target).square()
         mouth_error = (error * mouth).sum() / (mouth.sum() * video.shape[1] + 1e-6)
@@ -179,6 +175,7 @@ def run(config: TinyDiTConfig, folder: Path) -> Path:
     torch.manual_seed(config.train.seed)
     start = None if config.start_from is None else load_model(config.start_from)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
+    config = config if start is None else replace(config, fill=start.info.fill)
     cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
     model = _new_dit(config, cache) if start is None else start.backbone.requires_grad_(True)
     model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten

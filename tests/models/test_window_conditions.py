@@ -72,6 +72,27 @@ def test_known_and_unknown_first_frames_can_share_a_batch(pieces):
     assert bool((mask[1] == 1).all())
 
 
+def test_a_still_fill_shows_the_newest_known_frame_everywhere(pieces):
+    known = conditioning.encode_known(pieces["encoder"], pieces["known_pm1"], 5, "still")
+    video = pieces["encoder"].given[-1]
+    assert torch.equal(video, pieces["known_pm1"][:, :, None].expand(-1, -1, 5, -1, -1))
+    control = assemble(
+        pieces, inactive_latents=known, first_frame_known=torch.tensor([True, False]), fill="still"
+    ).control_latents
+    assert torch.equal(control[0, :3, 1:], known[0])
+    assert torch.equal(control[1, :3, 1:], pieces["reference"][1].expand(-1, 2, -1, -1))
+    mask = control[:, 6:, 1:]
+    assert not mask[0, :, 0].any()
+    assert bool((mask[0, :, 1] == 1).all()), "it is shown, but still to be made"
+
+
+@pytest.mark.parametrize("fill", ["grey", "still"])
+def test_latents_are_filled_as_videos_are(pieces, fill):
+    encoded = conditioning.encode_known(pieces["encoder"], pieces["known_pm1"], 5, fill)
+    filled = conditioning.filled_latents(encoded[:, :, :1], pieces["grey"], fill)
+    assert torch.equal(filled, encoded)
+
+
 def test_without_inactive_latents_nothing_can_be_known(pieces):
     conditions = assemble(pieces)
     assert torch.equal(conditions.control_latents[:1, :3, 1:], pieces["grey"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hallo4.data.latents import RegionWeights
 from hallo4.data.pair_latents import PairWindow, encode_pair_window, encode_pairs
 from hallo4.diffusion import PairDrawConfig
 from hallo4.errors import InputError
@@ -15,7 +16,7 @@ from hallo4.media import read_frames, save_wav
 from hallo4.motion import default_rest_pose, idle_motion, save_skeleton
 from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
 from hallo4.preference.conditions import add_condition_of_files
-from hallo4.recipes.pair_data import PairData, RegionWeights, axis_shares, pair_windows, usable_pairs
+from hallo4.recipes.pair_data import PairData, axis_shares, pair_windows, usable_pairs
 from hallo4.training import PairBatch
 
 FRAMES = 7  # windows 0..4 and 4..8, of which 7 and 8 are beyond the end

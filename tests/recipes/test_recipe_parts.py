@@ -16,7 +16,7 @@ from hallo4.recipes.tiny_autoencoder import (
     autoencoder_method,
     held_out_psnr,
 )
-from hallo4.recipes.tiny_dit import TinyDiTConfig, loss_weights, sft_method
+from hallo4.recipes.tiny_dit import TinyDiTConfig, sft_method
 
 SIZE, FRAMES = 96, 7
 
@@ -161,14 +161,6 @@ def test_correlation_is_one_for_an_ear_that_hears_the_opening(sounds):
     )
 
 
-def test_the_largest_weight_of_a_cell_counts():
-    config = replace(TinyDiTConfig(), mouth_weight=6.0, eye_weight=3.0, hand_weight=2.0)
-    regions = torch.zeros(1, 3, 1, 2, 2, dtype=torch.bool)
-    regions[0, 0, 0, 0, 0] = regions[0, 1, 0, 0, 0] = True  # mouth and eyes
-    regions[0, 2, 0, 0, 1] = regions[0, 1, 0, 1, 0] = True
-    assert loss_weights(regions, config).tolist() == [[[[[6.0, 2.0], [3.0, 1.0]]]]]
-
-
 class Oracle:
     """Knows the video and says the velocity that flow matching wants; writes down what it is given."""
 
@@ -179,6 +171,9 @@ class Oracle:
         self.seen["conditions"] = conditions
         return {}
 
+    def video_latents(self, latents):
+        return latents[:, :, 1:]
+
     def __call__(self, sample, timestep, features):
         self.seen["sample"] = sample
         sigma = timestep.view(-1, 1, 1, 1, 1) / 1000
@@ -186,14 +181,15 @@ class Oracle:
         return torch.cat([torch.full_like(sample[:, :, :1], 99.0), noise - self.video], 2)
 
 
-def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
+@pytest.mark.parametrize("fill", ["grey", "still"])
+def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference(fill):
     torch.manual_seed(0)
     batch = {
         "video": torch.randn(8, 16, 3, 4, 4), "reference": torch.randn(8, 16, 1, 4, 4),
         "skeleton": torch.randn(8, 16, 9, 4, 4), "audio_windows": torch.randn(8, 9, 5, 4, 40),
         "grey": torch.randn(1, 16, 3, 4, 4), "regions": torch.rand(8, 3, 3, 4, 4) > 0.7,
     }  # fmt: skip
-    config = replace(TinyDiTConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
+    config = replace(TinyDiTConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5, fill=fill)
     oracle = Oracle(batch["video"])
     loss, metrics = sft_method(config)(oracle, batch, 0)
     assert float(loss) < 1e-4, "the reference slot, where the answer is 99, has no loss"
@@ -204,8 +200,10 @@ def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
     inactive = conditions.control_latents[:, :16, 1:]  # behind the reference slot
     known = [torch.equal(i[:, 0], v[:, 0]) for i, v in zip(inactive, batch["video"])]
     assert 0 < sum(known) < 8
-    for clip, told in zip(inactive, known):
-        torch.testing.assert_close(clip[:, int(told) :], batch["grey"][0, :, int(told) :])
+    for row, (clip, told) in enumerate(zip(inactive, known)):
+        still = batch["video"][row, :, :1] if told else batch["reference"][row]
+        expected = batch["grey"][0, :, int(told) :] if fill == "grey" else still.expand(-1, 3, -1, -1)
+        torch.testing.assert_close(clip[:, -expected.shape[1] :], expected)
     silent = (conditions.audio_windows == 0).flatten(1).all(1)
     assert 0 < silent.sum() < 8
     assert torch.equal(conditions.audio_windows[~silent], batch["audio_windows"][~silent])
