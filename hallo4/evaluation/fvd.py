@@ -8,6 +8,7 @@ number of clips as FID is by that of frames (the original takes 2,048), and judg
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -80,21 +81,52 @@ def resized_224(frame_u8: np.ndarray, protocol: FvdProtocol) -> np.ndarray:
     return (small[0] / 127.5 - 1).numpy()
 
 
-def fvd_features(extractor: Extractor, frames_pm1: np.ndarray, protocol: FvdProtocol) -> np.ndarray:
-    """Frames of one video [T, 3, 224, 224] (from `resized_224`) -> one vector per clip [n, 400] float64.
+class ClipFeatures:
+    """Frames of one video, one after the other -> one vector per clip; holds no more than a few clips.
 
-    ShapeError: fewer than 16 frames. InputError: the network says something that is not finite.
+    `finish` raises ShapeError for fewer than 16 frames and InputError where the network says something that
+    is not finite.
     """
-    import torch
 
-    starts = clip_starts(len(frames_pm1), protocol)
-    vectors = []
-    with torch.no_grad():
-        for first in range(0, len(starts), _CLIPS_AT_ONCE):
-            clips = [frames_pm1[s : s + CLIP_FRAMES] for s in starts[first : first + _CLIPS_AT_ONCE]]
-            batch = torch.from_numpy(np.stack(clips)).transpose(1, 2)  # [B, 3, 16, 224, 224]
-            vectors.append(np.asarray(extractor(batch), np.float64))
-    features = np.concatenate(vectors)
-    if not np.isfinite(features).all():
-        raise InputError("FVD's network gave values that are not finite. Check its weights.")
-    return features
+    def __init__(self, extractor: Extractor, protocol: FvdProtocol):
+        self.extractor, self.protocol = extractor, protocol
+        self._recent: deque[np.ndarray] = deque(maxlen=CLIP_FRAMES)
+        self._waiting: list[np.ndarray] = []
+        self._vectors: list[np.ndarray] = []
+        self.frames = 0
+
+    def add(self, frame_pm1: np.ndarray) -> None:
+        """The next frame [3, 224, 224] (from `resized_224`)."""
+        self._recent.append(frame_pm1)
+        self.frames += 1
+        start = self.frames - CLIP_FRAMES
+        if start >= 0 and start % self.protocol.stride == 0:
+            self._waiting.append(np.stack(self._recent))
+        if len(self._waiting) == _CLIPS_AT_ONCE:
+            self._extract()
+
+    def finish(self) -> np.ndarray:
+        """Features of all clips, [n, 400] float64."""
+        clip_starts(self.frames, self.protocol)
+        self._extract()
+        features = np.concatenate(self._vectors)
+        if not np.isfinite(features).all():
+            raise InputError("FVD's network gave values that are not finite. Check its weights.")
+        return features
+
+    def _extract(self) -> None:
+        import torch
+
+        if self._waiting:
+            with torch.no_grad():
+                batch = torch.from_numpy(np.stack(self._waiting)).transpose(1, 2)  # [B, 3, 16, 224, 224]
+                self._vectors.append(np.asarray(self.extractor(batch), np.float64))
+            self._waiting = []
+
+
+def fvd_features(extractor: Extractor, frames_pm1: np.ndarray, protocol: FvdProtocol) -> np.ndarray:
+    """`ClipFeatures` of frames that are all there: [T, 3, 224, 224] -> [n, 400] float64."""
+    clips = ClipFeatures(extractor, protocol)
+    for frame in frames_pm1:
+        clips.add(frame)
+    return clips.finish()
