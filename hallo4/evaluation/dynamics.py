@@ -1,7 +1,7 @@
 """How much moves, how much flickers, and what drifts over a long video: curves of single videos, without
 weights.
 
-Motion is optical flow (iterative Lucas-Kanade, scikit-image) at 128 px, inside and outside the person. The
+Motion is optical flow (iterative Lucas-Kanade, scikit-image) at 96 px, inside and outside the person. The
 person is drawn from their keypoints: thick limbs, torso and head. Published anchors use RAFT (VBench's
 dynamic degree) or do not say what they use ("subject and background dynamics" of Hallo3), so values compare
 within a report only.
@@ -18,12 +18,12 @@ from hallo4.errors import InputError, MissingExtraError, ShapeError
 from hallo4.motion import layout
 from hallo4.types import FPS, Skeleton
 
-FLOW_SIDE_PX = 128
-_RADIUS_PX, _WARPS = 6, 4
+FLOW_SIDE_PX = 96
+_RADIUS_PX, _WARPS = 5, 2
 
 
 def flow_frame(frame_u8: np.ndarray) -> np.ndarray:
-    """Frame [H, W, 3] uint8 -> brightness [h, w] float32 in [0, 1], its longer side 128 px."""
+    """Frame [H, W, 3] uint8 -> brightness [h, w] float32 in [0, 1], its longer side 96 px."""
     from PIL import Image
 
     height, width = frame_u8.shape[:2]

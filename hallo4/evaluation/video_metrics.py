@@ -217,7 +217,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "% of the width per second",
         "near the reference",
         "after Hallo3's subject dynamics, whose definition is not published",
-        "iterative Lucas-Kanade at 128 px; the person drawn from keypoints",
+        "iterative Lucas-Kanade at 96 px; the person drawn from keypoints",
         measures.of_speed(1),
         "motion",
         alone=True,
@@ -227,7 +227,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "% of the width per second",
         "near the reference",
         "after Hallo3's background dynamics, whose definition is not published",
-        "iterative Lucas-Kanade at 128 px; the person drawn from keypoints",
+        "iterative Lucas-Kanade at 96 px; the person drawn from keypoints",
         measures.of_speed(2),
         "motion",
         alone=True,
@@ -281,18 +281,19 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
     "identity_drift": VideoMetric(
         "slope of the face's cosine with the reference's first face; negative: it becomes someone else",
         "per second",
-        "near 0",
+        "near the reference",
         "this package",
         "ArcFace's where its weights are there, else face_similarity; least squares; one second or more",
         measures.of_drift(
             lambda p: measures.identity_curve(p, "csim" if "csim" in p.video.faces else "face_similarity")
         ),
         "long video",
+        alone=True,
     ),
     "sharpness_drift": VideoMetric(
         "slope of the logarithm of sharpness: -0.1 loses a tenth each second",
         "per second",
-        "near 0",
+        "near the reference",
         "this package",
         "least squares; one second or more",
         measures.of_drift(measures.log_sharpness),
@@ -302,7 +303,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
     "colour_drift": VideoMetric(
         "slope of the distance of the mean colour to that of the first second",
         "levels of 255 per second",
-        "near 0",
+        "near the reference",
         "this package",
         "RGB; least squares; one second or more",
         measures.of_drift(lambda p: dynamics.colour_departure(p.video.colour)),

@@ -182,7 +182,7 @@ def test_flow_measures_a_known_shift_in_widths_per_second():
 
 
 def test_flow_frames_are_small_grey_and_keep_their_shape():
-    assert dynamics.flow_frame(np.zeros((480, 832, 3), np.uint8)).shape == (74, 128)
+    assert dynamics.flow_frame(np.zeros((480, 832, 3), np.uint8)).shape == (55, 96)
 
 
 def test_the_person_is_where_their_points_are():
