@@ -186,6 +186,8 @@ class _Looking:
         if self.fid:
             features["inception"] = np.concatenate(self.fid)
         faces = {name: np.concatenate(parts) for name, parts in self.faces.items() if skeleton is not None}
+        if (given := _given_expression(self.path)) is not None:
+            features["expression"] = given
         if skeleton is not None and not skeleton.confidence.any():
             self.notes.append("no face found in any frame")
         for name, values in features.items():
@@ -285,6 +287,24 @@ def _encoded(encoder, chunk: np.ndarray, five: np.ndarray | None) -> np.ndarray:
     if found:
         spread[found] = vectors
     return spread
+
+
+def _given_expression(video: Path) -> np.ndarray | None:
+    """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
+    file = video.with_name(video.stem + ".expression.npy")
+    if not file.is_file():
+        return None
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file.name}: cannot be read as numbers ({error}). Save it with numpy.save."
+        ) from error
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or len(values) < 1:
+        raise InputError(
+            f"{file.name}: holds {values.dtype} {list(values.shape)}; allowed is a matrix [n, D]."
+        )
+    return values.astype(np.float64)
 
 
 def _given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
