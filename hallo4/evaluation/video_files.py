@@ -94,7 +94,7 @@ def matched_clips(
         {
             "clip": clip,
             "system": system,
-            "what": f"{path.name}: no reference of that name in {references.name}",
+            "what": f"{path.name}: no reference of that name",
         }
         for system, videos in given.items()
         for clip, path in videos.items()

@@ -34,7 +34,7 @@ class SetMetric:
 _BIASED = "biased upwards like 1/N: compare at equal numbers of frames only"
 SET_METRICS: dict[str, SetMetric] = {
     "e_fid[landmarks]": SetMetric(
-        "Frechet distance of expressions, taken from 13 face points in an upright frame; a stand-in, not E-FID",
+        "Frechet distance of expressions, from 13 upright face points; a stand-in, not E-FID",
         "squared percent of the interocular distance",
         "after EMO and Hallo, which take 3D face model coefficients",
         f"all frames in which the points are seen; {_BIASED}",
@@ -53,7 +53,7 @@ SET_METRICS: dict[str, SetMetric] = {
         "FID: Frechet distance of Inception features of frames",
         "squared feature distance",
         "Heusel et al. 2017",
-        f"pt_inception-2015-12-05, every fifth frame, kernel of pytorch-fid (bilinear, no antialias); {_BIASED}",
+        f"pt_inception-2015-12-05, every fifth frame, bilinear as pytorch-fid; {_BIASED}",
         "inception",
         frechet_distance,
     ),

@@ -49,7 +49,7 @@ def evaluate_videos(
     folders: Sequence[str | os.PathLike[str]],
     against: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    tools: ToolSettings = ToolSettings(),
+    tools: ToolSettings | None = None,
     workers: int = 1,
     players: int = 6,
     on_progress: Progress | None = None,
@@ -68,7 +68,7 @@ def evaluate_videos(
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
-    out, references = Path(out), Path(against)
+    out, references, tools = Path(out), Path(against), tools or ToolSettings()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
     networks, weights = available_networks(tools), weights_used(tools)
@@ -90,7 +90,8 @@ def evaluate_videos(
                 on_progress(len(rows), len(clips), row)
     except KeyboardInterrupt:
         raise Cancelled(
-            f"Stopped after {len(rows)} of {len(clips)} clips: they are kept in {store.path}; the same command goes on."
+            f"Stopped after {len(rows)} of {len(clips)} clips: they are kept in {store.path}; "
+            "the same command goes on."
         ) from None
     report = build_report(
         systems,
