@@ -138,7 +138,8 @@ def bar(
     x = 1 + (width - 2) * rate
     parts = [
         f'<rect x="1" y="4" width="{max(0.0, x - 1):.1f}" height="14" rx="3" fill="{colours[0]}"/>',
-        f'<rect x="{x:.1f}" y="4" width="{max(0.0, width - 1 - x):.1f}" height="14" rx="3" fill="{colours[1]}"/>',
+        f'<rect x="{x:.1f}" y="4" width="{max(0.0, width - 1 - x):.1f}" height="14" rx="3" '
+        f'fill="{colours[1]}"/>',
         f'<line x1="{width / 2}" x2="{width / 2}" y1="0" y2="22" class="half"/>',
     ]
     if low is not None and high is not None:

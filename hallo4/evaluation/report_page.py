@@ -123,9 +123,10 @@ def _header(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
         f'<span class="chip"><i style="background:{c}"></i>{escape(s)}</span>' for s, c in colours.items()
     )
     return (
-        f"<header><h1>Video evaluation</h1><p>{report['clips']} clips against <code>{escape(report['references'])}"
-        f'</code></p><p>{chips}<span class="chip"><i style="background:{REFERENCE_COLOUR}"></i>reference</span></p>'
-        f'<p class="dim">hallo4 {escape(report["settings"]["version"])} · means with 95 % intervals over clips</p>'
+        f"<header><h1>Video evaluation</h1><p>{report['clips']} clips against "
+        f'<code>{escape(report["references"])}</code></p><p>{chips}<span class="chip">'
+        f'<i style="background:{REFERENCE_COLOUR}"></i>reference</span></p><p class="dim">hallo4 '
+        f"{escape(report['settings']['version'])} · means with 95 % intervals over clips</p>"
         "</header>"
     )
 
@@ -168,13 +169,16 @@ def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
             marks = [(v, colours[s]) for s, v in values.items()] + ([(own, REFERENCE_COLOUR)] if own else [])
             drawn = [(v["mean"], v["low"], v["high"], c) for v, c in marks if v and v["mean"] is not None]
             body.append(
-                f'<tr><td title="{escape(definition["definition"])}">{escape(name)}<small>{escape(definition["unit"])}'
+                f'<tr><td title="{escape(definition["definition"])}">{escape(name)}<small>'
+                f"{escape(definition['unit'])}"
                 f'</small></td><td class="dim arrow">{_ARROWS[definition["better"]]}</td>{cells}'
-                f'<td class="num dim">{_cell(own) if own else ""}</td><td>{charts.interval_line(drawn)}</td></tr>'
+                f'<td class="num dim">{_cell(own) if own else ""}</td>'
+                f"<td>{charts.interval_line(drawn)}</td></tr>"
             )
     return (
         f'<section><h2>All metrics</h2><div class="wide"><table><thead><tr><th>metric</th><th></th>{head}'
-        f"<th>reference</th><th>mean and interval</th></tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
+        f"<th>reference</th><th>mean and interval</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
+        "</div></section>"
     )
 
 
@@ -216,7 +220,8 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
         mark = (difference["mean"], difference["low"], difference["high"], colours[a])
         strong = ' class="sure"' if p < 0.05 else ""
         lines.append(
-            f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">{_ARROWS[VIDEO_METRICS[name].better]}</td>'
+            f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">'
+            f"{_ARROWS[VIDEO_METRICS[name].better]}</td>"
             f'<td class="num">{_cell(difference)}</td><td>{charts.interval_line([mark])}</td>'
             f'<td class="num">{pair["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
         )
@@ -227,9 +232,9 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
         else '<p class="dim">No tests: they need two clips or more.</p>'
     )
     return (
-        f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Share of clips won by {escape(a)}; ties count half.</p>"
-        f"<table>{bars}</table><details open><summary>{escape(a)} minus {escape(b)}, clip by clip</summary>{tests}"
-        "</details></section>"
+        f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Share of clips won by {escape(a)}; ties count "
+        f"half.</p><table>{bars}</table><details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
+        f"</summary>{tests}</details></section>"
     )
 
 
@@ -275,7 +280,8 @@ def _players(clips: Sequence[tuple[ClipFiles, Mapping[str, Any]]], colours: Mapp
             f'<div class="clip"><h3>{escape(files.name)} <button class="all">play all</button></h3>'
             f'<div class="videos">{"".join(figures)}</div><div class="plots">{plots}</div></div>'
         )
-    return f"<section><h2>Players</h2><p class='dim'>From the worst to the best clip.</p>{''.join(blocks)}</section>"
+    order = "<p class='dim'>From the worst to the best clip.</p>"
+    return f"<section><h2>Players</h2>{order}{''.join(blocks)}</section>"
 
 
 def _player(side: str, path: Path, entry: Mapping[str, Any], colour: str) -> str:
@@ -309,12 +315,13 @@ def _clip_table(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
                 for n in names
             )
             body.append(
-                f'<tr><td>{escape(row["clip"])}</td><td><i style="background:{colours[system]}"></i>{escape(system)}</td>'
-                f"{cells}</tr>"
+                f'<tr><td>{escape(row["clip"])}</td><td><i style="background:{colours[system]}"></i>'
+                f"{escape(system)}</td>{cells}</tr>"
             )
     return (
         "<section><h2>Every clip</h2><p class='dim'>A click on a heading sorts.</p><div class='wide'>"
-        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table></div></section>'
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        "</div></section>"
     )
 
 
@@ -325,7 +332,8 @@ def _definitions(report: Mapping[str, Any]) -> str:
         f"Here: {escape(d['protocol'])}.</span></dd>"
         for name, d in report["definitions"].items()
     )
-    return f"<section><details><summary><h2>What each metric is</h2></summary><dl>{rows}</dl></details></section>"
+    summary = "<summary><h2>What each metric is</h2></summary>"
+    return f"<section><details>{summary}<dl>{rows}</dl></details></section>"
 
 
 def _notes(report: Mapping[str, Any]) -> str:

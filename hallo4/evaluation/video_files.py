@@ -115,8 +115,8 @@ def matched_clips(
         ]
     if not clips:
         raise InputError(
-            f"{references}: no video there has the name of one in {', '.join(str(s.folder) for s in systems)}. "
-            "Clips are matched by file name without suffix."
+            f"{references}: no video there has the name of one in "
+            f"{', '.join(str(s.folder) for s in systems)}. Clips are matched by file name without suffix."
         )
     return clips, problems
 

@@ -223,8 +223,8 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
     ]
     if any(entry.get("keypoints") == "observer" for row in rows for entry in _entries(row)):
         notes.append(
-            "Keypoints and mouths are seen by the package's observer, which knows the procedural portrait world "
-            "only. For photographs put NAME.keypoints.json beside the videos."
+            "Keypoints and mouths are seen by the package's observer, which knows the procedural portrait "
+            "world only. For photographs put NAME.keypoints.json beside the videos."
         )
     counts = [i["n"] for metrics in report["metrics"].values() for i in metrics.values()]
     if counts and max(counts) == 1:
