@@ -45,7 +45,8 @@ class VideoMetric:
     function of a `VideoPair` that gives it (NaN: not defined for this clip).
 
     `alone`: it judges the video by itself, so the reference has a value of its own. `axis`: the group whose
-    win it counts towards, or None for those that describe more than they judge.
+    win it counts towards (differences within `tie` do not), or None for those that describe more than they
+    judge.
     """
 
     definition: str
@@ -56,6 +57,7 @@ class VideoMetric:
     of: Callable[[VideoPair], float]
     axis: str | None = None
     alone: bool = False
+    tie: float = 1e-9
 
     def score(self, value: float, reference: float | None) -> float:
         """`value` turned so that more is better; NaN where that needs a reference's value and there is

@@ -31,6 +31,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         _LIPS,
         measures.of_mouths(metrics.following),
         "sync",
+        tie=0.01,
     ),
     "mouth_lag_frames": VideoMetric(
         "shift with the largest such correlation; positive: later than the reference",
@@ -117,6 +118,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "w600k_r50.onnx, five-point alignment to 112 px; frames without a face left out: see face_found_rate",
         measures.of_faces("csim"),
         "identity",
+        tie=0.01,
     ),
     "face_similarity": VideoMetric(
         "mean cosine of coarse colours of the aligned face with the reference's first face; not CSIM",
@@ -126,6 +128,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "blocks of 8x8 of the aligned face of 112 px, less mid-grey; a stand-in that needs no weights",
         measures.of_faces("face_similarity"),
         "identity",
+        tie=0.02,
     ),
     "face_found_rate": VideoMetric(
         "share of frames in which a face is found",
@@ -191,6 +194,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         measures.of_hands(keypoints.hand_confidence),
         "fidelity",
         alone=True,
+        tie=0.01,
     ),
     "hand_visible_rate": VideoMetric(
         "share of hands (two a frame) whose wrist is seen",
@@ -250,6 +254,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "RGB, peak 255; the video resized to the reference where sizes differ",
         measures.beside("psnr_db"),
         "fidelity",
+        tie=0.1,
     ),
     "ssim": VideoMetric(
         "structural similarity to the reference",
@@ -259,6 +264,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "Gaussian window 11, sigma 1.5, valid area, mean of RGB and frames",
         measures.beside("ssim"),
         "fidelity",
+        tie=0.002,
     ),
     "lpips": VideoMetric(
         "learned perceptual distance to the reference",
@@ -289,6 +295,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         ),
         "long video",
         alone=True,
+        tie=0.01,
     ),
     "sharpness_drift": VideoMetric(
         "slope of the logarithm of sharpness: -0.1 loses a tenth each second",
@@ -299,6 +306,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         measures.of_drift(measures.log_sharpness),
         "long video",
         alone=True,
+        tie=0.02,
     ),
     "colour_drift": VideoMetric(
         "slope of the distance of the mean colour to that of the first second",
@@ -309,6 +317,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         measures.of_drift(lambda p: dynamics.colour_departure(p.video.colour)),
         "long video",
         alone=True,
+        tie=0.2,
     ),
     "av_length_difference_s": VideoMetric(
         "length of the sound less that of the pictures",
@@ -360,8 +369,9 @@ def axis_outcomes(
     """Who wins a clip on each axis and over all: 1 for `a`, 0 for `b`, 0.5 for a tie, NaN where nothing is
     shared.
 
-    A metric votes for the side with the better score, equal scores abstain; an axis goes to the majority of
-    its metrics, `overall` to the majority of axes. Only metrics with a value on both sides vote.
+    A metric votes for the side with the better score and abstains within its `tie`; an axis goes to the
+    majority of its metrics, `overall` to the majority of axes. Only metrics with a value on both sides
+    vote.
     """
     votes: dict[str, list[float]] = {}
     for name, metric in VIDEO_METRICS.items():
@@ -372,7 +382,10 @@ def axis_outcomes(
             for side in (a, b)
         ]
         if all(math.isfinite(score) for score in scores):
-            votes.setdefault(metric.axis, []).append(float(np.sign(round(scores[0] - scores[1], 12))))
+            ahead = scores[0] - scores[1]
+            votes.setdefault(metric.axis, []).append(
+                float(np.sign(ahead)) if abs(ahead) > metric.tie else 0.0
+            )
     outcomes = {axis: 0.5 + 0.5 * float(np.sign(sum(signs))) for axis, signs in votes.items()}
     total = float(np.sign(sum(outcome - 0.5 for outcome in outcomes.values())))
     return {"overall": 0.5 + 0.5 * total if outcomes else math.nan, **outcomes}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from hallo4.errors import OutputError
@@ -95,21 +96,21 @@ def videos_table(report: Mapping[str, Any]) -> Table:
     beside them.
     """
     title = f"{report['clips']} clips against {report['references']}"
-    table = Table(title=title, caption="mean [95 % interval over clips]", title_justify="left")
+    table = Table(title=escape(title), caption="mean [95 % interval over clips]", title_justify="left")
     table.add_column("metric")
     table.add_column("good is", style="dim")
     for system in report["systems"]:
-        table.add_column(system, justify="right")
+        table.add_column(escape(system), justify="right")
     table.add_column("reference", justify="right", style="dim")
     for name in report["definitions"]:
         definition = report["definitions"][name]
         values = [report["metrics"][s].get(name) or report["sets"][s].get(name) for s in report["systems"]]
         own = report["reference_values"].get(name)
-        table.add_row(name, definition["better"], *map(cell, values), cell(own) if own else "")
+        table.add_row(escape(name), definition["better"], *map(cell, values), cell(own) if own else "")
     for pair in report["pairs"]:
         for axis, rate in pair["win_rate"].items():
             label = f"{pair['a']} wins against {pair['b']}, {axis}"
-            table.add_row(label, "above 0.5", cell(rate), *[""] * len(report["systems"]))
+            table.add_row(escape(label), "above 0.5", cell(rate), *[""] * len(report["systems"]))
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -117,6 +117,9 @@ def set_value(metric: SetMetric, video: Features, reference: Features) -> SetVal
         return metric.distance(*(np.concatenate([side[i] for i in kept]) for side in sides))
 
     try:
-        return SetValue(jackknife_interval(distance, len(clips)), *counts)
+        interval = jackknife_interval(distance, len(clips))
+        if metric.distance is frechet_distance and interval.low is not None:  # which is never negative
+            interval = replace(interval, low=max(0.0, interval.low))
+        return SetValue(interval, *counts)
     except Hallo4Error as error:
         return SetValue(Interval(None, None, None, 0), *counts, str(error))

@@ -1,4 +1,6 @@
-"""`hallo4 evaluate videos`: matching, bad input, resuming, tests between systems, and a page that needs nothing else."""
+"""`hallo4 evaluate videos`: matching, bad input, resuming, tests between systems, and a page that needs
+nothing else.
+"""
 
 import json
 import re
