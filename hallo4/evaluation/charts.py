@@ -19,15 +19,18 @@ def colour_of(index: int) -> str:
 
 
 def interval_line(
-    marks: Sequence[tuple[float, float | None, float | None, str]], width: int = 220, height: int = 0
+    marks: Sequence[tuple[float, float | None, float | None, str]], width: int = 220, zero: bool = False
 ) -> str:
-    """Means with their intervals, one under the other on a shared scale: (mean, low, high, colour) each."""
+    """Means with their intervals, one under the other on a shared scale: (mean, low, high, colour) each.
+    `zero`: the scale holds zero, as for differences.
+    """
     finite = [
         v for mean, low, high, _ in marks for v in (mean, low, high) if v is not None and math.isfinite(v)
     ]
     if not finite:
         return ""
-    height = height or 12 * len(marks) + 4
+    finite += [0.0] if zero else []
+    height = 12 * len(marks) + 4
     low, high = min(finite), max(finite)
     spread = (high - low) or max(abs(high), 1e-9)
     low, high = low - 0.06 * spread, high + 0.06 * spread

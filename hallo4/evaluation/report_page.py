@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -91,18 +92,19 @@ def player_source(path: Path) -> str | None:
     """A video as a `data:` URL: H.264 of at most 256 px and 20 s, with sound and its AI label; None if it
     cannot be read.
     """
+    import numpy as np
     from PIL import Image
 
     from hallo4.errors import Hallo4Error
-    from hallo4.media import VideoWriter, load_audio, probe_video, read_frames, read_provenance
+    from hallo4.media import MediaWarning, VideoWriter, load_audio, probe_video, read_frames, read_provenance
 
     try:
         info = probe_video(path)
-        audio = load_audio(path, 44_100) if info.has_audio else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MediaWarning)  # said in the notes already
+            audio = load_audio(path, 44_100) if info.has_audio else None
         scale = min(1.0, PLAYER_SIDE_PX / max(info.width_px, info.height_px))
         size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width_px, info.height_px))
-        import numpy as np
-
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "clip.mp4"
             label = read_provenance(path)
@@ -192,9 +194,9 @@ def _best(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -
             scores[system] = -value["mean"] if lower else VIDEO_METRICS[name].score(value["mean"], reference)
     known = {system: score for system, score in scores.items() if score == score}
     judged = name in SET_METRICS or VIDEO_METRICS[name].axis is not None
-    if len(known) < 2 or len(set(known.values())) < 2 or not judged:
-        return None
-    return max(known, key=lambda system: known[system])
+    first, *others = sorted(known, key=lambda system: -known[system])[:2] or [None]
+    tie = 0.0 if name in SET_METRICS else VIDEO_METRICS[name].tie
+    return first if judged and others and known[first] - known[others[0]] > tie else None
 
 
 def _cell(interval: Mapping[str, Any] | None) -> str:
@@ -222,7 +224,7 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
         lines.append(
             f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">'
             f"{_ARROWS[VIDEO_METRICS[name].better]}</td>"
-            f'<td class="num">{_cell(difference)}</td><td>{charts.interval_line([mark])}</td>'
+            f'<td class="num">{_cell(difference)}</td><td>{charts.interval_line([mark], zero=True)}</td>'
             f'<td class="num">{pair["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
         )
     tests = (

@@ -8,6 +8,7 @@ Metrics (`video_metrics`) are then small functions of these records, and need no
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +24,15 @@ from hallo4.evaluation.keypoints import mouth_opening
 from hallo4.evaluation.speech import loudness_dbfs
 from hallo4.evaluation.sync import FaceCropper, SyncScore, face_boxes, loudness_curve, syncnet_score
 from hallo4.evaluation.video_tools import FVD_NETWORKS, VideoTools
-from hallo4.media import StreamTimes, VideoInfo, load_audio, probe_video, read_frames, stream_times
+from hallo4.media import (
+    MediaWarning,
+    StreamTimes,
+    VideoInfo,
+    load_audio,
+    probe_video,
+    read_frames,
+    stream_times,
+)
 from hallo4.motion import load_skeleton, resample
 from hallo4.types import FPS, Skeleton
 
@@ -219,7 +228,10 @@ class _Looking:
         if not self.info.has_audio:
             self.notes.append("has no sound: sync with the sound is not measured")
             return {"loudness": None, "sync": None}
-        audio = load_audio(self.path, 16_000)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", MediaWarning)
+            audio = load_audio(self.path, 16_000)
+        self.notes += [str(warning.message).removeprefix(f"{self.path}: ") for warning in said]
         loudness = loudness_curve(loudness_dbfs(audio, self.frames))
         network = self.tools.networks.get("syncnet")
         if network is None or skeleton is None or not skeleton.confidence.any():

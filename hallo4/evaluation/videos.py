@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from hallo4.errors import Cancelled, Hallo4Error, InputError
+from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
 from hallo4.evaluation.row_store import Row, RowStore, shared_rows
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, matched_clips, systems_of
 from hallo4.evaluation.video_look import Beside, Look, look_at
@@ -68,6 +68,10 @@ def evaluate_videos(
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
+    if Path(out).suffix.lower() == ".html":
+        raise OutputError(
+            f"{out}: the page takes that name; the report is JSON. Choose one that ends in .json."
+        )
     out, references, tools = Path(out), Path(against), tools or ToolSettings()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
