@@ -110,14 +110,14 @@ def curves(
     longest = max(len(line) for _, line, _ in lines)
 
     def point(t: int, value: float) -> str:
-        x = left + (width - left - 8) * t / max(1, longest - 1)
+        x = left + (width - left - 18) * t / max(1, longest - 1)
         return f"{x:.1f},{top + (height - top - bottom) * (1 - (value - low) / (high - low)):.1f}"
 
     parts = [f'<text x="{left}" y="15" class="title">{html.escape(title)}</text>']
     for tick in _ticks(low, high, 3):
         y = point(0, tick).split(",")[1]
         parts.append(
-            f'<line x1="{left}" x2="{width - 8}" y1="{y}" y2="{y}" class="grid"/>'
+            f'<line x1="{left}" x2="{width - 18}" y1="{y}" y2="{y}" class="grid"/>'
             f'<text x="{left - 5}" y="{float(y) + 3.5:.1f}" class="tick" text-anchor="end">{tick:.3g}</text>'
         )
     for second in range(int(longest / fps) + 1):

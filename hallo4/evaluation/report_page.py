@@ -73,7 +73,9 @@ def report_page(report: Mapping[str, Any], clips: Sequence[ClipFiles], players: 
 
 
 def chosen_clips(report: Mapping[str, Any], count: int) -> list[str]:
-    """`count` clips evenly from the worst to the best of the first system's."""
+    """`count` clips evenly from the worst to the best of the first system's, of those that every system
+    has.
+    """
     first = next(iter(report["systems"]))
     name = next((n for n in _RANKED_BY if (report["metrics"][first].get(n) or {}).get("n")), None)
 
@@ -82,6 +84,8 @@ def chosen_clips(report: Mapping[str, Any], count: int) -> list[str]:
         return float("-inf") if found is None else found
 
     playable = [row for row in report["rows"] if "problem" not in row[REFERENCE]]
+    measured = [r for r in playable if all("values" in r["systems"].get(s, {}) for s in report["systems"])]
+    playable = measured or playable
     ranked = [row["clip"] for row in sorted(playable, key=value)]
     if count >= len(ranked) or count < 2:
         return ranked[:count]
