@@ -95,15 +95,11 @@ def _curves(a: np.ndarray, b: np.ndarray | None) -> tuple[np.ndarray, np.ndarray
     """Both curves over their common frames, gaps filled from both sides; None if too little of either is
     known.
     """
-    if b is None:
+    frames = 0 if b is None else min(len(a), len(b))
+    if b is None or frames < _ENOUGH_FRAMES:
         return None
-    frames = min(len(a), len(b))
-    filled = [_filled(curve[:frames]) for curve in (a, b)]
-    return (
-        None
-        if frames < _ENOUGH_FRAMES or None in [type(f) if f is None else 0 for f in filled]
-        else tuple(filled)
-    )
+    one, other = _filled(a[:frames]), _filled(b[:frames])
+    return None if one is None or other is None else (one, other)
 
 
 def _filled(curve: np.ndarray) -> np.ndarray | None:

@@ -44,6 +44,11 @@ def test_a_similarity_transform_is_found_again_and_never_mirrors():
 
 
 def test_faces_are_set_upright_where_arcface_wants_them():
+    eye, other_eye, nose, corner, other_corner = identity.TEMPLATE_PX
+    assert eye[0] < nose[0] < other_eye[0]
+    assert eye[1] < nose[1] < corner[1]
+    assert corner[0] < other_corner[0]
+    assert nose.tolist() == [56.0252, 71.7366]
     frame = np.zeros((300, 300, 3), np.uint8)
     turn = np.array([[0.0, -2.0], [2.0, 0.0]])  # lying on its side, twice as large
     points = identity.TEMPLATE_PX @ turn.T + [280, 30]
