@@ -83,7 +83,9 @@ def documented_calls() -> dict[str, set[str]]:
         words = line.split()
         if words[0] != "hallo4" or not re.fullmatch(r"[a-z]+", words[1]):
             continue
-        second = {"world": ["episode"], "evaluate": ["world"], "prefer": list(PREFER)}.get(words[1], [])
+        second = {"world": ["episode"], "evaluate": ["world", "videos"], "prefer": list(PREFER)}.get(
+            words[1], []
+        )
         name = " ".join(words[1:3] if words[2:3] and words[2] in second else words[1:2])
         options = {word.strip("[]").partition("=")[0] for word in words if re.match(r"\[?--?[a-z]", word)}
         calls.setdefault(name, set()).update(options - {"--help"})

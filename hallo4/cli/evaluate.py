@@ -1,11 +1,12 @@
-"""`hallo4 evaluate world`: a model measured on episodes that nobody trained on, with 95 % intervals."""
+"""`hallo4 evaluate`: a model on episodes that nobody trained on, or folders of any systems' videos; with 95 %
+intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import arg
@@ -40,17 +41,58 @@ class World:
     """processes that share the clips"""
 
 
+@dataclass(frozen=True)
+class Videos:
+    """Measure folders of videos, of any systems, against references of the same file names.
+
+    Stopped with Ctrl-C, the same command goes on where it was. Exit code 3: done, but some files could not be
+    measured (they are named).
+    """
+
+    folders: tyro.conf.Positional[Annotated[tuple[str, ...], arg(metavar="FOLDER | NAME=FOLDER ...")]]
+    """one folder of videos per system"""
+    against: Annotated[Path, arg(metavar="REFERENCES")]
+    """the folder of true videos, matched by file name without suffix"""
+    output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
+    """where the report goes; the page (.html), the rows and features are put beside it"""
+    pose: Literal["auto", "observer", "files", "none"] = "auto"
+    """where keypoints come from: NAME.keypoints.json beside a video, or the observer of the portrait world"""
+    weights: Annotated[
+        str | None, arg(metavar="FOLDER", help_behavior_hint="(default: see docs/metrics.md)")
+    ] = None
+    """folder of published weights (SyncNet, Inception, I3D, LPIPS, ArcFace); what lies there is used"""
+    need: Annotated[tuple[str, ...], arg(metavar="NETWORK")] = ()
+    """networks without whose weights nothing is measured, such as syncnet"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the clips"""
+    players: Annotated[int, arg(metavar="N")] = 6
+    """clips that the page shows as videos"""
+
+
+EXIT_INCOMPLETE = 3
+"""Done, and some files could not be measured."""
+
+
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 evaluate` and do it; the report's path is the last line on stdout."""
     options = tyro.extras.subcommand_cli_from_dict(
-        {"world": World}, args=list(words), prog="hallo4 evaluate", description=__doc__
+        {"world": World, "videos": Videos}, args=list(words), prog="hallo4 evaluate", description=__doc__
     )
 
     from rich.console import Console
 
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    if isinstance(options, Videos):
+        _run_videos(options, errors)
+    else:
+        _run_world(options, errors)
+
+
+def _run_world(options: World, errors: Any) -> None:
+    from rich.console import Console
+
     from hallo4.evaluation import evaluate_world, report_table
 
-    errors = Console(stderr=True, highlight=False)
     report = evaluate_world(
         options.model,
         options.against,
@@ -65,3 +107,30 @@ def run(words: Sequence[str]) -> None:
     )
     Console().print(report_table(report))
     print(options.output)
+
+
+def _run_videos(options: Videos, errors: Any) -> None:
+    from rich.console import Console
+
+    from hallo4.evaluation import ToolSettings, evaluate_videos, videos_table
+
+    report = evaluate_videos(
+        options.folders,
+        options.against,
+        options.output,
+        ToolSettings(options.pose, options.weights, options.need),
+        options.workers,
+        options.players,
+        on_progress=lambda done, total, row: errors.print(f"{done} of {total} clips"),
+    )
+    Console().print(videos_table(report))
+    for line in (*report["notes"], *report["not_measured"]):
+        errors.print(f"note: {line}", markup=False)
+    for problem in report["problems"]:
+        errors.print(
+            f"not measured: {problem['clip']} ({problem['system']}): {problem['what']}", markup=False
+        )
+    errors.print(f"page: {options.output.with_suffix('.html')}", markup=False)
+    print(options.output)
+    if report["problems"]:
+        raise SystemExit(EXIT_INCOMPLETE)

@@ -27,6 +27,14 @@ _HOMES = {
     "ObserverData": "instrument_data",
     "observer_method": "instrument_data",
     "measure_speech_response": "speech",
+    "evaluate_videos": "videos",
+    "videos_table": "video_report",
+    "ToolSettings": "video_tools",
+    "VIDEO_METRICS": "video_metrics",
+    "SET_METRICS": "video_sets",
+    "frechet_distance": "frechet",
+    "kernel_distance": "frechet",
+    "sync_score": "sync",
 }
 
 __all__ = sorted(_HOMES)

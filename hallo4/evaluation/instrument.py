@@ -15,9 +15,10 @@ from hallo4.errors import ShapeError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
 from hallo4.motion import layout
+from hallo4.motion.align import align_rest
 from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER as OBSERVER_FOLDER
 from hallo4.pipelines.portrait_pose import load_observer as load_observer
-from hallo4.types import Skeleton
+from hallo4.types import FPS, KEYPOINTS, Skeleton
 
 FRAMES_AT_ONCE = 32
 _RANGES = {"mouth_open": (0.0, 1.0), "mouth_wide": (0.0, 1.0), "blink": (0.0, 1.0), "brow": (-1.0, 1.0)}
@@ -62,6 +63,37 @@ def measure(observer: PortraitObserver, frames_u8: np.ndarray) -> Measurement:
         for name in STATES:
             parts[name].append(np.clip(getattr(observation, name).cpu().numpy(), *_RANGES[name]))
     return Measurement(**{name: np.concatenate(values) for name, values in parts.items()})
+
+
+@torch.no_grad()
+def observed_skeleton(
+    observer: PortraitObserver, frames_u8: np.ndarray
+) -> tuple[Skeleton, dict[str, np.ndarray]]:
+    """What the observer sees in [T, H, W, 3] uint8, as a skeleton and its `STATES` [T] (as in `measure`).
+
+    The observer's key points have the probability that they are visible as confidence; the rest of the 133
+    has none. Of frames that are not square it sees the square in the middle. A frame whose points make no
+    plausible person (`motion.align`) shows nobody: confidences zero, states NaN. It knows the portrait world
+    only.
+    """
+    frames, (height, width) = len(frames_u8), frames_u8.shape[1:3]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    points = np.zeros((frames, KEYPOINTS, 2), np.float32)
+    confidence = np.zeros((frames, KEYPOINTS), np.float32)
+    states = {name: np.full(frames, np.nan, np.float32) for name in STATES}
+    for start in range(0, frames, FRAMES_AT_ONCE):
+        chunk = frames_u8[start : start + FRAMES_AT_ONCE, top : top + side, left : left + side]
+        observation = observer(frames_to_pm1(np.ascontiguousarray(chunk)))
+        seen_px = observation.points_01.numpy() * np.float32(side) + np.float32([left, top])
+        certain = observation.visibility_logits.sigmoid().numpy()
+        for t in range(len(chunk)):
+            _, person = align_rest(seen_px[t], certain[t] > 0.5, np.array(_INDICES), width, height)
+            if person:
+                points[start + t, _INDICES], confidence[start + t, _INDICES] = seen_px[t], certain[t]
+                for name in STATES:
+                    states[name][start + t] = np.clip(float(getattr(observation, name)[t]), *_RANGES[name])
+    return Skeleton(points, confidence, FPS, width, height), states
 
 
 def true_key_points(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:

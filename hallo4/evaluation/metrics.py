@@ -165,12 +165,17 @@ def psnr_db(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
 
     A frame counts with at most 60 dB, so that an identical one (infinite) leaves a mean.
     """
+    return float(psnr_of_frames_db(frames_u8, true_u8).mean())
+
+
+def psnr_of_frames_db(frames_u8: np.ndarray, true_u8: np.ndarray) -> np.ndarray:
+    """[T] float64: `psnr_db` of every frame by itself."""
     _pictures(frames_u8, true_u8)
     values = []
     for frame, true in zip(frames_u8, true_u8, strict=True):
         error = ((frame.astype(np.float64) - true) ** 2).mean()
         values.append(PSNR_CAP_DB if error == 0 else min(PSNR_CAP_DB, 10 * math.log10(255.0**2 / error)))
-    return float(np.mean(values))
+    return np.array(values)
 
 
 def ssim(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
@@ -179,19 +184,22 @@ def ssim(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
     Gaussian window of 11 with sigma 1.5, K = (0.01, 0.03), population variances, only where the window fits.
     Scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`.
     """
+    return float(ssim_of_frames(frames_u8, true_u8).mean())
+
+
+def ssim_of_frames(frames_u8: np.ndarray, true_u8: np.ndarray) -> np.ndarray:
+    """[T] float64: `ssim` of every frame by itself."""
     _pictures(frames_u8, true_u8)
     if min(frames_u8.shape[1:3]) < _SSIM_WINDOW:
         raise ShapeError(
             f"SSIM needs frames of {_SSIM_WINDOW}x{_SSIM_WINDOW} or more; found {frames_u8.shape[1:3]}."
         )
-    total = 0.0
-    for start in range(0, len(frames_u8), _FRAMES_AT_ONCE):
-        chunk = slice(start, start + _FRAMES_AT_ONCE)
-        total += float(_ssim_of_frames(_planes(frames_u8[chunk]), _planes(true_u8[chunk])).sum())
-    return total / len(frames_u8)
+    chunks = [slice(start, start + _FRAMES_AT_ONCE) for start in range(0, len(frames_u8), _FRAMES_AT_ONCE)]
+    values = [_ssim_of_planes(_planes(frames_u8[chunk]), _planes(true_u8[chunk])) for chunk in chunks]
+    return torch.cat(values).numpy()
 
 
-def _ssim_of_frames(a: Tensor, b: Tensor) -> Tensor:
+def _ssim_of_planes(a: Tensor, b: Tensor) -> Tensor:
     """[n, 3, H, W] float64 in [0, 1] -> [n]."""
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     variance_a = _window_mean(a * a) - mean_a**2
@@ -231,17 +239,19 @@ def sharpness_ratio(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
     """Mean squared Laplacian of brightness over that of the truth: below 1 is blurred, above 1 noisy or
     ringing."""
     _pictures(frames_u8, true_u8)
-    true = _laplacian_energy(true_u8)
-    return _laplacian_energy(frames_u8) / true if true > 0 else math.nan
+    true = float(sharpness_of_frames(true_u8).mean())
+    return float(sharpness_of_frames(frames_u8).mean()) / true if true > 0 else math.nan
 
 
-def _laplacian_energy(frames_u8: np.ndarray) -> float:
-    energy = 0.0
+def sharpness_of_frames(frames_u8: np.ndarray) -> np.ndarray:
+    """[T] float64: mean squared Laplacian of the brightness of [T, H, W, 3] uint8, in squared levels of
+    255."""
+    energy = []
     for frame in frames_u8:
         grey = frame.astype(np.float64).mean(axis=-1)
         around = grey[:-2, 1:-1] + grey[2:, 1:-1] + grey[1:-1, :-2] + grey[1:-1, 2:]
-        energy += float(((around - 4 * grey[1:-1, 1:-1]) ** 2).mean())
-    return energy / len(frames_u8)
+        energy.append(float(((around - 4 * grey[1:-1, 1:-1]) ** 2).mean()))
+    return np.array(energy)
 
 
 def _planes(frames_u8: np.ndarray) -> Tensor:

@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.report import build_report, write_report
+from hallo4.evaluation.row_store import Row, RowStore, shared_rows
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.motion import draw_skeleton
 from hallo4.version import __version__
@@ -45,7 +43,6 @@ INSTRUMENT_METRICS = (
 )
 """What is stated of the instrument itself, measured on the rendered frames of the same episodes."""
 
-Row = dict[str, Any]
 Progress = Callable[[int, int, Row], None]
 """(clips done, clips in all, the newest row)."""
 
@@ -101,11 +98,12 @@ def evaluate_world(
         model, against, episodes, seed, seconds, size_px, steps, guidance_scale, os.fspath(folder)
     )
     out = None if out is None else Path(out)
-    store = None if out is None else _RowStore(out, settings)
-    rows = {} if store is None else store.load(episodes)
+    store = None if out is None else _row_store(out, settings)
+    kept_rows = () if store is None else store.rows()
+    rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
     todo = [clip for clip in range(episodes) if clip not in rows]
     try:
-        for row in _judged(settings, todo, workers):
+        for row in shared_rows(_Judge, settings, todo, workers):
             rows[row["clip"]] = row
             if store is not None:
                 store.add(row)
@@ -191,81 +189,12 @@ class _Judge:
         return row
 
 
-_judge: _Judge | None = None  # of a worker process
-
-
-def _start_worker(settings: WorldSettings, threads: int) -> None:
-    global _judge
-    torch.set_num_threads(threads)
-    _judge = _Judge(settings)
-
-
-def _work(clip: int) -> Row:
-    assert _judge is not None
-    return _judge(clip)
-
-
-def _judged(settings: WorldSettings, clips: list[int], workers: int) -> Iterator[Row]:
-    """Rows as they get ready, in any order."""
-    workers = min(workers, len(clips))
-    if workers <= 1:
-        judge = _Judge(settings) if clips else None
-        for clip in clips:
-            yield judge(clip)
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (settings, threads)) as pool:
-        futures = [pool.submit(_work, clip) for clip in clips]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-class _RowStore:
-    """Rows as JSON lines beside the report, in a file named after everything that decides them."""
-
-    def __init__(self, out: Path, settings: WorldSettings):
-        decides = {**asdict(settings), "episodes": None, "observer": None, "version": __version__}
-        decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
-        decides["instrument"] = generators.folder_digest(Path(settings.observer))
-        key = generators.text_digest(json.dumps(decides, sort_keys=True))
-        self.path = out.with_name(f"{out.stem}.{key}.rows.jsonl")
-        if out.is_dir():
-            raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("a").close()
-        except OSError as error:
-            raise OutputError(
-                f"{out}: cannot be written ({error.strerror}); nothing was measured. Choose another path."
-            ) from error
-
-    def load(self, episodes: int) -> dict[int, Row]:
-        """Rows of clips 0 .. episodes - 1 by their number; a line cut by a kill is measured again."""
-        rows: dict[int, Row] = {}
-        for line in self.path.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if row["clip"] < episodes:
-                rows[row["clip"]] = row
-        return rows
-
-    def add(self, row: Row) -> None:
-        """Append one row, on disk before this returns. A line that a kill cut short is closed first."""
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+def _row_store(out: Path, settings: WorldSettings) -> RowStore:
+    """Rows beside the report, in a file named after everything that decides them."""
+    decides = {**asdict(settings), "episodes": None, "observer": None, "version": __version__}
+    decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
+    decides["instrument"] = generators.folder_digest(Path(settings.observer))
+    return RowStore(out, generators.text_digest(json.dumps(decides, sort_keys=True)))
 
 
 def _check(episodes: int, seed: int, seconds: float, workers: int) -> None:

@@ -9,12 +9,14 @@ from hallo4.media.audio import load_audio, save_wav
 from hallo4.media.files import MediaWarning, check_input
 from hallo4.media.image import load_image
 from hallo4.media.provenance import provenance_record, read_provenance
+from hallo4.media.timing import StreamTimes, stream_times
 from hallo4.media.video import VideoInfo, probe_video, read_frames
 from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check_output
 
 __all__ = [
     "VIDEO_SUFFIXES",
     "MediaWarning",
+    "StreamTimes",
     "VideoInfo",
     "VideoWriter",
     "WrittenVideo",
@@ -27,4 +29,5 @@ __all__ = [
     "read_frames",
     "read_provenance",
     "save_wav",
+    "stream_times",
 ]

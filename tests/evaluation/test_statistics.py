@@ -1,11 +1,20 @@
 """Intervals: closed forms, coverage of a known truth, and what they must not invent."""
 
+import math
+
 import numpy as np
 import pytest
+from scipy.stats import t as student_t
 
 from hallo4.errors import ShapeError
 from hallo4.evaluation import statistics
-from hallo4.evaluation.statistics import bootstrap_interval, paired_difference, win_rate
+from hallo4.evaluation.statistics import (
+    bootstrap_interval,
+    jackknife_interval,
+    paired_difference,
+    sign_flip_test,
+    win_rate,
+)
 
 
 def test_bootstrap_covers_the_true_mean_about_as_often_as_it_says(monkeypatch):
@@ -73,3 +82,23 @@ def test_sides_of_different_length_are_refused():
     for function in (paired_difference, win_rate):
         with pytest.raises(ShapeError, match="3 and 2"):
             function([1, 2, 3], [1, 2])
+
+
+def test_sign_flips_are_exact_for_few_clips_and_never_certain():
+    assert sign_flip_test([1, 1, 1, 1, 1]) == 2 / 2**5
+    assert sign_flip_test([1.0, -1.0]) == 1
+    assert sign_flip_test([3, 1, 2, math.nan, -1]) == 6 / 16  # 7, 5 and 5, and the same below
+    assert sign_flip_test([0.3]) is None
+    rng = np.random.default_rng(0)
+    assert sign_flip_test(rng.normal(size=60) + 2) < 0.001
+    alarms = [sign_flip_test(rng.normal(size=10)) < 0.05 for _ in range(300)]
+    assert 0.01 < np.mean(alarms) < 0.09
+
+
+def test_the_jackknife_of_a_mean_is_the_textbook_interval():
+    values = np.random.default_rng(1).normal(size=12)
+    interval = jackknife_interval(lambda kept: values[kept].mean(), 12)
+    half = student_t.ppf(0.975, 11) * values.std(ddof=1) / math.sqrt(12)
+    assert interval.mean == pytest.approx(values.mean())
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-3)
+    assert jackknife_interval(lambda kept: values[kept].mean(), 2).low is None

@@ -1,0 +1,349 @@
+"""A report as one HTML page that needs nothing else: styles, plots (SVG) and videos (base64) are in the
+file.
+"""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hallo4.evaluation import charts
+from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
+from hallo4.evaluation.video_files import REFERENCE, ClipFiles
+from hallo4.evaluation.video_metrics import VIDEO_METRICS
+from hallo4.evaluation.video_sets import SET_METRICS
+
+PLAYER_SIDE_PX, PLAYER_CRF, PLAYER_SECONDS = 256, 27, 20.0
+_PLOTTED = (
+    *("mouth_correlation", "mouth_abs_lag_frames", "sync_c", "sync_d", "ssim", "psnr_db", "lpips", "csim"),
+    *(
+        "face_similarity",
+        "keypoint_distance",
+        "hand_keypoint_distance",
+        "subject_dynamics",
+        "temporal_flicker",
+    ),
+    *("sharpness_ratio",),
+)
+_SHOWN_UNDER_PLAYER = (
+    "mouth_correlation",
+    "mouth_lag_frames",
+    "sync_c",
+    "ssim",
+    "psnr_db",
+    "keypoint_distance",
+)
+_RANKED_BY = ("mouth_correlation", "ssim", "sync_c")
+_ARROWS = {"higher": "▲", "lower": "▼", "near 0": "→ 0", "near 1": "→ 1", "near the reference": "≈ ref"}
+
+
+def report_page(report: Mapping[str, Any], clips: Sequence[ClipFiles], players: int) -> str:
+    """The page as text. `players`: how many clips are shown as videos, worst, best and between, by the
+    first of mouth correlation, SSIM and Sync-C that exists.
+    """
+    colours = {system: colour_of(place) for place, system in enumerate(report["systems"])}
+    rows = {row["clip"]: row for row in report["rows"]}
+    shown = chosen_clips(report, min(players, len(clips)))
+    files = {clip.name: clip for clip in clips}
+    sections = [
+        _header(report, colours),
+        _problems(report),
+        _summary(report, colours),
+        *(_pair(pair, report, colours) for pair in report["pairs"]),
+        _plots(report, colours),
+        _players([(files[name], rows[name]) for name in shown], colours),
+        _clip_table(report, colours),
+        _definitions(report),
+        _notes(report),
+    ]
+    parts = resources.files("hallo4.evaluation") / "page"
+    style, script = ((parts / name).read_text() for name in ("report.css", "report.js"))
+    title = escape(" / ".join(report["systems"])) + " against references"
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{style}</style></head><body><main>{''.join(sections)}</main><script>{script}</script></body></html>\n"
+    )
+
+
+def chosen_clips(report: Mapping[str, Any], count: int) -> list[str]:
+    """`count` clips evenly from the worst to the best of the first system's, of those that every system
+    has.
+    """
+    first = next(iter(report["systems"]))
+    name = next((n for n in _RANKED_BY if (report["metrics"][first].get(n) or {}).get("n")), None)
+
+    def value(row: Mapping[str, Any]) -> float:
+        found = row["systems"].get(first, {}).get("values", {}).get(name)
+        return float("-inf") if found is None else found
+
+    playable = [row for row in report["rows"] if "problem" not in row[REFERENCE]]
+    measured = [r for r in playable if all("values" in r["systems"].get(s, {}) for s in report["systems"])]
+    playable = measured or playable
+    ranked = [row["clip"] for row in sorted(playable, key=value)]
+    if count >= len(ranked) or count < 2:
+        return ranked[:count]
+    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
+
+
+def player_source(path: Path) -> str | None:
+    """A video as a `data:` URL: H.264 of at most 256 px and 20 s, with sound and its AI label; None if it
+    cannot be read.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from hallo4.errors import Hallo4Error
+    from hallo4.media import MediaWarning, VideoWriter, load_audio, probe_video, read_frames, read_provenance
+
+    try:
+        info = probe_video(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", MediaWarning)  # said in the notes already
+            audio = load_audio(path, 44_100) if info.has_audio else None
+        scale = min(1.0, PLAYER_SIDE_PX / max(info.width_px, info.height_px))
+        size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width_px, info.height_px))
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "clip.mp4"
+            label = read_provenance(path)
+            with VideoWriter(target, *size, audio=audio, crf=PLAYER_CRF, provenance=label) as writer:
+                for frame in read_frames(path, 25.0, end_s=PLAYER_SECONDS):
+                    small = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
+                    writer.write(np.array(small))
+            return "data:video/mp4;base64," + base64.b64encode(target.read_bytes()).decode()
+    except Hallo4Error:
+        return None
+
+
+# ---------------------------------------------------------------------- sections
+
+
+def _header(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    chips = "".join(
+        f'<span class="chip"><i style="background:{c}"></i>{escape(s)}</span>' for s, c in colours.items()
+    )
+    return (
+        f"<header><h1>Video evaluation</h1><p>{report['clips']} clips against "
+        f'<code>{escape(report["references"])}</code></p><p>{chips}<span class="chip">'
+        f'<i style="background:{REFERENCE_COLOUR}"></i>reference</span></p><p class="dim">hallo4 '
+        f"{escape(report['settings']['version'])} · means with 95 % intervals over clips</p>"
+        "</header>"
+    )
+
+
+def _problems(report: Mapping[str, Any]) -> str:
+    if not report["problems"]:
+        return ""
+    items = "".join(
+        f"<li><b>{escape(p['clip'])}</b> ({escape(p['system'])}): {escape(p['what'])}</li>"
+        for p in report["problems"]
+    )
+    count = len(report["problems"])
+    return f'<section class="problems"><h2>Not measured ({count})</h2><ul>{items}</ul></section>'
+
+
+def _groups(report: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Heading -> metrics, in the order of the tables."""
+    groups: dict[str, list[str]] = {}
+    for name in report["definitions"]:
+        heading = "whole sets" if name in SET_METRICS else VIDEO_METRICS[name].axis or "described, not judged"
+        groups.setdefault(heading, []).append(name)
+    order = ["sync", "identity", "motion", "fidelity", "long video", "whole sets", "described, not judged"]
+    return {heading: groups[heading] for heading in order if heading in groups}
+
+
+def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    head = "".join(f"<th>{escape(system)}</th>" for system in colours)
+    body = []
+    for heading, names in _groups(report).items():
+        body.append(f'<tr class="group"><td colspan="{len(colours) + 4}">{escape(heading)}</td></tr>')
+        for name in names:
+            definition = report["definitions"][name]
+            values = {s: report["metrics"][s].get(name) or report["sets"][s].get(name) for s in colours}
+            own = report["reference_values"].get(name)
+            best = _best(name, values, own)
+            cells = "".join(
+                f'<td class="num{" best" if system == best else ""}">{_cell(value)}</td>'
+                for system, value in values.items()
+            )
+            marks = [(v, colours[s]) for s, v in values.items()] + ([(own, REFERENCE_COLOUR)] if own else [])
+            drawn = [(v["mean"], v["low"], v["high"], c) for v, c in marks if v and v["mean"] is not None]
+            body.append(
+                f'<tr><td title="{escape(definition["definition"])}">{escape(name)}<small>'
+                f"{escape(definition['unit'])}"
+                f'</small></td><td class="dim arrow">{_ARROWS[definition["better"]]}</td>{cells}'
+                f'<td class="num dim">{_cell(own) if own else ""}</td>'
+                f"<td>{charts.interval_line(drawn)}</td></tr>"
+            )
+    return (
+        f'<section><h2>All metrics</h2><div class="wide"><table><thead><tr><th>metric</th><th></th>{head}'
+        f"<th>reference</th><th>mean and interval</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
+        "</div></section>"
+    )
+
+
+def _best(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -> str | None:
+    """The system with the best mean, where there is something to choose."""
+    reference = None if own is None else own["mean"]
+    scores = {}
+    for system, value in values.items():
+        if value and value["mean"] is not None:
+            lower = name in SET_METRICS
+            scores[system] = -value["mean"] if lower else VIDEO_METRICS[name].score(value["mean"], reference)
+    known = {system: score for system, score in scores.items() if score == score}
+    judged = name in SET_METRICS or VIDEO_METRICS[name].axis is not None
+    first, *others = sorted(known, key=lambda system: -known[system])[:2] or [None]
+    tie = 0.0 if name in SET_METRICS else VIDEO_METRICS[name].tie
+    return first if judged and others and known[first] - known[others[0]] > tie else None
+
+
+def _cell(interval: Mapping[str, Any] | None) -> str:
+    if interval is None or interval["mean"] is None:
+        return "–"
+    if interval["low"] is None:
+        return f"{interval['mean']:.3g}<small>n = {interval['n']}</small>"
+    return f"{interval['mean']:.3g}<small>{interval['low']:.3g} … {interval['high']:.3g}</small>"
+
+
+def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    a, b = pair["a"], pair["b"]
+    bars = "".join(
+        f'<tr><td>{escape(axis)}</td><td class="num">{rate["mean"]:.0%}</td>'
+        f"<td>{charts.bar(rate['mean'], rate['low'], rate['high'], (colours[a], colours[b]))}</td>"
+        f'<td class="num dim">{rate["n"]} clips</td></tr>'
+        for axis, rate in pair["win_rate"].items()
+        if rate["mean"] is not None
+    )
+    lines = []
+    for name, p in sorted(pair["p_holm"].items(), key=lambda item: item[1]):
+        difference = pair["difference"][name]
+        mark = (difference["mean"], difference["low"], difference["high"], colours[a])
+        strong = ' class="sure"' if p < 0.05 else ""
+        lines.append(
+            f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">'
+            f"{_ARROWS[VIDEO_METRICS[name].better]}</td>"
+            f'<td class="num">{_cell(difference)}</td><td>{charts.interval_line([mark], zero=True)}</td>'
+            f'<td class="num">{pair["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
+        )
+    tests = (
+        '<div class="wide"><table><thead><tr><th>difference</th><th></th><th>mean</th><th></th><th>p</th>'
+        f"<th>p, adjusted</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        if lines
+        else '<p class="dim">No tests: they need two clips or more.</p>'
+    )
+    return (
+        f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Share of clips won by {escape(a)}; ties count "
+        f"half.</p><table>{bars}</table><details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
+        f"</summary>{tests}</details></section>"
+    )
+
+
+def _plots(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    figures = []
+    for name in _PLOTTED:
+        if name not in report["definitions"]:
+            continue
+        columns = []
+        for system, colour in colours.items():
+            entries = [
+                (row["clip"], row["systems"].get(system, {}).get("values", {}).get(name))
+                for row in report["rows"]
+            ]
+            columns.append((system, [(clip, v) for clip, v in entries if v is not None], colour))
+        own = [(row["clip"], row[REFERENCE].get("values", {}).get(name)) for row in report["rows"]]
+        if any(v is not None for _, v in own):
+            columns.append(("reference", [(c, v) for c, v in own if v is not None], REFERENCE_COLOUR))
+        figures.append(f"<figure>{charts.strip(columns, name)}</figure>")
+    return f'<section><h2>Clip by clip</h2><div class="plots">{"".join(figures)}</div></section>'
+
+
+def _players(clips: Sequence[tuple[ClipFiles, Mapping[str, Any]]], colours: Mapping[str, str]) -> str:
+    if not clips:
+        return ""
+    blocks = []
+    for files, row in clips:
+        figures = [_player(REFERENCE, files.reference, row[REFERENCE], REFERENCE_COLOUR)]
+        lines = {
+            "mouth": [("reference", row[REFERENCE].get("curves", {}).get("mouth", []), REFERENCE_COLOUR)]
+        }
+        for system, path in files.videos.items():
+            entry = row["systems"].get(system)
+            if path is None or entry is None or "problem" in entry:
+                figures.append(f'<figure class="none">{escape(system)}: not measured</figure>')
+                continue
+            figures.append(_player(system, path, entry, colours[system]))
+            for curve, values in entry["curves"].items():
+                lines.setdefault(curve, []).append((system, values, colours[system]))
+        titles = {"mouth": "mouth opening", "psnr_db": "PSNR, dB"}
+        plots = "".join(charts.curves(values, titles[curve]) for curve, values in lines.items())
+        blocks.append(
+            f'<div class="clip"><h3>{escape(files.name)} <button class="all">play all</button></h3>'
+            f'<div class="videos">{"".join(figures)}</div><div class="plots">{plots}</div></div>'
+        )
+    order = "<p class='dim'>From the worst to the best clip.</p>"
+    return f"<section><h2>Players</h2>{order}{''.join(blocks)}</section>"
+
+
+def _player(side: str, path: Path, entry: Mapping[str, Any], colour: str) -> str:
+    source = player_source(path)
+    video = (
+        f'<video controls loop playsinline preload="metadata" src="{source}"></video>'
+        if source
+        else "cannot be played"
+    )
+    shown = [
+        (n, entry["values"].get(n)) for n in _SHOWN_UNDER_PLAYER if entry.get("values", {}).get(n) is not None
+    ]
+    values = "".join(f"<li>{escape(name)} <b>{value:.3g}</b></li>" for name, value in shown)
+    return (
+        f'<figure>{video}<figcaption><i style="background:{colour}"></i>{escape(side)}</figcaption>'
+        f"<ul>{values}</ul></figure>"
+    )
+
+
+def _clip_table(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
+    names = [n for n in report["definitions"] if n not in SET_METRICS]
+    head = "<th>clip</th><th>system</th>" + "".join(f'<th title="{n}">{escape(n)}</th>' for n in names)
+    body = []
+    for row in report["rows"]:
+        for system in colours:
+            entry = row["systems"].get(system)
+            if entry is None or "problem" in entry:
+                continue
+            cells = "".join(
+                f'<td class="num">{"–" if (v := entry["values"].get(n)) is None else f"{v:.3g}"}</td>'
+                for n in names
+            )
+            body.append(
+                f'<tr><td>{escape(row["clip"])}</td><td><i style="background:{colours[system]}"></i>'
+                f"{escape(system)}</td>{cells}</tr>"
+            )
+    return (
+        "<section><h2>Every clip</h2><p class='dim'>A click on a heading sorts.</p><div class='wide'>"
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        "</div></section>"
+    )
+
+
+def _definitions(report: Mapping[str, Any]) -> str:
+    rows = "".join(
+        f"<dt>{escape(name)} <span class='dim'>{escape(d['unit'])}, {escape(d['better'])}</span></dt>"
+        f"<dd>{escape(d['definition'])}.<br><span class='dim'>Source: {escape(d['source'])}. "
+        f"Here: {escape(d['protocol'])}.</span></dd>"
+        for name, d in report["definitions"].items()
+    )
+    summary = "<summary><h2>What each metric is</h2></summary>"
+    return f"<section><details>{summary}<dl>{rows}</dl></details></section>"
+
+
+def _notes(report: Mapping[str, Any]) -> str:
+    lines = [*report["notes"], *report["not_measured"]]
+    used = [f"{file}: SHA-256 {digest}" for file, digest in report["settings"]["weights"].items()]
+    items = "".join(f"<li>{escape(line)}</li>" for line in [*lines, *used])
+    return f"<section><h2>Notes</h2><ul>{items}</ul></section>"

@@ -1,0 +1,362 @@
+"""One video, looked at once, frame by frame in constant memory: every curve that metrics are made of.
+
+    file --> frames at 25 fps, 32 at a time --> keypoints, faces, sharpness, colour, flicker, flow, features
+         '-> sound --> loudness                 ... and beside a reference: PSNR, SSIM, LPIPS of every frame
+
+Metrics (`video_metrics`) are then small functions of these records, and need no pixels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from hallo4.errors import Hallo4Error, InputError
+from hallo4.evaluation import dynamics, metrics
+from hallo4.evaluation.fvd import ClipFeatures, resized_224
+from hallo4.evaluation.identity import align_face, five_points
+from hallo4.evaluation.keypoints import mouth_opening
+from hallo4.evaluation.speech import loudness_dbfs
+from hallo4.evaluation.sync import FaceCropper, SyncScore, face_boxes, loudness_curve, syncnet_score
+from hallo4.evaluation.video_tools import FVD_NETWORKS, VideoTools
+from hallo4.media import (
+    MediaWarning,
+    StreamTimes,
+    VideoInfo,
+    load_audio,
+    probe_video,
+    read_frames,
+    stream_times,
+)
+from hallo4.motion import load_skeleton, resample
+from hallo4.types import FPS, Skeleton
+
+FRAMES_AT_ONCE = 32
+FID_EVERY_FRAMES = 5
+SIDECARS = (".keypoints.json", ".keypoints.npz")
+_ASPECT_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen and heard in a video of T frames at 25 fps (`info`: as stored).
+
+    `sharpness` [T], `colour` [T, 3] mean RGB, `flicker` [T-2] levels, `speed` [T-1, 3] of whole, subject
+    and background in widths per second (NaN: no person); `skeleton` and `keypoints_from`, or None; `mouth`
+    [T] opening (NaN: not seen); `faces`: encoder -> [T, D] (rows of NaN: no face); `loudness` [T] dB or
+    None without sound; `times`; `sync`: SyncNet's score or None; `features`: network -> [n, D]; `notes`:
+    one line each.
+    """
+
+    path: Path
+    info: VideoInfo
+    times: StreamTimes
+    sharpness: np.ndarray
+    colour: np.ndarray
+    flicker: np.ndarray
+    speed: np.ndarray
+    skeleton: Skeleton | None
+    keypoints_from: str | None
+    mouth: np.ndarray
+    faces: dict[str, np.ndarray]
+    loudness: np.ndarray | None
+    sync: SyncScore | None
+    features: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.sharpness)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A video beside its reference, over the n frames that both have: `psnr_db`, `ssim`, `lpips` [n] each.
+
+    The arrays are None where pictures cannot be compared (another aspect ratio) or, for LPIPS, without
+    weights.
+    """
+
+    psnr_db: np.ndarray | None
+    ssim: np.ndarray | None
+    lpips: np.ndarray | None
+    notes: tuple[str, ...]
+
+
+def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tuple[Look, Beside | None]:
+    """Look at a video, and at its reference beside it if one is given.
+
+    Raises InputError for a file that cannot be read to its end, a damaged keypoint file, or features that
+    are not finite.
+    """
+    info, times = probe_video(path), stream_times(path)
+    looking = _Looking(path, info, tools)
+    beside = None if reference is None else _Comparing(info, probe_video(reference), tools)
+    reference_frames = iter(()) if reference is None else read_frames(reference, FPS)
+    for chunk in _chunks(read_frames(path, FPS)):
+        looking.add(chunk)
+        if beside is not None:
+            beside.add(chunk, np.array(list(islice(reference_frames, len(chunk)))))
+    return looking.finish(times), None if beside is None else beside.finish()
+
+
+def keypoint_file(video: Path) -> Path | None:
+    """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
+    return next((f for suffix in SIDECARS if (f := video.with_name(video.stem + suffix)).is_file()), None)
+
+
+class _Looking:
+    """Collects what `Look` holds from chunks of frames."""
+
+    def __init__(self, path: Path, info: VideoInfo, tools: VideoTools):
+        self.path, self.info, self.tools = path, info, tools
+        self.notes: list[str] = []
+        file = keypoint_file(path) if tools.pose in ("auto", "files") else None
+        self.given = None if file is None else _given_skeleton(file, info)
+        self.skeletons: list[Skeleton] = []
+        self.parts: dict[str, list] = {
+            name: [] for name in ("sharpness", "colour", "flicker", "speed", "mouth")
+        }
+        self.faces: dict[str, list[np.ndarray]] = {name: [] for name in tools.faces}
+        self.before: list[np.ndarray] = []  # the last two frames
+        self.grey: np.ndarray | None = None
+        self.fid: list[np.ndarray] = []
+        self.fvd = {
+            name: ClipFeatures(network, FVD_NETWORKS[name])
+            for name, network in tools.networks.items()
+            if name in FVD_NETWORKS
+        }
+        self.frames = 0
+
+    def add(self, chunk: np.ndarray) -> None:
+        skeleton = self._keypoints(chunk)
+        self.parts["sharpness"].extend(metrics.sharpness_of_frames(chunk))
+        self.parts["colour"].extend(chunk.mean(axis=(1, 2)))
+        five = None if skeleton is None else five_points(skeleton)
+        for name, encoder in self.tools.faces.items():
+            self.faces[name].append(_encoded(encoder, chunk, five))
+        for t, frame in enumerate(chunk):
+            self._move(frame, skeleton, t)
+            for clips in self.fvd.values():
+                clips.add(resized_224(frame, clips.protocol))
+        self._inception(chunk)
+        self.frames += len(chunk)
+
+    def _keypoints(self, chunk: np.ndarray) -> Skeleton | None:
+        if self.given is not None:
+            span = slice(self.frames, self.frames + len(chunk))
+            part = _padded(self.given, self.frames + len(chunk))
+            skeleton = Skeleton(
+                part.points_px[span], part.confidence[span], FPS, part.width_px, part.height_px
+            )
+            self.parts["mouth"].extend(mouth_opening(skeleton))
+        elif self.tools.observer is not None and self.tools.pose != "none":
+            from hallo4.evaluation.instrument import observed_skeleton
+
+            skeleton, states = observed_skeleton(self.tools.observer, chunk)
+            self.parts["mouth"].extend(states["mouth_open"])
+        else:
+            self.parts["mouth"].extend([np.nan] * len(chunk))
+            return None
+        self.skeletons.append(skeleton)
+        return skeleton
+
+    def _move(self, frame: np.ndarray, skeleton: Skeleton | None, t: int) -> None:
+        if len(self.before) == 2:
+            self.parts["flicker"].append(dynamics.flicker_levels(*self.before, frame))
+        self.before = [*self.before[-1:], frame]
+        grey = dynamics.flow_frame(frame)
+        if self.grey is not None:
+            mask = None if skeleton is None else dynamics.person_mask(skeleton, t, *grey.shape)
+            self.parts["speed"].append(dynamics.split_speed(dynamics.flow_speed(self.grey, grey), mask))
+        self.grey = grey
+
+    def _inception(self, chunk: np.ndarray) -> None:
+        """FID's features of every fifth frame of the video."""
+        if "inception" in self.tools.networks:
+            import torch
+
+            frames = chunk[(-self.frames) % FID_EVERY_FRAMES :: FID_EVERY_FRAMES]
+            if len(frames):
+                with torch.no_grad():
+                    planes = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+                    self.fid.append(self.tools.networks["inception"](planes).numpy())
+
+    def finish(self, times: StreamTimes) -> Look:
+        skeleton = _joined(self.skeletons)
+        source = None if skeleton is None else ("file" if self.given is not None else "observer")
+        features = {
+            name: clips.finish() for name, clips in self.fvd.items() if self._long_enough(name, clips)
+        }
+        if self.fid:
+            features["inception"] = np.concatenate(self.fid)
+        faces = {name: np.concatenate(parts) for name, parts in self.faces.items() if skeleton is not None}
+        if (given := _given_expression(self.path)) is not None:
+            features["expression"] = given
+        if skeleton is not None and not skeleton.confidence.any():
+            self.notes.append("no face found in any frame")
+        for name, values in features.items():
+            _finite(values, name, self.path)
+        return Look(
+            path=self.path,
+            info=self.info,
+            times=times,
+            sharpness=np.array(self.parts["sharpness"]),
+            colour=np.array(self.parts["colour"]).reshape(-1, 3),
+            flicker=np.array(self.parts["flicker"]),
+            speed=np.array(self.parts["speed"]).reshape(-1, 3),
+            skeleton=skeleton,
+            keypoints_from=source,
+            mouth=np.array(self.parts["mouth"], np.float64),
+            faces=faces,
+            **self._heard(skeleton),
+            features=features,
+            notes=tuple(self.notes),
+        )
+
+    def _long_enough(self, name: str, clips: ClipFeatures) -> bool:
+        if clips.frames >= 16:
+            return True
+        self.notes.append(f"{clips.frames} frames are too few for FVD ({name}), which takes 16")
+        return False
+
+    def _heard(self, skeleton: Skeleton | None) -> dict:
+        if not self.info.has_audio:
+            self.notes.append("has no sound: sync with the sound is not measured")
+            return {"loudness": None, "sync": None}
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", MediaWarning)
+            audio = load_audio(self.path, 16_000)
+        self.notes += [str(warning.message).removeprefix(f"{self.path}: ") for warning in said]
+        loudness = loudness_curve(loudness_dbfs(audio, self.frames))
+        network = self.tools.networks.get("syncnet")
+        if network is None or skeleton is None or not skeleton.confidence.any():
+            return {"loudness": loudness, "sync": None}
+        try:
+            cropper = FaceCropper(face_boxes(skeleton))
+            faces = np.stack([cropper(t, frame) for t, frame in enumerate(read_frames(self.path, FPS))])
+            return {"loudness": loudness, "sync": syncnet_score(network, faces, audio)}
+        except Hallo4Error as error:
+            self.notes.append(f"SyncNet: {error}")
+            return {"loudness": loudness, "sync": None}
+
+
+class _Comparing:
+    """Collects what `Beside` holds: the video is resized to its reference where sizes differ."""
+
+    def __init__(self, info: VideoInfo, reference: VideoInfo, tools: VideoTools):
+        self.lpips = tools.networks.get("lpips")
+        self.size = (reference.width_px, reference.height_px)
+        self.values: dict[str, list[np.ndarray]] = {"psnr_db": [], "ssim": [], "lpips": []}
+        self.notes: list[str] = []
+        aspect = (info.width_px / info.height_px) / (self.size[0] / self.size[1])
+        sizes = f"{info.width_px}x{info.height_px} against {self.size[0]}x{self.size[1]} px of the reference"
+        self.comparable = abs(aspect - 1) <= _ASPECT_TOLERANCE
+        if not self.comparable:
+            self.notes.append(f"{sizes}: another aspect ratio, pictures and keypoints are not compared")
+        elif (info.width_px, info.height_px) != self.size:
+            self.notes.append(f"{sizes}: resized (bicubic) to compare pictures")
+
+    def add(self, chunk: np.ndarray, reference: np.ndarray) -> None:
+        if not self.comparable or not len(reference):
+            return
+        chunk = _resized(chunk[: len(reference)], self.size)
+        reference = reference[: len(chunk)]
+        self.values["psnr_db"].append(metrics.psnr_of_frames_db(chunk, reference))
+        self.values["ssim"].append(metrics.ssim_of_frames(chunk, reference))
+        if self.lpips is not None:
+            import torch
+
+            from hallo4.evaluation.networks.lpips import frame_pairs_lpips
+
+            planes = [
+                torch.from_numpy(np.ascontiguousarray(f)).permute(0, 3, 1, 2) for f in (chunk, reference)
+            ]
+            self.values["lpips"].append(frame_pairs_lpips(self.lpips, *planes).numpy())
+
+    def finish(self) -> Beside:
+        joined = {name: np.concatenate(parts) if parts else None for name, parts in self.values.items()}
+        return Beside(**joined, notes=tuple(self.notes))
+
+
+def _chunks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    while chunk := list(islice(frames, FRAMES_AT_ONCE)):
+        yield np.stack(chunk)
+
+
+def _encoded(encoder, chunk: np.ndarray, five: np.ndarray | None) -> np.ndarray:
+    """[T, D], rows of NaN for frames without a face."""
+    found = [] if five is None else np.flatnonzero(np.isfinite(five).all(axis=(1, 2))).tolist()
+    blank = np.zeros((1, 112, 112, 3), np.uint8)
+    faces = np.stack([align_face(chunk[t], five[t]) for t in found]) if found else blank
+    vectors = np.asarray(encoder(faces), np.float64)
+    _finite(vectors, encoder.name, None)
+    spread = np.full((len(chunk), vectors.shape[1]), np.nan)
+    if found:
+        spread[found] = vectors
+    return spread
+
+
+def _given_expression(video: Path) -> np.ndarray | None:
+    """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
+    file = video.with_name(video.stem + ".expression.npy")
+    if not file.is_file():
+        return None
+    try:
+        values = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file.name}: cannot be read as numbers ({error}). Save it with numpy.save."
+        ) from error
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or len(values) < 1:
+        raise InputError(
+            f"{file.name}: holds {values.dtype} {list(values.shape)}; allowed is a matrix [n, D]."
+        )
+    return values.astype(np.float64)
+
+
+def _given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
+    skeleton = load_skeleton(file, fps=info.fps, size_px=(info.width_px, info.height_px))
+    if skeleton.fps == FPS:
+        return skeleton
+    return resample(skeleton, max(1, round(len(skeleton) * FPS / skeleton.fps)))[0]
+
+
+def _padded(skeleton: Skeleton, frames: int) -> Skeleton:
+    """At least `frames` long; what is missing shows nobody."""
+    missing = max(0, frames - len(skeleton))
+    return Skeleton(
+        np.pad(skeleton.points_px, ((0, missing), (0, 0), (0, 0))),
+        np.pad(skeleton.confidence, ((0, missing), (0, 0))),
+        skeleton.fps,
+        skeleton.width_px,
+        skeleton.height_px,
+    )
+
+
+def _joined(parts: list[Skeleton]) -> Skeleton | None:
+    if not parts:
+        return None
+    points = np.concatenate([part.points_px for part in parts])
+    confidence = np.concatenate([part.confidence for part in parts])
+    return Skeleton(points, confidence, FPS, parts[0].width_px, parts[0].height_px)
+
+
+def _resized(frames_u8: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    if frames_u8.shape[2:0:-1] == size:
+        return frames_u8
+    pictures = (Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames_u8)
+    return np.stack([np.asarray(picture) for picture in pictures])
+
+
+def _finite(values: np.ndarray, name: str, path: Path | None) -> None:
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        where = "" if path is None else f"{path.name}: "
+        raise InputError(f"{where}{bad} of {len(values)} feature vectors of {name} are not finite (NaN).")

@@ -1,0 +1,247 @@
+"""Rows of videos -> the report: one JSON object, a table for the terminal, and the page."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from hallo4.errors import OutputError
+from hallo4.evaluation.statistics import bootstrap_interval, holm, paired_difference, sign_flip_test, win_rate
+from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System
+from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes
+from hallo4.evaluation.video_sets import SET_METRICS, set_value
+from hallo4.version import __version__
+
+Rows = Sequence[Mapping[str, Any]]
+FeatureTree = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
+"""clip -> side -> feature -> [n, D]."""
+
+
+def build_report(
+    systems: Sequence[System],
+    references: Path,
+    rows: Rows,
+    features: FeatureTree,
+    problems: Sequence[dict[str, str]],
+    not_measured: Sequence[str],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The report, ready for JSON.
+
+    `metrics`, `sets`, `undefined`: system -> name -> value; `reference_values`: what metrics that judge one
+    video alone say of the references. `pairs`: of every two systems, differences a - b over the clips both
+    have, p values by sign flips (`p_holm`: adjusted for the number of metrics), and win rates. Intervals
+    are null where clips do not allow any.
+    """
+    names = [system.name for system in systems]
+    columns = {name: _columns(rows, name) for name in names}
+    own = _columns(rows, REFERENCE)
+    intervals = {n: {m: bootstrap_interval(v) for m, v in columns[n].items()} for n in names}
+    measured = {metric for name in names for metric, i in intervals[name].items() if i.n}
+    report: dict[str, Any] = {
+        "kind": "videos",
+        "references": str(references),
+        "systems": {system.name: str(system.folder) for system in systems},
+        "clips": len(rows),
+        "metrics": {n: {m: i.as_json() for m, i in intervals[n].items() if m in measured} for n in names},
+        "undefined": {n: {m: i.undefined for m, i in intervals[n].items() if i.undefined} for n in names},
+        "reference_values": {m: bootstrap_interval(own[m]).as_json() for m in own if m in measured},
+        "sets": {name: _sets(features, name) for name in names},
+        "pairs": [_pair(rows, columns, a, b, measured) for a, b in combinations(names, 2)],
+        "problems": [*problems, *_problems(rows)],
+        "not_measured": list(not_measured),
+        "settings": {**settings, "version": __version__},
+        "definitions": _definitions(measured),
+        "rows": [_without_features(row) for row in rows],
+    }
+    report["notes"] = _notes(report, rows)
+    return report
+
+
+def write_report(
+    report: dict[str, Any], out: Path, clips: Sequence[ClipFiles], players: int
+) -> dict[str, Any]:
+    """Write `out` (JSON) and `out` with the suffix .html in one stroke each; returns the report.
+
+    OutputError: one cannot be written.
+    """
+    from hallo4.evaluation.report_page import report_page
+
+    try:
+        for path, text in (
+            (out, json.dumps(report, indent=1, allow_nan=False) + "\n"),
+            (out.with_suffix(".html"), report_page(report, clips, players)),
+        ):
+            part = path.with_name(path.name + ".part")
+            part.write_text(text)
+            os.replace(part, path)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); rows are kept beside it. Choose another path."
+        ) from error
+    return report
+
+
+def videos_table(report: Mapping[str, Any]) -> Table:
+    """The figures for a terminal: mean [95 % interval] of every metric and system, the reference's own
+    beside them.
+    """
+    title = f"{report['clips']} clips against {report['references']}"
+    table = Table(title=escape(title), caption="mean [95 % interval over clips]", title_justify="left")
+    table.add_column("metric")
+    table.add_column("good is", style="dim")
+    for system in report["systems"]:
+        table.add_column(escape(system), justify="right")
+    table.add_column("reference", justify="right", style="dim")
+    for name in report["definitions"]:
+        definition = report["definitions"][name]
+        values = [report["metrics"][s].get(name) or report["sets"][s].get(name) for s in report["systems"]]
+        own = report["reference_values"].get(name)
+        table.add_row(escape(name), definition["better"], *map(cell, values), cell(own) if own else "")
+    for pair in report["pairs"]:
+        for axis, rate in pair["win_rate"].items():
+            label = f"{pair['a']} wins against {pair['b']}, {axis}"
+            table.add_row(escape(label), "above 0.5", cell(rate), *[""] * len(report["systems"]))
+    return table
+
+
+def cell(interval: Mapping[str, Any] | None) -> str:
+    """`mean [low, high]`, `mean (n=1)` where there is no interval, or a dash."""
+    if interval is None or interval["mean"] is None:
+        return "-"
+    if interval["low"] is None:
+        return f"{interval['mean']:.3g} (n={interval['n']})"
+    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"
+
+
+# ---------------------------------------------------------------------- parts of the report
+
+
+def _values(row: Mapping[str, Any], side: str) -> Mapping[str, float | None]:
+    entry = row[REFERENCE] if side == REFERENCE else row["systems"].get(side, {})
+    return entry.get("values", {})
+
+
+def _columns(rows: Rows, side: str) -> dict[str, list[float | None]]:
+    """Metric -> one value per clip; clips that were not measured are None."""
+    names = [name for name, metric in VIDEO_METRICS.items() if side != REFERENCE or metric.alone]
+    measured = [row for row in rows if _values(row, side)]
+    return {name: [_values(row, side).get(name) for row in measured] for name in names}
+
+
+def _sets(features: FeatureTree, system: str) -> dict[str, Any]:
+    found = {}
+    for name, metric in SET_METRICS.items():
+        video, reference = (
+            {
+                c: sides[side][metric.feature]
+                for c, sides in features.items()
+                if metric.feature in sides.get(side, {})
+            }
+            for side in (system, REFERENCE)
+        )
+        value = set_value(metric, video, reference)
+        if value is not None:
+            found[name] = value.as_json()
+    return found
+
+
+def _pair(rows: Rows, columns: Mapping[str, Any], a: str, b: str, measured: set[str]) -> dict[str, Any]:
+    """Two systems over the clips that both have."""
+    both = [row for row in rows if _values(row, a) and _values(row, b)]
+    difference, p_value = {}, {}
+    for name in VIDEO_METRICS:
+        if name not in measured:
+            continue
+        sides = [[_values(row, side).get(name) for row in both] for side in (a, b)]
+        interval = paired_difference(*sides)
+        if interval.n == 0:
+            continue
+        difference[name] = interval.as_json()
+        p = sign_flip_test(_score_differences(name, both, a, b))
+        if p is not None and VIDEO_METRICS[name].axis is not None:
+            p_value[name] = p
+    outcomes = [axis_outcomes(_values(r, a), _values(r, b), _values(r, REFERENCE)) for r in both]
+    axes = sorted(
+        {axis for outcome in outcomes for axis in outcome}, key=lambda axis: (axis != "overall", axis)
+    )
+    rates = {
+        axis: win_rate([o.get(axis, math.nan) for o in outcomes], [0.5] * len(outcomes)) for axis in axes
+    }
+    return {
+        "a": a,
+        "b": b,
+        "clips": len(both),
+        "difference": difference,
+        "p_value": p_value,
+        "p_holm": holm(p_value),
+        "win_rate": {axis: rate.as_json() for axis, rate in rates.items()},
+    }
+
+
+def _score_differences(name: str, rows: Rows, a: str, b: str) -> list[float]:
+    metric, found = VIDEO_METRICS[name], []
+    for row in rows:
+        own = _values(row, REFERENCE).get(name)
+        values = [_values(row, side).get(name) for side in (a, b)]
+        if None not in values:
+            found.append(metric.score(values[0], own) - metric.score(values[1], own))
+    return [value for value in found if math.isfinite(value)]
+
+
+def _problems(rows: Rows) -> list[dict[str, str]]:
+    found = []
+    for row in rows:
+        for side, entry in ((REFERENCE, row[REFERENCE]), *row["systems"].items()):
+            if "problem" in entry:
+                found.append({"clip": row["clip"], "system": side, "what": entry["problem"]})
+    return found
+
+
+def _definitions(measured: set[str]) -> dict[str, dict[str, str]]:
+    keys = ("definition", "unit", "better", "source", "protocol")
+    clips = {n: {k: getattr(m, k) for k in keys} for n, m in VIDEO_METRICS.items() if n in measured}
+    return clips | {n: {k: getattr(m, k) for k in keys} for n, m in SET_METRICS.items()}
+
+
+def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
+    used = {name for sets in report["sets"].values() for name in sets}
+    report["definitions"] = {
+        n: d for n, d in report["definitions"].items() if n not in SET_METRICS or n in used
+    }
+    notes = [
+        "Intervals: 95 %, percentile bootstrap over clips; of sets: jackknife over clips; win rates: Wilson, "
+        "ties count half. p values: sign flips over clips, adjusted for the number of metrics (Holm).",
+    ]
+    if any(entry.get("keypoints") == "observer" for row in rows for entry in _entries(row)):
+        notes.append(
+            "Keypoints and mouths are seen by the package's observer, which knows the procedural portrait "
+            "world only. For photographs put NAME.keypoints.json beside the videos."
+        )
+    counts = [i["n"] for metrics in report["metrics"].values() for i in metrics.values()]
+    if counts and max(counts) == 1:
+        notes.append("One clip: there are no intervals and no tests (null), whatever the values.")
+    elif counts and max(counts) < 6 and report["pairs"]:
+        notes.append("Fewer than six clips: no paired test can reach p = 0.05.")
+    for row in rows:
+        for system, entry in row["systems"].items():
+            notes += [f"{system}, {row['clip']}: {note}" for note in entry.get("notes", [])]
+        notes += [f"reference, {row['clip']}: {note}" for note in row[REFERENCE].get("notes", [])]
+    return notes
+
+
+def _entries(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row[REFERENCE], *row["systems"].values()]
+
+
+def _without_features(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in row.items() if key != "stamp"}

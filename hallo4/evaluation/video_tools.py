@@ -1,0 +1,126 @@
+"""What videos are looked at with: the observer or keypoint files, and those published networks whose
+weights are there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hallo4.errors import InputError, MissingExtraError
+from hallo4.evaluation.fvd import PROTOCOLS
+from hallo4.evaluation.identity import ArcFaceEncoder, FaceEncoder, PatchEncoder
+from hallo4.evaluation.networks import weights
+from hallo4.evaluation.networks.weights import WEIGHTS, file_sha256, find_weights, has_weights
+
+Pose = Literal["auto", "observer", "files", "none"]
+"""Where keypoints come from. `files`: `NAME.keypoints.json` or `.npz` beside `NAME.mp4`; `observer`: the
+trained observer, which knows the portrait world only; `auto`: the files of a video where it has them, else
+the observer.
+"""
+
+NETWORKS: dict[str, tuple[str, ...]] = {
+    "syncnet": ("syncnet",),
+    "inception": ("inception",),
+    "i3d_disco": ("i3d_disco",),
+    "i3d_stylegan_v": ("i3d_stylegan_v",),
+    "lpips": ("alexnet", "lpips"),
+    "arcface": ("arcface",),
+}
+"""Optional networks by name, and the files (names in `WEIGHTS`) that each needs."""
+
+
+@dataclass(frozen=True)
+class ToolSettings:
+    """What decides which tools are loaded. `need`: networks that must be there; `weights`: the folder of
+    files.
+    """
+
+    pose: Pose = "auto"
+    weights: str | None = None
+    need: tuple[str, ...] = ()
+
+
+@dataclass
+class VideoTools:
+    """The tools of one process. `networks`: those that could be loaded, by name in `NETWORKS`."""
+
+    pose: Pose
+    observer: Any | None
+    faces: dict[str, FaceEncoder]
+    networks: dict[str, Any] = field(default_factory=dict)
+
+
+def available_networks(settings: ToolSettings) -> dict[str, str | None]:
+    """Every network: None if its files are there, else one line that says what is missing.
+
+    Raises InputError for a name in `need` that does not exist, CheckpointError for a needed file that is
+    not there and for one that is there but damaged.
+    """
+    for name in settings.need:
+        if name not in NETWORKS:
+            raise InputError(f"There is no network {name!r} to need; there are {', '.join(NETWORKS)}.")
+    found: dict[str, str | None] = {}
+    for name, files in NETWORKS.items():
+        missing = [file for file in files if not has_weights(file, settings.weights)]
+        if name in settings.need or not missing:
+            for file in files:
+                find_weights(file, settings.weights)
+            found[name] = None
+        else:
+            gives = WEIGHTS[files[0]].gives
+            names = " and ".join(WEIGHTS[file].file for file in missing)
+            found[name] = f"{gives}: not measured, {names} not in {weights.weights_folder(settings.weights)}"
+    return found
+
+
+def weights_used(settings: ToolSettings) -> dict[str, str]:
+    """File name -> SHA-256 of every published file that is used, for the report."""
+    names = [name for name, missing in available_networks(settings).items() if missing is None]
+    files = sorted({file for name in names for file in NETWORKS[name]})
+    return {WEIGHTS[file].file: file_sha256(find_weights(file, settings.weights)) for file in files}
+
+
+def load_tools(settings: ToolSettings) -> VideoTools:
+    """Load the observer (unless keypoints come from files alone) and every network whose files are there.
+
+    CheckpointError: a needed or damaged file. MissingExtraError: ArcFace is needed and onnxruntime is not
+    installed.
+    """
+    observer = None
+    if settings.pose in ("auto", "observer"):
+        from hallo4.evaluation.instrument import load_observer
+
+        observer = load_observer()
+    tools = VideoTools(settings.pose, observer, {"face_similarity": PatchEncoder()})
+    loaders = _loaders(settings.weights)
+    for name, missing in available_networks(settings).items():
+        if missing is not None:
+            continue
+        if name == "arcface":
+            try:
+                tools.faces["csim"] = ArcFaceEncoder(settings.weights)
+            except MissingExtraError:
+                if name in settings.need:
+                    raise
+        else:
+            tools.networks[name] = loaders[name]()
+    return tools
+
+
+def _loaders(folder: str | os.PathLike[str] | None) -> dict[str, Callable[[], Any]]:
+    from hallo4.evaluation.networks import i3d, inception, lpips, syncnet
+
+    return {
+        "syncnet": lambda: syncnet.load_syncnet(folder),
+        "inception": lambda: inception.load_inception(folder),
+        "i3d_disco": lambda: i3d.load_i3d_disco(folder),
+        "i3d_stylegan_v": lambda: i3d.load_i3d_stylegan_v(folder),
+        "lpips": lambda: lpips.load_lpips(folder),
+    }
+
+
+FVD_NETWORKS = {protocol.weights: protocol for protocol in PROTOCOLS.values()}
+"""Network name -> the FVD protocol it serves."""

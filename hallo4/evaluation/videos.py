@@ -1,0 +1,226 @@
+"""`evaluate_videos`: folders of any systems' videos against references, matched by file name.
+
+    clip --> the reference is looked at --> each system's video beside it --> a row, kept at once
+    rows and features --> means, intervals, paired tests, win rates --> report.json, report.html
+
+A file that cannot be read is named in `problems`; everything else is measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
+from hallo4.evaluation.row_store import Row, RowStore, shared_rows
+from hallo4.evaluation.video_files import REFERENCE, ClipFiles, matched_clips, systems_of
+from hallo4.evaluation.video_look import Beside, Look, look_at
+from hallo4.evaluation.video_measures import VideoPair, expression_features
+from hallo4.evaluation.video_metrics import clip_values, own_values
+from hallo4.evaluation.video_report import build_report, write_report
+from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
+from hallo4.types import FPS
+from hallo4.version import __version__
+
+Progress = Callable[[int, int, Row], None]
+"""(clips done, clips in all, the newest row)."""
+_RATE_TOLERANCE_FPS = 0.01
+
+
+@dataclass(frozen=True)
+class VideosSettings:
+    """What a process needs to measure clips: the tools, and the folder for features (None: they are not
+    kept).
+    """
+
+    tools: ToolSettings
+    features: str | None
+
+
+def evaluate_videos(
+    folders: Sequence[str | os.PathLike[str]],
+    against: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    tools: ToolSettings | None = None,
+    workers: int = 1,
+    players: int = 6,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measure the videos of one or more systems against references of the same names; returns the report.
+
+    `folders`: FOLDER or NAME=FOLDER each. The report goes to `out` (JSON) and beside it as one HTML page
+    with plots and the players of `players` clips; the same call goes on after a stop, and measures again
+    only clips whose files changed. `report["problems"]` names every file that could not be measured or
+    matched.
+
+    InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
+    that are needed and missing or damaged, OutputError before any work if `out` cannot be written,
+    Cancelled on Ctrl-C.
+    """
+    for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
+        if not low <= value <= high:
+            raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
+    if Path(out).suffix.lower() == ".html":
+        raise OutputError(
+            f"{out}: the page takes that name; the report is JSON. Choose one that ends in .json."
+        )
+    out, references, tools = Path(out), Path(against), tools or ToolSettings()
+    systems = systems_of(folders)
+    clips, problems = matched_clips(systems, references)
+    networks, weights = available_networks(tools), weights_used(tools)
+    key = _key([asdict(tools) | {"need": None}, weights, {s.name: str(s.folder.resolve()) for s in systems}])
+    store = RowStore(out, key)
+    features = out.with_name(f"{out.stem}.{key}.features")
+    features.mkdir(exist_ok=True)
+    stamps = {clip.name: clip.stamp() for clip in clips}
+    rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
+    todo = [
+        clip for clip in clips if clip.name not in rows or not _feature_file(features, clip.name).is_file()
+    ]
+    settings = VideosSettings(tools, os.fspath(features))
+    try:
+        for row in shared_rows(_ClipJudge, settings, todo, workers):
+            rows[row["clip"]] = row
+            store.add(row)
+            if on_progress is not None:
+                on_progress(len(rows), len(clips), row)
+    except KeyboardInterrupt:
+        raise Cancelled(
+            f"Stopped after {len(rows)} of {len(clips)} clips: they are kept in {store.path}; "
+            "the same command goes on."
+        ) from None
+    report = build_report(
+        systems,
+        references,
+        [rows[clip.name] for clip in clips],
+        {clip.name: _load_features(features, clip.name) for clip in clips},
+        problems,
+        [line for line in networks.values() if line is not None],
+        {"pose": tools.pose, "weights": weights, "workers": workers},
+    )
+    return write_report(report, out, clips, players)
+
+
+class _ClipJudge:
+    """The loaded tools of one process: a clip -> its row."""
+
+    def __init__(self, settings: VideosSettings):
+        self.tools = load_tools(settings.tools)
+        self.features = None if settings.features is None else Path(settings.features)
+
+    def __call__(self, clip: ClipFiles) -> Row:
+        row: Row = {"clip": clip.name, "stamp": clip.stamp(), "systems": {}}
+        features: dict[str, np.ndarray] = {}
+        try:
+            reference, _ = look_at(clip.reference, self.tools)
+            row[REFERENCE] = _facts(reference, own_values(reference)) | {"curves": _curves(reference, None)}
+            _keep(features, REFERENCE, reference)
+        except Hallo4Error as error:
+            row[REFERENCE] = {"file": clip.reference.name, "problem": _line(error)}
+            reference = None
+        for system, path in clip.videos.items():
+            if path is None:
+                continue
+            if reference is None:
+                row["systems"][system] = {"file": path.name, "problem": "its reference cannot be measured"}
+                continue
+            try:
+                look, beside = look_at(path, self.tools, clip.reference)
+                values = clip_values(VideoPair(look, reference, beside))
+                row["systems"][system] = _facts(look, values) | {
+                    "notes": _notes(look, reference, beside),
+                    "curves": _curves(look, beside),
+                }
+                _keep(features, system, look)
+            except Hallo4Error as error:
+                row["systems"][system] = {"file": path.name, "problem": _line(error)}
+        if self.features is not None:
+            _save_features(self.features, clip.name, features)
+        return row
+
+
+def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
+    info = look.info
+    return {
+        "file": look.path.name,
+        "frames": len(look),
+        "fps": round(info.fps, 3),
+        "width_px": info.width_px,
+        "height_px": info.height_px,
+        "keypoints": look.keypoints_from,
+        "values": {name: float(v) if math.isfinite(v) else None for name, v in values.items()},
+        "notes": list(look.notes),
+    }
+
+
+def _notes(look: Look, reference: Look, beside: Beside | None) -> list[str]:
+    """One line for everything in which a video differs from its reference."""
+    notes = [*look.notes, *(() if beside is None else beside.notes)]
+    if abs(look.info.fps - FPS) > _RATE_TOLERANCE_FPS:
+        notes.append(f"{look.info.fps:.4g} fps: measured at 25, what is on screen at every 25th of a second")
+    difference = len(look) - len(reference)
+    if abs(difference) > 1:
+        common = min(len(look), len(reference))
+        notes.append(
+            f"{abs(difference)} frames {'longer' if difference > 0 else 'shorter'} than its reference: "
+            f"the first {common} are compared"
+        )
+    return notes
+
+
+def _curves(look: Look, beside: Beside | None) -> dict[str, list[float | None]]:
+    """What the page draws, rounded: mouth opening, and PSNR of every frame."""
+    curves = {"mouth": look.mouth}
+    if beside is not None and beside.psnr_db is not None:
+        curves["psnr_db"] = beside.psnr_db
+    return {name: [round(float(v), 3) if math.isfinite(v) else None for v in c] for name, c in curves.items()}
+
+
+# ---------------------------------------------------------------------- features on disk
+
+
+def _keep(features: dict[str, np.ndarray], side: str, look: Look) -> None:
+    found = dict(look.features)
+    expressions = expression_features(look)
+    if expressions is not None:
+        found["landmarks"] = expressions
+    features.update({f"{side}\t{name}": np.asarray(v, np.float32) for name, v in found.items()})
+
+
+def _feature_file(folder: Path, clip: str) -> Path:
+    return folder / f"{hashlib.sha256(clip.encode()).hexdigest()[:16]}.npz"
+
+
+def _save_features(folder: Path, clip: str, features: dict[str, np.ndarray]) -> None:
+    target = _feature_file(folder, clip)
+    part = target.with_suffix(".part")
+    with open(part, "wb") as handle:
+        np.savez(handle, **features)
+    os.replace(part, target)
+
+
+def _load_features(folder: Path, clip: str) -> dict[str, dict[str, np.ndarray]]:
+    """side -> feature -> [n, D]."""
+    sides: dict[str, dict[str, np.ndarray]] = {}
+    with np.load(_feature_file(folder, clip), allow_pickle=False) as arrays:
+        for key in arrays.files:
+            side, _, name = key.partition("\t")
+            sides.setdefault(side, {})[name] = arrays[key]
+    return sides
+
+
+def _key(decides: Any) -> str:
+    text = json.dumps([decides, __version__], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

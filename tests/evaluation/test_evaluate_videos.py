@@ -1,0 +1,275 @@
+"""`hallo4 evaluate videos`: matching, bad input, resuming, tests between systems, and a page that needs
+nothing else.
+"""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from hallo4.cli import main
+from hallo4.errors import CheckpointError, InputError
+from hallo4.evaluation import videos as videos_module
+from hallo4.evaluation.charts import _ticks, strip
+from hallo4.evaluation.networks.weights import WEIGHTS
+from hallo4.evaluation.video_files import matched_clips, systems_of
+from hallo4.evaluation.video_look import look_at
+from hallo4.evaluation.video_sets import SET_METRICS, set_value
+from hallo4.evaluation.video_tools import ToolSettings, VideoTools, available_networks
+from hallo4.evaluation.videos import evaluate_videos
+from hallo4.media import VideoWriter, stream_times
+from hallo4.world import make_episode
+
+SIZE_PX = 64
+CLIPS = ("ann", "bob", "cem")
+
+
+def write(path, frames, audio=None, fps=25.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, frames.shape[2], frames.shape[1], audio=audio, fps=fps) as writer:
+        for frame in frames:
+            writer.write(np.ascontiguousarray(frame))
+
+
+def blurred(frames):
+    wide = frames.astype(int)
+    return ((wide + np.roll(wide, 2, 1) + np.roll(wide, 2, 2) + np.roll(wide, -2, 2)) // 4).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return {name: make_episode(7_100_000 + i, 1.2, SIZE_PX) for i, name in enumerate(CLIPS)}
+
+
+@pytest.fixture
+def folders(episodes, tmp_path):
+    for name, episode in episodes.items():
+        write(tmp_path / "truth" / f"{name}.mkv", episode.frames_u8, episode.audio)
+        write(tmp_path / "good" / f"{name}.mkv", episode.frames_u8, episode.audio)
+        write(tmp_path / "poor" / f"{name}.mkv", blurred(episode.frames_u8), episode.audio)
+    return tmp_path
+
+
+def evaluate(folders, *systems, **more):
+    report = evaluate_videos(
+        [folders / system for system in systems], folders / "truth", folders / "report.json", **more
+    )
+    json.dumps(report, allow_nan=False)
+    assert json.loads((folders / "report.json").read_text()) == report
+    return report
+
+
+def test_the_better_system_wins_and_the_page_needs_nothing_else(folders):
+    report = evaluate(folders, "good", "poor", players=1)
+    assert report["problems"] == []
+    good, poor = report["metrics"]["good"], report["metrics"]["poor"]
+    assert good["ssim"]["mean"] == pytest.approx(1)
+    assert good["psnr_db"]["n"] == 3
+    assert poor["ssim"]["low"] < poor["ssim"]["mean"] < poor["ssim"]["high"] < 0.99
+    assert report["sets"]["good"]["e_fid[landmarks]"]["mean"] == pytest.approx(0, abs=1e-3)
+    (pair,) = report["pairs"]
+    assert pair["win_rate"]["overall"]["mean"] == 1
+    assert pair["win_rate"]["overall"]["low"] < 1, "three clips are no certainty"
+    assert pair["p_value"]["ssim"] == 2 / 2**3
+    assert pair["p_holm"]["ssim"] >= pair["p_value"]["ssim"]
+    for name, definition in report["definitions"].items():
+        assert all(definition[key] for key in ("definition", "unit", "better", "source", "protocol")), name
+    page = (folders / "report.html").read_text()
+    assert page.count("data:video/mp4;base64,") == 3
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'>\s]{1,5})""", page)
+    assert set(sources) == {"data:"}
+    assert re.findall(r"url\(|@import|https?://", page) == []
+    for word in ("good", "poor", "mouth_correlation", "Wang et al. 2004"):
+        assert word in page
+
+
+def test_a_corrupt_file_is_named_the_rest_measured_and_the_exit_code_tells(folders, capsys):
+    file = folders / "good" / "bob.mkv"
+    file.write_bytes(file.read_bytes()[:2000])
+    (folders / "good" / "cem.mkv").rename(folders / "good" / "dan.mkv")
+    words = ["evaluate", "videos", str(folders / "good"), "--against", str(folders / "truth")]
+    code = main([*words, "-o", str(folders / "report.json"), "--players", "0"])
+    said = capsys.readouterr()
+    assert code == 3
+    assert said.out.strip().endswith("report.json")
+    assert "Traceback" not in said.err
+    report = json.loads((folders / "report.json").read_text())
+    found = {problem["clip"]: problem["what"] for problem in report["problems"]}
+    assert set(found) == {"bob", "cem", "dan"}
+    assert "bob.mkv" in found["bob"]
+    assert all(clip in said.err for clip in found)
+    ssim = report["metrics"]["good"]["ssim"]
+    assert (ssim["n"], ssim["low"], ssim["high"]) == (1, None, None)
+    assert any("One clip: there are no intervals" in note for note in report["notes"])
+
+
+def test_other_sizes_rates_and_lengths_are_handled_and_said(folders, episodes):
+    frames = {name: episode.frames_u8 for name, episode in episodes.items()}
+    double = frames["ann"].repeat(2, axis=1).repeat(2, axis=2)
+    write(folders / "odd" / "ann.mkv", double, episodes["ann"].audio)
+    write(folders / "odd" / "bob.mkv", frames["bob"][::2][:, 8:-8], episodes["bob"].audio, fps=12.5)
+    write(folders / "odd" / "cem.mkv", frames["cem"][:20])
+    report = evaluate(folders, "odd", players=0)
+    assert report["problems"] == []
+    entries = {row["clip"]: row["systems"]["odd"] for row in report["rows"]}
+    notes = {clip: " / ".join(entry["notes"]) for clip, entry in entries.items()}
+    assert "128x128 against 64x64 px of the reference: resized" in notes["ann"]
+    assert entries["ann"]["values"]["ssim"] > 0.98
+    assert entries["ann"]["values"]["sharpness_ratio"] is None
+    assert "12.5 fps: measured at 25" in notes["bob"]
+    assert "another aspect ratio" in notes["bob"]
+    assert entries["bob"]["frames"] == 30
+    assert entries["bob"]["values"]["ssim"] is None
+    assert entries["bob"]["values"]["keypoint_distance"] is None
+    assert "10 frames shorter than its reference: the first 20 are compared" in notes["cem"]
+    assert "has no sound" in notes["cem"]
+    assert entries["cem"]["values"]["ssim"] == pytest.approx(1)
+    assert entries["cem"]["values"]["length_difference_s"] == pytest.approx(-0.4)
+    assert report["undefined"]["odd"]["ssim"] == 1
+
+
+def test_a_video_without_a_face_is_said_and_measured_without_one(folders, episodes):
+    write(folders / "blank" / "ann.mkv", np.full_like(episodes["ann"].frames_u8, 128), episodes["ann"].audio)
+    report = evaluate(folders, "blank", players=0)
+    values = report["rows"][0]["systems"]["blank"]["values"]
+    assert values["face_found_rate"] == 0
+    assert values["mouth_correlation"] is None
+    assert values["face_similarity"] is None
+    assert values["missed_keypoint_rate"] == 1
+    assert values["psnr_db"] < 20
+    assert any("no face found in any frame" in note for note in report["notes"])
+
+
+def test_a_stopped_run_goes_on_and_changed_files_are_measured_again(folders, monkeypatch):
+    looked = []
+    original = videos_module.look_at
+
+    def spy(path, *more):
+        looked.append(path.name)
+        return original(path, *more)
+
+    monkeypatch.setattr(videos_module, "look_at", spy)
+    first = evaluate(folders, "good", players=0)
+    assert len(looked) == 6
+    (rows,) = folders.glob("report.*.rows.jsonl")
+    rows.write_text("\n".join(rows.read_text().splitlines()[:2]) + '\n{"clip": "ce')
+    assert evaluate(folders, "good", players=0) == first
+    assert len(looked) == 8
+    (folders / "good" / "ann.mkv").write_bytes((folders / "poor" / "ann.mkv").read_bytes())
+    assert evaluate(folders, "good", players=0)["metrics"] != first["metrics"]
+    assert sorted(looked[8:]) == ["ann.mkv", "ann.mkv"]
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_rows(folders):
+    alone = evaluate(folders, "poor", players=0)
+    for file in folders.glob("report.*.rows.jsonl"):
+        file.unlink()
+    shared = evaluate(folders, "poor", players=0, workers=2)
+    assert shared["rows"] == alone["rows"]
+
+
+def test_keypoints_and_expressions_beside_a_video_are_used(folders, episodes):
+    from hallo4.motion import save_skeleton
+
+    rng = np.random.default_rng(0)
+    for name, episode in episodes.items():
+        for folder in ("truth", "good"):
+            save_skeleton(folders / folder / f"{name}.keypoints.json", episode.skeleton)
+            np.save(folders / folder / f"{name}.expression.npy", rng.normal(size=(30, 5)))
+    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
+    assert report["rows"][0]["systems"]["good"]["keypoints"] == "file"
+    assert report["metrics"]["good"]["keypoint_distance"]["mean"] == 0
+    assert report["sets"]["good"]["e_fid[file]"]["samples"] == 90
+    broken = rng.normal(size=(30, 5))
+    broken[3, 2] = np.nan
+    np.save(folders / "good" / "bob.expression.npy", broken)
+    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
+    (problem,) = report["problems"]
+    assert problem["clip"] == "bob"
+    assert "1 of 30 feature vectors of expression are not finite (NaN)" in problem["what"]
+    assert report["metrics"]["good"]["ssim"]["n"] == 2
+
+
+def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
+    class Inception(torch.nn.Module):
+        def forward(self, frames_u8):
+            return frames_u8.float().mean(dim=(2, 3))
+
+    class I3d:
+        def __call__(self, clips):
+            return clips.mean(dim=(1, 3, 4))
+
+    tools = VideoTools("none", None, {}, {"inception": Inception(), "i3d_disco": I3d()})
+    look, _ = look_at(folders / "truth" / "ann.mkv", tools)
+    assert look.features["inception"].shape == (6, 3), "every fifth of 30 frames"
+    assert look.features["i3d_disco"].shape == (15, 16)
+    value = set_value(SET_METRICS["fid"], *[{"ann": look.features["inception"]}] * 2)
+    assert value.interval.mean == pytest.approx(0, abs=1e-6)
+    assert value.interval.low is None
+    tools.networks["inception"] = lambda frames: torch.full((len(frames), 3), float("nan"))
+    with pytest.raises(InputError, match=r"ann\.mkv: 6 of 6 feature vectors of inception are not finite"):
+        look_at(folders / "truth" / "ann.mkv", tools)
+
+
+def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folders, tmp_path):
+    nowhere = str(tmp_path / "nowhere")
+    missing = available_networks(ToolSettings(weights=nowhere))
+    assert all(WEIGHTS["syncnet"].file in missing["syncnet"] for _ in "1")
+    assert set(missing) == {"syncnet", "inception", "i3d_disco", "i3d_stylegan_v", "lpips", "arcface"}
+    with pytest.raises(CheckpointError, match=r"syncnet_v2\.model"):
+        evaluate(folders, "good", tools=ToolSettings(weights=nowhere, need=("syncnet",)))
+    with pytest.raises(InputError, match="no network 'sincnet'"):
+        evaluate(folders, "good", tools=ToolSettings(need=("sincnet",)))
+    assert not (folders / "report.json").exists()
+
+
+def test_folders_that_cannot_be_matched_are_refused(folders, tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        systems_of([folders / "nothing"])
+    assert [s.name for s in systems_of([f"A={folders / 'good'}", folders / "poor"])] == ["A", "poor"]
+    with pytest.raises(InputError, match="NAME=FOLDER"):
+        systems_of([folders / "good", f"good={folders / 'poor'}"])
+    (tmp_path / "other").mkdir()
+    with pytest.raises(InputError, match="holds no videos"):
+        matched_clips(systems_of([tmp_path / "other"]), folders / "truth")
+    (tmp_path / "other" / "zoe.mp4").touch()
+    with pytest.raises(InputError, match="matched by file name"):
+        matched_clips(systems_of([tmp_path / "other"]), folders / "truth")
+    (tmp_path / "other" / "zoe.mkv").touch()
+    with pytest.raises(InputError, match="both"):
+        matched_clips(systems_of([tmp_path / "other"]), folders / "truth")
+
+
+def test_stream_times_see_short_and_late_sound(folders, episodes, tmp_path):
+    import av
+
+    times = stream_times(folders / "truth" / "ann.mkv")
+    assert times.start_offset_s == pytest.approx(0, abs=0.001)
+    assert times.length_difference_s == pytest.approx(0, abs=0.03)
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        picture = container.add_stream("ffv1", rate=25)
+        picture.width = picture.height = SIZE_PX
+        picture.pix_fmt = "bgr0"
+        sound = container.add_stream("flac", rate=16_000, layout="mono")
+        for frame in episodes["ann"].frames_u8[:25]:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(picture.encode(None))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        silence.sample_rate, silence.pts = 16_000, 3200
+        container.mux(sound.encode(silence))
+        container.mux(sound.encode(None))
+    times = stream_times(path)
+    assert times.start_offset_s == pytest.approx(0.2, abs=0.005)
+    assert times.length_difference_s == pytest.approx(-0.5, abs=0.05)
+
+
+def test_charts_have_round_ticks_and_no_dots_out_of_nothing():
+    assert _ticks(0.13, 0.91) == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert strip([("a", [], "red")], "empty") == ""
+    drawn = strip([("a<b", [("clip", 1.0)], "red")], "one")
+    assert drawn.count("<circle") == 1
+    assert "a&lt;b" in drawn

@@ -1,0 +1,277 @@
+"""Can the metrics be trusted: the perfect video scores best, and each disturbance of a clip of the portrait
+world, whose truth is known, worsens what it should, more the stronger it is, and leaves the rest alone.
+"""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from hallo4.evaluation.frechet import frechet_distance
+from hallo4.evaluation.video_look import look_at
+from hallo4.evaluation.video_measures import VideoPair, expression_features
+from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes, clip_values, own_values
+from hallo4.evaluation.video_tools import ToolSettings, load_tools
+from hallo4.media import VideoWriter
+from hallo4.types import Audio
+from hallo4.world import make_episode, sample_identity
+from hallo4.world.episode import draw_clip
+
+SECONDS, SIZE_PX = 2.0, 128
+
+
+@pytest.fixture(scope="module")
+def episode():
+    return make_episode(7_000_005, SECONDS, SIZE_PX)
+
+
+def noise(episode, strength):
+    grain = np.random.default_rng(0).normal(size=episode.frames_u8.shape)
+    return np.clip(np.rint(episode.frames_u8 + strength * grain), 0, 255).astype(np.uint8)
+
+
+def blur(episode, strength):
+    return np.stack([gaussian_filter(frame, (strength, strength, 0)) for frame in episode.frames_u8])
+
+
+def frozen(episode, share):
+    frames = episode.frames_u8
+    kept = max(1, round(len(frames) * (1 - share)))
+    return np.concatenate([frames[:kept], np.repeat(frames[kept - 1 : kept], len(frames) - kept, axis=0)])
+
+
+def swapped(episode, share):
+    """Another person acts the same from here to the end."""
+    other = draw_clip(sample_identity(episode.seed + 77), episode.performance, slice(None), SIZE_PX)[1]
+    kept = round(len(other) * (1 - share))
+    return np.concatenate([episode.frames_u8[:kept], other[kept:]])
+
+
+def mirrored_hands(episode, share):
+    frames = episode.frames_u8.copy()
+    for t in range(round(len(frames) * share)):
+        for hand in (slice(91, 112), slice(112, 133)):
+            points = episode.skeleton.points_px[t, hand]
+            x0, y0 = (points.min(axis=0) - 5).astype(int).clip(0, SIZE_PX)
+            x1, y1 = (points.max(axis=0) + 5).astype(int).clip(0, SIZE_PX)
+            frames[t, y0:y1, x0:x1] = frames[t, y0:y1, x0:x1][:, ::-1]
+    return frames
+
+
+def late(episode, frames):
+    return np.roll(episode.frames_u8, frames, axis=0)
+
+
+DISTURBANCES = {
+    noise: (4, 12, 30),
+    blur: (0.5, 1.0, 2.0),
+    frozen: (0.3, 0.6, 1.0),
+    swapped: (0.3, 0.6, 1.0),
+    mirrored_hands: (0.3, 0.6, 1.0),
+}
+WORSENS = {
+    noise: (
+        "psnr_db",
+        "ssim",
+        "sharpness_ratio",
+        "temporal_flicker",
+        "keypoint_distance",
+        "background_dynamics",
+    ),
+    blur: ("psnr_db", "ssim", "sharpness_ratio", "keypoint_distance", "face_landmark_distance"),
+    frozen: (
+        "psnr_db",
+        "ssim",
+        "mouth_correlation",
+        "keypoint_distance",
+        "subject_dynamics",
+        "background_dynamics",
+    ),
+    swapped: ("psnr_db", "ssim", "face_similarity", "face_landmark_distance", "keypoint_distance"),
+    mirrored_hands: ("psnr_db", "ssim", "hand_keypoint_distance", "keypoint_distance"),
+}
+ALWAYS_ALONE = ("face_found_rate", "av_length_difference_s", "av_start_offset_s", "length_difference_s")
+LEAVES_ALONE = {
+    noise: ("mouth_abs_lag_frames", "mouth_sound_lag_frames", "face_similarity"),
+    blur: (
+        "mouth_abs_lag_frames",
+        "mouth_sound_lag_frames",
+        "hand_variance",
+        "face_similarity",
+        "subject_dynamics",
+    ),
+    frozen: ("sharpness_ratio",),
+    swapped: ("mouth_correlation", "mouth_abs_lag_frames", "mouth_sound_lag_frames", "hand_visible_rate"),
+    mirrored_hands: (
+        *("mouth_correlation", "mouth_abs_lag_frames", "mouth_sound_lag_frames", "mouth_landmark_distance"),
+        *("face_similarity", "face_landmark_distance", "sharpness_ratio", "missed_keypoint_rate"),
+    ),
+}
+ALONE_WITHIN = {
+    "hand_variance": 1.0,  # of about 20
+    "subject_dynamics": 1.0,  # of about 11
+    "face_similarity": 0.02,
+    "mouth_correlation": 0.01,
+    "mouth_landmark_distance": 0.01,
+    "face_landmark_distance": 0.01,
+    "sharpness_ratio": 0.1,
+    "missed_keypoint_rate": 0.01,
+    "hand_visible_rate": 0.03,
+}
+IMPROVES = {
+    # What a metric is blind to or even rewards: no single number is enough, which is why there are many.
+    noise: {"hand_confidence"},
+    blur: {"temporal_flicker", "face_similarity", "hand_confidence"},
+    frozen: {"temporal_flicker", "face_similarity", "hand_confidence"},
+    swapped: {"hand_confidence"},
+    mirrored_hands: {"hand_confidence", "face_similarity"},
+}
+TINY = {"face_similarity": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def measured(episode, tmp_path_factory):
+    """measured(disturbance, strength) -> (values, VideoPair), each looked at once."""
+    folder, tools, known = tmp_path_factory.mktemp("clips"), load_tools(ToolSettings()), {}
+
+    def written(name, frames, audio):
+        path = folder / f"{name}.mkv"
+        with VideoWriter(path, SIZE_PX, SIZE_PX, audio=audio) as writer:
+            for frame in frames:
+                writer.write(np.ascontiguousarray(frame))
+        return path
+
+    reference_file = written("reference", episode.frames_u8, episode.audio)
+    reference, _ = look_at(reference_file, tools)
+
+    def measure(disturbance=None, strength=0, audio=None):
+        key = (disturbance, strength, None if audio is None else float(np.abs(audio.samples).argmax()))
+        if key not in known:
+            frames = episode.frames_u8 if disturbance is None else disturbance(episode, strength)
+            video, beside = look_at(
+                written(len(known), frames, audio or episode.audio), tools, reference_file
+            )
+            pair = VideoPair(video, reference, beside)
+            known[key] = (clip_values(pair), pair)
+        return known[key]
+
+    measure.own = own_values(reference)
+    return measure
+
+
+def _score(name, measured, values):
+    return VIDEO_METRICS[name].score(values[name], measured.own.get(name))
+
+
+WITHOUT_WEIGHTS = [
+    name for name in VIDEO_METRICS if name not in {"csim", "lpips"} and not name.startswith("sync_")
+]
+
+
+def test_a_perfect_video_has_the_values_of_perfection(measured):
+    values, _ = measured()
+    assert {name for name in VIDEO_METRICS if math.isnan(values[name])} == set(VIDEO_METRICS) - set(
+        WITHOUT_WEIGHTS
+    )
+    for name in ("mouth_correlation", "ssim", "sharpness_ratio", "face_found_rate"):
+        assert values[name] == pytest.approx(1), name
+    for name in ("keypoint_distance", "missed_keypoint_rate", "mouth_landmark_distance", "mouth_lag_frames"):
+        assert values[name] == pytest.approx(0, abs=1e-6), name
+    assert values["psnr_db"] == 60
+    for name, value in measured.own.items():
+        if math.isfinite(value):
+            assert values[name] == pytest.approx(value), name
+    assert values["mouth_sound_correlation"] > 0.6
+    assert abs(values["mouth_sound_lag_frames"]) <= 1
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: d.__name__)
+def test_no_disturbed_video_scores_better_than_the_perfect_one(measured, disturbance):
+    perfect, _ = measured()
+    for strength in DISTURBANCES[disturbance]:
+        values, _ = measured(disturbance, strength)
+        for name in set(WITHOUT_WEIGHTS) - IMPROVES[disturbance]:
+            score, best = _score(name, measured, values), _score(name, measured, perfect)
+            assert not score > best + TINY.get(name, 1e-6), (name, strength, values[name], perfect[name])
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: d.__name__)
+def test_what_should_worsen_does_so_with_every_step(measured, disturbance):
+    steps = [measured()[0], *(measured(disturbance, strength)[0] for strength in DISTURBANCES[disturbance])]
+    for name in WORSENS[disturbance]:
+        scores = [_score(name, measured, values) for values in steps]
+        assert all(later < earlier for earlier, later in pairwise(scores)), (
+            name,
+            scores,
+        )
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: d.__name__)
+def test_what_has_nothing_to_do_with_it_stays(measured, disturbance):
+    perfect, _ = measured()
+    for strength in DISTURBANCES[disturbance]:
+        values, _ = measured(disturbance, strength)
+        for name in (*LEAVES_ALONE[disturbance], *ALWAYS_ALONE):
+            assert values[name] == pytest.approx(perfect[name], abs=ALONE_WITHIN.get(name, 1e-6)), (
+                name,
+                strength,
+            )
+
+
+@pytest.mark.parametrize("frames", [-6, 3, 8])
+def test_a_late_picture_moves_both_lags_by_as_much(measured, frames):
+    perfect, _ = measured()
+    values, _ = measured(late, frames)
+    assert values["mouth_lag_frames"] == frames
+    assert values["mouth_sound_lag_frames"] - perfect["mouth_sound_lag_frames"] == frames
+    assert values["mouth_correlation"] < 0.8
+    for name in ("sharpness_ratio", "face_similarity", "hand_variance"):
+        assert values[name] == pytest.approx(perfect[name], rel=0.01), name
+
+
+@pytest.mark.parametrize("frames", [-7, 4])
+def test_late_sound_moves_the_lag_to_the_sound_by_as_much_and_nothing_of_the_picture(
+    episode, measured, frames
+):
+    samples = np.roll(episode.audio.samples, round(frames * episode.audio.sample_rate_hz / 25))
+    perfect, _ = measured()
+    values, _ = measured(audio=Audio(samples, episode.audio.sample_rate_hz))
+    assert values["mouth_sound_lag_frames"] - perfect["mouth_sound_lag_frames"] == -frames
+    of_sound = {"mouth_sound_lag_frames", "mouth_sound_correlation"}
+    for name in set(WITHOUT_WEIGHTS) - of_sound:
+        assert values[name] == pytest.approx(perfect[name], abs=1e-6), name
+
+
+def test_a_person_who_turns_into_another_shows_as_drift(measured):
+    halfway, _ = measured(swapped, 0.6)
+    perfect, _ = measured()
+    assert halfway["identity_drift"] < perfect["identity_drift"] - 0.02
+    assert halfway["colour_drift"] > perfect["colour_drift"] + 2
+
+
+def test_expression_features_forget_the_pose_and_keep_the_face(measured):
+    """e_fid[landmarks]: nothing between equal videos, more for a frozen face than for a delayed one."""
+    _, perfect = measured()
+    true = expression_features(perfect.reference)
+    assert true.shape[1] == 26
+    assert frechet_distance(expression_features(perfect.video), true) == pytest.approx(0, abs=1e-6)
+    delayed = frechet_distance(expression_features(measured(late, 8)[1].video), true)
+    still = frechet_distance(expression_features(measured(frozen, 1.0)[1].video), true)
+    other = frechet_distance(expression_features(measured(swapped, 1.0)[1].video), true)
+    assert delayed < 0.05 * min(still, other), "the same expressions at other times are the same distribution"
+    video = perfect.video
+    skeleton = replace(video.skeleton, points_px=2 * video.skeleton.points_px + 30)
+    assert expression_features(replace(video, skeleton=skeleton)) == pytest.approx(true, abs=1e-3)
+
+
+def test_the_better_video_wins_every_axis_and_equals_tie(measured):
+    perfect, worse = measured()[0], measured(blur, 2.0)[0]
+    outcomes = axis_outcomes(perfect, worse, measured.own)
+    assert outcomes["overall"] == 1
+    assert outcomes["fidelity"] == outcomes["motion"] == 1
+    assert axis_outcomes(worse, perfect, measured.own)["overall"] == 0
+    assert set(axis_outcomes(perfect, perfect, measured.own).values()) == {0.5}
+    assert math.isnan(axis_outcomes({}, perfect, measured.own)["overall"])
