@@ -60,10 +60,10 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     Two switches follow what Hallo 1's inference in fact computes (parity), or what it was meant to:
 
     * `reference_order` "interleaved" (released): with B clips in a batch, flat picture i of the reference
-      pass has the face tokens of clip i mod B (`mutual_self_attention.py:341-349`), and flat frame i of the
-      window sees the reference of clip i mod B (235-263), whoever they belong to. So the result depends on the
-      batch, and under guidance every other frame sees the reference with the face left out. The two sides
-      must be prepared as one batch, the unconditional first. "aligned": each clip has its own.
+      pass has the face tokens of clip i mod B (`mutual_self_attention.py:341-349`), and flat frame i of
+      the window sees the reference of clip i mod B (235-263), whoever they belong to. So the result depends
+      on the batch, and under guidance every other frame sees the reference with the face left out. The two
+      sides must be prepared as one batch, the unconditional first. "aligned": each clip has its own.
     * `motion_in_plain` False (released; inference runs in training mode with gradient checkpointing,
       `unet_3d_blocks.py:905-927, 1376-1395`): the motion modules of `down_blocks.3` and `up_blocks.0` are
       held but never run. True: they run, over the window's frames alone.

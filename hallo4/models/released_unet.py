@@ -35,7 +35,9 @@ _MOTION = {
     "ff_norm": "norm3",
     "ff": "ff",
 }
-_TEMPORAL = re.compile(r"^(.+\.motion_modules\.\d+)\.temporal_transformer\.(?:(transformer_blocks\.0)\.)?(.+)$")
+_TEMPORAL = re.compile(
+    r"^(.+\.motion_modules\.\d+)\.temporal_transformer\.(?:(transformer_blocks\.0)\.)?(.+)$"
+)
 _SECOND_TABLE = "attention_blocks.1.pos_encoder.pe"
 _SUPER_RESOLUTION = ("quantize.", "generator.", "fuse_convs_dict.", "ft_layers.", "position_emb")
 _AUDIO_INPUTS = 5 * 12 * 768  # window, wav2vec2-base-960h layers and channels
@@ -77,7 +79,7 @@ def load_released_unet(
         tensors |= {f"skeleton_guider.{name}": tensor for name, tensor in guider.state_dict().items()}
     model.load_state_dict(tensors, strict=True, assign=True)
     if dtype is not None:
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             parameter.data = parameter.data.to(dtype)
         for name, buffer in model.named_buffers():
             kept = set(KEPT_IN_FP32) & set(name.split("."))
@@ -120,13 +122,13 @@ def released_name(ours: str) -> str:
     raise AssertionError(f"no released name for {ours}")
 
 
-def convert_released(released: Mapping[str, Tensor], model: PortraitUNet, file_name: str) -> dict[str, Tensor]:
+def convert_released(
+    released: Mapping[str, Tensor], model: PortraitUNet, file_name: str
+) -> dict[str, Tensor]:
     """Tensors under our names, exactly those of `model` that released files have (all but the skeleton
     guider's); CheckpointError that names what does not fit."""
     expected = {
-        name: tensor
-        for name, tensor in model.state_dict().items()
-        if not name.startswith("skeleton_guider.")
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith("skeleton_guider.")
     }
     tables = {name for name in released if name.endswith(_SECOND_TABLE)}
     converted = {our_name(name): tensor for name, tensor in released.items() if name not in tables}
@@ -137,17 +139,17 @@ def convert_released(released: Mapping[str, Tensor], model: PortraitUNet, file_n
     if absent:
         problems = "; ".join(filter(None, (f"{len(absent)} missing ({absent[0]}, ...)", problems)))
     if problems:
+        count = len(expected) + len(wanted_tables)
         raise CheckpointError(
-            f"{file_name} does not hold this portrait UNet: tensors {problems}; "
-            f"{len(expected) + len(wanted_tables)} are expected: use Hallo's net.pth, or give the config that "
-            "belongs to the file"
+            f"{file_name} does not hold this portrait UNet: tensors {problems}; {count} are expected: "
+            "use Hallo's net.pth, or give the config that belongs to the file"
         )
     for name in tables:
         first = released[name.replace("attention_blocks.1.pos", "attention_blocks.0.pos")]
         if not first.is_meta and not torch.equal(first, released[name]):
             raise CheckpointError(
-                f"{file_name}: {name} differs from the table of the first attention, which this model uses for "
-                "both: use Hallo's net.pth as it was released"
+                f"{file_name}: {name} differs from the table of the first attention, which this model uses "
+                "for both: use Hallo's net.pth as it was released"
             )
     return converted
 
@@ -223,3 +225,39 @@ def _second_table(ours: str) -> str:
 
 def _plain_name(name: str) -> str:
     return re.sub(r"^(?:(?:module|model)\.)+", "", name)
+
+
+def start_from_sd15(model: PortraitUNet, folder: str | Path) -> PortraitUNet:
+    """Put the weights of a Stable Diffusion 1.5 UNet into the denoiser's and the reference network's picture
+    layers, in place: where Hallo's first stage of training starts.
+
+    `folder`: the model's folder (with `unet/`) or the UNet's own, with
+    `diffusion_pytorch_model.safetensors` or `.bin` (tensors only). InputError: neither file is there.
+    CheckpointError: tensors are missing or mis-shaped.
+    """
+    folder = Path(folder)
+    inside = folder / "unet" if (folder / "unet").is_dir() else folder
+    files = [inside / f"diffusion_pytorch_model.{ending}" for ending in ("safetensors", "bin")]
+    file = next((path for path in files if path.is_file()), None)
+    if file is None:
+        raise InputError(
+            f"{folder}: holds no unet/{files[0].name} (nor .bin): give a complete folder of Stable Diffusion 1.5"
+        )
+    tensors = read_tensors(file, "Stable Diffusion UNet")
+    for trunk in (model.denoiser, model.reference_net):
+        added = (".audio_modules.", ".motion_modules.")
+        wanted = {
+            name: tensor
+            for name, tensor in trunk.state_dict().items()
+            if not any(part in name for part in added)
+        }
+        last = ("conv_norm_out.", "conv_out.")  # the reference network has no head
+        unexpected = [name for name in tensors if name not in wanted and not name.startswith(last)]
+        problems = misfits(wanted, tensors, unexpected, str)
+        if problems:
+            raise CheckpointError(
+                f"{file}: does not hold the UNet that this model starts from: tensors {problems}; "
+                "use Stable Diffusion 1.5 and the released sizes"
+            )
+        trunk.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
+    return model
