@@ -187,7 +187,7 @@ def config_from_released(released: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[str, Any]:
-    """`PortraitUNet` arguments of a file of released widths; CheckpointError if its shapes leave them open."""
+    """`PortraitUNet` arguments of a file of released widths; CheckpointError if shapes leave them open."""
     widths = tuple(
         released[name].shape[0]
         for level in range(len(RELEASED_WIDTHS))
@@ -197,8 +197,8 @@ def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[s
     inputs = _AUDIO_INPUTS if sound is None else sound.shape[1]
     if widths != RELEASED_WIDTHS or inputs != _AUDIO_INPUTS:
         raise CheckpointError(
-            f"{file_name} has widths {widths} and {inputs} audio inputs: its shapes do not tell the number of "
-            "heads or the audio features; give the config that belongs to it"
+            f"{file_name} has widths {widths} and {inputs} audio inputs: its shapes do not tell the number "
+            "of heads or the audio features; give the config that belongs to it"
         )
     return {"block_out_channels": list(widths)}
 
@@ -241,7 +241,7 @@ def start_from_sd15(model: PortraitUNet, folder: str | Path) -> PortraitUNet:
     file = next((path for path in files if path.is_file()), None)
     if file is None:
         raise InputError(
-            f"{folder}: holds no unet/{files[0].name} (nor .bin): give a complete folder of Stable Diffusion 1.5"
+            f"{folder}: holds no unet/{files[0].name} (nor .bin): give a whole folder of Stable Diffusion 1.5"
         )
     tensors = read_tensors(file, "Stable Diffusion UNet")
     for trunk in (model.denoiser, model.reference_net):

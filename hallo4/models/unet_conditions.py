@@ -50,9 +50,9 @@ def check_unet_config(config: Any) -> None:
             )
     if len(config.block_out_channels) < 2 or not 0 <= config.motion_frames < config.motion_positions:
         raise CheckpointError(
-            f"the UNet config has {len(config.block_out_channels)} levels, {config.motion_frames} motion frames "
-            f"and {config.motion_positions} positions: use two levels or more, and fewer motion frames than "
-            "positions"
+            f"the UNet config has {len(config.block_out_channels)} levels, {config.motion_frames} motion "
+            f"frames and {config.motion_positions} positions: use two levels or more, fewer motion frames "
+            "than positions"
         )
 
 
@@ -64,8 +64,8 @@ def check_rates(config: Any, audio_rate_hz: float | None = None, skeleton_fps: f
     ):
         if found is not None and abs(found - wanted) > 1e-3:
             raise ShapeError(
-                f"{stream} come at {found:g} a second, but this model was built for {wanted:g} (its frames for "
-                f"{config.fps:g}): resample them to {wanted:g}, or use a model built for {found:g}"
+                f"{stream} come at {found:g} a second, but this model was built for {wanted:g} (its frames "
+                f"for {config.fps:g}): resample them to {wanted:g}, or use a model built for {found:g}"
             )
 
 
@@ -118,8 +118,8 @@ def check_conditions(config: Any, audio_rho: int, skeleton_rho: int, conditions:
         value = getattr(conditions, name)
         if value is not None and tuple(value.shape) != shape:
             raise ShapeError(
-                f"{name} has shape {tuple(value.shape)}, but this model needs {shape} for a window of {frames} "
-                f"frames: make all conditions for the same window"
+                f"{name} has shape {tuple(value.shape)}, but this model needs {shape} for a window of "
+                f"{frames} frames: make all conditions for the same window"
             )
     _check_presence(config, conditions)
 
@@ -137,7 +137,7 @@ def _frames(config: Any, audio_rho: int, skeleton_rho: int, conditions: MotionCo
     if len(frames) > 1 or steps % audio_rho:
         raise ShapeError(
             f"{' and '.join(told)} are {' and '.join(f'{count:g}' for count in told.values())} frames at "
-            f"{config.fps:g} fps: give every condition at the rate that the model was built for, for one window"
+            f"{config.fps:g} fps: give every condition at the rate that the model was built for"
         )
     return steps // audio_rho
 
