@@ -146,14 +146,56 @@ def test_interleaved_order_mixes_the_clips_as_released_does():
     assert ((change > 0) == torch.tensor([[False], [True]])).all()
 
 
-def test_faces_of_the_reference_pass_by_both_orders():
-    """Aligned, a clip's result does not depend on who shares its batch; interleaved, it does."""
-    given = conditions()
+@pytest.mark.parametrize("order", ["aligned", "interleaved"])
+def test_faces_of_the_reference_pass_by_both_orders(order):
+    """Flat picture i of the pass (portrait and two known frames of each clip) has the face of its own clip
+    (aligned) or of clip i mod B (interleaved)."""
+    model, given = make(reference_order=order), conditions()
     changed = replace(given, face_embedding=given.face_embedding + torch.tensor([[0.0], [1.0]]))
-    for order, independent in (("aligned", True), ("interleaved", False)):
-        model = make(reference_order=order)
-        same = torch.equal(predict(model, given)[0], predict(model, changed)[0])
-        assert same == independent
+    with torch.no_grad():
+        before, after = model.prepare(given), model.prepare(changed)
+    last = model.denoiser.sizes.attention_layers - 1
+    moved = (
+        torch.cat(
+            [
+                (after[f"{last}.reference"] - before[f"{last}.reference"])[:, None],
+                after[f"{last}.motion"] - before[f"{last}.motion"],
+            ],
+            dim=1,
+        )
+        .abs()
+        .amax((2, 3))
+    )
+    clip = torch.arange(6) % 2 if order == "interleaved" else torch.arange(6) // 3
+    assert ((moved > 0).flatten() == (clip == 1)).all()
+
+
+@torch.inference_mode()
+def test_known_frames_keep_their_order():
+    model, given = make(), conditions()
+    before = model.prepare(given)
+    for place in range(2):
+        known = given.motion_latents.clone()
+        known[:, :, place] += 1.0
+        after = model.prepare(replace(given, motion_latents=known))
+        for layer in range(model.denoiser.sizes.attention_layers):
+            moved = (after[f"{layer}.motion"] - before[f"{layer}.motion"]).abs().amax((0, 2, 3)) > 0
+            assert moved.tolist() == [place == 0, place == 1]
+            assert torch.equal(after[f"{layer}.reference"], before[f"{layer}.reference"])
+
+
+@torch.inference_mode()
+def test_a_frame_has_the_same_position_with_and_without_known_frames():
+    """Keys of known frames aside, nothing tells whether there are any: frame k stands at M + k."""
+    module = MotionTransformer(16, 2, 4, positions=12, motion_frames=2)
+    pictures, tokens = torch.randn(3, 16, 2, 2), []
+    block = module.transformer_blocks[0]
+    block.attn1.to_q.register_forward_hook(lambda _, given, __: tokens.append(given[0]))
+    module(pictures, 3, None)
+    module(pictures, 3, torch.randn(1, 2, 4, 16))
+    assert tokens[0].shape == (4, 3, 16)
+    assert tokens[1].shape == (4, 5, 16)
+    assert close(tokens[0], tokens[1][:, 2:])
 
 
 def test_without_branches_frames_do_not_meet_and_with_them_they_do():
