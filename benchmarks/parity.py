@@ -1,8 +1,15 @@
-"""Compare the DiT with a golden case: `python benchmarks/parity.py DIR`.
+"""Compare a backbone with a golden case: `python benchmarks/parity.py DIR`.
 
-DIR holds `config.json`, `weights.safetensors`, `inputs.safetensors` and `outputs.safetensors` of the released
-architecture. Prints one JSON line of relative errors, max |ours - theirs| / max |theirs|, in fp32 on the CPU:
-`pose_tokens audio_tokens velocity scheduler_sigmas denoised`. Exit code 2 and one line if DIR cannot be used.
+DIR holds `config.json`, `weights.safetensors`, `inputs.safetensors` and `outputs.safetensors` of a released
+architecture. Prints one JSON line of relative errors, max |ours - theirs| / max |theirs|, on the CPU:
+
+* Hallo4's DiT, in fp32: `pose_tokens audio_tokens velocity scheduler_sigmas denoised`;
+* Hallo 1's UNet (its config has `block_out_channels`), in fp64: `face_tokens audio_tokens locator_features
+  velocity_uncond_cond scheduler_timesteps denoised`. In fp64 because group norms over two values (levels of
+  one cell) enlarge rounding: fp32 runs of `unet_long` with other kernels differ by up to 6e-5 in v, 5e-4 in
+  `denoised`, so that a second one would measure its own rounding too.
+
+Exit code 2 and one line if DIR cannot be used.
 """
 
 from __future__ import annotations
@@ -19,12 +26,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hallo4.diffusion.discrete import StepSchedule, ddim_scheduler, denoise_ddim
+from hallo4.diffusion.guidance import guide
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.released_dit import load_released_dit
+from hallo4.models.released_unet import load_released_unet
 from hallo4.types import MotionConditions
 
-INPUT_RANKS = {
+DIT_INPUTS = {
     "x": 4,
     "vace_context": 4,
     "text": 2,
@@ -34,16 +44,34 @@ INPUT_RANKS = {
     "reference_latent": 4,
     "timestep": 1,
 }
-OUTPUT_RANKS = {
+DIT_OUTPUTS = {
     "pose_tokens": 4,
     "audio_tokens": 4,
     "velocity": 4,
     "scheduler_sigmas": 1,
     "denoised": 4,
 }
+UNET_INPUTS = {
+    "latents": 5,
+    "reference_latents": 4,
+    "face_embedding": 2,
+    "audio_windows": 5,
+    "locator_pixels": 5,
+    "timestep": 1,
+}
+UNET_OUTPUTS = {
+    "face_tokens": 3,
+    "audio_tokens": 4,
+    "locator_features": 5,
+    "velocity_uncond_cond": 5,
+    "scheduler_timesteps": 1,
+    "denoised": 5,
+}
+MASKS = ("full_mask", "face_mask", "lip_mask")
+"""Order of the regions in `MotionConditions.region_masks`."""
 
 
-def read_tensors(path: Path, ranks: Mapping[str, int]) -> dict[str, Tensor]:
+def read_tensors(path: Path, ranks: Mapping[str, int], kind: str) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -51,7 +79,7 @@ def read_tensors(path: Path, ranks: Mapping[str, int]) -> dict[str, Tensor]:
     unfit = [name for name, rank in ranks.items() if name not in tensors or tensors[name].ndim != rank]
     if unfit:
         raise InputError(
-            f"{path}: no tensor {unfit[0]} with {ranks[unfit[0]]} axes: use a golden case of the DiT"
+            f"{path}: no tensor {unfit[0]} with {ranks[unfit[0]]} axes: use a golden case of the {kind}"
         )
     return {name: tensors[name].float() for name in ranks}
 
@@ -59,12 +87,24 @@ def read_tensors(path: Path, ranks: Mapping[str, int]) -> dict[str, Tensor]:
 def read_config(path: Path) -> dict:
     try:
         config = json.loads(path.read_text())
-        steps, shift, scale = (config["sampling"][name] for name in ("steps", "shift", "guide_scale"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable JSON file: use a complete golden case") from error
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path}: sampling needs steps, shift and guide_scale: use a golden case") from error
-    return config | {"sampling": {"steps": int(steps), "shift": float(shift), "guide_scale": float(scale)}}
+    is_unet = isinstance(config, dict) and "block_out_channels" in config
+    needed = {"steps": int, "guide_scale": float}
+    if is_unet:
+        needed |= {
+            "beta_schedule": str,
+            "beta_start": float,
+            "beta_end": float,
+            "rescale_betas_zero_snr": bool,
+        }
+    else:
+        needed |= {"shift": float}
+    try:
+        sampling = {name: kind(config["sampling"][name]) for name, kind in needed.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: sampling needs {', '.join(needed)}: use a golden case") from error
+    return config | {"sampling": sampling, "is_unet": is_unet}
 
 
 def conditions_of(inputs: Mapping[str, Tensor], text: Tensor, audio_windows: Tensor) -> MotionConditions:
@@ -77,7 +117,7 @@ def conditions_of(inputs: Mapping[str, Tensor], text: Tensor, audio_windows: Ten
     )
 
 
-def denoise(
+def denoise_dit(
     dit: PortraitDiT, noise: Tensor, guided: MotionConditions, unguided: MotionConditions, sampling: Mapping
 ) -> tuple[Tensor, Tensor]:
     """The released sampling loop, and its sigmas: UniPC in flow form, reference pinned before every step."""
@@ -98,16 +138,14 @@ def denoise(
     return latents, scheduler.sigmas
 
 
-@torch.inference_mode()
-def compare(folder: Path) -> dict[str, float]:
-    config = read_config(folder / "config.json")
-    inputs = read_tensors(folder / "inputs.safetensors", INPUT_RANKS)
-    expected = read_tensors(folder / "outputs.safetensors", OUTPUT_RANKS)
+def compare_dit(folder: Path, config: Mapping) -> dict[str, float]:
+    inputs = read_tensors(folder / "inputs.safetensors", DIT_INPUTS, "DiT")
+    expected = read_tensors(folder / "outputs.safetensors", DIT_OUTPUTS, "DiT")
     dit = load_released_dit(folder / "weights.safetensors", config, torch.float32)
     guided = conditions_of(inputs, inputs["text"], inputs["audio_windows"])
     unguided = conditions_of(inputs, inputs["text_uncond"], torch.zeros_like(inputs["audio_windows"]))
     noise = inputs["x"][None]
-    denoised, sigmas = denoise(dit, noise, guided, unguided, config["sampling"])
+    denoised, sigmas = denoise_dit(dit, noise, guided, unguided, config["sampling"])
     ours = {
         "pose_tokens": dit.skeleton_proj(inputs["skeleton_latents"]),
         "audio_tokens": dit.audio_proj(inputs["audio_windows"]),
@@ -115,7 +153,68 @@ def compare(folder: Path) -> dict[str, float]:
         "scheduler_sigmas": sigmas,
         "denoised": denoised[0],
     }
-    return {name: relative_error(name, ours[name], expected[name]) for name in OUTPUT_RANKS}
+    return {name: relative_error(name, ours[name], expected[name]) for name in DIT_OUTPUTS}
+
+
+def both_sides(inputs: Mapping[str, Tensor], masks: Tensor) -> MotionConditions:
+    """The UNet's conditions twice, as one batch: unconditional, conditional."""
+    pictures = inputs["reference_latents"].transpose(0, 1)[None]  # 1 C 1+M h w
+    given = torch.tensor([False, True])
+    return MotionConditions(
+        reference_latents=twice(pictures[:, :, :1]),
+        motion_latents=twice(pictures[:, :, 1:]),
+        audio_windows=twice(inputs["audio_windows"]),
+        face_embedding=twice(inputs["face_embedding"]),
+        locator_01=twice(inputs["locator_pixels"]),
+        region_masks=twice(masks),
+        portrait_given=given,
+        locator_given=given,
+        audio_given=given,
+    )
+
+
+def twice(tensor: Tensor) -> Tensor:
+    return tensor.expand(2, *tensor.shape[1:])
+
+
+def compare_unet(folder: Path, config: Mapping) -> dict[str, float]:
+    levels = len(config["block_out_channels"])
+    ranks = {f"{kind}_{level}": 2 for kind in MASKS for level in range(levels)}
+    inputs = read_tensors(folder / "inputs.safetensors", UNET_INPUTS | ranks, "UNet")
+    inputs = {name: tensor.double() for name, tensor in inputs.items()}
+    expected = read_tensors(folder / "outputs.safetensors", UNET_OUTPUTS, "UNet")
+    unet = load_released_unet(folder / "weights.safetensors", config, torch.float64)
+    pyramids = [torch.cat([inputs[f"{kind}_{level}"] for level in range(levels)], dim=-1) for kind in MASKS]
+    features = unet.prepare(both_sides(inputs, torch.stack(pyramids, dim=1)[None]), cache_kv=True)
+    sampling = config["sampling"]
+    schedule = StepSchedule(
+        *(sampling["beta_schedule"], sampling["beta_start"], sampling["beta_end"]),
+        sampling["rescale_betas_zero_snr"],
+    )
+
+    def guided(latents: Tensor, timestep: Tensor) -> Tensor:
+        sides = unet(twice(latents), timestep.expand(2), features)
+        return guide(*sides.chunk(2), sampling["guide_scale"])
+
+    faces = torch.cat([torch.zeros_like(inputs["face_embedding"]), inputs["face_embedding"]])
+    scheduler = ddim_scheduler(schedule)
+    scheduler.set_timesteps(sampling["steps"])
+    located = unet.face_locator(inputs["locator_pixels"])
+    ours = {
+        "face_tokens": unet.face_proj(faces),
+        "audio_tokens": unet.audio_proj(inputs["audio_windows"]),
+        "locator_features": located.expand(-1, -1, inputs["latents"].shape[2], -1, -1),
+        "velocity_uncond_cond": unet(twice(inputs["latents"]), inputs["timestep"], features),
+        "scheduler_timesteps": scheduler.timesteps,
+        "denoised": denoise_ddim(guided, inputs["latents"], sampling["steps"], schedule),
+    }
+    return {name: relative_error(name, ours[name], expected[name]) for name in UNET_OUTPUTS}
+
+
+@torch.inference_mode()
+def compare(folder: Path) -> dict[str, float]:
+    config = read_config(folder / "config.json")
+    return (compare_unet if config["is_unet"] else compare_dit)(folder, config)
 
 
 def relative_error(name: str, ours: Tensor, theirs: Tensor) -> float:

@@ -71,13 +71,30 @@ class MotionConditions:
     `control_latents`   [B, 2C+64, F+1, h, w]: VACE context (inactive, reactive, mask; reference slot in
     front).
     `text`              [B, L, D]: text embedding; a single null token for models without text.
+
+    The DiT needs the last two. A UNet takes those below instead, all of them None where there is nothing to
+    say; for one that is built for rho conditions per frame, audio and skeleton are rho*T long.
+
+    `motion_latents`    [B, C, M, h, w]: the M frames before the window, each encoded alone.
+    `face_embedding`    [B, E]: who it is; of zeros or None: not said.
+    `locator_01`        [B, 3, 1 or T, H, W] in [0, 1]: where the face may be.
+    `region_masks`      [B, T, 3, n]: how much each cell hears as (full, face, lip); see `region_pyramid`.
+    `portrait_given`, `locator_given`, `audio_given` [B] bool: False where a clip does without (the other
+    side of guidance, dropout in training); None: given to all.
     """
 
     reference_latents: Tensor
     audio_windows: Tensor
-    skeleton_latents: Tensor | None
-    control_latents: Tensor
-    text: Tensor
+    skeleton_latents: Tensor | None = None
+    control_latents: Tensor | None = None
+    text: Tensor | None = None
+    motion_latents: Tensor | None = None
+    face_embedding: Tensor | None = None
+    locator_01: Tensor | None = None
+    region_masks: Tensor | None = None
+    portrait_given: Tensor | None = None
+    locator_given: Tensor | None = None
+    audio_given: Tensor | None = None
 
 
 @runtime_checkable

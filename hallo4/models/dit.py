@@ -326,6 +326,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     def _check_conditions(self, conditions: MotionConditions) -> None:
         """ShapeError unless all conditions belong to one window, and to this model."""
         config = self.config
+        if conditions.control_latents is None or conditions.text is None:
+            raise ShapeError("this model needs control_latents and text: make both (`assemble_conditions`)")
         batch, _, slots, height, width = conditions.control_latents.shape
         self._check_grid(height, width)
         frames = config.rho * (slots - 2) + 1

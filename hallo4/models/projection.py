@@ -21,7 +21,8 @@ class AudioProjector(nn.Module):
     With axis "token" (released) a frame's token is `dim` wide and a latent frame gets `expansion` times as
     many tokens; with axis "channel" it is dim/rho wide and the frames of a group lie side by side in the
     channels, so that the place of a sub-frame can be told. Where `expansion` < rho makes those channels
-    narrower than `dim`, a Linear brings them back.
+    narrower than `dim`, a Linear brings them back. `causal` False: every rho steps are a group, T = rho*k
+    (for backbones that do not compress time).
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class AudioProjector(nn.Module):
         rho: int = 4,
         axis: Axis = "token",
         expansion: int | None = None,
+        causal: bool = True,
     ) -> None:
         super().__init__()
         self.tokens, self.rho, self.axis, self.expansion = tokens, rho, axis, expansion
+        self.causal = causal
         self.feature_shape = (window, blocks, channels)
         width = dim if axis == "token" else _folded_width(dim, rho, "audio")
         self.proj1 = nn.Linear(window * blocks * channels, hidden_dim)
@@ -50,7 +53,7 @@ class AudioProjector(nn.Module):
         """`audio_windows` [B, T, window, blocks, channels] -> tokens [B, F, N, dim].
 
         N = expansion * tokens (axis "token") or tokens (axis "channel"). Raises ShapeError for other
-        feature sizes or T not rho*k + 1.
+        feature sizes or T not rho*k + 1 (rho*k if not causal).
         """
         if tuple(audio_windows.shape[2:]) != self.feature_shape:
             raise ShapeError(
@@ -60,7 +63,7 @@ class AudioProjector(nn.Module):
         hidden = F.relu(self.proj1(audio_windows.flatten(2)))
         hidden = F.relu(self.proj2(hidden))
         tokens = self.norm(self.proj3(hidden).unflatten(-1, (self.tokens, -1)))  # B T N width
-        return self.widen(redistribute(tokens, self.rho, self.axis, self.expansion))
+        return self.widen(redistribute(tokens, self.rho, self.axis, self.expansion, self.causal))
 
 
 class SkeletonProjector(nn.Module):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
-from hallo4.errors import CheckpointError, InputError
+from hallo4.errors import CheckpointError
+from hallo4.models.checkpoint_files import misfits, read_tensors
 from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
@@ -84,7 +83,7 @@ def load_released_dit(
     such file.
     """
     path = Path(path)
-    released = {_plain_name(name): tensor for name, tensor in _read_tensors(path).items()}
+    released = {_plain_name(name): tensor for name, tensor in read_tensors(path, "DiT weights").items()}
     model_config = config_from_shapes(released, path.name) if config is None else config_from_released(config)
     with torch.device("meta"):
         model = PortraitDiT(**model_config)
@@ -114,21 +113,11 @@ def convert_released(released: Mapping[str, Tensor], model: PortraitDiT, file_na
     """Tensors under our names, exactly those of `model`; CheckpointError that names what does not fit."""
     expected = model.state_dict()
     converted = {our_name(name): tensor for name, tensor in released.items()}
-    missing = [released_name(name) for name in expected if name not in converted]
     unexpected = [name for name in released if our_name(name) not in expected]
-    wrong = [
-        f"{released_name(name)} {tuple(converted[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in converted and converted[name].shape != tensor.shape
-    ]
-    problems = [
-        f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("mis-shaped", wrong))
-        if names
-    ]
+    problems = misfits(expected, converted, unexpected, released_name)
     if problems:
         raise CheckpointError(
-            f"{file_name} does not hold this Hallo4 DiT: tensors {'; '.join(problems)}; "
+            f"{file_name} does not hold this Hallo4 DiT: tensors {problems}; "
             f"{len(expected)} are expected: use the released file, or give the config that belongs to it"
         )
     return converted
@@ -239,34 +228,6 @@ def _count(released: Mapping[str, Tensor], stack: str) -> int:
 def _plain_name(name: str) -> str:
     name = re.sub(r"^(?:(?:module|model)\.)+", "", name)
     return ".".join(_ALIASES.get(part, part) for part in name.split("."))
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        raise InputError(f"{path}: found {found}, not a checkpoint file: give the path of the DiT weights")
-    with path.open("rb") as file:
-        head = file.read(9)
-    try:
-        if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
-            return load_file(path)
-        is_zip = head.startswith(b"PK")
-        if not is_zip and not head.startswith(b"\x80"):  # neither of torch.save's two forms
-            raise ValueError("unknown file format")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path.name} holds more than tensors (reading it could run code) or is damaged: it was not "
-            "loaded; use a safetensors file, or save its state dict alone"
-        ) from error
-    except Exception as error:  # foreign bytes can fail in any way inside the readers
-        raise CheckpointError(
-            f"{path.name} is damaged or no checkpoint: use a .safetensors, .pth or .ckpt file"
-        ) from error
-    tensors = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
-        raise CheckpointError(f"{path.name} holds no state dict: give a file of named tensors")
-    return dict(tensors)
 
 
 def _cast(model: PortraitDiT, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""The DiT equals the released architecture on the golden cases (`benchmarks/parity.py`)."""
+"""DiT and UNet equal the released architectures on the golden cases (`benchmarks/parity.py`)."""
 
 import importlib.util
 import json
@@ -16,6 +16,14 @@ LIMITS = {
     "velocity": 1e-5,
     "scheduler_sigmas": 1e-6,
     "denoised": 1e-4,
+}
+UNET_LIMITS = {
+    "face_tokens": 1e-5,
+    "audio_tokens": 1e-5,
+    "locator_features": 1e-5,
+    "velocity_uncond_cond": 1e-4,
+    "scheduler_timesteps": 1e-6,
+    "denoised": 1e-3,
 }
 
 
@@ -48,6 +56,31 @@ def test_golden_case(case, capsys):
     errors = json.loads(out)
     assert list(errors) == list(LIMITS)
     assert all(errors[name] <= limit for name, limit in LIMITS.items()), errors
+
+
+@pytest.mark.skipif(not BESIDE.is_dir(), reason="the golden cases of the UNet are not in the project")
+@pytest.mark.parametrize("case", ["unet_square", "unet_long"])
+def test_golden_case_of_the_unet(case, capsys):
+    code = run_parity(BESIDE / case)
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    assert out.count("\n") == 1
+    errors = json.loads(out)
+    assert list(errors) == list(UNET_LIMITS)
+    assert all(errors[name] <= limit for name, limit in UNET_LIMITS.items()), errors
+
+
+@pytest.mark.skipif(not BESIDE.is_dir(), reason="the golden cases of the UNet are not in the project")
+@pytest.mark.parametrize("file", ["outputs.safetensors", "inputs.safetensors", "weights.safetensors"])
+def test_unet_folders_that_lack_a_file_give_one_line(tmp_path, capsys, file):
+    for path in (BESIDE / "unet_long").iterdir():
+        if path.name != file:
+            (tmp_path / path.name).symlink_to(path)
+    assert run_parity(tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert file in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""Discrete noise levels of Stable Diffusion: schedule, sigma of a step, and the DDIM loop for UNets.
+
+step         0 (nearly data) ........... 999 (noise)
+signal^2     alphas_cumprod[step]; with zero terminal SNR exactly 0 at 999
+sigma        sqrt(1 - alphas_cumprod[step]), as `noising` counts it for v and epsilon models
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from hallo4.errors import InputError
+
+if TYPE_CHECKING:
+    from diffusers import DDIMScheduler
+
+TRAIN_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class StepSchedule:
+    """Betas of training: `linear` or `scaled_linear`, `beta_start` to `beta_end`, over 1000 steps.
+
+    `zero_terminal_snr` rescales them so that the last step is pure noise (arXiv 2305.08891, algorithm 1),
+    which only a v model can start from. Hallo 1 and 2 train with scaled_linear but, because the scheduler is
+    made before the setting is read (`inference.py:192-193`), infer with linear: take `released_inference` for
+    their weights and the default for new ones, in training and in use. InputError for values out of range.
+    """
+
+    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    zero_terminal_snr: bool = True
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if self.beta_schedule not in ("linear", "scaled_linear"):
+            raise InputError(
+                f"beta_schedule is {self.beta_schedule!r}; it must be 'linear' or 'scaled_linear'. Mend it."
+            )
+        if not 0.0 < self.beta_start < self.beta_end < 1.0:
+            raise InputError(
+                f"betas go from {self.beta_start} to {self.beta_end}; they must rise inside (0, 1), "
+                "such as from 0.00085 to 0.012."
+            )
+
+
+def released_inference() -> StepSchedule:
+    """The schedule of Hallo 1's and 2's inference (`configs/inference/default.yaml:79-90`)."""
+    return StepSchedule(beta_schedule="linear")
+
+
+def ddim_scheduler(schedule: StepSchedule) -> DDIMScheduler:
+    """diffusers' scheduler for a v model: trailing steps, no clipping (Hallo 1's settings)."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=TRAIN_STEPS,
+        beta_schedule=schedule.beta_schedule,
+        beta_start=schedule.beta_start,
+        beta_end=schedule.beta_end,
+        rescale_betas_zero_snr=schedule.zero_terminal_snr,
+        timestep_spacing="trailing",
+        prediction_type="v_prediction",
+        steps_offset=1,
+        clip_sample=False,
+    )
+
+
+@lru_cache(maxsize=8)
+def _squared_sigmas(schedule: StepSchedule) -> Tensor:
+    with torch.inference_mode(False):  # the kept table must also serve training
+        return 1.0 - ddim_scheduler(schedule).alphas_cumprod.double()
+
+
+def step_sigma(timestep: Tensor, schedule: StepSchedule) -> Tensor:
+    """Sigma [B] in [0, 1], float32, of training steps `timestep` [B] 0..999, as `add_noise` takes it."""
+    return _squared_sigmas(schedule)[timestep.long().cpu()].sqrt().float().to(timestep.device)
+
+
+def sigma_step(sigma: Tensor, schedule: StepSchedule) -> Tensor:
+    """The training step [B] (int64) whose sigma is nearest to `sigma` [B] in [0, 1]."""
+    sigmas = _squared_sigmas(schedule).sqrt()
+    above = torch.searchsorted(sigmas, sigma.double().cpu()).clamp(1, TRAIN_STEPS - 1)
+    nearer_below = sigma.double().cpu() - sigmas[above - 1] < sigmas[above] - sigma.double().cpu()
+    return torch.where(nearer_below, above - 1, above).to(sigma.device)
+
+
+@torch.no_grad()
+def denoise_ddim(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    latents: Tensor,
+    steps: int,
+    schedule: StepSchedule,
+    *,
+    pin: Callable[[Tensor], Tensor] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Follow v predictions from noise `latents` [B, ...] at step 999 to data; same shape and type.
+
+    `predict(latents, timestep)`: v = alpha noise - sigma data, guided if need be; `timestep` [B] float32, a
+    whole number. `pin` and `on_step` as in `sampling.denoise`. DDIM (arXiv 2010.02502) with eta 0: nothing is
+    drawn. diffusers goes 1000 // steps back from each step, so counts that do not divide 1000 may end at step
+    0 (sigma 0.03) instead of at the data: prefer 8, 10, 20, 25 or 40. InputError unless 1 <= steps <= 1000.
+    """
+    if not 1 <= steps <= TRAIN_STEPS:
+        raise InputError(
+            f"The number of sampling steps must be 1 to {TRAIN_STEPS}; found {steps}. Use for example 40."
+        )
+    scheduler = ddim_scheduler(schedule)
+    scheduler.set_timesteps(steps)
+    for done, timestep in enumerate(scheduler.timesteps, start=1):
+        if pin is not None:
+            latents = pin(latents)
+        predicted = predict(latents, timestep.float().to(latents.device).expand(len(latents)))
+        latents = scheduler.step(predicted, timestep, latents, eta=0.0, return_dict=False)[0]
+        if on_step is not None:
+            on_step(done)
+    return latents

@@ -1,0 +1,156 @@
+"""What a portrait UNet accepts: sizes in its config, lengths, rates and shapes of its conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hallo4.errors import CheckpointError, ShapeError
+from hallo4.models.portrait_guides import pyramid_sizes
+from hallo4.types import MotionConditions
+
+_CHOICES = {
+    "face": ("required", "optional"),
+    "skeleton": ("required", "optional", "none"),
+    "audio_axis": ("token", "channel"),
+    "reference_order": ("interleaved", "aligned"),
+}
+
+
+def unconditional(conditions: MotionConditions) -> MotionConditions:
+    """The other side of guidance, as in Hallo 1 (`face_animate.py:291-379`): no portrait to look at and no
+    face, no locator, no audio tokens; known frames, skeleton and regions stay."""
+    none = torch.zeros(len(conditions.reference_latents), dtype=torch.bool)
+    return replace(conditions, portrait_given=none, locator_given=none, audio_given=none)
+
+
+def check_unet_config(config: Any) -> None:
+    """CheckpointError unless the sizes of a `PortraitUNet` config go together."""
+    for name, values in _CHOICES.items():
+        if config[name] not in values:
+            raise CheckpointError(
+                f"{name} is {config[name]!r} in the UNet config: use one of {', '.join(values)}"
+            )
+    for what, rate in (("audio_rate_hz", config.audio_rate_hz), ("skeleton_fps", config.skeleton_fps)):
+        rho = rate / config.fps
+        if rho < 1 or rho != round(rho):
+            raise CheckpointError(
+                f"{what} is {rate:g} beside fps {config.fps:g}: it must be a whole multiple, such as "
+                f"{config.fps:g} or {2 * config.fps:g}; resample the condition to one of them"
+            )
+    for width in config.block_out_channels:
+        if width % config.num_attention_heads or width % config.norm_num_groups:
+            raise CheckpointError(
+                f"block_out_channels has {width}, no multiple of num_attention_heads "
+                f"({config.num_attention_heads}) and norm_num_groups ({config.norm_num_groups}): choose one"
+            )
+    if len(config.block_out_channels) < 2 or not 0 <= config.motion_frames < config.motion_positions:
+        raise CheckpointError(
+            f"the UNet config has {len(config.block_out_channels)} levels, {config.motion_frames} motion "
+            f"frames and {config.motion_positions} positions: use two levels or more, fewer motion frames "
+            "than positions"
+        )
+
+
+def check_rates(config: Any, audio_rate_hz: float | None = None, skeleton_fps: float | None = None) -> None:
+    """ShapeError if conditions are known to have another rate than the model was built for."""
+    for stream, found, wanted in (
+        ("audio features", audio_rate_hz, config.audio_rate_hz),
+        ("skeletons", skeleton_fps, config.skeleton_fps),
+    ):
+        if found is not None and abs(found - wanted) > 1e-3:
+            raise ShapeError(
+                f"{stream} come at {found:g} a second, but this model was built for {wanted:g} (its frames "
+                f"for {config.fps:g}): resample them to {wanted:g}, or use a model built for {found:g}"
+            )
+
+
+def check_grid(config: Any, frames: int, height: int, width: int) -> None:
+    """ShapeError unless a window of `frames` frames of `height` x `width` cells can pass the UNet."""
+    longest = config.motion_positions - config.motion_frames
+    if not 1 <= frames <= longest:
+        raise ShapeError(
+            f"a window of {frames} frames after {config.motion_frames} motion frames does not fit the "
+            f"{config.motion_positions} positions of the motion modules: use 1 to {longest} frames a window"
+        )
+    step = 2 ** (len(config.block_out_channels) - 1)
+    if height % step or width % step:
+        raise ShapeError(
+            f"latents of {height}x{width} cells cannot be halved {len(config.block_out_channels) - 1} times: "
+            f"choose a picture whose sides are multiples of {8 * step} pixels"
+        )
+
+
+def window_frames(features: Mapping[str, Tensor]) -> int:
+    """T of prepared features, with or without kept keys and values."""
+    return features["audio" if "audio" in features else "0.audio_key"].shape[1]
+
+
+def check_conditions(config: Any, audio_rho: int, skeleton_rho: int, conditions: MotionConditions) -> None:
+    """ShapeError unless all conditions belong to one window, and to this model."""
+    batch, _, _, height, width = conditions.reference_latents.shape
+    frames = _frames(config, audio_rho, skeleton_rho, conditions)
+    check_grid(config, frames, height, width)
+    channels, levels = config.in_channels, len(config.block_out_channels)
+    wanted = {
+        "reference_latents": (batch, channels, 1, height, width),
+        "audio_windows": (
+            *(batch, audio_rho * frames),
+            *(config.audio_window, config.audio_blocks, config.audio_channels),
+        ),
+        "skeleton_latents": (batch, channels, skeleton_rho * frames, height, width),
+        "motion_latents": (batch, channels, config.motion_frames, height, width),
+        "face_embedding": (batch, config.face_embedding_dim),
+        "region_masks": (batch, frames, 3, sum(pyramid_sizes(height, width, levels))),
+        "portrait_given": (batch,),
+        "locator_given": (batch,),
+        "audio_given": (batch,),
+    }
+    locator = conditions.locator_01
+    if locator is not None:
+        steps = locator.shape[2] if locator.ndim == 5 and locator.shape[2] in (1, frames) else frames
+        wanted["locator_01"] = (batch, 3, steps, 8 * height, 8 * width)
+    for name, shape in wanted.items():
+        value = getattr(conditions, name)
+        if value is not None and tuple(value.shape) != shape:
+            raise ShapeError(
+                f"{name} has shape {tuple(value.shape)}, but this model needs {shape} for a window of "
+                f"{frames} frames: make all conditions for the same window"
+            )
+    _check_presence(config, conditions)
+
+
+def _frames(config: Any, audio_rho: int, skeleton_rho: int, conditions: MotionConditions) -> int:
+    """T as the audio tells it; ShapeError where skeleton or masks tell something else."""
+    steps = conditions.audio_windows.shape[1]
+    told = {f"{steps} steps of sound at {config.audio_rate_hz:g} Hz": steps / audio_rho}
+    if config.skeleton != "none" and conditions.skeleton_latents is not None:
+        skeletons = conditions.skeleton_latents.shape[2]
+        told[f"{skeletons} skeletons at {config.skeleton_fps:g} fps"] = skeletons / skeleton_rho
+    if conditions.region_masks is not None:
+        told[f"{conditions.region_masks.shape[1]} region masks"] = float(conditions.region_masks.shape[1])
+    frames = set(told.values())
+    if len(frames) > 1 or steps % audio_rho:
+        raise ShapeError(
+            f"{' and '.join(told)} are {' and '.join(f'{count:g}' for count in told.values())} frames at "
+            f"{config.fps:g} fps: give every condition at the rate that the model was built for"
+        )
+    return steps // audio_rho
+
+
+def _check_presence(config: Any, conditions: MotionConditions) -> None:
+    for name, value in (("skeleton", conditions.skeleton_latents), ("face", conditions.face_embedding)):
+        if config[name] == "required" and value is None:
+            raise ShapeError(
+                f"this model needs a {name} and got none: give it, or use a model whose config says "
+                f"{name}='optional'"
+            )
+        if config[name] == "none" and value is not None:
+            raise ShapeError(
+                f"this model takes no {name} and got one: leave it out, or use a model whose config says "
+                f"{name}='optional'"
+            )
