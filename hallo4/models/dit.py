@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.dit_block import DiTBlock, VaceBlock, picture_rotations, video_rotations
 from hallo4.models.projection import AudioProjector, SkeletonProjector
-from hallo4.models.still_picture import velocity_from_change
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.types import MotionConditions
 
@@ -69,10 +68,6 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `skeleton_attention`: "skeleton_queries" (released) or "video_queries" (the paper); see DiTBlock.
     * `skeleton_rope`: turn the skeleton attention's queries and keys by their place in the picture, so
       that a video patch finds the skeleton patch it lies on; new weights then look near their own place.
-    * `still_std`: the usual size of changes from the still picture (the inactive latents of the control, for
-      models with the fill "still") in each latent channel; the last layer then gives changes in these units,
-      see
-      `still_picture.py`. None (released): it gives the velocity.
     * `branch_init_std`: spread of new weights in the layers that add conditions to the stream (outputs of
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
@@ -113,7 +108,6 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         skeleton_attention: Literal["skeleton_queries", "video_queries"] = "skeleton_queries",
         skeleton_rope: bool = False,
         skeleton_expansion: int | None = None,
-        still_std: Sequence[float] | None = None,
         branch_init_std: float = 0.0,
     ) -> None:
         super().__init__()
@@ -176,12 +170,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             features["audio"] = _reference_slot(self.audio_proj(conditions.audio_windows.to(dtype)))
         if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
             features["skeleton"] = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
-        kept = {"control": features["control"]}
-        if self.config.still_std is not None:
-            kept["still"] = features["still"] = conditions.control_latents[:, : self.config.in_channels]
         if not cache_kv:
             return features
         picture = self._picture_rotations(*conditions.control_latents.shape[-2:])
+        kept = {"control": features["control"]}
         kept |= _over_layers("blocks", [block.project(features, picture) for block in self.blocks])
         of_text = [block.project_text(features["text"]) for block in self.vace_blocks]
         kept |= _over_layers("vace_blocks", of_text)
@@ -216,13 +208,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             kept = _of_layer(features, "blocks", layer)
             stream = self._run(block, stream, time, rotations, kept, picture, slots)
             stream = stream if hint is None else stream + hint
-        output = self._unpatch(self._head(stream, embedding), slots, height, width)
-        if self.config.still_std is not None:
-            std = torch.tensor(self.config.still_std, device=latents.device)
-            sigma = timestep.float().expand(batch) / 1000
-            still = features["still"].float()
-            output = velocity_from_change(latents.float(), still, output.float(), sigma, std)
-        return output.to(latents.dtype)
+        return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
 
     # ------------------------------------------------------------------ parts
 
@@ -306,12 +292,6 @@ class PortraitDiT(ModelMixin, ConfigMixin):
                 raise CheckpointError(
                     f"{name} is {config[name]!r} in the DiT config: use one of {', '.join(values)}"
                 )
-        std = config.still_std
-        if std is not None and (len(std) != config.in_channels or min(std) <= 0):
-            raise CheckpointError(
-                f"still_std has {len(std)} values, the least {min(std, default=0)}: give one above 0 for "
-                f"each of the {config.in_channels} channels"
-            )
         patch = tuple(config.patch_size)
         if patch[0] != 1 or patch[1] != patch[2]:
             raise CheckpointError(f"patch_size {patch} is not supported: use (1, p, p)")

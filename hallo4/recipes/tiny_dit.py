@@ -68,12 +68,12 @@ class TinyDiTConfig:
     latents_folder: str = "runs/latents_train"
     sizes: DiTSizes = field(default_factory=DiTSizes)
     batch_size: int = 16
-    shift: float = 3.0
+    shift: float = 2.0
     regions: RegionWeights = field(default_factory=RegionWeights)
     known_share: float = 0.6
-    known_noise: float = 0.05
+    known_noise: float = 0.25
     silent_share: float = 0.1
-    fill: Fill = "still"
+    fill: Fill = "grey"
     compile_blocks: bool = False
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -95,7 +95,7 @@ class TinyDiTConfig:
     )
 
 
-def build_dit(sizes: DiTSizes, latent_channels: int, still_std: list[float] | None = None) -> PortraitDiT:
+def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
     """The tiny member of the released model's class; see the card for what differs.
 
     The VACE context has the latents twice, inactive and reactive, and the mask.
@@ -118,7 +118,6 @@ def build_dit(sizes: DiTSizes, latent_channels: int, still_std: list[float] | No
         audio_axis="channel",
         skeleton_attention="video_queries",
         skeleton_rope=True,
-        still_std=still_std,
         branch_init_std=0.02,
     )
 
@@ -202,21 +201,9 @@ def _autoencoder(config: TinyDiTConfig) -> TinyVideoAutoencoder:
 
 
 def _new_dit(config: TinyDiTConfig, cache: LatentCache) -> PortraitDiT:
-    spread = spread_around_still(cache, config.known_share) if config.fill == "still" else None
-    model = build_dit(config.sizes, cache.tensors["video"].shape[1], spread)
+    model = build_dit(config.sizes, cache.tensors["video"].shape[1])
     model.audio_proj.load_state_dict(load_file(config.audio_proj))
     return model
-
-
-def spread_around_still(cache: LatentCache, known_share: float) -> list[float]:
-    """[C]: how far latents lie from the still picture, root mean square in each channel: from their clip's
-    first
-    latent in `known_share` of the windows, from the portrait's in the others."""
-    video = cache.tensors["video"][:: max(1, len(cache) // 500)].float()
-    reference = cache.tensors["reference"][:: max(1, len(cache) // 500)].float()
-    squares = [(video - still).square().mean((0, 2, 3, 4)) for still in (video[:, :, :1], reference)]
-    mean = known_share * squares[0] + (1 - known_share) * squares[1]
-    return [round(value, 4) for value in mean.sqrt().tolist()]
 
 
 def recipe() -> Recipe:
