@@ -66,7 +66,7 @@ class ArcFaceEncoder:
             import onnxruntime
         except ImportError:
             raise MissingExtraError(
-                "CSIM runs ArcFace with onnxruntime, which is not installed: pip install onnxruntime."
+                "CSIM runs ArcFace with onnxruntime, which is not installed: pip install 'hallo4[identity]'."
             ) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
