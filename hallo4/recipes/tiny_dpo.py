@@ -90,7 +90,7 @@ class TinyDPOConfig:
     held_out_draws: int = 4
     motion_windows: int = 24
     anchor_weight: float = 0.0
-    anchor: TinyDiTConfig = field(default_factory=TinyDiTConfig)
+    anchor: TinyDiTConfig = field(default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor"))
     guard: PreferenceGuard = field(default_factory=PreferenceGuard)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(

@@ -216,3 +216,15 @@ def test_preference_training_without_pairs_says_how_to_make_them(results, work):
             recipe.run(recipe.config, work / "other")
     finally:
         store.write_pairs(kept)
+
+
+def test_an_anchor_adds_the_fine_tuning_loss_on_real_clips(results, work):
+    recipe = miniature("tiny-dpo", work)
+    fine_tuning = replace(miniature("tiny-dit-sft", work).config, latents_folder=f"{work}/latents-anchor")
+    anchored = replace(recipe.config, anchor_weight=3.0, anchor=fine_tuning)
+    recipe.run(anchored, work / "anchored")
+    plain, held = (next(r for r in read_log(work / name) if "loss" in r) for name in ("tiny-dpo", "anchored"))
+    assert held["metrics"]["winner_error"] == plain["metrics"]["winner_error"], (
+        "both start from the reference"
+    )
+    assert held["loss"] - plain["loss"] > 0.5 * 3.0 * held["metrics"]["real_error"] > 0
