@@ -36,7 +36,7 @@ class TinyAutoencoderConfig:
 
     start_from: str | None = None
     freeze_encoder: bool = False
-    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
+    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)

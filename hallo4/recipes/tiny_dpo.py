@@ -77,6 +77,7 @@ class TinyDPOConfig:
     """
 
     store: str = "runs/preferences"
+    model_name: str = "tiny-dit"
     start_from: str = "tiny-dit-sft"
     pairs_folder: str = "runs/pair_latents"
     learn: Literal["preferences", "winners"] = "preferences"
@@ -94,7 +95,7 @@ class TinyDPOConfig:
     guard: PreferenceGuard = field(default_factory=PreferenceGuard)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
-            name="tiny-dit",
+            name="tiny-dpo",
             steps=400,
             ema_decay=0.0,
             log_every=10,
@@ -274,9 +275,9 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     step = load_weights(folder, model, "best" if best else "last")
     made_of = (len(training), config.batch_size, step, result.progress.step)
     card = preference_card(
-        config.train.name, config.start_from, config.learn, config.loss, config.train.seed, *made_of
+        config.model_name, config.start_from, config.learn, config.loss, config.train.seed, *made_of
     )
-    info = replace(start.info, name=config.train.name, version=__version__)
+    info = replace(start.info, name=config.model_name, version=__version__)
     state = adapter_state(model)
     return save_adapter_folder(folder / "model", info, config.start_from, state, config.adapter.scale, card)
 
@@ -299,5 +300,5 @@ def recipe() -> Recipe:
 def winners_recipe() -> Recipe:
     """The control: the same adapter, pairs and steps, but fine-tuning on the winners alone."""
     config = TinyDPOConfig(learn="winners")
-    named = replace(config, train=replace(config.train, name="tiny-winners"))
+    named = replace(config, model_name="tiny-winners", train=replace(config.train, name="tiny-winners"))
     return Recipe("tiny-winners", "the control of tiny-dpo: fine-tuning on the winners alone", named, run)

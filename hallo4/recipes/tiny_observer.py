@@ -22,7 +22,7 @@ from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
 class TinyObserverConfig:
     """Frames come from the clips of the training store; held-out people from a store of their own."""
 
-    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=1400))
+    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)

@@ -11,6 +11,7 @@ from torch import nn
 
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import CheckpointError, InputError, OutputError
+from hallo4.models.precision import has_bf16_units
 from hallo4.training.checkpoint import load, load_strictly, save
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 from hallo4.training.ema import EMA
@@ -115,7 +116,8 @@ def test_orthogonalize_keeps_directions_and_levels_singular_values(shape):
     left, _, right = torch.linalg.svd(matrices, full_matrices=False)
     inner = left.mT @ orthogonalize(matrices) @ right.mT
     levels = torch.diagonal(inner, dim1=1, dim2=2)
-    torch.testing.assert_close(inner, torch.diag_embed(levels), rtol=0, atol=1e-4)
+    rounding = 0.03 if has_bf16_units() else 1e-4  # it works in bf16 where that is fast
+    torch.testing.assert_close(inner, torch.diag_embed(levels), rtol=0, atol=rounding)
     assert levels.min() > 0.4
     assert levels.max() < 1.3
 
