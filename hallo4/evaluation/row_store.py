@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ class RowStore:
             os.fsync(file.fileno())
 
 
-_work_on: Callable[[Any], Row] | None = None  # of a worker process
+_make: Callable[[], Callable[[Any], Row]] | None = None  # of a worker process
+_work_on: Callable[[Any], Row] | None = None  # what it made
 
 
 def shared_rows(
@@ -86,11 +88,15 @@ def shared_rows(
 def _start_worker(make: Callable[[Any], Callable[[Any], Row]], settings: Any, threads: int) -> None:
     import torch
 
-    global _work_on
+    global _make
     torch.set_num_threads(threads)
-    _work_on = make(settings)
+    _make = partial(make, settings)
 
 
 def _work(item: Any) -> Row:
-    assert _work_on is not None
+    """Made with the first item, not when the process starts: an error then comes out of `shared_rows`."""
+    global _work_on
+    if _work_on is None:
+        assert _make is not None
+        _work_on = _make()
     return _work_on(item)

@@ -1,6 +1,7 @@
 """The evaluation from end to end, on a world painted into its pixels: what it must say, keep and refuse."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -270,3 +271,13 @@ def test_a_report_without_a_second_model_has_no_win_rate(made):
     assert "win_rate" not in report
     settings = {**report["settings"], "model": "truth", "against": None, "episodes": 2, "seed": 0}
     assert build_report(settings, report["rows"])["metrics"] == report["metrics"]
+
+
+def test_a_model_that_cannot_be_loaded_is_said_in_one_line_also_by_several_processes(
+    tiny_model_folder, tmp_path
+):
+    broken = shutil.copytree(tiny_model_folder, tmp_path / "broken")
+    config = broken / "dit" / "config.json"
+    config.write_text(config.read_text().replace('"eps"', '"epsilon"'))
+    with pytest.raises(CheckpointError, match="unknown key 'epsilon'"):
+        world.evaluate_world(str(broken), episodes=2, seconds=0.4, workers=2)
