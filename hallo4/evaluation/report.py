@@ -12,7 +12,13 @@ from typing import Any
 from rich.table import Table
 
 from hallo4.errors import OutputError
-from hallo4.evaluation.statistics import Interval, bootstrap_interval, paired_difference, win_rate
+from hallo4.evaluation.statistics import (
+    Interval,
+    bootstrap_interval,
+    interval_text,
+    paired_difference,
+    win_rate,
+)
 from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores
 from hallo4.version import __version__
 
@@ -104,10 +110,10 @@ def report_table(report: dict[str, Any]) -> Table:
     table.add_column("instrument on truth", justify="right", style="dim")
     for name in report["metrics"]:
         unit, better = report["definitions"][name]["unit"], report["definitions"][name]["better"]
-        cells = [_cell(report[section].get(name)) for section in sections]
-        table.add_row(name, f"{better}, {unit}", *cells, _cell(report["instrument"].get(name)))
+        cells = [interval_text(report[section].get(name)) for section in sections]
+        table.add_row(name, f"{better}, {unit}", *cells, interval_text(report["instrument"].get(name)))
     for axis, rate in report.get("win_rate", {}).items():
-        table.add_row(f"win rate, {axis}", "above 0.5, share of clips", _cell(rate), "", "", "")
+        table.add_row(f"win rate, {axis}", "above 0.5, share of clips", interval_text(rate), "", "", "")
     return table
 
 
@@ -190,11 +196,3 @@ def _notes(settings: dict[str, Any], sections: dict[str, dict[str, Interval]]) -
                 f"{name} is not defined in {interval.undefined} of {interval.undefined + interval.n} clips."
             )
     return notes
-
-
-def _cell(interval: dict[str, Any] | None) -> str:
-    if interval is None or interval["mean"] is None:
-        return "-"
-    if interval["low"] is None:
-        return f"{interval['mean']:.3g} (n=1)"
-    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -234,3 +235,12 @@ def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndar
         raise ShapeError(f"Paired values come from the same clips; found {len(a)} and {len(b)}.")
     as_array = [np.array([math.nan if v is None else v for v in side], dtype=np.float64) for side in (a, b)]
     return as_array[0], as_array[1]
+
+
+def interval_text(interval: Mapping[str, Any] | None) -> str:
+    """`mean [low, high]`, `mean (n=1)` where there is no interval, or a dash."""
+    if interval is None or interval["mean"] is None:
+        return "-"
+    if interval["low"] is None:
+        return f"{interval['mean']:.3g} (n={interval['n']})"
+    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"

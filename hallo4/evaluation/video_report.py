@@ -15,7 +15,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from hallo4.errors import OutputError
-from hallo4.evaluation.statistics import bootstrap_interval, holm, paired_difference, sign_flip_test, win_rate
+from hallo4.evaluation.statistics import (
+    bootstrap_interval,
+    holm,
+    interval_text,
+    paired_difference,
+    sign_flip_test,
+    win_rate,
+)
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System
 from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
@@ -106,21 +113,14 @@ def videos_table(report: Mapping[str, Any]) -> Table:
         definition = report["definitions"][name]
         values = [report["metrics"][s].get(name) or report["sets"][s].get(name) for s in report["systems"]]
         own = report["reference_values"].get(name)
-        table.add_row(escape(name), definition["better"], *map(cell, values), cell(own) if own else "")
+        table.add_row(
+            escape(name), definition["better"], *map(interval_text, values), interval_text(own) if own else ""
+        )
     for pair in report["pairs"]:
         for axis, rate in pair["win_rate"].items():
             label = f"{pair['a']} wins against {pair['b']}, {axis}"
-            table.add_row(escape(label), "above 0.5", cell(rate), *[""] * len(report["systems"]))
+            table.add_row(escape(label), "above 0.5", interval_text(rate), *[""] * len(report["systems"]))
     return table
-
-
-def cell(interval: Mapping[str, Any] | None) -> str:
-    """`mean [low, high]`, `mean (n=1)` where there is no interval, or a dash."""
-    if interval is None or interval["mean"] is None:
-        return "-"
-    if interval["low"] is None:
-        return f"{interval['mean']:.3g} (n={interval['n']})"
-    return f"{interval['mean']:.3g} [{interval['low']:.3g}, {interval['high']:.3g}]"
 
 
 # ---------------------------------------------------------------------- parts of the report

@@ -19,9 +19,8 @@ waves are short enough to tell neighbours apart, and the slowest spans about a h
 
 SHORT_KEYS = 512
 """Up to so many keys, a CPU multiplies plainly in bf16: the backward of PyTorch's fused kernel takes 33 ms
-for
-96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX). With and without gradient alike: a
-model and its reference must agree bit for bit."""
+for 96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX). With and without gradient
+alike: a model and its reference must agree bit for bit."""
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:

@@ -170,16 +170,16 @@ def load_model(
     tensors.
     """
     folder = resolve_model(name_or_dir)
-    info, parts_folder = read_info(folder), _parts_folder(folder)
+    info, adapter = read_info(folder), _adapter(folder)
+    parts_folder = _parts_folder(folder, adapter)
     device = torch.device(device)
     backbone = _load_part(parts_folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
     autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
     audio = parts_folder / "audio"
     front_end = audio_front_end_from_config(_read_json(audio / "config.json"), audio)
     _check_belonging(backbone, autoencoder, front_end, folder)
-    if parts_folder != folder:
-        place = folder / adapters.FOLDER
-        adapters.add_adapter(backbone, adapters.read_adapter(place), place)
+    if adapter is not None:
+        adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
     parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
     return LoadedModel(info, *parts, folder, device, dtype)
 
@@ -187,7 +187,9 @@ def load_model(
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     """The autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
     folder = Path(os.fspath(name_or_dir))
-    folder = folder if (folder / "autoencoder").is_dir() else _parts_folder(resolve_model(name_or_dir))
+    if not (folder / "autoencoder").is_dir():
+        folder = resolve_model(name_or_dir)
+        folder = _parts_folder(folder, _adapter(folder))
     return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
 
 
@@ -224,12 +226,11 @@ def save_adapter_folder(
     card: str,
 ) -> Path:
     """Write a model folder that is the model `base` (a name or a folder) plus `scale` times the low-rank
-    changes
-    `state` (see `adapter.py`).
+    changes `state` (see `adapter.py`).
 
     OutputError: as `save_model_folder`. CheckpointError: `base` is no model, or itself an adapter.
     """
-    if _parts_folder(resolve_model(base)) != resolve_model(base):
+    if _adapter(resolve_model(base)) is not None:
         raise CheckpointError(f"{os.fspath(base)}: is an adapter; build on the model it belongs to.")
     target, name = Path(folder), os.fspath(base)
     named = name if name in embedded_models() else os.path.relpath(name, target)
@@ -266,14 +267,18 @@ def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callabl
     return target
 
 
-def _parts_folder(folder: Path) -> Path:
-    """Where the parts of a resolved model lie: in itself, or, for an adapter, in the model it changes."""
+def _adapter(folder: Path) -> adapters.Adapter | None:
+    """The changes that a resolved model consists of; None if it has parts of its own."""
     place = folder / adapters.FOLDER
-    if not place.is_dir():
+    return adapters.read_adapter(place) if place.is_dir() else None
+
+
+def _parts_folder(folder: Path, adapter: adapters.Adapter | None) -> Path:
+    """Where the parts of a resolved model lie: in itself, or, for an adapter, in the model it changes."""
+    if adapter is None:
         return folder
-    base = adapters.read_adapter(place).adapter_of
-    name = base if base in embedded_models() else os.path.normpath(folder / base)
-    parts = resolve_model(name)
+    base = adapter.adapter_of
+    parts = resolve_model(base if base in embedded_models() else os.path.normpath(folder / base))
     if (parts / adapters.FOLDER).is_dir():
         raise CheckpointError(
             f"{folder}: is an adapter of {base}, which is an adapter too. Merge that one first."

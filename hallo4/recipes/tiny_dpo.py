@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from hallo4.data.clips import build_clips
 from hallo4.data.latents import RegionWeights, build_cache
 from hallo4.data.pair_latents import encode_pairs
-from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, add_noise, clip_errors, denoise
+from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, add_noise, clip_errors
 from hallo4.diffusion.noising import target
 from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
-from hallo4.media.pixels import pm1_to_frames
 from hallo4.models.precision import fast_autocast
 from hallo4.models.window_conditions import encode_grey
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
 from hallo4.pipelines.plan import window_noise
+from hallo4.pipelines.window import decode_window, denoise_window
 from hallo4.preference import Pair, PreferenceStore, StoreWarning
 from hallo4.preference.watch import amplitude_px, observer
 from hallo4.recipes.cards import preference_card
@@ -67,9 +67,8 @@ class TinyDPOConfig:
 
     `learn` "preferences" is DPO, "winners" the control. `draw` should have shift and distribution of the
     fine-tuning before; `regions` are its weights. `held_out_draws`: fixed draws for each held-out window; at
-    most
-    `held_out_windows` of those are looked at. `motion_windows`: how many windows a preview makes to compare
-    their motion with the reference's; 0: none.
+    most `held_out_windows` of those are looked at. `motion_windows`: how many windows a preview makes to
+    compare their motion with the reference's; 0: none.
 
     `anchor_weight` above 0 adds so many times the loss of the fine-tuning run `anchor` on its own rendered
     clips, which holds a model that learns from videos of other systems to what is real. At the start a
@@ -163,8 +162,7 @@ class HeldOut:
 
     def __call__(self, model: nn.Module, reference: AdapterOff) -> dict[str, float]:
         """Statistics of all rows and of their groups; `motion_ratio` where windows are made; `score`: the
-        loss,
-        infinite where the guard's limits are broken."""
+        loss, infinite where the guard's limits are broken."""
         with fast_autocast(next(model.parameters()).device.type):
             stats = evaluate_pairs(model, self._batches(), predict_velocity, reference, self.config.loss)
             values = stats.summary() | {"loss": float(stats.loss.mean())}
@@ -183,22 +181,14 @@ class HeldOut:
 
     def _motion(self, model: nn.Module) -> float:
         """Mean amplitude of body joints, in pixels, over windows that `model` makes."""
+        made_by, info = replace(self.start, backbone=model), self.start.info
         amplitudes = []
         for row in self.made_from.tolist():
             batch = self.data.batch(torch.tensor([row]), torch.tensor([0]))
             conditions = MotionConditions(**batch["conditions"])  # type: ignore[arg-type]
-            features = model.prepare(conditions, cache_kv=True)
-            clean = denoise(
-                lambda latents, timestep, features=features: model(latents, timestep, features),
-                window_noise(
-                    model.sample_shape(self.start.info.window_frames, *self.data.grey.shape[-2:]), 0, row
-                ),
-                self.start.info.steps,
-                self.start.info.flow_shift,
-                pin=lambda latents, conditions=conditions: model.pin(latents, conditions),
-            )
-            video_pm1 = self.start.autoencoder.decode_video(model.video_latents(clean))[0].float()
-            amplitude = amplitude_px(measure(observer(), pm1_to_frames(video_pm1.transpose(0, 1))))
+            noise = window_noise(model.sample_shape(info.window_frames, *self.data.grey.shape[-2:]), 0, row)
+            clean = denoise_window(made_by, conditions, noise, info.steps, 1.0, on_step=lambda done: None)
+            amplitude = amplitude_px(measure(observer(), decode_window(made_by, clean)))
             if amplitude is not None:
                 amplitudes.append(amplitude)
         if not amplitudes:
