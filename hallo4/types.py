@@ -16,10 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from hallo4.errors import InputError
 
 FPS = 25.0
 """Frame rate of every generated video, in frames per second."""
@@ -97,6 +100,92 @@ class MotionConditions:
     audio_given: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class StepSchedule:
+    """Noise levels in 1000 steps: betas `linear` or `scaled_linear` from `beta_start` to `beta_end`.
+
+    `zero_terminal_snr` rescales them so that the last step is pure noise (arXiv 2305.08891, algorithm 1),
+    which only a v model can start from. Hallo 1 and 2 train with scaled_linear but, because the scheduler is
+    made before the setting is read (`inference.py:192-193`), infer with linear: so for their weights, and
+    the default for new ones, in training and in use. InputError for values out of range.
+    """
+
+    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
+    beta_start: float = 0.00085
+    beta_end: float = 0.012
+    zero_terminal_snr: bool = True
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        if self.beta_schedule not in ("linear", "scaled_linear"):
+            raise InputError(
+                f"beta_schedule is {self.beta_schedule!r}; it must be 'linear' or 'scaled_linear'. Mend it."
+            )
+        if not 0.0 < self.beta_start < self.beta_end < 1.0:
+            raise InputError(
+                f"betas go from {self.beta_start} to {self.beta_end}; they must rise inside (0, 1), "
+                "such as from 0.00085 to 0.012."
+            )
+
+
+@runtime_checkable
+class WindowRules(Protocol):
+    """How a backbone makes a long video out of windows, and what it is told about each.
+
+    A window makes T frames. From the second on it is told the `known_frames` before its first new one; the
+    DiT makes the last of them once more (`repeated_frames` 1), the UNet none.
+    """
+
+    known_frames: int
+    repeated_frames: int
+    side_multiple_px: int
+    """Sides of the picture are multiples of this."""
+    audio_rho: int
+    """Steps of sound for each video frame."""
+    skeleton_rho: int
+    """Skeleton frames for each video frame."""
+
+    def check_length(self, frames: int) -> None:
+        """ShapeError unless the backbone makes windows of T = `frames`."""
+        ...
+
+    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
+        """What all windows of a video share, from portraits [B, 3, H, W]; `reference` [B, C, 1, h, w] is in
+        it. Every tensor has the batch, or 1, as axis 0."""
+        ...
+
+    def encode_known(
+        self, autoencoder: Autoencoder, known_pm1: Tensor, frames: int, generator: torch.Generator
+    ) -> Tensor:
+        """What a window is told of the frames before it, [B, 3, M, H, W]; `generator`: for what is random
+        about it."""
+        ...
+
+    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
+        """As `encode_known`, from the latents [B, C, M, h, w] of those frames, for an autoencoder whose
+        latents are made one by one."""
+        ...
+
+    def conditions(
+        self,
+        scene: Mapping[str, Tensor],
+        audio_windows: Tensor,
+        skeleton_latents: Tensor | None = None,
+        known_latents: Tensor | None = None,
+        continues: Tensor | bool = False,
+    ) -> MotionConditions:
+        """Everything encoded -> what the backbone is conditioned on.
+
+        `continues` [B] bool, or one for all: the window goes on from `known_latents` (of `encode_known`);
+        otherwise these are ignored. ShapeError: it does, and they are None.
+        """
+        ...
+
+    def unconditional(self, conditions: MotionConditions, which: Tensor | None = None) -> MotionConditions:
+        """The other side of guidance, of all clips or of those `which` [B] bool names."""
+        ...
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A denoiser of portrait video: what pipelines, training and preference code know about DiT and UNet
@@ -107,6 +196,9 @@ class Backbone(Protocol):
     """
 
     config: Any
+    windows: WindowRules
+    schedule: StepSchedule | None
+    """None: a flow model. Else a v model whose timesteps are the steps of this schedule."""
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F', h, w) of the noise for a window of `frames` video frames; ShapeError for a bad length."""
@@ -123,8 +215,14 @@ class Backbone(Protocol):
         """Put what is known (the clean reference) into the sample; called before every step."""
         ...
 
+    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+        """Noisy video latents [B, C, F, h, w] -> the sample, with what is known in it; `video_latents` is its
+        inverse."""
+        ...
+
     def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        """Velocity, same shape as `latents`; `timestep` [B] in [0, 1000] (= 1000 sigma)."""
+        """Velocity, same shape as `latents`: noise - data of a flow model, whose `timestep` [B] is 1000
+        sigma, or v, with a step 0..999."""
         ...
 
     def video_latents(self, latents: Tensor) -> Tensor:
@@ -134,12 +232,14 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """A causal video autoencoder, 8x8x4: T = 4k+1 frames <-> F = k+1 latents, normalised to unit variance."""
+    """8x8 pixels to a cell, normalised to unit variance; of videos, causal: T = 4k+1 frames <-> F = k+1
+    latents, or of pictures: F = T."""
 
     config: Any
 
     def encode_video(self, video_pm1: Tensor) -> Tensor:
-        """[B, 3, T, H, W] -> [B, C, F, h, w]; ShapeError unless T = 4k+1 and H, W are multiples of 8."""
+        """[B, 3, T, H, W] -> [B, C, F, h, w]; ShapeError for a T it cannot code, or unless H, W are
+        multiples of 8."""
         ...
 
     def decode_video(self, latents: Tensor) -> Tensor:
@@ -149,12 +249,14 @@ class Autoencoder(Protocol):
 
 @runtime_checkable
 class AudioFrontEnd(Protocol):
-    """Sound -> features at frame rate. Log-mel needs no download; wav2vec2 is the released model's."""
+    """Sound -> features. Log-mel needs no download; wav2vec2 is the released model's."""
 
     sample_rate_hz: int
+    rate_hz: float
+    """Features in a second: the frame rate, or a multiple of it."""
     blocks: int
     channels: int
 
     def features(self, audio: Audio, frames: int) -> Tensor:
-        """[frames, blocks, channels] float32: features of exactly `frames` frames at 25 fps."""
+        """[frames, blocks, channels] float32: the first `frames` features of the sound."""
         ...

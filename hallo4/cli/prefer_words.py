@@ -41,6 +41,8 @@ class Candidates:
     """how long they last"""
     size_px: Annotated[int, arg(metavar="N")] = 128
     """side of their square frames"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the work"""
     gold: Annotated[int, arg(metavar="N")] = 0
     """also this many gold questions: a clip beside a spoilt copy"""
     portrait: Annotated[Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: the world)")] = None
@@ -67,6 +69,8 @@ class Score:
 
     store: Store
     """the folder of the preference store"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the work"""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def _candidates(options: words.Candidates) -> None:
         for seed in seeds
     ]
     conditions = _conditions(store, options)
-    make_candidates(store, conditions, variants, on_progress=_step("clips"))
+    make_candidates(store, conditions, variants, _step("clips"), workers=options.workers)
     if options.gold:
         made = make_gold(store, options.gold)
         _say(f"{len(made)} gold questions")
@@ -76,7 +76,7 @@ def _register(store: PreferenceStore, options: words.Candidates) -> None:
 def _score(options: words.Score) -> None:
     from hallo4.preference.score import score_clips
 
-    added = score_clips(PreferenceStore.open(options.store), on_progress=_step("clips"))
+    added = score_clips(PreferenceStore.open(options.store), _step("clips"), options.workers)
     _say(f"{added} scores added")
     print(options.store / "scores.jsonl")
 

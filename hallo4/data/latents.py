@@ -17,7 +17,8 @@ from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_grey, encode_portrait, encode_skeleton
+from hallo4.models.temporal_motion_modulation import latent_frame_count
+from hallo4.models.window_conditions import encode_frames, encode_grey, encode_portrait
 from hallo4.motion import layout
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -45,10 +46,9 @@ class RegionWeights:
 class LatentCache:
     """Latents of n clips of T frames, in memory as float16.
 
-    `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, T, h, w], `audio_windows` [n,
-    T, 5, blocks, channels],
-    `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show mouth, eyes or hands in
-    any frame of the group.
+    `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, T, h, w], `audio_windows` [n, T,
+    5, blocks, channels], `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show
+    mouth, eyes or hands in any frame of the group. Of an autoencoder of pictures, F = T.
     """
 
     def __init__(self, tensors: dict[str, Tensor]) -> None:
@@ -123,17 +123,25 @@ def _encode_clip(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int
     return {
         "video": autoencoder.encode_video(frames)[0].half(),
         "reference": encode_portrait(autoencoder, portrait)[0].half(),
-        "skeleton": encode_skeleton(autoencoder, skeleton)[0].half(),
+        "skeleton": encode_frames(autoencoder, skeleton)[0].half(),
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
-        "regions": region_cells(np.array(store.get("points_px", index)), frames.shape[-1], frames.shape[-2]),
+        "regions": region_cells(
+            np.array(store.get("points_px", index)),
+            *(frames.shape[-1], frames.shape[-2], autoencoder.config.frames_per_latent),
+        ),
     }
 
 
-def region_cells(points_px: np.ndarray, width_px: int, height_px: int) -> Tensor:
+def frames_of_latent(index: int, rho: int) -> range:
+    """The video frames that latent frame `index` holds: 0, then rho at a time."""
+    return range(max(0, rho * (index - 1) + 1), rho * index + 1)
+
+
+def region_cells(points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4) -> Tensor:
     """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
-    frame."""
+    frame, of `rho` frames."""
     columns, rows = width_px // 8, height_px // 8
-    groups = [[0]] + [list(range(k, k + 4)) for k in range(1, len(points_px), 4)]
+    groups = [frames_of_latent(k, rho) for k in range(latent_frame_count(len(points_px), rho))]
     masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
     parts = (
         (layout.MOUTH,),
@@ -143,7 +151,7 @@ def region_cells(points_px: np.ndarray, width_px: int, height_px: int) -> Tensor
     for region, slices in enumerate(parts):
         for f, group in enumerate(groups):
             for points in slices:
-                seen = points_px[group][:, points]
+                seen = points_px[group.start : group.stop, points]
                 low, high = seen.min((0, 1)) - 2, seen.max((0, 1)) + 2
                 if (high < 0).any() or (low >= (width_px, height_px)).any():
                     continue

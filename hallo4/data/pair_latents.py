@@ -13,21 +13,23 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hallo4.data.latents import REGIONS, region_cells
+from hallo4.data.latents import REGIONS, frames_of_latent, region_cells
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_portrait, encode_skeleton
-from hallo4.types import Autoencoder
+from hallo4.models.window_conditions import encode_frames
+from hallo4.types import Autoencoder, WindowRules
 
 
 @dataclass(frozen=True)
 class PairWindow:
-    """One window of T = 4k+1 frames of a pair, with what both clips were made from.
+    """One window of T frames of a pair, with what both clips were made from.
 
-    `winner_u8`, `loser_u8`, `skeleton_u8` [T, H, W, 3]; `portrait_u8` [H, W, 3]; `audio_windows` [T, 5,
-    blocks, channels]; `points_px` [T, 133, 2] or None. The first `real_frames` are of the clips, the rest
-    repeat the last. `continues`: the first frame was known when the window was made, each clip's own.
+    `winner_u8`, `loser_u8` [T, H, W, 3]; `skeleton_u8` [rho T, H, W, 3]; `portrait_u8` [H, W, 3];
+    `audio_windows` [rho T, 5, blocks, channels]; `points_px` [T, 133, 2] or None. The first `real_frames` are
+    of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: what the window
+    was told of the frames before, each clip's own; None in a first window. `seed`: for what is random about
+    telling.
     """
 
     winner_u8: np.ndarray
@@ -37,58 +39,76 @@ class PairWindow:
     audio_windows: Tensor
     points_px: np.ndarray | None
     real_frames: int
-    continues: bool
+    winner_known_u8: np.ndarray | None
+    loser_known_u8: np.ndarray | None
+    seed: int = 0
 
 
 @torch.no_grad()
-def encode_pair_window(window: PairWindow, autoencoder: Autoencoder) -> dict[str, Tensor]:
-    """`winner`, `loser` [C, F, h, w], `reference` [C, 1, h, w], `skeleton` [C, T, h, w], `audio_windows`, all
-    float16; `regions` [3, F, h, w] bool (`REGIONS`); `counted` [F] bool: latent frames that the loss looks
-    at, all but the known first frame and what lies beyond the end; `known` [] bool."""
+def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: WindowRules) -> dict[str, Tensor]:
+    """One row, latents as float16.
+
+    `winner`, `loser` [C, F, h, w]; `winner_known`, `loser_known` of `rules.encode_known`; `skeleton` [C, rho
+    T, h, w]; `audio_windows`; `scene.NAME` for every tensor of `rules.encode_scene`; `regions` [3, F, h, w]
+    bool (`REGIONS`); `counted` [F] bool: latent frames that the loss looks at, all but what was known or lies
+    beyond the end; `continues` [] bool.
+    """
 
     def video(frames_u8: np.ndarray) -> Tensor:
         return frames_to_pm1(frames_u8).transpose(0, 1)[None]
 
     frames, height, width = window.winner_u8.shape[:3]
-    latent_frames = (frames - 1) // 4 + 1
-    counted = 4 * torch.arange(latent_frames) < window.real_frames + 3  # group k holds frames 4k-3..4k
-    counted[0] = not window.continues
+    continues = window.winner_known_u8 is not None
+    before = {
+        side: video(np.repeat(window.portrait_u8[None], rules.known_frames, 0) if known is None else known)
+        for side, known in (("winner", window.winner_known_u8), ("loser", window.loser_known_u8))
+    }
+    with fast_autocast():
+        row = {
+            "winner": autoencoder.encode_video(video(window.winner_u8)),
+            "loser": autoencoder.encode_video(video(window.loser_u8)),
+            "skeleton": encode_frames(autoencoder, video(window.skeleton_u8)),
+            "audio_windows": window.audio_windows[None],
+        }
+        for side, known_pm1 in before.items():
+            generator = torch.Generator().manual_seed(window.seed)
+            row[f"{side}_known"] = rules.encode_known(autoencoder, known_pm1, frames, generator)
+        scene = rules.encode_scene(autoencoder, frames_to_pm1(window.portrait_u8)[None], frames)
+    row |= {f"scene.{name}": value for name, value in scene.items()}
+    row = {name: value[0].half() for name, value in row.items()}
+    latent_frames = row["winner"].shape[1]
+    rho = (frames - 1) // max(latent_frames - 1, 1)
+    held = [frames_of_latent(k, rho) for k in range(latent_frames)]
+    repeated = rules.repeated_frames if continues else 0
+    counted = [group.start < window.real_frames and group.stop > repeated for group in held]
     regions = torch.zeros(len(REGIONS), latent_frames, height // 8, width // 8, dtype=torch.bool)
     if window.points_px is not None:
-        regions = region_cells(window.points_px, width, height)
-    with fast_autocast():
-        return {
-            "winner": autoencoder.encode_video(video(window.winner_u8))[0].half(),
-            "loser": autoencoder.encode_video(video(window.loser_u8))[0].half(),
-            "reference": encode_portrait(autoencoder, frames_to_pm1(window.portrait_u8)[None])[0].half(),
-            "skeleton": encode_skeleton(autoencoder, video(window.skeleton_u8))[0].half(),
-            "audio_windows": window.audio_windows.half(),
-            "regions": regions,
-            "counted": counted,
-            "known": torch.tensor(window.continues),
-        }
+        regions = region_cells(window.points_px, width, height, rho)
+    flags = {"counted": torch.tensor(counted), "continues": torch.tensor(continues)}
+    return row | flags | {"regions": regions}
 
 
 def encode_pairs(
     pair_ids: Sequence[str],
     windows_of: Callable[[str], Iterable[PairWindow]],
     autoencoder: Autoencoder,
+    rules: WindowRules,
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Tensor], list[tuple[str, int]]]:
     """(tensors of `encode_pair_window` with all windows of all pairs as axis 0; pair and number of each row).
 
-    Each pair is kept in a file of `folder`, named after the pair and the autoencoder's weights, and read
-    from there the next time; a damaged file is made again.
+    Each pair is kept in a file of `folder`, named after the pair, the autoencoder's weights and the rules,
+    and read from there the next time; a damaged file is made again.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     assert isinstance(autoencoder, nn.Module)
-    weights = weights_fingerprint(autoencoder)
+    made_with = f"{weights_fingerprint(autoencoder)} {type(rules).__name__}"
     parts, rows = [], []
     for done, pair_id in enumerate(pair_ids, start=1):
-        name = hashlib.sha256(f"{pair_id} {weights}".encode()).hexdigest()[:24]
-        encoded = _encoded(folder / f"{name}.safetensors", windows_of, pair_id, autoencoder)
+        name = hashlib.sha256(f"{pair_id} {made_with}".encode()).hexdigest()[:24]
+        encoded = _encoded(folder / f"{name}.safetensors", windows_of, pair_id, autoencoder, rules)
         parts.append(encoded)
         rows += [(pair_id, number) for number in range(len(encoded["winner"]))]
         if on_progress is not None:
@@ -97,12 +117,16 @@ def encode_pairs(
 
 
 def _encoded(
-    path: Path, windows_of: Callable[[str], Iterable[PairWindow]], pair_id: str, autoencoder: Autoencoder
+    path: Path,
+    windows_of: Callable[[str], Iterable[PairWindow]],
+    pair_id: str,
+    autoencoder: Autoencoder,
+    rules: WindowRules,
 ) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError):
-        encoded = [encode_pair_window(window, autoencoder) for window in windows_of(pair_id)]
+        encoded = [encode_pair_window(window, autoencoder, rules) for window in windows_of(pair_id)]
         stacked = {name: torch.stack([part[name] for part in encoded]) for name in encoded[0]}
         part = path.with_suffix(".part")
         save_file(stacked, part)

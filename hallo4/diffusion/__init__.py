@@ -27,8 +27,8 @@ _HOMES = {
     "dpo_loss": "pair_loss",
     "keyed_generator": "keyed",
     "denoise": "sampling",
-    "StepSchedule": "discrete",
     "denoise_ddim": "discrete",
+    "model_timestep": "discrete",
 }
 
 __all__ = sorted(_HOMES)

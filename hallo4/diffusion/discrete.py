@@ -8,52 +8,19 @@ sigma        sqrt(1 - alphas_cumprod[step]), as `noising` counts it for v and ep
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hallo4.errors import InputError
+from hallo4.types import StepSchedule
 
 if TYPE_CHECKING:
     from diffusers import DDIMScheduler
 
 TRAIN_STEPS = 1000
-
-
-@dataclass(frozen=True)
-class StepSchedule:
-    """Betas of training: `linear` or `scaled_linear`, `beta_start` to `beta_end`, over 1000 steps.
-
-    `zero_terminal_snr` rescales them so that the last step is pure noise (arXiv 2305.08891, algorithm 1),
-    which only a v model can start from. Hallo 1 and 2 train with scaled_linear but, because the scheduler is
-    made before the setting is read (`inference.py:192-193`), infer with linear: take `released_inference` for
-    their weights and the default for new ones, in training and in use. InputError for values out of range.
-    """
-
-    beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear"
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    zero_terminal_snr: bool = True
-
-    def __post_init__(self) -> None:
-        """See the class."""
-        if self.beta_schedule not in ("linear", "scaled_linear"):
-            raise InputError(
-                f"beta_schedule is {self.beta_schedule!r}; it must be 'linear' or 'scaled_linear'. Mend it."
-            )
-        if not 0.0 < self.beta_start < self.beta_end < 1.0:
-            raise InputError(
-                f"betas go from {self.beta_start} to {self.beta_end}; they must rise inside (0, 1), "
-                "such as from 0.00085 to 0.012."
-            )
-
-
-def released_inference() -> StepSchedule:
-    """The schedule of Hallo 1's and 2's inference (`configs/inference/default.yaml:79-90`)."""
-    return StepSchedule(beta_schedule="linear")
 
 
 def ddim_scheduler(schedule: StepSchedule) -> DDIMScheduler:
@@ -90,6 +57,12 @@ def sigma_step(sigma: Tensor, schedule: StepSchedule) -> Tensor:
     above = torch.searchsorted(sigmas, sigma.double().cpu()).clamp(1, TRAIN_STEPS - 1)
     nearer_below = sigma.double().cpu() - sigmas[above - 1] < sigmas[above] - sigma.double().cpu()
     return torch.where(nearer_below, above - 1, above).to(sigma.device)
+
+
+def model_timestep(sigma: Tensor, schedule: StepSchedule | None) -> Tensor:
+    """What a backbone with this `schedule` is told of noise levels `sigma` [B], float32 [B]: 1000 sigma in a
+    flow model (None), else the nearest step."""
+    return 1000.0 * sigma if schedule is None else sigma_step(sigma, schedule).float()
 
 
 @torch.no_grad()

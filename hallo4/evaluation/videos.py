@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
-from hallo4.evaluation.row_store import Row, RowStore, shared_rows
+from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, matched_clips, systems_of
 from hallo4.evaluation.video_look import Beside, Look, look_at
 from hallo4.evaluation.video_measures import VideoPair, expression_features
@@ -87,7 +88,7 @@ def evaluate_videos(
     ]
     settings = VideosSettings(tools, os.fspath(features))
     try:
-        for row in shared_rows(_ClipJudge, settings, todo, workers):
+        for row in shared_work(_ClipJudge, settings, todo, workers):
             rows[row["clip"]] = row
             store.add(row)
             if on_progress is not None:

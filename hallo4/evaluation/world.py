@@ -24,8 +24,9 @@ import numpy as np
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
+from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, write_report
-from hallo4.evaluation.row_store import Row, RowStore, shared_rows
+from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.motion import draw_skeleton
 from hallo4.version import __version__
@@ -103,7 +104,7 @@ def evaluate_world(
     rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
     todo = [clip for clip in range(episodes) if clip not in rows]
     try:
-        for row in shared_rows(_Judge, settings, todo, workers):
+        for row in shared_work(_Judge, settings, todo, workers):
             rows[row["clip"]] = row
             if store is not None:
                 store.add(row)

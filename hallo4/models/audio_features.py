@@ -1,4 +1,4 @@
-"""Sound -> features at 25 frames per second, and the five-frame windows that the networks read.
+"""Sound -> features at the frame rate or a multiple of it, and the five-step windows that networks read.
 
 ::
 
@@ -58,7 +58,8 @@ class LogMelFrontEnd:
     Hop n of a sound is centred on the middle of its own 10 ms (4 blocks), so frame t covers
     [t / 25, (t + 1) / 25) s without delay; the 25 ms Hann window reaches 7.5 ms over each side. Bands are
     triangles of unit height, evenly spaced in HTK mels, 2595 log10(1 + f / 700), after a pre-emphasis of 0.97
-    that flattens the tilt of speech.
+    that flattens the tilt of speech. At another `rate_hz` than 25 a frame is that much shorter: 2 blocks at
+    50 Hz are the same hops.
 
     Loudness: the whole file gets one gain; it brings its *active speech level* (`speech_gain`) to
     `reference_level_db`; a quiet file is raised by at most `gain_limit_db`, so silence stays silent and room
@@ -69,6 +70,7 @@ class LogMelFrontEnd:
     """
 
     sample_rate_hz: int = 16000
+    rate_hz: float = FPS
     blocks: int = 4
     channels: int = 40
     low_hz: float = 60.0
@@ -81,10 +83,10 @@ class LogMelFrontEnd:
 
     def __post_init__(self) -> None:
         nyquist_hz = self.sample_rate_hz / 2
-        if self.sample_rate_hz % (FPS * self.blocks):
+        if self.rate_hz <= 0 or self.sample_rate_hz % (self.rate_hz * self.blocks):
             raise CheckpointError(
-                f"log-mel front end: {self.sample_rate_hz} Hz with {self.blocks} blocks gives no whole hop; "
-                f"the rate must be a multiple of 25 * blocks, such as 16000 Hz with 4 blocks"
+                f"log-mel front end: {self.sample_rate_hz} Hz with {self.blocks} blocks at {self.rate_hz:g} "
+                f"features a second gives no whole hop; take a multiple, such as 16000 Hz with 4 blocks at 25"
             )
         if not (0 <= self.low_hz < self.high_hz <= nyquist_hz and self.channels > 0 and self.std_db > 0):
             raise CheckpointError(
@@ -137,7 +139,7 @@ class LogMelFrontEnd:
     @property
     def hop_samples(self) -> int:
         """Samples between two analysis windows (160: 10 ms)."""
-        return round(self.sample_rate_hz / FPS) // self.blocks
+        return round(self.sample_rate_hz / self.rate_hz) // self.blocks
 
     def _piece(self, samples: np.ndarray, start: int, stop: int, gain: float) -> Tensor:
         """[stop - start, blocks, channels] from just the samples that these frames see."""
@@ -207,6 +209,8 @@ def _mel_bands(sample_rate_hz: int, channels: int, low_hz: float, high_hz: float
 class Wav2Vec2FrontEnd:
     """The released models' ears: the layers of a wav2vec2 encoder at video rate; needs the extra `released`.
 
+    With `rate_hz` 50 they come about as often as the encoder makes them.
+
     `folder` holds `config.json` and `model.safetensors` as Hugging Face publishes them (wav2vec2-base-960h:
     12 blocks of 768 channels, 16 kHz). Nothing is ever downloaded. Features are `hidden_states[1:]`, with the
     49.95 Hz output of the convolutions brought to the frame count (linear, align_corners=True) *before* the
@@ -219,8 +223,8 @@ class Wav2Vec2FrontEnd:
     CheckpointError: no such folder, foreign or incomplete weights. MissingExtraError: no transformers.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, rate_hz: float = FPS) -> None:
+        self.folder, self.rate_hz = Path(folder), rate_hz
         config = _read_json(self.folder / "config.json")
         if config.get("model_type") != "wav2vec2":
             raise CheckpointError(
@@ -236,7 +240,8 @@ class Wav2Vec2FrontEnd:
         self._model: nn.Module | None = None
 
     def features(self, audio: Audio, frames: int) -> Tensor:
-        """[frames, blocks, channels] float32. A sound gives ceil(S / 640) rows; more are silence, fewer cut.
+        """[frames, blocks, channels] float32. A sound gives ceil(S / 640) rows (25 Hz); more are silence,
+        fewer cut.
 
         InputError: samples that are not finite or not mono. ShapeError: frames < 1.
         """
@@ -249,7 +254,7 @@ class Wav2Vec2FrontEnd:
             )
         if self._normalise and len(samples):
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-        frame_samples = self.sample_rate_hz / FPS
+        frame_samples = self.sample_rate_hz / self.rate_hz
         natural = math.ceil(len(samples) / frame_samples)
         if frames > natural:
             samples = np.pad(samples, (0, math.ceil(frames * frame_samples) - len(samples)))
@@ -266,7 +271,7 @@ class Wav2Vec2FrontEnd:
 
     def to_config(self) -> dict[str, Any]:
         """What `audio/config.json` holds; `audio_front_end_from_config` reads it back."""
-        return {"kind": "wav2vec2", "path": str(self.folder)}
+        return {"kind": "wav2vec2", "path": str(self.folder), "rate_hz": self.rate_hz}
 
     @torch.no_grad()
     def _encode(self, samples: np.ndarray, frames: int) -> Tensor:
@@ -330,12 +335,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 def audio_front_end_from_config(config: dict[str, Any], folder: str | Path = ".") -> AudioFrontEnd:
     """The front end that a model's `audio/config.json` names; a relative `path` in it counts from `folder`.
 
-    `{"kind": "log_mel", ...fields of LogMelFrontEnd}` or `{"kind": "wav2vec2", "path": ...}`.
+    `{"kind": "log_mel", ...fields of LogMelFrontEnd}` or `{"kind": "wav2vec2", "path": ..., "rate_hz": 25}`.
     CheckpointError: an unknown kind or key, or a missing path.
     """
     options = dict(config)
     kind = options.pop("kind", None)
-    allowed = {"log_mel": {field.name for field in fields(LogMelFrontEnd)}, "wav2vec2": {"path"}}
+    allowed = {"log_mel": {field.name for field in fields(LogMelFrontEnd)}, "wav2vec2": {"path", "rate_hz"}}
     if kind not in allowed:
         raise CheckpointError(
             f"audio front end of kind {kind!r} is unknown; allowed are {', '.join(allowed)}"
@@ -351,4 +356,4 @@ def audio_front_end_from_config(config: dict[str, Any], folder: str | Path = "."
         raise CheckpointError(
             "audio front end wav2vec2: 'path' is missing; give the folder of the wav2vec2 model"
         )
-    return Wav2Vec2FrontEnd(Path(folder) / options["path"])
+    return Wav2Vec2FrontEnd(Path(folder) / options["path"], options.get("rate_hz", FPS))

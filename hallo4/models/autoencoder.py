@@ -1,4 +1,4 @@
-"""A small causal video autoencoder, 8x8x4, of plain convolutions: it trains on two cores.
+"""A small causal video autoencoder, 8x8x4, of plain convolutions: it trains on two cores; or of pictures.
 
     video [B, 3, T, H, W]                                    T = 4k+1
       | groups of four frames (the frame rule of temporal_motion_modulation.py)
@@ -22,6 +22,7 @@ resolution (average of channels down, copies of channels up) have no parameters,
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,13 +36,8 @@ from hallo4.models.temporal_motion_modulation import group_frames, ungroup_frame
 SPATIAL = 8
 """Pixels per latent cell, in height and in width."""
 
-TEMPORAL = 4
-"""Frames per latent frame."""
-
 MAX_GROUPS = 32
 """Groups that `encode_video` and `decode_video` code at once: bounds the memory, not the values."""
-
-FOLDED = 3 * TEMPORAL  # channels of a group of RGB frames
 
 
 class ResidualBlock(nn.Module):
@@ -92,7 +88,8 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
     `fine_width`, `coarse_width`: channels at a quarter and at an eighth of the frame size; `encoder_blocks`,
     `decoder_blocks`: residual blocks at (fine, coarse) level; `motion_gain`: how much changes inside a group
-    are enlarged for the networks. With the defaults one group of 128x128 costs GFLOPS forward.
+    are enlarged for the networks. `frames_per_latent` 1 makes it an autoencoder of pictures, 8x8: every frame
+    is a group, and nothing is folded.
 
     Latents are normalised by the buffers `latent_mean` and `latent_std` [C], saved with the weights
     (zero and one until `fit_latent_statistics`).
@@ -107,19 +104,26 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         encoder_blocks: tuple[int, int] = (2, 1),
         decoder_blocks: tuple[int, int] = (3, 3),
         motion_gain: float = 3.0,
+        frames_per_latent: Literal[1, 4] = 4,
     ):
         super().__init__()
+        if frames_per_latent not in (1, 4):
+            raise ShapeError(
+                "TinyVideoAutoencoder: frames_per_latent must be 1 (pictures) or 4; found "
+                f"{frames_per_latent}."
+            )
         if coarse_width % 4 or (4 * fine_width) % coarse_width:
             raise ShapeError(
                 f"TinyVideoAutoencoder: coarse_width must be a multiple of 4 that divides 4 * fine_width = "
                 f"{4 * fine_width}; found {coarse_width}. Use for example fine_width=128, coarse_width=256."
             )
-        patch_channels = FOLDED * SPATIAL**2
+        folded = 3 * frames_per_latent  # channels of a group of RGB frames
+        patch_channels = folded * SPATIAL**2
         self.linear_encoder = nn.Conv2d(patch_channels, latent_channels, 1)
         self.linear_decoder = nn.Conv2d(latent_channels, patch_channels, 1)
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(SPATIAL // 2),
-            nn.Conv2d(FOLDED * (SPATIAL // 2) ** 2, fine_width, 3, padding=1),
+            nn.Conv2d(folded * (SPATIAL // 2) ** 2, fine_width, 3, padding=1),
             *(ResidualBlock(fine_width) for _ in range(encoder_blocks[0])),
             Downsample(fine_width, coarse_width),
             *(ResidualBlock(coarse_width) for _ in range(encoder_blocks[1])),
@@ -132,7 +136,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
             Upsample(coarse_width, fine_width),
             *(ResidualBlock(fine_width) for _ in range(decoder_blocks[0])),
             nn.ReLU(),
-            nn.Conv2d(fine_width, FOLDED * (SPATIAL // 2) ** 2, 3, padding=1),
+            nn.Conv2d(fine_width, folded * (SPATIAL // 2) ** 2, 3, padding=1),
             nn.PixelShuffle(SPATIAL // 2),
         )
         self._silence_convolutions()
@@ -144,18 +148,18 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     def encode_video(self, video_pm1: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> normalised latents [B, C, F, h, w].
 
-        Latent 0 sees frame 0 (four copies of it), latent k frames 4k-3..4k.
-        ShapeError unless T = 4k+1 and H, W are multiples of 8.
+        Latent 0 sees frame 0 (four copies of it), latent k frames 4k-3..4k; of pictures, latent k frame k.
+        ShapeError unless T = 4k+1 (any, of pictures) and H, W are multiples of 8.
         """
         _check_video(video_pm1)
-        groups = group_frames(video_pm1, TEMPORAL, dim=2)  # [B, 3, F, 4, H, W]
+        groups = group_frames(video_pm1, self.config.frames_per_latent, dim=2)  # [B, 3, F, 4, H, W]
         batch, frames = groups.shape[0], groups.shape[2]
         groups = groups.movedim(2, 1).flatten(0, 1)
         latents = torch.cat([self.encode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
         return latents.unflatten(0, (batch, frames)).movedim(1, 2)
 
     def decode_video(self, latents: Tensor) -> Tensor:
-        """Normalised latents [B, C, F, h, w] -> [B, 3, T, H, W] with T = 4F-3, not clamped.
+        """Normalised latents [B, C, F, h, w] -> [B, 3, T, H, W] with T = 4F-3 (F, of pictures), not clamped.
 
         Group 0 decodes four frames too, of which the last is frame 0.
         ShapeError unless C is this model's and F at least 1.
@@ -184,7 +188,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         latents = latents * _column(self.latent_std) + _column(self.latent_mean)
         latents = latents.contiguous(memory_format=torch.channels_last)
         linear = F.pixel_shuffle(self.linear_decoder(latents), SPATIAL)
-        return unfold(linear + self.decoder(latents), self.config.motion_gain)
+        return unfold(linear + self.decoder(latents), self.config.frames_per_latent, self.config.motion_gain)
 
     def forward(self, groups_pm1: Tensor) -> tuple[Tensor, Tensor]:
         """[n, 3, 4, H, W] -> (reconstruction of that shape, latents [n, C, h, w]): what training needs."""
@@ -243,11 +247,13 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
 
 def fold(groups: Tensor, motion_gain: float) -> Tensor:
-    """Four frames as mean and changes: [n, D, 4, H, W] -> [n, D * 4, H, W].
+    """Four frames as mean and changes: [n, D, 4, H, W] -> [n, D * 4, H, W]; a single frame as it is.
 
     The orthonormal Haar wavelet in time: the mean as it is, the change between the halves and the changes
     inside each half times `motion_gain`.
     """
+    if groups.shape[2] == 1:
+        return groups.flatten(1, 2)
     a, b, c, d = groups.unbind(2)
     first, second = a + b, c + d
     halves = (second - first) * (motion_gain / 2)
@@ -255,9 +261,12 @@ def fold(groups: Tensor, motion_gain: float) -> Tensor:
     return torch.stack([(first + second) / 4, halves, (b - a) * inside, (d - c) * inside], 2).flatten(1, 2)
 
 
-def unfold(folded: Tensor, motion_gain: float) -> Tensor:
-    """The inverse of `fold`: [n, D * 4, H, W] -> [n, D, 4, H, W]."""
-    mean, halves, early, late = folded.unflatten(1, (-1, TEMPORAL)).unbind(2)
+def unfold(folded: Tensor, frames: int, motion_gain: float) -> Tensor:
+    """The inverse of `fold`: [n, D * frames, H, W] -> [n, D, frames, H, W]."""
+    groups = folded.unflatten(1, (-1, frames))
+    if frames == 1:
+        return groups
+    mean, halves, early, late = groups.unbind(2)
     halves = halves / (2 * motion_gain)
     early, late = (change / (motion_gain * math.sqrt(2)) for change in (early, late))
     first, second = mean - halves, mean + halves

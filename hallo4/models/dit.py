@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.dit_block import DiTBlock, VaceBlock, picture_rotations, video_rotations
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
+from hallo4.models.vace_context import MaskRule
+from hallo4.models.window_conditions import DiTWindows
 from hallo4.types import MotionConditions
 
 Presence = Literal["required", "optional", "none"]
@@ -72,6 +74,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
       through at once.
+    * `mask_rule`: how the VACE context tells known frames from others; "nearest" for released weights, see
+      `vace_context`.
     """
 
     _supports_gradient_checkpointing = True
@@ -109,6 +113,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         skeleton_rope: bool = False,
         skeleton_expansion: int | None = None,
         branch_init_std: float = 0.0,
+        mask_rule: MaskRule = "group",
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
@@ -135,6 +140,14 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     # ------------------------------------------------------------------ Backbone
 
+    schedule = None
+    """A flow model: its noise levels are continuous."""
+
+    @property
+    def windows(self) -> DiTWindows:
+        """How it makes long videos."""
+        return DiTWindows(self.config)
+
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F+1, h, w) of the noise for `frames` = rho*k + 1 video frames; ShapeError if not possible."""
         self._check_grid(latent_height, latent_width)
@@ -145,6 +158,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         """`latents` [B, C, F+1, h, w] with the clean reference in slot 0 (a new tensor)."""
         reference = conditions.reference_latents.to(latents)
         return torch.cat([reference.expand(latents.shape[0], -1, -1, -1, -1), latents[:, :, 1:]], dim=2)
+
+    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+        """[B, C, F, h, w] -> [B, C, F+1, h, w]: behind the clean reference."""
+        return torch.cat([conditions.reference_latents.to(video_latents), video_latents], dim=2)
 
     def video_latents(self, latents: Tensor) -> Tensor:
         """[B, C, F+1, h, w] -> [B, C, F, h, w]: without the reference slot."""
@@ -286,6 +303,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             "skeleton": ("required", "optional", "none"),
             "audio_axis": ("token", "channel"),
             "skeleton_attention": ("skeleton_queries", "video_queries"),
+            "mask_rule": get_args(MaskRule),
         }
         for name, values in allowed.items():
             if config[name] not in values:
@@ -307,7 +325,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         """ShapeError unless all conditions belong to one window, and to this model."""
         config = self.config
         if conditions.control_latents is None or conditions.text is None:
-            raise ShapeError("this model needs control_latents and text: make both (`assemble_conditions`)")
+            raise ShapeError("this model needs control_latents and text: make both (`DiTWindows`)")
         batch, _, slots, height, width = conditions.control_latents.shape
         self._check_grid(height, width)
         frames = config.rho * (slots - 2) + 1

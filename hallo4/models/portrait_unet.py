@@ -31,9 +31,10 @@ from hallo4.errors import ShapeError
 from hallo4.models.portrait_guides import FaceLocator, FaceProjector, SkeletonGuider, pyramid_sizes
 from hallo4.models.projection import AudioProjector
 from hallo4.models.unet_attention import Sight, TokenConv
-from hallo4.models.unet_conditions import check_conditions, check_grid, check_unet_config, window_frames
+from hallo4.models.unet_conditions import check_cells, check_conditions, check_unet_config, window_frames
 from hallo4.models.unet_trunk import Surroundings, TrunkSizes, UNetTrunk
-from hallo4.types import FPS, MotionConditions
+from hallo4.models.unet_windows import UNetWindows
+from hallo4.types import FPS, MotionConditions, StepSchedule
 
 Presence = Literal["required", "optional", "none"]
 KEPT_IN_FP32 = ["pos_embed"]
@@ -53,6 +54,9 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     * `skeleton`, `face`: "required", "optional" or (skeleton) "none"; a face that is not given has tokens of
       its own.
     * `motion_frames`: known frames before the window; together with it they fill at most `motion_positions`.
+    * `motion_dropped`: share of the known frames' pixels that it is not shown, in training and in use (Hallo
+      2: 0.25), see `drop_patches`.
+    * `beta_schedule`: of its noise levels, see `StepSchedule`; "linear" for released weights.
     * `branch_init_std`: spread of new weights in the layers that add to a pretrained SD1.5 (audio, motion,
       locator, skeleton). 0 leaves it unchanged at the first step; from scratch about 0.02 is better. Hallo 1
       (`attention.py:691-701`) makes only `zero_conv_*` zero, so there a new audio module disturbs the base.
@@ -104,6 +108,8 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         motion_frames: int = 2,
         motion_positions: int = 32,
         motion_in_plain: bool = True,
+        motion_dropped: float = 0.0,
+        beta_schedule: Literal["linear", "scaled_linear"] = "scaled_linear",
         reference_order: Literal["interleaved", "aligned"] = "aligned",
         branch_init_std: float = 0.0,
     ) -> None:
@@ -127,34 +133,39 @@ class PortraitUNet(ModelMixin, ConfigMixin):
                 audio_tokens,
                 audio_attention_dim,
             ),
-            *(self.audio_rho, audio_axis, audio_expansion, False),
+            *(self.windows.audio_rho, audio_axis, audio_expansion, False),
         )
         if skeleton != "none":
             self.skeleton_guider = SkeletonGuider(
-                in_channels, skeleton_hidden_dim, width, self.skeleton_rho, skeleton_expansion
+                in_channels, skeleton_hidden_dim, width, self.windows.skeleton_rho, skeleton_expansion
             )
         self.initialize_branches()
 
     # ------------------------------------------------------------------ Backbone
 
     @property
-    def audio_rho(self) -> int:
-        """Steps of sound per video frame."""
-        return round(self.config.audio_rate_hz / self.config.fps)
+    def windows(self) -> UNetWindows:
+        """How it makes long videos."""
+        return UNetWindows(self.config)
 
     @property
-    def skeleton_rho(self) -> int:
-        """Skeleton frames per video frame."""
-        return round(self.config.skeleton_fps / self.config.fps)
+    def schedule(self) -> StepSchedule:
+        """Its noise levels."""
+        return StepSchedule(self.config.beta_schedule)
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, T, h, w) of the noise for T = `frames`; ShapeError for too many, or an odd number of cells."""
-        check_grid(self.config, frames, latent_height, latent_width)
+        self.windows.check_length(frames)
+        check_cells(self.config, latent_height, latent_width)
         return (self.config.in_channels, frames, latent_height, latent_width)
 
     def pin(self, latents: Tensor, conditions: MotionConditions) -> Tensor:
         """`latents` [B, C, T, h, w] as they are: the sample holds nothing that is known."""
         return latents
+
+    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+        """[B, C, T, h, w], as it is."""
+        return video_latents
 
     def video_latents(self, latents: Tensor) -> Tensor:
         """[B, C, T, h, w], all of which is video."""
@@ -169,7 +180,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         values (`{i}.face_key`, ...) in place of the tokens: same output, less work per step, more memory.
         Differentiable. Raises ShapeError for anything that does not fit the model or each other.
         """
-        check_conditions(self.config, self.audio_rho, self.skeleton_rho, conditions)
+        check_conditions(self.config, self.windows, conditions)
         dtype = self.denoiser.conv_in.weight.dtype
         batch = conditions.reference_latents.shape[0]
         given = conditions.portrait_given
@@ -205,7 +216,8 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         `timestep` [B]: discrete steps 0..999 of training; `features` of `prepare`, for the same window.
         """
         batch, _, frames, height, width = latents.shape
-        check_grid(self.config, frames, height, width)
+        self.windows.check_length(frames)
+        check_cells(self.config, height, width)
         self._check_features(latents, features)
         dtype = self.denoiser.conv_in.weight.dtype
         sight, sees = self._sight(features["portrait_given"], frames)

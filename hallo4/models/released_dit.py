@@ -86,7 +86,7 @@ def load_released_dit(
     released = {_plain_name(name): tensor for name, tensor in read_tensors(path, "DiT weights").items()}
     model_config = config_from_shapes(released, path.name) if config is None else config_from_released(config)
     with torch.device("meta"):
-        model = PortraitDiT(**model_config)
+        model = PortraitDiT(**model_config, mask_rule="nearest")
     model.load_state_dict(convert_released(released, model, path.name), strict=True, assign=True)
     if dtype is not None:
         _cast(model, dtype)

@@ -43,7 +43,11 @@ _SUPER_RESOLUTION = ("quantize.", "generator.", "fuse_convs_dict.", "ft_layers."
 _AUDIO_INPUTS = 5 * 12 * 768  # window, wav2vec2-base-960h layers and channels
 RELEASED_WIDTHS = (320, 640, 1280, 1280)
 
-RELEASED_RULES = {"reference_order": "interleaved", "motion_in_plain": False}
+RELEASED_RULES = {
+    "reference_order": "interleaved",
+    "motion_in_plain": False,
+    "beta_schedule": "linear",
+}
 """The switches of `PortraitUNet` under which it computes what the released inference computes."""
 
 

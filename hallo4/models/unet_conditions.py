@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.portrait_guides import pyramid_sizes
+from hallo4.models.unet_windows import UNetWindows
 from hallo4.types import MotionConditions
 
 _CHOICES = {
@@ -19,13 +18,6 @@ _CHOICES = {
     "audio_axis": ("token", "channel"),
     "reference_order": ("interleaved", "aligned"),
 }
-
-
-def unconditional(conditions: MotionConditions) -> MotionConditions:
-    """The other side of guidance, as in Hallo 1 (`face_animate.py:291-379`): no portrait to look at and no
-    face, no locator, no audio tokens; known frames, skeleton and regions stay."""
-    none = torch.zeros(len(conditions.reference_latents), dtype=torch.bool)
-    return replace(conditions, portrait_given=none, locator_given=none, audio_given=none)
 
 
 def check_unet_config(config: Any) -> None:
@@ -56,27 +48,8 @@ def check_unet_config(config: Any) -> None:
         )
 
 
-def check_rates(config: Any, audio_rate_hz: float | None = None, skeleton_fps: float | None = None) -> None:
-    """ShapeError if conditions are known to have another rate than the model was built for."""
-    for stream, found, wanted in (
-        ("audio features", audio_rate_hz, config.audio_rate_hz),
-        ("skeletons", skeleton_fps, config.skeleton_fps),
-    ):
-        if found is not None and abs(found - wanted) > 1e-3:
-            raise ShapeError(
-                f"{stream} come at {found:g} a second, but this model was built for {wanted:g} (its frames "
-                f"for {config.fps:g}): resample them to {wanted:g}, or use a model built for {found:g}"
-            )
-
-
-def check_grid(config: Any, frames: int, height: int, width: int) -> None:
-    """ShapeError unless a window of `frames` frames of `height` x `width` cells can pass the UNet."""
-    longest = config.motion_positions - config.motion_frames
-    if not 1 <= frames <= longest:
-        raise ShapeError(
-            f"a window of {frames} frames after {config.motion_frames} motion frames does not fit the "
-            f"{config.motion_positions} positions of the motion modules: use 1 to {longest} frames a window"
-        )
+def check_cells(config: Any, height: int, width: int) -> None:
+    """ShapeError unless latents of `height` x `width` cells can pass the UNet."""
     step = 2 ** (len(config.block_out_channels) - 1)
     if height % step or width % step:
         raise ShapeError(
@@ -90,19 +63,20 @@ def window_frames(features: Mapping[str, Tensor]) -> int:
     return features["audio" if "audio" in features else "0.audio_key"].shape[1]
 
 
-def check_conditions(config: Any, audio_rho: int, skeleton_rho: int, conditions: MotionConditions) -> None:
+def check_conditions(config: Any, rules: UNetWindows, conditions: MotionConditions) -> None:
     """ShapeError unless all conditions belong to one window, and to this model."""
     batch, _, _, height, width = conditions.reference_latents.shape
-    frames = _frames(config, audio_rho, skeleton_rho, conditions)
-    check_grid(config, frames, height, width)
+    frames = _frames(config, rules, conditions)
+    rules.check_length(frames)
+    check_cells(config, height, width)
     channels, levels = config.in_channels, len(config.block_out_channels)
     wanted = {
         "reference_latents": (batch, channels, 1, height, width),
         "audio_windows": (
-            *(batch, audio_rho * frames),
+            *(batch, rules.audio_rho * frames),
             *(config.audio_window, config.audio_blocks, config.audio_channels),
         ),
-        "skeleton_latents": (batch, channels, skeleton_rho * frames, height, width),
+        "skeleton_latents": (batch, channels, rules.skeleton_rho * frames, height, width),
         "motion_latents": (batch, channels, config.motion_frames, height, width),
         "face_embedding": (batch, config.face_embedding_dim),
         "region_masks": (batch, frames, 3, sum(pyramid_sizes(height, width, levels))),
@@ -124,22 +98,22 @@ def check_conditions(config: Any, audio_rho: int, skeleton_rho: int, conditions:
     _check_presence(config, conditions)
 
 
-def _frames(config: Any, audio_rho: int, skeleton_rho: int, conditions: MotionConditions) -> int:
+def _frames(config: Any, rules: UNetWindows, conditions: MotionConditions) -> int:
     """T as the audio tells it; ShapeError where skeleton or masks tell something else."""
     steps = conditions.audio_windows.shape[1]
-    told = {f"{steps} steps of sound at {config.audio_rate_hz:g} Hz": steps / audio_rho}
+    told = {f"{steps} steps of sound at {config.audio_rate_hz:g} Hz": steps / rules.audio_rho}
     if config.skeleton != "none" and conditions.skeleton_latents is not None:
         skeletons = conditions.skeleton_latents.shape[2]
-        told[f"{skeletons} skeletons at {config.skeleton_fps:g} fps"] = skeletons / skeleton_rho
+        told[f"{skeletons} skeletons at {config.skeleton_fps:g} fps"] = skeletons / rules.skeleton_rho
     if conditions.region_masks is not None:
         told[f"{conditions.region_masks.shape[1]} region masks"] = float(conditions.region_masks.shape[1])
     frames = set(told.values())
-    if len(frames) > 1 or steps % audio_rho:
+    if len(frames) > 1 or steps % rules.audio_rho:
         raise ShapeError(
             f"{' and '.join(told)} are {' and '.join(f'{count:g}' for count in told.values())} frames at "
             f"{config.fps:g} fps: give every condition at the rate that the model was built for"
         )
-    return steps // audio_rho
+    return steps // rules.audio_rho
 
 
 def _check_presence(config: Any, conditions: MotionConditions) -> None:

@@ -36,11 +36,11 @@ def tiny_unet_config(latent_channels: int = 4, condition_rho: int = 1) -> dict[s
         "face": "optional",
         "face_embedding_dim": 1,
         "face_tokens": 1,
-        "audio_attention_dim": 128,
+        "audio_attention_dim": 48,
         "audio_rate_hz": condition_rho * FPS,
         "audio_blocks": 4,
         "audio_channels": 40,
-        "audio_hidden_dim": 256,
+        "audio_hidden_dim": 384,
         "audio_tokens": 4,
         "audio_axis": "channel",
         "skeleton": "optional",
@@ -91,11 +91,11 @@ def _example(model: PortraitUNet, frames: int, height: int, width: int) -> Motio
     sound = (config.audio_window, config.audio_blocks, config.audio_channels)
     skeleton = None
     if config.skeleton != "none":
-        skeleton = torch.empty(1, channels, model.skeleton_rho * frames, height, width)
+        skeleton = torch.empty(1, channels, model.windows.skeleton_rho * frames, height, width)
     known = config.motion_frames
     return MotionConditions(
         reference_latents=torch.empty(1, channels, 1, height, width),
-        audio_windows=torch.empty(1, model.audio_rho * frames, *sound),
+        audio_windows=torch.empty(1, model.windows.audio_rho * frames, *sound),
         skeleton_latents=skeleton,
         motion_latents=torch.empty(1, channels, known, height, width) if known else None,
         face_embedding=torch.empty(1, config.face_embedding_dim),

@@ -1,31 +1,29 @@
-"""From what a window is about to the UNet's `MotionConditions`: as `window_conditions` does for the DiT.
+"""From what a window is about to `MotionConditions`: the UNet's rules, as `window_conditions` has the DiT's.
 
-    portrait -----------------------------------> reference latents --.
-    frames before the window --drop_patches-----> motion latents -----+--> assemble_unet_conditions
-    (window 0: the portrait, as often)                                |
-    skeleton, sound at their rates; regions, locator, face -----------'
+    portrait --encode_scene-----------------------> reference latents --.
+    frames before the window --encode_known-------> motion latents -----+--> conditions
+    (window 0: the portrait, as often)                                  |
+    skeleton, sound at their rates -------------------------------------'
 
 An image autoencoder codes each frame alone; a video autoencoder does too, given a video of one frame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hallo4.errors import ShapeError
+from hallo4.models.window_conditions import encode_frames, encode_portrait
 from hallo4.types import Autoencoder, MotionConditions
 
 HALLO2_DROPPED = 0.25
 """Share of the known frames' pixels that Hallo 2 blanks, in training and in use."""
-
-
-def encode_frames(autoencoder: Autoencoder, frames_pm1: Tensor) -> Tensor:
-    """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame encoded alone, all in one batch."""
-    batch = frames_pm1.shape[0]
-    singles = frames_pm1.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B T) 3 1 H W
-    return autoencoder.encode_video(singles)[:, :, 0].unflatten(0, (batch, -1)).transpose(1, 2)
 
 
 def drop_patches(
@@ -58,40 +56,83 @@ def drop_patches(
     return torch.where(dropped[:, None], 0.0, known_pm1)
 
 
-def assemble_unet_conditions(
-    reference_latents: Tensor,  # [B, C, 1, h, w]
-    audio_windows: Tensor,  # [B, rho*T, 5, blocks, channels]
-    motion_frames: int,
-    skeleton_latents: Tensor | None = None,  # [B, C, rho*T, h, w]
-    motion_latents: Tensor | None = None,  # [B, C, M, h, w]
-    first: Tensor | bool = False,  # [B] bool, or one for all
-    face_embedding: Tensor | None = None,  # [B, E]
-    locator_01: Tensor | None = None,  # [B, 3, 1 or T, H, W]
-    region_masks: Tensor | None = None,  # [B, T, 3, n]
-) -> MotionConditions:
-    """Everything encoded -> what a UNet is conditioned on.
+class UNetWindows:
+    """The `hallo4.types.WindowRules` of a `PortraitUNet`, from its config."""
 
-    A `first` window has no frames before it: the portrait stands for all M of them (Hallo 1
-    `inference.py:294-301`; its training gives zeros to one window in twenty instead, 799-805). ShapeError: a
-    later window without `motion_latents`.
-    """
-    batch = reference_latents.shape[0]
-    portrait = reference_latents.expand(-1, -1, motion_frames, -1, -1)
-    is_first = torch.as_tensor(first, dtype=torch.bool, device=reference_latents.device).expand(batch)
-    if motion_latents is None:
-        if not is_first.all():
+    repeated_frames = 0
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+        self.known_frames = config.motion_frames
+        self.side_multiple_px = 8 * 2 ** (len(config.block_out_channels) - 1)
+        self.audio_rho = round(config.audio_rate_hz / config.fps)
+        self.skeleton_rho = round(config.skeleton_fps / config.fps)
+
+    def check_length(self, frames: int) -> None:
+        """ShapeError unless `frames` and the frames before fit the positions of the motion modules."""
+        longest = self.config.motion_positions - self.config.motion_frames
+        if not 1 <= frames <= longest:
             raise ShapeError(
-                f"motion_latents are None, but only a first window has none: encode the {motion_frames} "
-                "frames before the window"
+                f"a window of {frames} frames after {self.config.motion_frames} motion frames does not fit "
+                f"the {self.config.motion_positions} positions of the motion modules: use 1 to {longest} "
+                "frames a window"
             )
-        motion_latents = portrait
-    motion = torch.where(is_first[:, None, None, None, None], portrait, motion_latents.to(portrait))
-    return MotionConditions(
-        reference_latents=reference_latents,
-        audio_windows=audio_windows,
-        skeleton_latents=skeleton_latents,
-        motion_latents=motion if motion_frames else None,
-        face_embedding=face_embedding,
-        locator_01=locator_01,
-        region_masks=region_masks,
-    )
+
+    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
+        """`reference` [B, C, 1, h, w]."""
+        return {"reference": encode_portrait(autoencoder, portrait_pm1)}
+
+    def encode_known(
+        self, autoencoder: Autoencoder, known_pm1: Tensor, frames: int, generator: torch.Generator
+    ) -> Tensor:
+        """Frames before the window [B, 3, M, H, W] -> motion latents [B, C, M, h, w], each encoded alone,
+        with `motion_dropped` of their pixels blanked."""
+        if self.config.motion_dropped:
+            known_pm1 = drop_patches(known_pm1, generator, self.config.motion_dropped)
+        return encode_frames(autoencoder, known_pm1)
+
+    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
+        """[B, C, M, h, w] as they are; nothing is blanked."""
+        return known_latents
+
+    def conditions(
+        self,
+        scene: Mapping[str, Tensor],
+        audio_windows: Tensor,  # [B, rho*T, 5, blocks, channels]
+        skeleton_latents: Tensor | None = None,  # [B, C, rho*T, h, w]
+        known_latents: Tensor | None = None,  # [B, C, M, h, w]
+        continues: Tensor | bool = False,  # [B] bool, or one for all
+    ) -> MotionConditions:
+        """See `WindowRules`. A window that does not go on has no frames before it: the portrait stands for
+        all M of them (Hallo 1 `inference.py:294-301`; its training gives zeros to one window in twenty
+        instead, 799-805).
+
+        Face embedding, locator and regions, which the portrait world has not, can be put in by `replace`.
+        """
+        reference = scene["reference"]
+        known = torch.as_tensor(continues, dtype=torch.bool, device=reference.device).expand(len(reference))
+        portrait = reference.expand(-1, -1, self.known_frames, -1, -1)
+        if known_latents is None:
+            if known.any():
+                raise ShapeError(
+                    f"the window goes on, but known_latents are None: encode the {self.known_frames} frames "
+                    "before it"
+                )
+            known_latents = portrait
+        motion = torch.where(known[:, None, None, None, None], known_latents.to(portrait), portrait)
+        return MotionConditions(
+            reference_latents=reference,
+            audio_windows=audio_windows,
+            skeleton_latents=skeleton_latents,
+            motion_latents=motion if self.known_frames else None,
+        )
+
+    def unconditional(self, conditions: MotionConditions, which: Tensor | None = None) -> MotionConditions:
+        """As in Hallo 1 (`face_animate.py:291-379`): no portrait to look at and no face, no locator, no audio
+        tokens; known frames, skeleton and regions stay."""
+        batch = len(conditions.reference_latents)
+        given = torch.zeros(batch, dtype=torch.bool) if which is None else ~which.bool()
+        names = ("portrait_given", "locator_given", "audio_given")
+        before = {name: getattr(conditions, name) for name in names}
+        left = {name: given if value is None else value & given.to(value) for name, value in before.items()}
+        return replace(conditions, **left)

@@ -11,6 +11,8 @@ from torch import Tensor
 from hallo4.errors import ShapeError
 from hallo4.models.temporal_motion_modulation import group_frames, latent_frame_count
 
+MaskRule = Literal["group", "nearest"]
+
 MASK_CHANNELS = 64
 """One per pixel of the 8x8 square that a latent cell covers."""
 
@@ -20,7 +22,7 @@ def vace_context(
     reactive_latents: Tensor,
     reference_latents: Tensor,
     generated: Tensor,
-    mask_rule: Literal["group", "nearest"] = "group",
+    mask_rule: MaskRule = "group",
     rho: int = 4,
 ) -> Tensor:
     """Arrange latents and mask into `MotionConditions.control_latents` [B, 2C+64, F+1, h, w].

@@ -48,8 +48,8 @@ _LID_PAIRS = ((1, 5), (2, 4))
 _CHANNELS = "sway_x sway_y roll turn nod breath shoulders left_x left_y right_x right_y left_curl right_curl"
 
 
-def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0) -> Skeleton:
-    """`frames` frames at 25 fps, from number `start_frame` on, of someone who rests in the pose of `rest`.
+def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0, fps: float = FPS) -> Skeleton:
+    """`frames` frames at `fps`, from number `start_frame` on, of someone who rests in the pose of `rest`.
 
     `rest` is one frame; points it does not show stay unseen. Frame i depends on (seed, i) alone, so any slice
     of a longer sequence is identical to that slice made by itself; frame 0 is `rest`. The mouth only moves
@@ -63,7 +63,7 @@ def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0) ->
             "use at least 1 frame, and no negative start or seed."
         )
     number = np.arange(start_frame, start_frame + frames)
-    time_s = number / FPS
+    time_s = number / fps
     wave = {name: _slow_noise(seed, channel, time_s) for channel, name in enumerate(_CHANNELS.split())}
     grown = _smoothstep(time_s / RAMP_S)
     breath = grown * np.sin(2 * np.pi * BREATH_HZ * time_s + np.pi * wave["breath"])
@@ -71,7 +71,7 @@ def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0) ->
 
     unit = _face_width(rest)
     points = np.repeat(rest.points_px.astype(np.float64), frames, axis=0)
-    _close_eyes(points, rest, grown * blink_closure(seed, number))
+    _close_eyes(points, rest, grown * blink_closure(seed, number, fps))
     _move_head(points, rest, unit, wave)
     points[:, _HEAD, 1] -= unit * 0.5 * BREATH * breath[:, None]
     _move_arms(points, rest, unit, wave, breath)
@@ -79,13 +79,13 @@ def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0) ->
         rest,
         points_px=points.astype(np.float32),
         confidence=np.repeat(rest.confidence, frames, axis=0),
-        fps=FPS,
+        fps=float(fps),
     )
 
 
-def blink_closure(seed: int, frame_numbers: np.ndarray) -> np.ndarray:
+def blink_closure(seed: int, frame_numbers: np.ndarray, fps: float = FPS) -> np.ndarray:
     """How far the eyes are shut at each frame [T], in [0, 1]: 0 open, 1 shut."""
-    time_s = np.asarray(frame_numbers) / FPS
+    time_s = np.asarray(frame_numbers) / fps
     # A blink never leaves its own span, so one per frame is all there is to know.
     spans, span_of_frame = np.unique(time_s // BLINK_SPAN_S, return_inverse=True)
     blinks = np.empty((len(spans), 2))

@@ -135,7 +135,7 @@ class PortraitAnimator:
     def _generate(self, job: Job, work: WorkFolder, reporter: Reporter, notes: list[str]) -> None:
         """Make the windows that are not in the work folder yet."""
         finished = work.finished()
-        known_u8 = work.load(finished - 1)[-1] if finished else None
+        known_u8 = work.load(finished - 1) if finished else None
         finished_frames = job.frames_of(finished)
         if finished:
             notes.append(f"resumed: {finished_frames} of {job.total_frames} frames were made before")

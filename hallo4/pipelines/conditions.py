@@ -64,7 +64,9 @@ class Portrait:
     image_height_px: int
 
 
-def prepare_portrait(image: PathLike | np.ndarray | Image.Image, size_px: int) -> tuple[Portrait, list[str]]:
+def prepare_portrait(
+    image: PathLike | np.ndarray | Image.Image, size_px: int, multiple_px: int = 16
+) -> tuple[Portrait, list[str]]:
     """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of `plan_canvas`.
 
     InputError: as `load_image`, or an array of another shape or type.
@@ -83,7 +85,7 @@ def prepare_portrait(image: PathLike | np.ndarray | Image.Image, size_px: int) -
         with collect_notes(notes):
             pixels = load_image(image)
     height_px, width_px = pixels.shape[:2]
-    canvas = plan_canvas(width_px, height_px, size_px)
+    canvas = plan_canvas(width_px, height_px, size_px, multiple_px)
     resized = Image.fromarray(pixels).resize(
         (canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS, box=canvas.crop_box_px
     )
@@ -115,7 +117,7 @@ def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
 
 
 class MotionSource(Protocol):
-    """Skeleton drawings on the canvas for any frames of the video."""
+    """Skeleton drawings on the canvas, at the rate that the model takes them."""
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """[n] frame numbers -> [n, H, W, 3] uint8."""
@@ -129,18 +131,19 @@ class IdleMotion:
     rest: Skeleton
     seed: int
     canvas: Canvas
+    fps: float = FPS
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
         start = int(indices[0])
-        moving = idle_motion(self.rest, int(indices[-1]) - start + 1, self.seed, start)
+        moving = idle_motion(self.rest, int(indices[-1]) - start + 1, self.seed, start, self.fps)
         drawn = draw_skeleton(moving, self.canvas.width_px, self.canvas.height_px)
         return drawn[indices - start]
 
 
 @dataclass(frozen=True)
 class KeypointMotion:
-    """Keypoints already at 25 fps, as long as the video and in pixels of the canvas."""
+    """Keypoints already at the model's rate, as long as the video and in pixels of the canvas."""
 
     skeleton: Skeleton
 
@@ -191,8 +194,9 @@ def prepare_motion(
     seed: int,
     rest_pose: FindPose = portrait_rest,
     fit_motion: bool = False,
+    fps: float = FPS,
 ) -> tuple[MotionSource, list[str]]:
-    """Whatever the user has, as drawings at 25 fps for `frames` frames on the portrait's canvas.
+    """Whatever the user has, as `frames` drawings at `fps` on the portrait's canvas.
 
     A `Skeleton` or keypoints file (.json, .npz, OpenPose folder), a rendered skeleton video, or None for idle
     motion, which grows from what `rest_pose` finds in the portrait. `fit_motion` brings keypoints of another
@@ -206,31 +210,31 @@ def prepare_motion(
         how = "fitted to the portrait"
         if rest is None:
             rest, how = default_rest_pose(canvas.width_px, canvas.height_px), "by the default pose"
-        return IdleMotion(rest, seed, canvas), [
+        return IdleMotion(rest, seed, canvas, fps), [
             f"no motion given: idle motion with blinks is supplied, {how}"
         ]
     if isinstance(motion, Skeleton):
-        return _from_keypoints(motion, portrait, frames, rest_pose if fit_motion else None)
+        return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
     path = Path(motion)
     if path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES:
         size_px = (portrait.image_width_px, portrait.image_height_px)
         skeleton = load_skeleton(path, size_px=size_px)
-        return _from_keypoints(skeleton, portrait, frames, rest_pose if fit_motion else None)
+        return _from_keypoints(skeleton, portrait, frames, fps, rest_pose if fit_motion else None)
     if fit_motion:
         raise InputError(
             f"{path} is a drawn skeleton, which cannot be fitted; give the keypoints instead: "
             ".json, .npz or an OpenPose folder."
         )
-    return _from_video(path, portrait, frames)
+    return _from_video(path, portrait, frames, fps)
 
 
 def _from_keypoints(
-    skeleton: Skeleton, portrait: Portrait, frames: int, fit_to: FindPose | None
+    skeleton: Skeleton, portrait: Portrait, frames: int, fps: float, fit_to: FindPose | None
 ) -> tuple[MotionSource, list[str]]:
     if not len(skeleton):
         raise InputError("the skeleton holds no frames; at least one is needed.")
     box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
-    skeleton, time_note = resample(skeleton, frames, FPS)
+    skeleton, time_note = resample(skeleton, frames, fps)
     canvas = portrait.canvas
     left, top, right, bottom = box
     scale = np.array([canvas.width_px / (right - left), canvas.height_px / (bottom - top)])
@@ -249,27 +253,27 @@ def _from_keypoints(
     return KeypointMotion(moved), notes
 
 
-def _from_video(path: Path, portrait: Portrait, frames: int) -> tuple[MotionSource, list[str]]:
+def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tuple[MotionSource, list[str]]:
     notes: list[str] = []
     with collect_notes(notes):
         info = probe_video(path)
         box, shape_note = _motion_box(info.width_px, info.height_px, portrait)
         source = FilmedMotion(portrait.canvas)
-        for frame in read_frames(path, FPS, end_s=frames / FPS):
+        for frame in read_frames(path, fps, end_s=frames / fps):
             source.append(fit_frame(frame, box, portrait.canvas))
     done = []
     if info.variable_frame_rate:
-        done.append(f"variable frame rate (about {info.fps:.4g} fps) read at {FPS:g} fps")
-    elif abs(info.fps - FPS) > 0.01:
-        done.append(f"resampled from {info.fps:.4g} to {FPS:g} fps")
+        done.append(f"variable frame rate (about {info.fps:.4g} fps) read at {fps:g} fps")
+    elif abs(info.fps - fps) > 0.01:
+        done.append(f"resampled from {info.fps:.4g} to {fps:g} fps")
     if len(source) == 1 < frames:
-        done.append(f"its single frame was held for {frames / FPS:.2f} s")
+        done.append(f"its single frame was held for {frames / fps:.2f} s")
     elif len(source) < frames:
         done.append(
-            f"{len(source) / FPS:.2f} s is shorter than {frames / FPS:.2f} s, so it runs back and forth"
+            f"{len(source) / fps:.2f} s is shorter than {frames / fps:.2f} s, so it runs back and forth"
         )
-    elif round(info.duration_s * FPS) > frames:
-        done.append(f"cut from {info.duration_s:.2f} s to {frames / FPS:.2f} s")
+    elif round(info.duration_s * fps) > frames:
+        done.append(f"cut from {info.duration_s:.2f} s to {frames / fps:.2f} s")
     if done:
         notes.append(f"skeleton: {'; '.join(done)}")
     return source, notes + ([shape_note] if shape_note else [])

@@ -27,7 +27,13 @@ from hallo4.pipelines.conditions import (
     prepare_portrait,
 )
 from hallo4.pipelines.model_folder import LoadedModel
-from hallo4.pipelines.plan import Window, frame_count, plan_windows, window_count, window_noise
+from hallo4.pipelines.plan import (
+    Window,
+    frame_count,
+    plan_windows,
+    window_generator,
+    window_noise,
+)
 from hallo4.pipelines.progress import Reporter
 from hallo4.pipelines.window import decode_window, denoise_window, prepare_scene, window_conditions
 from hallo4.types import FPS, Audio, Skeleton
@@ -74,11 +80,14 @@ class Job:
     ) -> None:
         """Read portrait, sound and motion. InputError: one of them cannot be used."""
         self.model, self.request, self._reporter = model, request, reporter
+        self.rules = rules = model.backbone.windows
         self.steps = model.info.steps if request.steps is None else request.steps
         scale = request.guidance_scale
         self.guidance_scale = model.info.guidance_scale if scale is None else scale
         with reporter.stage("read"):
-            self.portrait, portrait_notes = prepare_portrait(request.image, model.info.size_px)
+            self.portrait, portrait_notes = prepare_portrait(
+                request.image, model.info.size_px, rules.side_multiple_px
+            )
             self.audio, audio_notes = prepare_audio(request.audio)
             self.total_frames = frame_count(len(self.audio.samples), self.audio.sample_rate_hz)
             if self.total_frames > MAX_SECONDS * FPS:
@@ -86,35 +95,43 @@ class Job:
                     f"the audio lasts {self.audio.duration_s:.0f} s; {MAX_SECONDS} s are allowed. Cut it."
                 )
             self.motion, motion_notes = prepare_motion(
-                *(request.motion, self.portrait, self.total_frames, request.seed),
-                *(rest_pose, request.fit_motion),
+                *(request.motion, self.portrait, self.total_frames * rules.skeleton_rho, request.seed),
+                *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho),
             )
         with reporter.stage("listen"):
-            self._features = model.audio_front_end.features(self.audio, self.total_frames)
+            steps = self.total_frames * rules.audio_rho
+            self._features = model.audio_front_end.features(self.audio, steps)
         self.notes = [*portrait_notes, *audio_notes, *motion_notes]
-        self.total_windows = window_count(self.total_frames, model.info.window_frames)
+        self.total_windows = len(self.plan())
         self._uses_skeleton = getattr(model.backbone.config, "skeleton", "required") != "none"
+
+    def plan(self) -> list[Window]:
+        """All windows of the video."""
+        return list(
+            plan_windows(self.total_frames, self.model.info.window_frames, self.rules.repeated_frames)
+        )
 
     def frames_of(self, windows: int) -> int:
         """How many frames of the video the first `windows` windows make."""
-        step = self.model.info.window_frames - 1
-        return min(self.total_frames, windows * step + 1) if windows else 0
+        return sum(window.kept for window in self.plan()[:windows])
 
     def windows(self, first: int = 0, known_u8: np.ndarray | None = None) -> Iterator[np.ndarray]:
         """Yield the new frames [n, H, W, 3] uint8 of every window from number `first` on.
 
-        `known_u8` [H, W, 3] is the last frame of window `first - 1`. Only one window is in memory.
+        `known_u8` [n, H, W, 3] are the last frames of window `first - 1`, as many as the model is told, or
+        more. Only one window is in memory.
         """
         model, reporter = self.model, self._reporter
         with reporter.timed("conditions"):
             scene = prepare_scene(model, self.portrait.pixels_u8)
-        shape = model.backbone.sample_shape(model.info.window_frames, *scene.reference_latents.shape[-2:])
-        for window in plan_windows(self.total_frames, model.info.window_frames):
-            if window.index < first:
-                continue
+        shape = model.backbone.sample_shape(model.info.window_frames, *scene["reference"].shape[-2:])
+        for window in self.plan()[first:]:
+            told = self._told(known_u8)
+            generator = window_generator("known frames", self.request.seed, window.index)
             with reporter.timed("conditions"):
                 conditions = window_conditions(
-                    model, scene, self.skeleton_u8(window), self.sound_windows(window), known_u8
+                    *(model, scene, self.skeleton_u8(window), self.sound_windows(window)),
+                    *(told, generator),
                 )
             with reporter.timed("denoise"):
                 noise = window_noise(shape, self.request.seed, window.index)
@@ -124,7 +141,7 @@ class Job:
             with reporter.timed("decode"):
                 frames_u8 = decode_window(model, latents)
             kept = frames_u8[window.first_kept : window.first_kept + window.kept]
-            known_u8 = kept[-1].copy()
+            known_u8 = kept.copy()
             yield kept
 
     def fingerprint(self) -> str:
@@ -152,21 +169,31 @@ class Job:
             parts |= {f"motion {file.name}": file for file in files if file.is_file()}
         return session.fingerprint(parts)
 
+    def _told(self, before_u8: np.ndarray | None) -> np.ndarray | None:
+        """What a window is told of the frames before it."""
+        if before_u8 is None or not self.rules.known_frames:
+            return None
+        return before_u8[-self.rules.known_frames :]
+
     def _step(self, window: Window, steps_done: int) -> None:
         frames_before = window.start + window.first_kept
         self._reporter.step(window.index, steps_done, frames_before, window.kept)
 
-    def indices(self, window: Window) -> np.ndarray:
-        """Frame numbers of the window; those beyond the end repeat the last frame's conditions."""
-        return np.minimum(np.arange(window.start, window.start + window.frames), self.total_frames - 1)
+    def indices(self, window: Window, rho: int = 1) -> np.ndarray:
+        """Numbers of the window's frames, or of the `rho` steps of conditions that each has; those beyond the
+        end repeat the last."""
+        start, stop = rho * window.start, rho * (window.start + window.frames)
+        return np.minimum(np.arange(start, stop), rho * self.total_frames - 1)
 
     def skeleton_u8(self, window: Window) -> np.ndarray | None:
-        """Skeleton drawings [T, H, W, 3] of a window; None for a model without them."""
-        return self.motion.frames_u8(self.indices(window)) if self._uses_skeleton else None
+        """Skeleton drawings [rho T, H, W, 3] of a window; None for a model without them."""
+        if not self._uses_skeleton:
+            return None
+        return self.motion.frames_u8(self.indices(window, self.rules.skeleton_rho))
 
     def sound_windows(self, window: Window) -> Tensor:
-        """Audio windows [T, 5, blocks, channels] of a window."""
-        indices = self.indices(window)
+        """Audio windows [rho T, 5, blocks, channels] of a window."""
+        indices = self.indices(window, self.rules.audio_rho)
         heard = audio_windows(self._features, start=int(indices[0]), stop=int(indices[-1]) + 1)
         return heard[torch.from_numpy(indices - indices[0])]
 

@@ -1,7 +1,7 @@
 """Models on disk: find one by name or folder, load it strictly, write one.
 
     model.json     what the model is and how it wants to be sampled (`ModelInfo`), or {"alias_of": NAME}
-    dit/           config.json, *.safetensors      the backbone
+    dit/ or unet/  config.json, *.safetensors      the backbone
     autoencoder/   config.json, *.safetensors
     audio/         config.json                     the audio front end
     README.md      the card
@@ -21,18 +21,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from hallo4.errors import CheckpointError, OutputError
+from hallo4 import models
+from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
-from hallo4.models.dit import PortraitDiT
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.window_conditions import Fill, MaskRule
 from hallo4.pipelines import adapter as adapters
 from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
@@ -41,21 +40,18 @@ ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
 CPU = torch.device("cpu")
 
-BACKBONES: dict[str, type[nn.Module]] = {"PortraitDiT": PortraitDiT}
 AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
-_BACKBONE_FOLDERS = {"dit": "dit"}  # family -> subfolder
+FAMILIES = {"dit": "PortraitDiT", "unet": "PortraitUNet"}
+"""Name of the backbone's folder -> its class, which is imported when it is needed."""
 
 
 @dataclass(frozen=True)
 class ModelInfo:
     """`model.json`: what the model is called and how it was trained to be used.
 
-    `size_px`: side of the square frames it was trained on; other shapes keep that area. `window_frames`:
-    4k+1.
-    `steps`, `guidance_scale` (1: no guidance) and `flow_shift` are the defaults of sampling; `mask_rule` is
-    the one of
-    `vace_context` ("nearest" for released weights), `fill` what the inactive video shows where nothing is
-    known.
+    `family`: its backbone. `size_px`: side of the square frames it was trained on; other shapes keep that
+    area. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and, of a flow
+    model, `flow_shift` are the defaults of sampling.
     """
 
     name: str
@@ -66,30 +62,25 @@ class ModelInfo:
     steps: int = 16
     guidance_scale: float = 1.0
     flow_shift: float = 1.0
-    mask_rule: MaskRule = "group"
-    fill: Fill = "grey"
     fps: float = FPS
     description: str = ""
 
     def __post_init__(self) -> None:
         problem = None
-        if self.family not in _BACKBONE_FOLDERS:
-            problem = f"family is {self.family!r}; known: {', '.join(_BACKBONE_FOLDERS)}"
+        if self.family not in FAMILIES:
+            problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
         elif self.fps != FPS:
             problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif self.window_frames < 5 or self.window_frames % 4 != 1:
-            problem = f"window_frames is {self.window_frames}; it must be 4k+1 and at least 5, such as 17"
-        elif self.size_px < 16 or self.steps < 1:
-            problem = f"size_px is {self.size_px} and steps {self.steps}; at least 16 and 1 are needed"
+        elif self.size_px < 16 or self.steps < 1 or self.window_frames < 1:
+            problem = (
+                f"size_px is {self.size_px}, steps {self.steps} and window_frames {self.window_frames}; "
+                "at least 16, 1 and 1 are needed"
+            )
         elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
             problem = (
                 f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
                 "they must be finite, flow_shift above 0"
             )
-        elif self.mask_rule not in get_args(MaskRule):
-            problem = f"mask_rule is {self.mask_rule!r}; known: {', '.join(get_args(MaskRule))}"
-        elif self.fill not in get_args(Fill):
-            problem = f"fill is {self.fill!r}; known: {', '.join(get_args(Fill))}"
         if problem:
             raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
 
@@ -173,11 +164,12 @@ def load_model(
     info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
     device = torch.device(device)
-    backbone = _load_part(parts_folder / _BACKBONE_FOLDERS[info.family], BACKBONES)
+    backbone_class = FAMILIES[info.family]
+    backbone = _load_part(parts_folder / info.family, {backbone_class: getattr(models, backbone_class)})
     autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
     audio = parts_folder / "audio"
     front_end = audio_front_end_from_config(_read_json(audio / "config.json"), audio)
-    _check_belonging(backbone, autoencoder, front_end, folder)
+    _check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
     parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
@@ -209,7 +201,7 @@ def save_model_folder(
     """
 
     def write_parts(building: Path) -> None:
-        for part, module in ((_BACKBONE_FOLDERS[info.family], backbone), ("autoencoder", autoencoder)):
+        for part, module in ((info.family, backbone), ("autoencoder", autoencoder)):
             save_weights(building / part, module, dtype)
         (building / "audio").mkdir()
         (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
@@ -297,13 +289,23 @@ def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
 
 
 def _check_belonging(
-    backbone: nn.Module, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
+    info: ModelInfo, backbone: Any, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
 ) -> None:
     """The parts were made for each other: CheckpointError if sizes that must agree do not."""
-    wanted, made = backbone.config, autoencoder.config
+    wanted, made, rules = backbone.config, autoencoder.config, backbone.windows
+    try:
+        rules.check_length(info.window_frames)
+    except ShapeError as error:
+        raise CheckpointError(f"{folder / 'model.json'}: window_frames: {error}") from error
+    if info.window_frames - rules.repeated_frames < rules.known_frames:
+        raise CheckpointError(
+            f"{folder / 'model.json'}: windows of {info.window_frames} frames are shorter than what the next "
+            f"one is told of them: give {rules.known_frames + rules.repeated_frames} or more."
+        )
     for what, found, expected in (
         ("audio/: blocks", front_end.blocks, wanted.audio_blocks),
         ("audio/: channels", front_end.channels, wanted.audio_channels),
+        ("audio/: rate_hz", front_end.rate_hz, FPS * rules.audio_rho),
         ("autoencoder/: latent_channels", made.latent_channels, wanted.in_channels),
     ):
         if found != expected:

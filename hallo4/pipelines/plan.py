@@ -1,8 +1,8 @@
 """What will be made, worked out beforehand: how many frames, which windows, which canvas, which noise.
 
-Only arithmetic. The window rule: window k covers frames k*(W-1) .. k*(W-1)+W-1 for windows of W frames, so it
-starts at the last frame of window k-1, which it is given as known. The last window runs past the end of the
-video and what it makes there is dropped.
+Only arithmetic. The window rule: windows of W frames, of which the first R repeat the window before (R is 1
+for the DiT, which starts at a frame that it knows, 0 for the UNet), so window k covers W frames from k*(W-R)
+on. The last window runs past the end of the video and what it makes there is dropped.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hallo4.errors import InputError, ShapeError
+from hallo4.errors import InputError
 from hallo4.types import FPS
-
-CANVAS_MULTIPLE_PX = 16
-"""Canvas sides are multiples of this: one token is 2x2 latent cells of 8x8 pixels."""
 
 STRETCH_LIMIT = 0.02
 """An aspect ratio may be changed by up to this fraction without cropping; nobody sees two per cent."""
@@ -35,7 +32,7 @@ class Window:
     """One window of a plan: it is made of frames `start` .. `start + frames - 1` of the video.
 
     Of these, the `kept` frames from `first_kept` on (an index into the window) are new and go to the output:
-    the first frame of every window but window 0 is the known one, and the last window is trimmed.
+    what a window repeats is dropped, and the last window is trimmed.
     """
 
     index: int
@@ -45,23 +42,16 @@ class Window:
     kept: int
 
 
-def window_count(total_frames: int, window_frames: int) -> int:
-    """Windows that cover `total_frames`: ceil((total - 1) / (W - 1)), at least one."""
-    return max(1, math.ceil((total_frames - 1) / (window_frames - 1)))
+def window_count(total_frames: int, window_frames: int, repeated_frames: int) -> int:
+    """Windows that cover `total_frames`: ceil((total - R) / (W - R)), at least one."""
+    return max(1, math.ceil((total_frames - repeated_frames) / (window_frames - repeated_frames)))
 
 
-def plan_windows(total_frames: int, window_frames: int) -> Iterator[Window]:
-    """The windows of a video in order; together they keep every frame exactly once.
-
-    ShapeError unless `window_frames` is 4k+1 with k >= 1.
-    """
-    if window_frames < 5 or window_frames % 4 != 1:
-        raise ShapeError(
-            f"a window has 4k+1 frames, 5 or more; got {window_frames}. Use {window_frames // 4 * 4 + 5}."
-        )
-    for index in range(window_count(total_frames, window_frames)):
-        start = index * (window_frames - 1)
-        first_kept = 0 if index == 0 else 1
+def plan_windows(total_frames: int, window_frames: int, repeated_frames: int) -> Iterator[Window]:
+    """The windows of a video in order; together they keep every frame exactly once."""
+    for index in range(window_count(total_frames, window_frames, repeated_frames)):
+        start = index * (window_frames - repeated_frames)
+        first_kept = 0 if index == 0 else repeated_frames
         kept = min(total_frames - start, window_frames) - first_kept
         yield Window(index, start, window_frames, first_kept, kept)
 
@@ -69,13 +59,17 @@ def plan_windows(total_frames: int, window_frames: int) -> Iterator[Window]:
 def window_noise(shape: tuple[int, ...], seed: int, window_index: int) -> Tensor:
     """Standard normal noise [1, *shape], float32, that depends on (seed, window_index) alone.
 
-    The two numbers are hashed, so that neighbouring seeds and windows share nothing, and the noise is always
-    drawn on the CPU, so that every device starts from the same. (The released code seeds every window alike
-    and gives all of them the same noise.)
+    It is always drawn on the CPU, so that every device starts from the same. (The released code seeds every
+    window alike and gives all of them the same noise.)
     """
-    digest = hashlib.sha256(f"hallo4 window noise: seed {seed}, window {window_index}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn((1, *shape), generator=generator)
+    return torch.randn((1, *shape), generator=window_generator("noise", seed, window_index))
+
+
+def window_generator(what: str, seed: int, window_index: int) -> torch.Generator:
+    """For what is random about a window. The words are hashed, so that neighbouring seeds and windows share
+    nothing."""
+    digest = hashlib.sha256(f"hallo4 window {what}: seed {seed}, window {window_index}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 @dataclass(frozen=True)
@@ -102,8 +96,9 @@ class Canvas:
         return f"{line}; nothing cut"
 
 
-def plan_canvas(image_width_px: int, image_height_px: int, size_px: int) -> Canvas:
-    """The canvas for an image: sides multiples of 16, area about `size_px` squared, the image's own aspect.
+def plan_canvas(image_width_px: int, image_height_px: int, size_px: int, multiple_px: int = 16) -> Canvas:
+    """The canvas for an image: sides multiples of `multiple_px`, area about `size_px` squared, the image's
+    own aspect.
 
     Among the sizes with 0.7 to 1.3 times that area the one nearest in area whose aspect is within 2 % is
     taken and the image is stretched onto it; where the coarse grid has none, the one nearest in aspect is
@@ -114,7 +109,7 @@ def plan_canvas(image_width_px: int, image_height_px: int, size_px: int) -> Canv
             f"an image of {image_width_px}x{image_height_px} pixels has no area; use a larger image."
         )
     wanted_aspect = image_width_px / image_height_px
-    wanted_cells = (size_px / CANVAS_MULTIPLE_PX) ** 2
+    wanted_cells = (size_px / multiple_px) ** 2
     sizes = []
     longest_cells = max(1, math.floor(1.3 * wanted_cells))
     for across in range(1, longest_cells + 1):
@@ -129,7 +124,7 @@ def plan_canvas(image_width_px: int, image_height_px: int, size_px: int) -> Canv
 
     across, down = min(sizes, key=badness)
     box = _crop_box(image_width_px, image_height_px, across / down)
-    return Canvas(across * CANVAS_MULTIPLE_PX, down * CANVAS_MULTIPLE_PX, box)
+    return Canvas(across * multiple_px, down * multiple_px, box)
 
 
 def plan_motion_box(

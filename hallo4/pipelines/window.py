@@ -2,26 +2,26 @@
 
 ::
 
-    portrait --prepare_scene--> Scene (once per video) --.
-    skeleton drawings, audio windows, known first frame --+--> MotionConditions --.
+    portrait --prepare_scene--> scene (once per video) ---.
+    skeleton drawings, audio windows, known frames -------+--> MotionConditions --.
     noise of (seed, window) ------------------------------------------------------+--> denoise --> decode -->
     frames
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hallo4.diffusion import denoise, guide
+from hallo4.diffusion import denoise, denoise_ddim, guide
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.models import window_conditions as conditioning
 from hallo4.models.precision import fast_autocast
+from hallo4.models.window_conditions import encode_frames
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.types import MotionConditions
 
@@ -32,59 +32,35 @@ FEW_CELLS = 8192
 """Up to this many latent cells a window is small: guidance is one batch, keys and values are kept."""
 
 
-@dataclass(frozen=True)
-class Scene:
-    """What all windows of a video share: `reference_latents` [1, C, 1, h, w], `grey_latents` [1, C, F, h, w],
-
-    `text` [1, L, D].
-    """
-
-    reference_latents: Tensor
-    grey_latents: Tensor
-    text: Tensor
-
-
 @torch.inference_mode()
-def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> Scene:
-    """Encode the portrait [H, W, 3] uint8 and the grey video once."""
+def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> dict[str, Tensor]:
+    """What all windows share, from the portrait [H, W, 3] uint8; see `WindowRules.encode_scene`."""
     portrait_pm1 = _as_video(portrait_u8[None], model)[:, :, 0]
     with _arithmetic(model):
-        return Scene(
-            reference_latents=conditioning.encode_portrait(model.autoencoder, portrait_pm1),
-            grey_latents=conditioning.encode_grey(model.autoencoder, portrait_pm1, model.info.window_frames),
-            text=conditioning.null_text(model.backbone.config.text_dim).to(model.device, model.dtype),
-        )
+        return model.backbone.windows.encode_scene(model.autoencoder, portrait_pm1, model.info.window_frames)
 
 
 @torch.inference_mode()
 def window_conditions(
     model: LoadedModel,
-    scene: Scene,
-    skeleton_u8: np.ndarray | None,  # [T, H, W, 3]
-    audio_windows: Tensor,  # [T, 5, blocks, channels]
-    known_u8: np.ndarray | None,  # [H, W, 3]
+    scene: Mapping[str, Tensor],
+    skeleton_u8: np.ndarray | None,  # [rho T, H, W, 3]
+    audio_windows: Tensor,  # [rho T, 5, blocks, channels]
+    known_u8: np.ndarray | None,  # [M, H, W, 3]
+    generator: torch.Generator,
 ) -> MotionConditions:
-    """Conditions of one window of T frames; `known_u8` is its first frame where that is made already."""
-    inactive = skeleton = None
+    """Conditions of one window of T frames; `known_u8` are the frames before its new ones, if there are any;
+    `generator`: for what is random about telling them."""
+    rules = model.backbone.windows
+    known = skeleton = None
     with _arithmetic(model):
         if known_u8 is not None:
-            known_pm1 = _as_video(known_u8[None], model)[:, :, 0]
-            inactive = conditioning.encode_known(
-                model.autoencoder, known_pm1, len(audio_windows), model.info.fill
-            )
+            frames = model.info.window_frames
+            known = rules.encode_known(model.autoencoder, _as_video(known_u8, model), frames, generator)
         if skeleton_u8 is not None:
-            skeleton = conditioning.encode_skeleton(model.autoencoder, _as_video(skeleton_u8, model))
-    return conditioning.assemble_conditions(
-        scene.reference_latents,
-        scene.grey_latents,
-        audio_windows[None].to(model.device, model.dtype),
-        scene.text,
-        skeleton,
-        inactive,
-        first_frame_known=known_u8 is not None,
-        mask_rule=model.info.mask_rule,
-        fill=model.info.fill,
-    )
+            skeleton = encode_frames(model.autoencoder, _as_video(skeleton_u8, model))
+    heard = audio_windows[None].to(model.device, model.dtype)
+    return rules.conditions(scene, heard, skeleton, known, continues=known is not None)
 
 
 @torch.inference_mode()
@@ -97,15 +73,17 @@ def denoise_window(
     on_step: OnStep,
 ) -> Tensor:
     """Noise -> clean latents [1, C, F', h, w] float32; `on_step` is called after every step."""
+    backbone, noise = model.backbone, noise.to(model.device)
+
+    def pin(latents: Tensor) -> Tensor:
+        return backbone.pin(latents, conditions)
+
     with _arithmetic(model):
-        return denoise(
-            guided_velocity(model, conditions, guidance_scale),
-            noise.to(model.device),
-            steps,
-            model.info.flow_shift,
-            pin=lambda latents: model.backbone.pin(latents, conditions),
-            on_step=on_step,
-        )
+        small = noise[0, 0].numel() <= FEW_CELLS
+        predict = guided_velocity(model, conditions, guidance_scale, small)
+        if backbone.schedule is None:
+            return denoise(predict, noise, steps, model.info.flow_shift, pin=pin, on_step=on_step)
+        return denoise_ddim(predict, noise, steps, backbone.schedule, pin=pin, on_step=on_step)
 
 
 @torch.inference_mode()
@@ -118,31 +96,31 @@ def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
 
 
 def guided_velocity(
-    model: LoadedModel, conditions: MotionConditions, guidance_scale: float
+    model: LoadedModel, conditions: MotionConditions, guidance_scale: float, small: bool
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """(latents [1, C, F', h, w], timestep [1]) -> guided velocity; step-invariant work is done before.
 
-    velocity = without sound + scale (with sound - without sound); a scale of 1 needs the sounding side only.
+    velocity = unconditional + scale (conditional - unconditional); a scale of 1 needs one side only. A
+    `small` window has both sides in one batch, and keys and values kept.
     """
     backbone = model.backbone
-    small = conditions.control_latents[0, 0].numel() <= FEW_CELLS
     if guidance_scale == 1.0:
         features = backbone.prepare(conditions, cache_kv=small)
         return lambda latents, timestep: backbone.forward(latents, timestep, features)
-    silent = conditioning.without_sound(conditions)
+    other = backbone.windows.unconditional(conditions)
     if small:
-        features = backbone.prepare(_both(silent, conditions), cache_kv=True)
+        features = backbone.prepare(_both(other, conditions), cache_kv=True)
 
         def batched(latents: Tensor, timestep: Tensor) -> Tensor:
             both = backbone.forward(latents.expand(2, -1, -1, -1, -1), timestep.expand(2), features)
             return guide(*both.chunk(2), guidance_scale)
 
         return batched
-    with_sound, without = backbone.prepare(conditions), backbone.prepare(silent)
+    guided, unguided = backbone.prepare(conditions), backbone.prepare(other)
 
     def one_by_one(latents: Tensor, timestep: Tensor) -> Tensor:
-        base = backbone.forward(latents, timestep, without)
-        return guide(base, backbone.forward(latents, timestep, with_sound), guidance_scale)
+        base = backbone.forward(latents, timestep, unguided)
+        return guide(base, backbone.forward(latents, timestep, guided), guidance_scale)
 
     return one_by_one
 
@@ -158,8 +136,11 @@ def _as_video(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:
 
 
 def _both(first: MotionConditions, second: MotionConditions) -> MotionConditions:
-    """Two conditions as one batch."""
+    """Two conditions as one batch; what is said to be given on one side only is given on the other."""
     pairs = {field.name: (getattr(first, field.name), getattr(second, field.name)) for field in fields(first)}
-    return MotionConditions(
-        **{name: None if pair[0] is None else torch.cat(pair) for name, pair in pairs.items()}
-    )
+    joined = {}
+    for name, (one, other) in pairs.items():
+        if one is not None and other is None:
+            other = torch.ones_like(one)
+        joined[name] = None if one is None else torch.cat([one, other])
+    return MotionConditions(**joined)

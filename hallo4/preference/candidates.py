@@ -23,6 +23,7 @@ from PIL import Image
 
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.generators import TRUTH, weights_digest
+from hallo4.evaluation.processes import shared_work
 from hallo4.media import VideoWriter, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model
@@ -81,35 +82,69 @@ def make_candidates(
     variants: Sequence[Variant],
     on_progress: Progress | None = None,
     load: Callable[[str], Take] | None = None,
+    workers: int = 1,
 ) -> list[Clip]:
     """Make every variant of every condition that the store lacks; returns all of them, old and new.
 
-    One checkpoint is in memory at a time; `load` gives the maker of its frames. CheckpointError: no such
-    model. InputError: see `add_clip_of_frames`. Cancelled on Ctrl-C, with what is finished kept.
+    One checkpoint is in memory at a time, once in each of `workers` processes; `load` gives the maker of its
+    frames. CheckpointError: no such model. InputError: see `add_clip_of_frames`. Cancelled on Ctrl-C, with
+    what is finished kept.
     """
-    load = load or load_take
     checkpoints = dict.fromkeys(variant.checkpoint for variant in variants)
-    total = len(conditions) * len(variants)
-    made: list[Clip] = []
+    digests = {checkpoint: weights_digest(checkpoint) for checkpoint in checkpoints}
+    orders = [
+        Order(condition, variant, source_of_variant(variant, digest))
+        for checkpoint, digest in digests.items()
+        for condition in conditions
+        for variant in variants
+        if variant.checkpoint == checkpoint
+    ]
+    known = store.clips()
+    made = {order.clip_id: known[order.clip_id] for order in orders if order.clip_id in known}
     try:
-        for checkpoint in checkpoints:
-            digest, take = weights_digest(checkpoint), None
-            for condition in conditions:
-                for variant in (v for v in variants if v.checkpoint == checkpoint):
-                    source = source_of_variant(variant, digest)
-                    clip = store.clips().get(source.clip_id(condition.condition_id))
-                    if clip is None:
-                        take = take or load(checkpoint)
-                        clip = add_clip_of_frames(store, condition, take(store, condition, variant), source)
-                    made.append(clip)
-                    if on_progress is not None:
-                        on_progress(len(made), total, clip)
+        for done, clip in enumerate(made.values(), start=1):
+            if on_progress is not None:
+                on_progress(done, len(orders), clip)
+        for checkpoint in digests:
+            lacking = [o for o in orders if o.variant.checkpoint == checkpoint and o.clip_id not in made]
+            settings = (store.folder, checkpoint, load or load_take)
+            for clip in shared_work(_Maker, settings, lacking, workers):
+                made[clip.clip_id] = clip
+                if on_progress is not None:
+                    on_progress(len(made), len(orders), clip)
     except KeyboardInterrupt:
         raise Cancelled(
-            f"stopped after {len(made)} of {total} clips, which are kept in {store.folder}; "
+            f"stopped after {len(made)} of {len(orders)} clips, which are kept in {store.folder}; "
             "the same command goes on."
         ) from None
-    return made
+    return [made[order.clip_id] for order in orders]
+
+
+@dataclass(frozen=True)
+class Order:
+    """A clip that is wanted."""
+
+    condition: Condition
+    variant: Variant
+    source: Source
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's, made or not."""
+        return self.source.clip_id(self.condition.condition_id)
+
+
+class _Maker:
+    """One process' share of the work: an order -> its clip, encoded and recorded."""
+
+    def __init__(self, settings: tuple[Path, str, Callable[[str], Take]]) -> None:
+        folder, checkpoint, load = settings
+        self.store = PreferenceStore.open(folder)
+        self.take = load(checkpoint)
+
+    def __call__(self, order: Order) -> Clip:
+        frames = self.take(self.store, order.condition, order.variant)
+        return add_clip_of_frames(self.store, order.condition, frames, order.source)
 
 
 def source_of_variant(variant: Variant, digest: str) -> Source:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from hallo4.errors import Cancelled
 from hallo4.evaluation import metrics
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
+from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.speech import loudness_dbfs
 from hallo4.evaluation.world_metrics import AXES as WORLD_AXES
 from hallo4.evaluation.world_metrics import JOINTS, axis_scores, clip_values, make_clip
@@ -72,31 +75,43 @@ class Judgement:
     parts: Values
 
 
-def score_clips(store: PreferenceStore, on_progress: Progress | None = None) -> int:
+def score_clips(store: PreferenceStore, on_progress: Progress | None = None, workers: int = 1) -> int:
     """Score every clip that this version has not scored yet; returns how many scores were added.
 
-    InputError: a clip's file is missing or damaged. Cancelled on Ctrl-C: what is scored is kept.
+    `workers` processes share the conditions. InputError: a clip's file is missing or damaged. Cancelled on
+    Ctrl-C: what is scored is kept.
     """
     version = scorer_version()
     scored = {s.clip_id for s in store.scores().values() if s.scorer_version == version}
     todo = [clip for clip in store.clips().values() if clip.clip_id not in scored]
-    todo.sort(key=lambda clip: clip.condition_id)  # the truth of a condition is drawn once
-    conditions, added = store.conditions(), 0
-    last, truth = "", None
+    todo.sort(key=lambda clip: clip.condition_id)
+    groups = [list(clips) for _, clips in groupby(todo, key=lambda clip: clip.condition_id)]
+    done = added = 0
     try:
-        for done, clip in enumerate(todo, start=1):
-            condition = conditions[clip.condition_id]
-            if condition.condition_id != last:
-                last, truth = condition.condition_id, world_truth(store, condition)
-            for score in machine_scores(store, clip, condition, truth, version):
-                added += store.add_score(score)
-            if on_progress is not None:
-                on_progress(done, len(todo), clip)
+        for scores in shared_work(_Scorer, (store.folder, version), groups, workers):
+            for clip, of_clip in scores:
+                added += sum(store.add_score(score) for score in of_clip)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(todo), clip)
     except KeyboardInterrupt:
         raise Cancelled(
             f"stopped; {added} scores are kept in {store.folder}; the same command goes on."
         ) from None
     return added
+
+
+class _Scorer:
+    """One process' share of the work: clips of a condition, whose truth is drawn once -> their scores."""
+
+    def __init__(self, settings: tuple[Path, str]) -> None:
+        folder, self.version = settings
+        self.store = PreferenceStore.open(folder)
+
+    def __call__(self, clips: list[Clip]) -> list[tuple[Clip, list[MachineScore]]]:
+        condition = self.store.conditions()[clips[0].condition_id]
+        truth = world_truth(self.store, condition)
+        return [(clip, machine_scores(self.store, clip, condition, truth, self.version)) for clip in clips]
 
 
 def scorer_version() -> str:

@@ -14,6 +14,10 @@ _HOMES = {
     "tiny-dit-sft": ("tiny_dit", "recipe"),
     "tiny-dpo": ("tiny_dpo", "recipe"),
     "tiny-winners": ("tiny_dpo", "winners_recipe"),
+    "tiny-image-autoencoder": ("tiny_autoencoder", "image_recipe"),
+    "tiny-unet-sft": ("tiny_unet", "recipe"),
+    "tiny-unet-dpo": ("tiny_dpo", "unet_recipe"),
+    "tiny-unet-winners": ("tiny_dpo", "unet_winners_recipe"),
 }
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from hallo4.diffusion import PreferenceLossConfig
 
 
 def sft_card(
-    name: str,
-    width: int,
-    layers: int,
-    latent_channels: int,
-    seed: int,
-    clips: int,
-    steps: int,
-    batch_size: int,
+    name: str, backbone: str, autoencoder: Any, seed: int, clips: int, steps: int, batch_size: int
 ) -> str:
-    """The README of a fine-tuned tiny DiT; scores are added to it after evaluation."""
+    """The README of a fine-tuned tiny model, whose `autoencoder` has that config; scores are added to it
+    after evaluation."""
+    frames, channels = autoencoder.frames_per_latent, autoencoder.latent_channels
+    coded = f"causal 8x8x{frames}, {channels} channels, plain convolutions, every group of {frames} frames"
+    if frames == 1:
+        coded = f"8x8, {channels} channels, plain convolutions, every frame"
+    makers = "`tiny-autoencoder`" if frames > 1 else "`tiny-image-autoencoder`"
     return f"""---
 license: apache-2.0
 tags: [portrait-animation, talking-head, video-diffusion, hallo4]
@@ -28,14 +27,11 @@ A small portrait animation model: portrait, speech and skeleton in, a 128x128 vi
 only the procedural portrait world of the `hallo4` package, on which it was trained; for photographs load the
 released weights.
 
-* **Backbone**: the package's `PortraitDiT` (Wan2.1-VACE family), width {width}, {layers} layers and one VACE
-  block. It differs from the released configuration in that video tokens query the skeleton (the paper's
-  formula) with rotary positions, audio frames of a group lie side by side in the channels, and there is no
-  text.
-* **Autoencoder**: causal 8x8x4, {latent_channels} channels, plain convolutions, every group of four frames on
-  its own.
+* **Backbone**: {backbone}
+* **Autoencoder**: {coded}
+  on its own.
 * **Audio**: log-mel, no download; the projector was pre-trained to hear mouth shapes and then frozen.
-* **Made by**: `hallo4 train tiny-autoencoder`, `tiny-audio`, `{name}`; seed {seed},
+* **Made by**: `hallo4 train` with {makers}, `tiny-audio`, `{name}`; seed {seed},
   {clips} clips of 17 frames, {steps} steps of {batch_size} clips, on two CPU cores.
 * **Licence of the data**: none needed; portraits, motion and voices (espeak-ng, formant synthesis) are
   generated.

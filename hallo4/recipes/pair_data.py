@@ -3,9 +3,9 @@
     pairs.jsonl -> windows of both clips and what they were made from -> latents, kept -> batches with their
     draws
 
-A clip of several windows was made one window after the other, each from the last frame of the one before; its
-likelihood is the product of theirs. So every window is a row of its own, and a clip's own last frame is the
-known frame of its next window: the one condition in which winner and loser differ.
+A clip of several windows was made one window after the other, each from the last frames of the one before;
+its likelihood is the product of theirs. So every window is a row of its own, and a clip's own last frames are
+what its next window knows: the one condition in which winner and loser differ.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hallo4.data.latents import RegionWeights
+from hallo4.data.latents import RegionWeights, frames_of_latent
 from hallo4.data.pair_latents import PairWindow
 from hallo4.diffusion import PairDrawConfig, pair_draws
+from hallo4.diffusion.keyed import keyed_seed
 from hallo4.diffusion.pair_loss import AXES
 from hallo4.errors import InputError
 from hallo4.media import read_frames
-from hallo4.models.window_conditions import assemble_conditions, filled_latents, null_text
 from hallo4.pipelines.conditions import KeypointMotion
 from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.model_folder import LoadedModel, ModelInfo
-from hallo4.pipelines.plan import plan_windows
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter
 from hallo4.preference import Pair, PreferenceStore
 from hallo4.preference.audit import source_of
 from hallo4.training import batch_indices, batch_visits
 from hallo4.training.loop import Data
-from hallo4.types import FPS
+from hallo4.types import FPS, WindowRules
 
 
 def usable_pairs(store: PreferenceStore) -> tuple[list[Pair], list[str]]:
@@ -76,19 +75,24 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             )
         videos.append(frames_u8)
     points = job.motion.skeleton.points_px if isinstance(job.motion, KeypointMotion) else None
-    for window in plan_windows(job.total_frames, model.info.window_frames):
+    rules = job.rules
+    for window in job.plan():
         indices, drawn = job.indices(window), job.skeleton_u8(window)
         if drawn is None:
             raise InputError(f"{model.info.name} takes no skeleton, and preference training needs one.")
+        first_new = window.start + window.first_kept
+        before = [video[first_new - rules.known_frames : first_new] for video in videos]
         yield PairWindow(
             winner_u8=videos[0][indices],
             loser_u8=videos[1][indices],
             skeleton_u8=drawn,
             portrait_u8=job.portrait.pixels_u8,
             audio_windows=job.sound_windows(window),
-            points_px=None if points is None else points[indices],
+            points_px=None if points is None else points[rules.skeleton_rho * indices],
             real_frames=job.total_frames - window.start,
-            continues=window.index > 0,
+            winner_known_u8=before[0] if window.index else None,
+            loser_known_u8=before[1] if window.index else None,
+            seed=keyed_seed("known frames", pair.pair_id, window.index),
         )
 
 
@@ -100,14 +104,13 @@ class PairData:
         tensors: Mapping[str, Tensor],
         rows: Sequence[tuple[str, int]],
         pairs: Mapping[str, Pair],
-        grey: Tensor,
-        text_dim: int,
         draw: PairDrawConfig,
         regions: RegionWeights,
         info: ModelInfo,
+        rules: WindowRules,
     ) -> None:
         self.tensors, self.rows, self.pairs = tensors, rows, pairs
-        self.grey, self.text_dim, self.draw, self.regions, self.info = grey, text_dim, draw, regions, info
+        self.draw, self.regions, self.info, self.rules = draw, regions, info, rules
         self.dense = any(pairs[pair_id].segment_labels is not None for pair_id, _ in rows)
 
     def __len__(self) -> int:
@@ -128,7 +131,6 @@ class PairData:
         part = {name: value if value.dtype == torch.bool else value.float() for name, value in part.items()}
         keys = [f"{pair_id}/{number}" for pair_id, number in (self.rows[row] for row in rows.tolist())]
         draws = pair_draws(self.draw, keys, visits.tolist(), part["winner"].shape[1:])
-        part["audio_windows"] = part["audio_windows"] * (~draws.dropped).float().view(-1, 1, 1, 1, 1)
         chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
         counted = part["counted"].float()[:, None, :, None, None]
         batch: dict[str, object] = {
@@ -136,8 +138,8 @@ class PairData:
             "loser": part["loser"],
             "noise": draws.noise,
             "sigma": draws.sigma,
-            "conditions": self._conditions(part, part["winner"]),
-            "loser_conditions": self._conditions(part, part["loser"]),
+            "conditions": self._conditions(part, "winner", draws.dropped),
+            "loser_conditions": self._conditions(part, "loser", draws.dropped),
             "pairs": rows,
             "visits": visits,
             "loss_weights": self.regions.of(part["regions"]) * counted,
@@ -161,28 +163,29 @@ class PairData:
             for name in sorted(set(column))
         }
 
-    def _conditions(self, part: Mapping[str, Tensor], clip: Tensor) -> dict[str, Tensor | None]:
-        conditions = assemble_conditions(
-            part["reference"],
-            self.grey,
+    def _conditions(self, part: Mapping[str, Tensor], side: str, dropped: Tensor) -> dict[str, Tensor | None]:
+        start = "scene."
+        conditions = self.rules.conditions(
+            {name[len(start) :]: value for name, value in part.items() if name.startswith(start)},
             part["audio_windows"],
-            null_text(self.text_dim),
-            skeleton_latents=part["skeleton"],
-            inactive_latents=filled_latents(clip[:, :, :1], self.grey, self.info.fill),
-            first_frame_known=part["known"],
-            mask_rule=self.info.mask_rule,
-            fill=self.info.fill,
+            part["skeleton"],
+            part[f"{side}_known"],
+            part["continues"],
         )
-        return dict(vars(conditions))
+        return dict(vars(self.rules.unconditional(conditions, dropped)))
 
     def _labels(self, row: int) -> Tensor:
         """[F] in -1, 0, 1: who is better in each latent frame, from the labels of the pair's seconds."""
         pair_id, number = self.rows[row]
         seconds = self.pairs[pair_id].segment_labels
-        first = number * (self.info.window_frames - 1)
-        middles = [first, *(first + k + 1.5 for k in range(1, self.info.window_frames, 4))]
+        latent_frames = self.tensors["winner"].shape[2]
         if seconds is None:
-            return torch.ones(len(middles))
+            return torch.ones(latent_frames)
+        frames = self.info.window_frames
+        rho = (frames - 1) // max(latent_frames - 1, 1)
+        first = number * (frames - self.rules.repeated_frames)
+        held = [frames_of_latent(k, rho) for k in range(latent_frames)]
+        middles = [first + (group.start + group.stop - 1) / 2 for group in held]
         return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
 
 

@@ -1,4 +1,4 @@
-"""Training of the tiny causal autoencoder on portraits and skeleton drawings of the world.
+"""Training of the tiny autoencoders, causal and of pictures, on portraits and skeleton drawings of the world.
 
 Batches are 64x64 crops of groups of four frames, half of them around mouth, eyes or hands, where the loss
 weighs more: what the diffusion model must move is what the code must keep.
@@ -6,8 +6,9 @@ weighs more: what the diffusion model must move is what the code must keep.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,18 +25,29 @@ REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEF
 
 
 @dataclass(frozen=True)
-class TinyAutoencoderConfig:
-    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the
-    portraits one frame four times.
+class AutoencoderSizes:
+    """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures."""
 
-    `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean
-    nearby pictures. `difference_weight` is that of the error of frame differences. `start_from`: a folder
-    with an autoencoder to train further; `freeze_encoder` leaves its
-    latents as they are, so that diffusion models trained on them stay valid.
+    latent_channels: int = 24
+    fine_width: int = 128
+    coarse_width: int = 256
+    frames_per_latent: Literal[1, 4] = 4
+
+
+@dataclass(frozen=True)
+class TinyAutoencoderConfig:
+    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four
+    times.
+
+    `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
+    pictures. `difference_weight` is that of the error of frame differences. `start_from`: a folder with an
+    autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion models
+    trained on them stay valid.
     """
 
     start_from: str | None = None
     freeze_encoder: bool = False
+    sizes: AutoencoderSizes = field(default_factory=AutoencoderSizes)
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     held_out: ClipStoreConfig = field(
@@ -64,7 +76,7 @@ class TinyAutoencoderConfig:
 
 
 class AutoencoderData:
-    """Batches of (`groups_pm1` [n, 3, 4, c, c], `weights` [n, 1, 1, c, c])."""
+    """Batches of (`groups_pm1` [n, 3, rho, c, c], `weights` [n, 1, 1, c, c])."""
 
     def __init__(self, store: ClipStore, config: TinyAutoencoderConfig) -> None:
         self.store, self.config = store, config
@@ -82,9 +94,10 @@ class AutoencoderData:
         frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
         points = self.store.get("points_px", clip)
         length, size = frames.shape[0], frames.shape[1]
-        start = int(rng.integers(0, length - 3))
+        rho = config.sizes.frames_per_latent
+        start = int(rng.integers(0, length - rho + 1))
         still = skeleton or rng.random() < config.still_share
-        span = [start] * 4 if still else list(range(start, start + 4))
+        span = [start] * rho if still else list(range(start, start + rho))
         weights = np.ones((size, size), np.float32)
         for region in REGIONS:
             if skeleton and region is layout.MOUTH:
@@ -123,17 +136,20 @@ def autoencoder_method(config: TinyAutoencoderConfig):
         latents = model.encode_groups(groups)
         reconstruction = model.decode_groups(latents + config.latent_noise * torch.randn_like(latents))
         error = (reconstruction - groups).square()
-        changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
-        motion_error = (made - changes).square()
         per_pixel = weights.sum() * groups.shape[1]
         loss = (error * weights).sum() / (per_pixel * groups.shape[2])
-        loss = loss + config.difference_weight * (motion_error * weights).sum() / (per_pixel * made.shape[2])
         loss = loss + config.latent_penalty * latents.square().mean()
-        return loss, {
+        values = {
             "psnr_db": float(-10 * torch.log10(error.mean((1, 2, 3, 4)).detach() / 4).mean()),
-            "motion_kept": float(1 - motion_error.detach().sum() / changes.square().sum().clamp_min(1e-9)),
             "latent_rms": float(latents.detach().square().mean().sqrt()),
         }
+        if groups.shape[2] == 1:
+            return loss, values
+        changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
+        motion_error = (made - changes).square()
+        loss = loss + config.difference_weight * (motion_error * weights).sum() / (per_pixel * made.shape[2])
+        kept = 1 - motion_error.detach().sum() / changes.square().sum().clamp_min(1e-9)
+        return loss, values | {"motion_kept": float(kept)}
 
     return method
 
@@ -181,13 +197,26 @@ def _start(config: TinyAutoencoderConfig, data: AutoencoderData) -> TinyVideoAut
     if config.start_from is not None:
         model = TinyVideoAutoencoder.from_pretrained(config.start_from)
     else:
-        model = TinyVideoAutoencoder()
+        model = TinyVideoAutoencoder(**asdict(config.sizes))
         groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
         model.initialize_linear_path(torch.cat(groups))
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.linear_encoder.requires_grad_(False)
     return model.to(memory_format=torch.channels_last)
+
+
+def image_recipe() -> Recipe:
+    """The autoencoder of `tiny-unet`: of pictures."""
+    config = TinyAutoencoderConfig()
+    sizes = AutoencoderSizes(latent_channels=8, fine_width=64, coarse_width=128, frames_per_latent=1)
+    named = replace(config.train, name="tiny-image-autoencoder", max_minutes=15)
+    return Recipe(
+        "tiny-image-autoencoder",
+        "the 8x8 picture autoencoder of the tiny UNet",
+        replace(config, sizes=sizes, batch_size=48, train=named),
+        run,
+    )
 
 
 def recipe() -> Recipe:

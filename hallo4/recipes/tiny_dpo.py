@@ -1,4 +1,4 @@
-"""Direct preference optimization of the tiny DiT on the pairs of a preference store, and its control.
+"""Direct preference optimization of a tiny model on the pairs of a preference store, and its control.
 
     pairs.jsonl --PairData--> dpo_method on a LoRA adapter, reference: the adapter off --> adapter folder
                               preview: held-out pairs at fixed draws, motion of made windows --> guard
@@ -26,16 +26,17 @@ from hallo4.diffusion.noising import target
 from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
 from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_grey
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
 from hallo4.pipelines.plan import window_noise
 from hallo4.pipelines.window import decode_window, denoise_window
 from hallo4.preference import Pair, PreferenceStore, StoreWarning
 from hallo4.preference.watch import amplitude_px, observer
 from hallo4.recipes.cards import preference_card
+from hallo4.recipes.fine_tuning import CachedClips, FineTuneConfig, fine_tuning_method
 from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs
 from hallo4.recipes.recipe import Recipe
-from hallo4.recipes.tiny_dit import DiTData, TinyDiTConfig, sft_method
+from hallo4.recipes.tiny_dit import TinyDiTConfig
+from hallo4.recipes.tiny_unet import TinyUNetConfig
 from hallo4.training import (
     AdapterConfig,
     AdapterOff,
@@ -51,6 +52,7 @@ from hallo4.training import (
     evaluate_pairs,
     load_weights,
     predict_velocity,
+    prediction_of,
     train,
 )
 from hallo4.training.loop import Data, Method
@@ -90,7 +92,9 @@ class TinyDPOConfig:
     held_out_draws: int = 4
     motion_windows: int = 24
     anchor_weight: float = 0.0
-    anchor: TinyDiTConfig = field(default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor"))
+    anchor: FineTuneConfig = field(
+        default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor")
+    )
     guard: PreferenceGuard = field(default_factory=PreferenceGuard)
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
@@ -120,9 +124,9 @@ def winners_method(config: PreferenceLossConfig):
     return method
 
 
-def anchored(method: Method, anchor: TinyDiTConfig, weight: float) -> Method:
+def anchored(method: Method, anchor: FineTuneConfig, weight: float) -> Method:
     """`method` plus `weight` times the fine-tuning loss on the clips in the batch's "real"."""
-    fine_tuning = sft_method(anchor)
+    fine_tuning = fine_tuning_method(anchor)
 
     def both(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
         pairs = {name: value for name, value in batch.items() if name != "real"}
@@ -133,12 +137,12 @@ def anchored(method: Method, anchor: TinyDiTConfig, weight: float) -> Method:
     return both
 
 
-def with_real_clips(data: Data, anchor: TinyDiTConfig, start: LoadedModel, config: TinyDPOConfig) -> Data:
+def with_real_clips(data: Data, anchor: FineTuneConfig, start: LoadedModel, config: TinyDPOConfig) -> Data:
     """`data` with as many clips of the fine-tuning data as pairs under "real"."""
     cache = build_cache(
         build_clips(anchor.clips_folder, anchor.clips), start.autoencoder, anchor.latents_folder
     )
-    real = DiTData(cache, config.batch_size, config.train.seed)
+    real = CachedClips(cache, config.batch_size, config.train.seed)
     return lambda index, generator: {**data(index, generator), "real": real(index, generator)}
 
 
@@ -186,7 +190,8 @@ class HeldOut:
         for row in self.made_from.tolist():
             batch = self.data.batch(torch.tensor([row]), torch.tensor([0]))
             conditions = MotionConditions(**batch["conditions"])  # type: ignore[arg-type]
-            noise = window_noise(model.sample_shape(info.window_frames, *self.data.grey.shape[-2:]), 0, row)
+            cells = batch["winner"].shape[-2:]
+            noise = window_noise(model.sample_shape(info.window_frames, *cells), 0, row)
             clean = denoise_window(made_by, conditions, noise, info.steps, 1.0, on_step=lambda done: None)
             amplitude = amplitude_px(measure(observer(), decode_window(made_by, clean)))
             if amplitude is not None:
@@ -216,12 +221,10 @@ def load_pairs(
         list(pairs),
         lambda pair_id: pair_windows(store, pairs[pair_id], start),
         start.autoencoder,
+        start.backbone.windows,
         config.pairs_folder,
     )
-    frames, size_px = start.info.window_frames, start.info.size_px
-    grey = encode_grey(start.autoencoder, torch.zeros(1, size_px, size_px), frames)
-    text_dim = start.backbone.config.text_dim
-    data = PairData(tensors, rows, pairs, grey, text_dim, config.draw, config.regions, start.info)
+    data = PairData(tensors, rows, pairs, config.draw, config.regions, start.info, start.backbone.windows)
     return data, pairs, store.clips()
 
 
@@ -233,6 +236,11 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     """
     torch.manual_seed(config.train.seed)
     start = load_model(config.start_from)
+    if prediction_of(start.backbone) != config.loss.prediction:
+        raise InputError(
+            f"{config.start_from} predicts {prediction_of(start.backbone)!r}, but the loss is of "
+            f"{config.loss.prediction!r}: set loss.prediction, or take the recipe of that model."
+        )
     model = add_lora(start.backbone, config.adapter)
     data, pairs, clips = load_pairs(config, start)
     splits = torch.tensor([pairs[pair_id].split == "train" for pair_id, _ in data.rows])
@@ -280,15 +288,50 @@ def _spread(chosen: Tensor, most: int) -> Tensor:
     return indices[torch.linspace(0, len(indices) - 1, most).round().long()]
 
 
+UNET_LAYERS = (
+    r"denoiser\..*\.attn1",
+    r"denoiser\..*\.audio_modules\..*\.attn2_\d",
+    r"denoiser\..*\.motion_modules\..*\.attn2",
+)
+"""Attention of the denoiser but for that to the face, which the portrait world has not."""
+
+
+def _of_unet(config: TinyDPOConfig) -> TinyDPOConfig:
+    """The same run on `tiny-unet-sft`."""
+    return replace(
+        config,
+        start_from="tiny-unet-sft",
+        loss=replace(config.loss, prediction="v"),
+        adapter=replace(config.adapter, layers=UNET_LAYERS),
+        draw=replace(config.draw, shift=2.0, distribution="uniform"),
+        anchor=TinyUNetConfig(latents_folder="runs/image_latents_anchor"),
+    )
+
+
+def _named(config: TinyDPOConfig, run_name: str, model_name: str) -> TinyDPOConfig:
+    return replace(config, model_name=model_name, train=replace(config.train, name=run_name))
+
+
 def recipe() -> Recipe:
     """`tiny-dit`: the fine-tuned tiny DiT, aligned with what raters prefer."""
-    return Recipe(
-        "tiny-dpo", "preference optimization of the tiny DiT on a preference store", TinyDPOConfig(), run
-    )
+    return Recipe("tiny-dpo", "preference optimization of the tiny DiT", TinyDPOConfig(), run)
 
 
 def winners_recipe() -> Recipe:
     """The control: the same adapter, pairs and steps, but fine-tuning on the winners alone."""
-    config = TinyDPOConfig(learn="winners")
-    named = replace(config, model_name="tiny-winners", train=replace(config.train, name="tiny-winners"))
-    return Recipe("tiny-winners", "the control of tiny-dpo: fine-tuning on the winners alone", named, run)
+    config = _named(TinyDPOConfig(learn="winners"), "tiny-winners", "tiny-winners")
+    return Recipe("tiny-winners", "the control of tiny-dpo: fine-tuning on the winners alone", config, run)
+
+
+def unet_recipe() -> Recipe:
+    """`tiny-unet`: the fine-tuned tiny UNet, aligned with what raters prefer."""
+    config = _named(_of_unet(TinyDPOConfig()), "tiny-unet-dpo", "tiny-unet")
+    return Recipe("tiny-unet-dpo", "preference optimization of the tiny UNet", config, run)
+
+
+def unet_winners_recipe() -> Recipe:
+    """The control of `tiny-unet-dpo`."""
+    config = _named(_of_unet(TinyDPOConfig(learn="winners")), "tiny-unet-winners", "tiny-unet-winners")
+    return Recipe(
+        "tiny-unet-winners", "the control of tiny-unet-dpo: fine-tuning on the winners alone", config, run
+    )

@@ -31,6 +31,7 @@ _HOMES = {
     "PairBatch": "pair_batch",
     "pair_step": "preference_step",
     "predict_velocity": "preference_step",
+    "prediction_of": "preference_step",
     "dpo_method": "preference_step",
     "evaluate_pairs": "preference_step",
     "reference_errors": "preference_step",

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hallo4.diffusion.noising import add_noise, target
+from hallo4.diffusion.discrete import model_timestep
+from hallo4.diffusion.noising import Prediction, add_noise, target
 from hallo4.diffusion.objective import clip_errors, frame_errors
 from hallo4.diffusion.pair_loss import PairErrors, PreferenceLossConfig, dpo_loss, loser_gradient_scale
 from hallo4.diffusion.pair_stats import PairStats
@@ -106,12 +107,17 @@ def dpo_method(
 # ---------------------------------------------------------------- sides
 
 
+def prediction_of(model: nn.Module) -> Prediction:
+    """What a `Backbone` predicts."""
+    return "flow" if unwrapped(model).schedule is None else "v"
+
+
 def predict_velocity(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-    """A `Predict` for PortraitDiT; `conditions`: the fields of `MotionConditions`, as a mapping."""
+    """A `Predict` for any `Backbone`; `conditions`: the fields of `MotionConditions`, as a mapping."""
     bare = unwrapped(model)
-    conditions = MotionConditions(**conditions)
-    sample = torch.cat([conditions.reference_latents.to(noisy), noisy], dim=2)
-    return bare.video_latents(model(sample, 1000 * sigma, bare.prepare(conditions)))
+    given = MotionConditions(**conditions)
+    timestep = model_timestep(sigma, bare.schedule)
+    return bare.video_latents(model(bare.sample(noisy, given), timestep, bare.prepare(given)))
 
 
 @dataclass(frozen=True)

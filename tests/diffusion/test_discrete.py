@@ -7,14 +7,14 @@ from hallo4.diffusion.discrete import (
     StepSchedule,
     ddim_scheduler,
     denoise_ddim,
-    released_inference,
+    model_timestep,
     sigma_step,
     step_sigma,
 )
 from hallo4.diffusion.noising import add_noise, target
 from hallo4.errors import InputError
 
-SCHEDULES = [StepSchedule(), released_inference()]
+SCHEDULES = [StepSchedule(), StepSchedule(beta_schedule="linear")]
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -30,6 +30,15 @@ def test_the_last_step_is_pure_noise_and_sigma_rises(schedule):
 def test_released_inference_is_not_the_schedule_of_training():
     training, inference = (step_sigma(torch.tensor([500]), schedule) for schedule in SCHEDULES)
     assert (inference - training).item() > 0.05
+
+
+def test_a_model_is_told_a_thousand_sigma_or_the_nearest_step():
+    sigma = torch.tensor([0.25, 1.0])
+    assert model_timestep(sigma, None).tolist() == [250.0, 1000.0]
+    steps = torch.tensor([17, 999])
+    told = model_timestep(step_sigma(steps, StepSchedule()), StepSchedule())
+    assert told.tolist() == [17.0, 999.0]
+    assert told.dtype == torch.float32
 
 
 def test_sigma_and_step_are_inverse():

@@ -108,6 +108,22 @@ def test_linear_start_loses_exactly_the_variance_it_reports():
     torch.testing.assert_close(residual / total, 1 - explained, rtol=1e-3, atol=1e-5)
 
 
+@torch.no_grad()
+def test_an_autoencoder_of_pictures_codes_every_frame_alone():
+    torch.manual_seed(0)
+    model = TinyVideoAutoencoder(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
+    video = torch.rand(2, 3, 6, 16, 24) * 2 - 1
+    model.initialize_linear_path(video.transpose(1, 2).flatten(0, 1)[:, :, None])
+    latents = model.encode_video(video)
+    assert latents.shape == (2, 4, 6, 2, 3)
+    torch.testing.assert_close(latents[:, :, 3:4], model.encode_video(video[:, :, 3:4]))
+    assert model.decode_video(latents).shape == video.shape
+    groups = torch.randn(2, 3, 1, 5, 6)
+    assert torch.equal(module.unfold(module.fold(groups, 3.0), 1, 3.0), groups)
+    with pytest.raises(ShapeError, match="frames_per_latent must be 1"):
+        TinyVideoAutoencoder(frames_per_latent=2)
+
+
 def test_folding_tells_mean_and_changes_apart_and_back():
     """By the definition of the Haar wavelet, frame by frame; a gain of 1 keeps the energy of the changes."""
     groups = torch.randn(2, 3, 4, 5, 6)
@@ -119,7 +135,7 @@ def test_folding_tells_mean_and_changes_apart_and_back():
     torch.testing.assert_close(late, (d - c) / math.sqrt(2))
     energy = (groups - groups.mean(2, keepdim=True)).square().sum()
     torch.testing.assert_close(halves.square().sum() + early.square().sum() + late.square().sum(), energy)
-    torch.testing.assert_close(module.unfold(module.fold(groups, 3.0), 3.0), groups)
+    torch.testing.assert_close(module.unfold(module.fold(groups, 3.0), 4, 3.0), groups)
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ from tiny_unets import CELLS, FRAMES, conditions, make, noise, predict
 
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_attention import MotionBlock, MotionTransformer, Sight, SpatialBlock
-from hallo4.models.unet_conditions import unconditional
 from hallo4.models.unet_trunk import Surroundings
 from hallo4.types import Backbone
 
@@ -270,7 +269,7 @@ def test_the_skeleton_guider_starts_at_zero():
 
 def test_the_other_side_of_guidance_knows_no_portrait_no_face_and_no_sound():
     model, given = make(), conditions()
-    without = unconditional(given)
+    without = model.windows.unconditional(given)
     for name in ("reference_latents", "audio_windows", "face_embedding", "locator_01"):
         changed = replace(without, **{name: getattr(given, name) + 0.5})
         # aligned, so that the reference pass of known frames does not depend on the portrait

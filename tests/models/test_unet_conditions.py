@@ -9,7 +9,6 @@ from tiny_unets import CELLS, FRAMES, conditions, make, noise, predict
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.portrait_guides import pyramid_sizes, region_pyramid
 from hallo4.models.unet_attention import MotionTransformer
-from hallo4.models.unet_conditions import check_rates
 
 # ---------------------------------------------------------------- temporal motion modulation
 
@@ -39,7 +38,7 @@ def test_rho_1_is_the_identity_bit_for_bit():
     hidden = torch.relu(projector.proj1(given.audio_windows.flatten(2)))
     hidden = torch.relu(projector.proj2(hidden))
     plain = projector.norm(projector.proj3(hidden).unflatten(-1, (4, -1)))
-    assert model.audio_rho == model.skeleton_rho == 1
+    assert model.windows.audio_rho == model.windows.skeleton_rho == 1
     assert torch.equal(projector(given.audio_windows), plain)
     guider = model.skeleton_guider
     frames = given.skeleton_latents.transpose(1, 2).flatten(0, 1)
@@ -86,9 +85,6 @@ def test_conditions_of_another_rate_are_refused():
     lonely = conditions(frames=4, skeleton_latents=None, region_masks=None)
     with pytest.raises(ShapeError, match=r"4 frames.*conditions of 2 clips, 2 frames.*sound at 50 Hz"):
         model(noise(frames=4), torch.zeros(2), model.prepare(lonely))
-    check_rates(model.config, audio_rate_hz=50.0, skeleton_fps=25.0)
-    with pytest.raises(ShapeError, match=r"audio features come at 25 a second.*built for 50.*resample"):
-        check_rates(model.config, audio_rate_hz=25.0)
 
 
 @pytest.mark.parametrize(

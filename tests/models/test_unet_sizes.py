@@ -18,7 +18,7 @@ def test_the_tiny_unet_fits_its_budget(rho):
 
 def test_the_tiny_unet_can_be_built_and_takes_any_rho():
     models = [PortraitUNet(**tiny_unet_config(8, rho)) for rho in (1, 2)]
-    assert [model.audio_rho for model in models] == [1, 2]
+    assert [model.windows.audio_rho for model in models] == [1, 2]
     assert all(model.sample_shape(14, 16, 16) == (8, 14, 16, 16) for model in models)
 
 

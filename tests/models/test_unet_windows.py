@@ -1,24 +1,18 @@
 """Windows of a UNet: known frames, patch-drop, and that a first window has the portrait before it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_unets import conditions, make, predict
 
 from hallo4.errors import ShapeError
-from hallo4.models.unet_windows import assemble_unet_conditions, drop_patches, encode_frames
+from hallo4.models.unet_windows import drop_patches
+from hallo4.types import Backbone, StepSchedule, WindowRules
 
 
 def generator(seed=0):
     return torch.Generator().manual_seed(seed)
-
-
-def test_frames_are_encoded_alone():
-    class Halves:
-        def encode_video(self, video_pm1):
-            return video_pm1[..., ::8, ::8] * len(video_pm1)
-
-    frames = torch.randn(2, 3, 5, 16, 24)
-    assert torch.equal(encode_frames(Halves(), frames), frames[..., ::8, ::8] * 10)
 
 
 @pytest.mark.parametrize("patch_px", [1, 4])
@@ -44,23 +38,58 @@ def test_nothing_is_dropped_inside_the_face():
 
 
 def test_the_first_window_knows_the_portrait_and_later_ones_the_frames_before():
-    given = conditions()
-    first = torch.tensor([True, False])
-    made = assemble_unet_conditions(
-        given.reference_latents,
-        given.audio_windows,
-        2,
-        motion_latents=given.motion_latents,
-        first=first,
-        face_embedding=given.face_embedding,
-    )
+    given, rules = conditions(), make().windows
+    scene = {"reference": given.reference_latents}
+    later = torch.tensor([False, True])
+    made = rules.conditions(scene, given.audio_windows, None, given.motion_latents, later)
+    made = replace(made, face_embedding=given.face_embedding)
     assert torch.equal(made.motion_latents[0], given.reference_latents[0].expand(-1, 2, -1, -1))
     assert torch.equal(made.motion_latents[1], given.motion_latents[1])
     assert predict(make(), made).shape == (2, 4, 3, 8, 8)
-    alone = assemble_unet_conditions(given.reference_latents, given.audio_windows, 2, first=True)
+    alone = rules.conditions(scene, given.audio_windows)
     assert torch.equal(alone.motion_latents[0], made.motion_latents[0])
     with pytest.raises(ShapeError, match="encode the 2 frames before"):
-        assemble_unet_conditions(given.reference_latents, given.audio_windows, 2)
+        rules.conditions(scene, given.audio_windows, continues=True)
+
+
+class Means:
+    """An autoencoder of pictures: means of 8x8 pixels, of a video of one frame."""
+
+    def encode_video(self, video_pm1):
+        assert video_pm1.shape[2] == 1, "every frame is encoded alone"
+        return torch.nn.functional.avg_pool3d(video_pm1, (1, 8, 8))
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.25])
+def test_known_frames_are_shown_with_the_share_blanked_that_the_config_says(dropped):
+    rules = make(motion_dropped=dropped).windows
+    told = rules.encode_known(Means(), torch.ones(2, 3, 2, 64, 64), 3, generator())
+    assert told.shape == (2, 3, 2, 8, 8)
+    assert told.mean().item() == pytest.approx(1 - dropped, abs=0.03)
+    assert torch.equal(rules.known_from_latents(told, {}), told)
+
+
+def test_the_other_side_of_guidance_can_be_of_some_clips():
+    given, rules = conditions(), make().windows
+    some = rules.unconditional(given, torch.tensor([True, False]))
+    for name in ("portrait_given", "locator_given", "audio_given"):
+        assert getattr(some, name).tolist() == [False, True]
+        assert getattr(rules.unconditional(some), name).tolist() == [False, False]
+        assert getattr(rules.unconditional(some, torch.tensor([False, True])), name).tolist() == [False] * 2
+    whole, none = predict(make(), given), predict(make(), rules.unconditional(given))
+    mixed = predict(make(), some)
+    torch.testing.assert_close(mixed[0], none[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed[1], whole[1], rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_a_backbone_of_steps():
+    model = make()
+    assert isinstance(model, Backbone)
+    assert isinstance(model.windows, WindowRules)
+    assert model.schedule == StepSchedule()
+    assert make(beta_schedule="linear").schedule == StepSchedule(beta_schedule="linear")
+    assert make(audio_rate_hz=50.0).windows.audio_rho == 2
+    assert model.windows.side_multiple_px == 32
 
 
 def test_impossible_drops_are_refused():

@@ -93,7 +93,7 @@ def test_annotate_serves_the_store(scored, monkeypatch, capsys):
 def test_candidates_ask_for_the_takes_that_were_named(tmp_path, monkeypatch):
     asked = {}
 
-    def make(store, conditions, variants, on_progress):
+    def make(store, conditions, variants, on_progress, workers):
         asked.update(conditions=conditions, variants=variants)
 
     monkeypatch.setattr("hallo4.preference.candidates.make_candidates", make)

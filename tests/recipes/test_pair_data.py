@@ -13,6 +13,7 @@ from hallo4.data.pair_latents import PairWindow, encode_pair_window, encode_pair
 from hallo4.diffusion import PairDrawConfig
 from hallo4.errors import InputError
 from hallo4.media import read_frames, save_wav
+from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import default_rest_pose, idle_motion, save_skeleton
 from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
 from hallo4.preference.conditions import add_condition_of_files
@@ -65,12 +66,11 @@ def data(work):
         [first.pair_id],
         lambda _: pair_windows(work.store, first, work.model),
         work.model.autoencoder,
+        work.model.backbone.windows,
         work.folder / "latents",
     )
-    grey = torch.zeros(1, 4, 2, 4, 4)
-    return PairData(
-        tensors, rows, {first.pair_id: first}, grey, 8, PairDrawConfig(), RegionWeights(), work.model.info
-    )
+    made_for = (work.model.info, work.model.backbone.windows)
+    return PairData(tensors, rows, {first.pair_id: first}, PairDrawConfig(), RegionWeights(), *made_for)
 
 
 def test_pairs_whose_clips_have_idle_motion_of_their_own_are_left_out_by_name(work):
@@ -90,7 +90,11 @@ def test_windows_hold_the_frames_of_both_clips_and_what_they_were_made_from(work
         made = [getattr(window, f"{side}_u8") for window in windows]
         np.testing.assert_array_equal(made[0], frames[:5])
         np.testing.assert_array_equal(made[1], frames[[4, 5, 6, 6, 6]])
-    assert [window.continues for window in windows] == [False, True]
+    assert windows[0].winner_known_u8 is windows[0].loser_known_u8 is None
+    for side in ("winner", "loser"):
+        np.testing.assert_array_equal(
+            getattr(windows[1], f"{side}_known_u8")[0], getattr(windows[0], f"{side}_u8")[4]
+        )
     assert [window.real_frames for window in windows] == [7, 3]
     assert windows[0].skeleton_u8.any(), "there is a skeleton in the drawing"
     np.testing.assert_array_equal(windows[1].points_px[2], windows[1].points_px[4])
@@ -100,6 +104,9 @@ def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
     bigger = replace(work.model, info=replace(work.model.info, size_px=64))
     with pytest.raises(InputError, match=r"clip k\w+ of pair .*\[7, 32, 32, 3\].*\[7, 64, 64, 3\]"):
         list(pair_windows(work.store, work.pairs[0], bigger))
+
+
+RULES = DiTWindows(SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=6, mask_rule="group"))
 
 
 class _Encoder(torch.nn.Module):
@@ -119,8 +126,9 @@ class _Encoder(torch.nn.Module):
 )
 def test_known_frames_and_groups_beyond_the_end_do_not_count(real, continues, counted):
     video = np.zeros((17, 16, 16, 3), np.uint8)
-    window = PairWindow(video, video, video, video[0], torch.zeros(17, 5, 2, 3), None, real, continues)
-    encoded = encode_pair_window(window, _Encoder())
+    known = [video[:1] if continues else None] * 2
+    window = PairWindow(video, video, video, video[0], torch.zeros(17, 5, 2, 3), None, real, *known)
+    encoded = encode_pair_window(window, _Encoder(), RULES)
     assert encoded["counted"].tolist() == [bool(c) for c in counted]
     assert not encoded["regions"].any()
 
@@ -133,7 +141,7 @@ def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights
         return pair_windows(work.store, first, work.model)
 
     def encode(autoencoder=work.model.autoencoder):
-        return encode_pairs([first.pair_id], windows, autoencoder, tmp_path)
+        return encode_pairs([first.pair_id], windows, autoencoder, work.model.backbone.windows, tmp_path)
 
     fresh, rows = encode()
     again, _ = encode()
@@ -190,7 +198,7 @@ def test_dropped_conditions_are_those_of_both_clips(data):
 
 
 def vars_of(data):
-    names = ("tensors", "rows", "pairs", "grey", "text_dim", "draw", "regions", "info")
+    names = ("tensors", "rows", "pairs", "draw", "regions", "info", "rules")
     return {name: getattr(data, name) for name in names}
 
 
@@ -215,7 +223,9 @@ def test_labels_of_seconds_become_labels_of_latent_frames(data):
     first = data.pairs[data.rows[0][0]]
     labelled = replace(first, segment_labels=(1.0, -0.5))
     info = replace(data.info, window_frames=17)
-    dense = PairData(**(vars_of(data) | {"pairs": {first.pair_id: labelled}, "info": info}))
+    tensors = data.tensors | {"winner": torch.zeros(2, 4, 5, 4, 4)}
+    changes = {"pairs": {first.pair_id: labelled}, "info": info, "tensors": tensors}
+    dense = PairData(**(vars_of(data) | changes))
     assert dense.dense
     assert not data.dense
     assert [dense._labels(row).tolist() for row in (0, 1)] == [[1, 1, 1, 1, 1], [1, 1, 1, -1, -1]]

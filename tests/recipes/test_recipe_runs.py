@@ -19,10 +19,14 @@ from hallo4.pipelines import load_model
 from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
 from hallo4.preference.conditions import add_world_condition
 from hallo4.recipes import RECIPES, Recipe
+from hallo4.recipes.tiny_autoencoder import AutoencoderSizes
 from hallo4.recipes.tiny_dit import DiTSizes
+from hallo4.recipes.tiny_unet import UNetSizes
 from hallo4.training import read_log
 
 CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=5, seconds=0.6, size_px=64, episodes_per_shard=1)
+PICTURES = AutoencoderSizes(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
+UNET = UNetSizes(widths=(16, 16, 32), audio_dim=8, audio_tokens=2, audio_hidden_dim=16)
 SIZES = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
 
 
@@ -49,9 +53,15 @@ def miniature(name: str, work: Path) -> Recipe:
                          "latents_folder": f"{work}/latents"},
         "tiny-dpo": PREFERENCES | {"start_from": f"{work}/tiny-dit-sft/model", "store": f"{work}/store",
                                    "pairs_folder": f"{work}/pairs"},
-    }["tiny-dpo" if name == "tiny-winners" else name]  # fmt: skip
+        "tiny-image-autoencoder": {"crop_px": 32, "sizes": PICTURES},
+        "tiny-unet-sft": {"autoencoder": f"{work}/tiny-image-autoencoder/autoencoder", "sizes": UNET,
+                          "audio_proj": f"{work}/tiny-audio/audio_proj.safetensors",
+                          "latents_folder": f"{work}/image-latents"},
+        "tiny-unet-dpo": PREFERENCES | {"start_from": f"{work}/tiny-unet-sft/model",
+                                        "store": f"{work}/unet-store", "pairs_folder": f"{work}/pairs"},
+    }[name.replace("winners", "dpo")]  # fmt: skip
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=1)
-    if not name.startswith(("tiny-dpo", "tiny-winners", "tiny-autoencoder")):
+    if not name.endswith(("dpo", "winners", "autoencoder")):
         train = replace(train, preview_every=0)
     return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **stores, **own))
 
@@ -82,6 +92,8 @@ def results(work) -> dict[str, Path]:
     for name in RECIPES:
         if name == "tiny-dpo":
             rated_store(work / "store", made["tiny-dit-sft"])
+        if name == "tiny-unet-dpo":
+            rated_store(work / "unet-store", made["tiny-unet-sft"])
         recipe = miniature(name, work)
         made[name] = recipe.run(recipe.config, work / name)
     return made
@@ -155,17 +167,19 @@ def test_a_finished_model_is_where_a_further_run_begins(results, work):
     assert all(torch.equal(made[name], before[name]) for name in made)
 
 
-def test_the_model_folder_is_complete_and_keeps_the_ear_as_it_was(results, work):
-    model = load_model(results["tiny-dit-sft"])
-    assert model.info.name == "tiny-dit-sft"
+@pytest.mark.parametrize("name", ["tiny-dit-sft", "tiny-unet-sft"])
+def test_the_model_folder_is_complete_and_keeps_the_ear_as_it_was(results, work, name):
+    model = load_model(results[name])
+    assert model.info.name == name
+    assert model.info.window_frames == (5 if name == "tiny-dit-sft" else 3)
     ear = load_file(results["tiny-audio"])
     kept = model.backbone.audio_proj.state_dict()
     assert ear.keys() == kept.keys()
     for name, weight in ear.items():
         stored = weight.bfloat16().float() if weight.ndim > 1 else weight
         assert torch.equal(kept[name], stored), name
-    card = (results["tiny-dit-sft"] / "README.md").read_text()
-    assert "tiny-dit-sft" in card
+    card = (results[name] / "README.md").read_text()
+    assert name in card
     assert "AI-generated" in card
 
 
@@ -179,9 +193,16 @@ def test_a_dit_without_its_parts_says_what_to_train(results, work, missing, make
         recipe.run(config, work / "other")
 
 
-def test_preference_training_gives_an_adapter_that_changes_the_attention_alone(results):
-    base = load_model(results["tiny-dit-sft"]).backbone.state_dict()
-    for name in ("tiny-dpo", "tiny-winners"):
+@pytest.mark.parametrize(
+    ("start", "names"),
+    [
+        ("tiny-dit-sft", ("tiny-dpo", "tiny-winners")),
+        ("tiny-unet-sft", ("tiny-unet-dpo", "tiny-unet-winners")),
+    ],
+)
+def test_preference_training_gives_an_adapter_that_changes_the_attention_alone(results, start, names):
+    base = load_model(results[start]).backbone.state_dict()
+    for name in names:
         assert not (results[name] / "dit").exists()
         made = load_model(results[name])
         changed = {
@@ -189,8 +210,15 @@ def test_preference_training_gives_an_adapter_that_changes_the_attention_alone(r
         }
         assert changed
         assert all(".attn" in key for key in changed)
-        assert made.info.name == ("tiny-dit" if name == "tiny-dpo" else name)
+        assert made.info.name == {"tiny-dpo": "tiny-dit", "tiny-unet-dpo": "tiny-unet"}.get(name, name)
         assert "AI-generated" in (results[name] / "README.md").read_text()
+
+
+def test_a_loss_of_another_prediction_than_the_models_is_refused(results, work):
+    recipe = miniature("tiny-unet-dpo", work)
+    flow = replace(recipe.config, loss=replace(recipe.config.loss, prediction="flow"))
+    with pytest.raises(InputError, match="predicts 'v', but the loss is of 'flow'"):
+        recipe.run(flow, work / "never")
 
 
 def test_previews_of_preference_training_look_at_axes_sources_and_noise_levels(results, work):

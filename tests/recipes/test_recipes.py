@@ -11,6 +11,7 @@ from hallo4.recipes.tiny_audio import TinyAudioConfig
 from hallo4.recipes.tiny_autoencoder import TinyAutoencoderConfig
 from hallo4.recipes.tiny_dit import TinyDiTConfig, build_dit
 from hallo4.recipes.tiny_observer import TinyObserverConfig
+from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet
 from hallo4.training import TrainConfig, override
 
 
@@ -57,8 +58,9 @@ def test_clips_of_all_recipes_come_from_one_store_and_are_judged_on_other_people
 
 
 def test_the_ear_fits_the_model_that_it_is_made_for():
-    """The projector of `tiny-audio` loads into the DiT of `tiny-dit-sft` as both are configured."""
+    """The projector of `tiny-audio` loads into both backbones as all are configured."""
     from hallo4.recipes.tiny_audio import MouthListener
 
     ear = MouthListener(TinyAudioConfig()).audio_proj
     build_dit(TinyDiTConfig().sizes, latent_channels=16).audio_proj.load_state_dict(ear.state_dict())
+    build_unet(TinyUNetConfig().sizes, latent_channels=8).audio_proj.load_state_dict(ear.state_dict())

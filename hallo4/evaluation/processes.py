@@ -1,0 +1,62 @@
+"""Processes that share work on clips."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Settings = TypeVar("Settings")
+
+_make: Callable[[], Callable[[Any], Any]] | None = None  # of a worker process
+_work_on: Callable[[Any], Any] | None = None  # what it made
+
+
+def shared_work(
+    make: Callable[[Settings], Callable[[Item], Result]],
+    settings: Settings,
+    items: Sequence[Item],
+    workers: int,
+) -> Iterator[Result]:
+    """`make(settings)(item)` of every item as results get ready, in any order.
+
+    With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
+    class or function of a module) once. Settings, items and results must then be picklable.
+    """
+    workers = min(workers, len(items))
+    if workers <= 1:
+        if items:
+            work = make(settings)
+            yield from map(work, items)
+        return
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    with ProcessPoolExecutor(workers, spawn, _start_worker, (make, settings, threads)) as pool:
+        futures = [pool.submit(_work, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _start_worker(make: Callable[[Any], Callable[[Any], Any]], settings: Any, threads: int) -> None:
+    import torch
+
+    global _make
+    torch.set_num_threads(threads)
+    _make = partial(make, settings)
+
+
+def _work(item: Any) -> Any:
+    """Made with the first item, not when the process starts: an error then comes out of `shared_work`."""
+    global _work_on
+    if _work_on is None:
+        assert _make is not None
+        _work_on = _make()
+    return _work_on(item)

@@ -1,0 +1,160 @@
+"""Supervised fine-tuning on the portrait world, of any backbone: from autoencoder and ear to a model folder.
+
+    clips --autoencoder, once--> cached latents --batches--> fine_tuning_method --train--> folder/model
+
+Which backbone it is, and how large, the recipe says (`tiny_dit`, `tiny_unet`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from hallo4.data.clips import ClipStoreConfig, build_clips
+from hallo4.data.latents import LatentCache, RegionWeights, build_cache
+from hallo4.diffusion import add_noise, sample_sigma, sft_loss
+from hallo4.diffusion.flow import Distribution
+from hallo4.diffusion.noising import target
+from hallo4.errors import InputError
+from hallo4.models.audio_features import LogMelFrontEnd
+from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.window_conditions import null_text
+from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
+from hallo4.recipes.cards import sft_card
+from hallo4.training import (
+    TrainConfig,
+    batch_indices,
+    predict_velocity,
+    prediction_of,
+    train,
+)
+from hallo4.training.loop import Method
+from hallo4.training.reference import unwrapped
+
+TEXT_DIM = 16
+
+
+@dataclass(frozen=True)
+class FineTuneConfig:
+    """One run. `regions` multiply the loss in latent cells that show mouth, eyes or hands.
+
+    `start_from`: a model folder or name that is trained further, with its own sizes and autoencoder, such as
+    `tiny-dit-sft`; None: from scratch, with `autoencoder`, `audio_proj` and what the recipe adds.
+
+    `shift` concentrates training on noisy latents, `known_share` of the windows know the frames before them
+    (slightly wrong, by up to `known_noise`, as generated frames are), `silent_share` do without what guidance
+    leaves out. `compile_blocks` saves a fifth of the time after a minute of compilation; it needs a C++
+    compiler.
+    """
+
+    autoencoder_recipe: ClassVar[str] = "tiny-autoencoder"
+    train: TrainConfig
+    start_from: str | None = None
+    autoencoder: str = "runs/tiny-autoencoder/autoencoder"
+    audio_proj: str = "runs/tiny-audio/audio_proj.safetensors"
+    clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
+    clips_folder: str = "runs/clips_train"
+    latents_folder: str = "runs/latents_train"
+    batch_size: int = 16
+    shift: float = 2.0
+    distribution: Distribution = "logit_normal"
+    regions: RegionWeights = field(default_factory=RegionWeights)
+    known_share: float = 0.6
+    known_noise: float = 0.25
+    silent_share: float = 0.1
+    compile_blocks: bool = False
+
+
+class CachedClips:
+    """Batches of cached latents."""
+
+    def __init__(self, cache: LatentCache, batch_size: int, seed: int) -> None:
+        self.cache, self.batch_size, self.seed = cache, batch_size, seed
+
+    def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Micro-batch `index`."""
+        return self.cache.batch(batch_indices(len(self.cache), self.batch_size, self.seed, index))
+
+
+def fine_tuning_method(config: FineTuneConfig) -> Method:
+    """Denoising of a clip's last frames, given as many before as the backbone is told of."""
+
+    def method(model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        bare, size = unwrapped(model), len(batch["video"])
+        rules, prediction = bare.windows, prediction_of(bare)
+        before = rules.known_frames - rules.repeated_frames  # frames of the clip that are not made
+        video, regions = batch["video"][:, :, before:], batch["regions"][:, :, before:]
+        blur = config.known_noise * torch.rand(size, 1, 1, 1, 1)
+        known = batch["video"][:, :, : rules.known_frames]
+        scene = {"reference": batch["reference"], "grey": batch["grey"], "text": null_text(TEXT_DIM)}
+        conditions = rules.conditions(
+            scene,
+            batch["audio_windows"][:, before * rules.audio_rho :],
+            batch["skeleton"][:, :, before * rules.skeleton_rho :],
+            rules.known_from_latents(known + blur * torch.randn_like(known), scene),
+            torch.rand(size) < config.known_share,
+        )
+        conditions = rules.unconditional(conditions, torch.rand(size) < config.silent_share)
+        noise = torch.randn_like(video)
+        sigma = sample_sigma(size, shift=config.shift, distribution=config.distribution)
+        noisy = add_noise(video, noise, sigma, prediction)
+        found = predict_velocity(model, noisy, sigma, vars(conditions))
+        wanted = target(video, noise, sigma, prediction)
+        loss = sft_loss(found, wanted, config.regions.of(regions))
+        mouth = regions[:, :1].float()
+        error = (found.detach() - wanted).square()
+        mouth_error = (error * mouth).sum() / (mouth.sum() * video.shape[1] + 1e-6)
+        return loss, {"error": float(error.mean()), "mouth_error": float(mouth_error)}
+
+    return method
+
+
+def fine_tune(
+    config: FineTuneConfig,
+    folder: Path,
+    info: ModelInfo,
+    new_backbone: Callable[[int], nn.Module],
+    describe: Callable[[Any], str],
+) -> Path:
+    """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it.
+
+    `info`: but for the length of a window, which is that of the clips without what the backbone is told.
+    `new_backbone`: of so many latent channels; `describe`: it, in a line of the card. InputError if the
+    autoencoder or the audio projector has not been trained yet.
+    """
+    torch.manual_seed(config.train.seed)
+    start = None if config.start_from is None else load_model(config.start_from)
+    autoencoder = _autoencoder(config) if start is None else start.autoencoder
+    cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
+    if start is None:
+        model = new_backbone(autoencoder.config.latent_channels)
+        model.audio_proj.load_state_dict(load_file(config.audio_proj))
+    else:
+        model = start.backbone.requires_grad_(True)
+    model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
+    if config.compile_blocks:
+        model.compile_repeated_blocks(dynamic=False)
+    data = CachedClips(cache, config.batch_size, config.train.seed)
+    result = train(config.train, fine_tuning_method(config), model, data, folder=folder)
+    rules = unwrapped(model).windows
+    window_frames = config.clips.frames - rules.known_frames + rules.repeated_frames
+    info = replace(info, window_frames=window_frames)
+    made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)
+    card = sft_card(config.train.name, describe(model.config), autoencoder.config, *made_of)
+    with result.ema.applied(model):
+        audio = LogMelFrontEnd().to_config()
+        return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
+
+
+def _autoencoder(config: FineTuneConfig) -> TinyVideoAutoencoder:
+    """The autoencoder of a new model; InputError if it or the ear has not been trained yet."""
+    for maker, path in ((config.autoencoder_recipe, config.autoencoder), ("tiny-audio", config.audio_proj)):
+        if not Path(path).exists():
+            raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
+    return TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()

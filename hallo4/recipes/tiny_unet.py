@@ -1,0 +1,90 @@
+"""Supervised fine-tuning of the tiny UNet on the portrait world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hallo4.diffusion.flow import Distribution
+from hallo4.models.portrait_unet import PortraitUNet
+from hallo4.models.unet_sizes import tiny_unet_config
+from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune
+from hallo4.recipes.recipe import Recipe
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig
+from hallo4.version import __version__
+
+
+@dataclass(frozen=True)
+class UNetSizes:
+    """Channels of each level. The ear's sizes are those of `tiny-audio`, whose tokens of a frame are a
+    quarter of the DiT's width."""
+
+    widths: tuple[int, ...] = (32, 64, 96)
+    audio_dim: int = 48
+    audio_tokens: int = 4
+    audio_hidden_dim: int = 384
+
+
+@dataclass(frozen=True)
+class TinyUNetConfig(FineTuneConfig):
+    """`FineTuneConfig` of a v model, with the `sizes` of a new one.
+
+    Noise levels are uniform and shifted, not logit-normal, because sampling starts at pure noise, of which
+    the latter shows too little.
+    """
+
+    autoencoder_recipe: ClassVar[str] = "tiny-image-autoencoder"
+    sizes: UNetSizes = field(default_factory=UNetSizes)
+    autoencoder: str = "runs/tiny-image-autoencoder/autoencoder"
+    latents_folder: str = "runs/image_latents_train"
+    batch_size: int = 8
+    shift: float = 2.0
+    distribution: Distribution = "uniform"
+    train: TrainConfig = field(
+        default_factory=lambda: TrainConfig(
+            name="tiny-unet-sft",
+            steps=20000,
+            max_minutes=62,
+            ema_decay=0.998,
+            log_every=20,
+            save_minutes=4,
+            optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01),
+            schedule=ScheduleConfig(warmup_steps=100, anneal_fraction=0.7, final_fraction=0.02),
+        )
+    )
+
+
+def describe_unet(config: Any) -> str:
+    """For the card."""
+    widths = "-".join(map(str, config.block_out_channels))
+    return (
+        "the package's `PortraitUNet` (SD1.5 with Hallo's reference network, audio and motion modules),\n"
+        f"  widths {widths}, {config.layers_per_block} layer a level, v-prediction with zero terminal SNR,\n"
+        "  two motion frames. It differs from Hallo 1 in its skeleton guider and in that there is no face\n"
+        "  embedding."
+    )
+
+
+def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
+    """`tiny_unet_config` in these sizes."""
+    changes = {
+        "block_out_channels": list(sizes.widths),
+        "audio_attention_dim": sizes.audio_dim,
+        "audio_tokens": sizes.audio_tokens,
+        "audio_hidden_dim": sizes.audio_hidden_dim,
+    }
+    return PortraitUNet(**(tiny_unet_config(latent_channels) | changes))
+
+
+def run(config: TinyUNetConfig, folder: Path) -> Path:
+    """See `fine_tune`."""
+    info = ModelInfo(config.train.name, __version__, family="unet", steps=8)
+    return fine_tune(config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet)
+
+
+def recipe() -> Recipe:
+    """The supervised stage of `tiny-unet`."""
+    summary = "supervised fine-tuning of the tiny UNet on the portrait world"
+    return Recipe("tiny-unet-sft", summary, TinyUNetConfig(), run)
