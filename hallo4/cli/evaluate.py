@@ -69,20 +69,40 @@ class Videos:
     """clips that the page shows as videos"""
 
 
+@dataclass(frozen=True)
+class Compare:
+    """Set systems side by side that `evaluate world` measured one by one, on the same episodes.
+
+    Several reports under one name are runs of one recipe; intervals are over clips.
+    """
+
+    reports: tyro.conf.Positional[
+        Annotated[tuple[str, ...], arg(metavar="REPORT.json | NAME=REPORT.json ...")]
+    ]
+    """reports of `hallo4 evaluate world`"""
+    output: Annotated[Path, arg(aliases=("-o",), metavar="COMPARISON.json")]
+    """where the comparison goes; a picture is put beside it"""
+    against: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: the first)")] = None
+    """the system that the others are compared with"""
+
+
 EXIT_INCOMPLETE = 3
 """Done, and some files could not be measured."""
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 evaluate` and do it; the report's path is the last line on stdout."""
+    commands = {"world": World, "videos": Videos, "compare": Compare}
     options = tyro.extras.subcommand_cli_from_dict(
-        {"world": World, "videos": Videos}, args=list(words), prog="hallo4 evaluate", description=__doc__
+        commands, args=list(words), prog="hallo4 evaluate", description=__doc__
     )
 
     from rich.console import Console
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    if isinstance(options, Videos):
+    if isinstance(options, Compare):
+        _run_compare(options)
+    elif isinstance(options, Videos):
         _run_videos(options, errors)
     else:
         _run_world(options, errors)
@@ -106,6 +126,15 @@ def _run_world(options: World, errors: Any) -> None:
         workers=options.workers,
     )
     Console().print(report_table(report))
+    print(options.output)
+
+
+def _run_compare(options: Compare) -> None:
+    from rich.console import Console
+
+    from hallo4.evaluation import compare_reports, comparison_table
+
+    Console().print(comparison_table(compare_reports(options.reports, options.against, options.output)))
     print(options.output)
 
 

@@ -27,6 +27,8 @@ _HOMES = {
     "ObserverData": "instrument_data",
     "observer_method": "instrument_data",
     "measure_speech_response": "speech",
+    "compare_reports": "compare",
+    "comparison_table": "compare",
     "evaluate_videos": "videos",
     "videos_table": "video_report",
     "ToolSettings": "video_tools",

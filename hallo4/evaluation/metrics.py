@@ -254,6 +254,19 @@ def sharpness_of_frames(frames_u8: np.ndarray) -> np.ndarray:
     return np.array(energy)
 
 
+def colour_overlap(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
+    """Shared part, 0..1, of the colours of each two frames (histograms of 8 x 8 x 8 bins), mean over T frames
+    [T, H, W, 3] uint8, whose sizes may differ: a person's skin, hair and clothes, wherever they are."""
+    shares = []
+    for pair in zip(frames_u8, true_u8, strict=True):
+        counts = []
+        for picture in pair:
+            cells = (picture.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
+            counts.append(np.bincount(cells, minlength=512) / len(cells))
+        shares.append(float(np.minimum(*counts).sum()))
+    return float(np.mean(shares))
+
+
 def _planes(frames_u8: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames_u8)).double().div(255).movedim(-1, 1)
 

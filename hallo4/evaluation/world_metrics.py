@@ -195,6 +195,12 @@ METRICS: dict[str, Metric] = {
         "lower",
         lambda c: metrics.background_flicker(c.frames_u8, c.true_frames_u8),
     ),
+    "colour_overlap": Metric(
+        "shared part of the colours (8x8x8 bins) of each generated and rendered frame: skin, hair, clothes",
+        "0..1",
+        "higher",
+        lambda c: metrics.colour_overlap(c.frames_u8, c.true_frames_u8),
+    ),
     "sharpness_ratio": Metric(
         "mean squared Laplacian, generated over rendered",
         "ratio",

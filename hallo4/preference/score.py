@@ -170,7 +170,7 @@ def judge_files_clip(
     loudness = 10 ** (loudness_dbfs(audio, len(seen)) / 20)
     parts = {
         "loudness_following": metrics.following(seen.mouth_open, loudness),
-        "colour_overlap": float(np.mean([_overlap(portrait_u8, frame) for frame in frames_u8])),
+        "colour_overlap": metrics.colour_overlap(frames_u8, np.repeat(portrait_u8[None], len(frames_u8), 0)),
     }
     if condition.skeleton is not None:
         points, visible = true_key_points(load_skeleton(store.media_path(condition.skeleton)))
@@ -214,12 +214,3 @@ def roughness(points_px: np.ndarray, visible: np.ndarray) -> float:
     steps = np.linalg.norm(np.diff(points_px.astype(np.float64), axis=0), axis=-1)[1:][steady]
     turns = np.linalg.norm(np.diff(points_px.astype(np.float64), n=2, axis=0), axis=-1)[steady]
     return float(turns.mean() / steps.mean()) if steady.any() and steps.mean() > 0 else math.nan
-
-
-def _overlap(one_u8: np.ndarray, other_u8: np.ndarray) -> float:
-    """Shared part, 0..1, of two colour histograms of 8 x 8 x 8 bins."""
-    shares = []
-    for picture in (one_u8, other_u8):
-        cells = (picture.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
-        shares.append(np.bincount(cells, minlength=512) / len(cells))
-    return float(np.minimum(*shares).sum())

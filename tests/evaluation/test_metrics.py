@@ -230,3 +230,12 @@ def test_pictures_that_cannot_be_compared_are_refused():
             measure(true.astype(np.float32), true)
     with pytest.raises(ShapeError, match="11x11"):
         metrics.ssim(true[:, :8, :8], true[:, :8, :8])
+
+
+def test_colours_are_compared_as_a_whole():
+    red, blue = np.zeros((2, 8, 8, 3), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)
+    red[..., 0], blue[..., 2] = 250, 250
+    assert metrics.colour_overlap(red, red) == 1.0
+    assert metrics.colour_overlap(red, blue) == 0.0
+    assert metrics.colour_overlap(red, np.concatenate([red, blue], axis=1)) == 0.5
+    assert metrics.colour_overlap(red, np.stack([red[0], blue[0]])) == 0.5, "the mean over frames"

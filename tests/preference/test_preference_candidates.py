@@ -349,3 +349,15 @@ def test_a_clip_is_watched_in_pieces(tmp_path, monkeypatch):
 
 def test_records_of_tests_are_like_real_ones():
     assert clip().shape == (80, 25.0, 128, 128)
+
+
+def test_several_processes_make_the_same_clips(empty, asked, tiny_model_folder, tmp_path, hum):
+    variants = [Variant(str(tiny_model_folder), seed, steps=1) for seed in range(3)]
+    alone = make_candidates(empty, [asked], variants)
+    other = PreferenceStore.create(tmp_path / "other")
+    again = add_condition_of_files(other, tmp_path / "face.png", tmp_path / "speech.wav")
+    seen = []
+    shared = make_candidates(other, [again], variants, lambda *step: seen.append(step[:2]), workers=2)
+    assert [c.sha256 for c in shared] == [c.sha256 for c in alone]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert len(make_candidates(other, [again], variants, workers=2)) == 3

@@ -113,14 +113,6 @@ def test_roughness_does_not_know_how_large_a_person_is():
     assert np.isnan(roughness(np.zeros((60, 1, 2)), visible))
 
 
-def test_colours_are_compared_as_a_whole():
-    red, blue = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8)
-    red[..., 0], blue[..., 2] = 250, 250
-    assert score._overlap(red, red) == 1.0
-    assert score._overlap(red, blue) == 0.0
-    assert score._overlap(red, np.concatenate([red, blue])) == 0.5
-
-
 def test_a_clip_of_files_is_judged_by_what_was_asked_for(episode, tmp_path):
     store = PreferenceStore.create(tmp_path / "store")
     Image.fromarray(episode.portrait_u8).save(tmp_path / "face.png")

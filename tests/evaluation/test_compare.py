@@ -1,0 +1,124 @@
+"""Systems that were measured one by one, side by side: against values by hand, and bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hallo4.cli import main
+from hallo4.errors import InputError, OutputError
+from hallo4.evaluation import compare_reports
+from hallo4.evaluation.world_metrics import METRICS
+
+CLIPS = 12
+PLAIN = dict.fromkeys(METRICS, 0.5) | {"joint_error_fraction": 0.05, "jitter_ratio": 1.0}
+
+
+def report(tmp_path, name, changes=None, **settings):
+    """A report on CLIPS clips with the values of PLAIN; `changes` of clip i: a dict, or None."""
+    rows = [
+        {"clip": i, "episode_seed": 100 + i, "model": PLAIN | ((changes or (lambda _: {}))(i) or {})}
+        for i in range(CLIPS)
+    ]
+    content = {
+        "model": name, "against": None, "episodes": CLIPS, "seed": 1, "metrics": {}, "rows": rows[::-1],
+        "settings": {"seconds": 2.0, "size_px": 128, "observer": "embedded"} | settings,
+    }  # fmt: skip
+    path = tmp_path / f"{name}.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_win_rates_and_differences_are_those_by_hand(tmp_path):
+    base = report(tmp_path, "sft")
+    # 8 of 12 clips with better lips, 2 with worse, 2 alike; SSIM never changes
+    better = report(
+        tmp_path, "dpo", lambda i: {"lip_sync_correlation": 0.5 + 0.2 * (i < 8) - 0.2 * (i in (8, 9))}
+    )
+    out = tmp_path / "comparison.json"
+    found = compare_reports([base, better], out=out)
+    assert found == json.loads(out.read_text())
+    assert found["against"] == "sft"
+    of_dpo = found["compared"]["dpo"]
+    for axis in ("overall", "alignment"):
+        assert of_dpo["win_rate"][axis]["mean"] == pytest.approx((8 + 0.5 * 2) / 12)
+        assert of_dpo["win_rate"][axis]["n"] == 12
+    assert of_dpo["win_rate"]["fidelity"]["mean"] == 0.5
+    assert of_dpo["difference"]["lip_sync_correlation"]["mean"] == pytest.approx(0.2 * 6 / 12)
+    assert of_dpo["difference"]["ssim"]["mean"] == 0
+    assert of_dpo["p_value_holm"]["ssim"] == 1
+    assert found["metrics"]["dpo"]["lip_sync_correlation"]["mean"] == pytest.approx(0.6)
+    assert "psnr_db" in found["unscored"]
+    assert "ssim" not in found["unscored"]
+
+
+def test_runs_of_one_name_are_one_system_whose_clips_are_resampled(tmp_path):
+    base = report(tmp_path, "sft")
+    wins = report(tmp_path, "run1", lambda i: {"ssim": 0.7})
+    loses = report(tmp_path, "run2", lambda i: {"ssim": 0.3})
+    found = compare_reports([f"SFT={base}", f"DPO={wins}", f"DPO={loses}"])
+    assert found["runs"] == {"SFT": 1, "DPO": 2}
+    of_dpo = found["compared"]["DPO"]
+    assert of_dpo["win_rate"]["fidelity"]["mean"] == 0.5
+    assert of_dpo["win_rate"]["fidelity"]["n"] == CLIPS, "a clip counts once, however many runs saw it"
+    assert [own["mean"] for own in of_dpo["overall_of_runs"]] == [1.0, 0.0]
+    assert found["metrics"]["DPO"]["ssim"]["mean"] == pytest.approx(0.5)
+
+
+def test_a_metric_that_some_clips_lack_counts_where_it_is(tmp_path):
+    base = report(tmp_path, "sft", lambda i: {"blink_correlation": None if i < 3 else 0.5})
+    other = report(tmp_path, "dpo", lambda i: {"blink_correlation": 0.6})
+    found = compare_reports([base, other])
+    assert found["metrics"]["sft"]["blink_correlation"]["n"] == CLIPS - 3
+    assert found["compared"]["dpo"]["difference"]["blink_correlation"]["n"] == CLIPS - 3
+
+
+def test_gains_point_up_whatever_direction_is_good(tmp_path):
+    rng = np.random.default_rng(0)
+    spread = {name: rng.uniform(0.9, 1.1, CLIPS) for name in METRICS}
+    base = report(tmp_path, "a", lambda i: {n: float(1.5 * spread[n][i]) for n in METRICS})
+    nearer = {"higher": 1.6, "lower": 1.4, "near 0": 1.4, "near 1": 1.4}
+    good = report(
+        tmp_path, "b", lambda i: {n: float(nearer[m.better] * spread[n][i]) for n, m in METRICS.items()}
+    )
+    gains = compare_reports([base, good])["compared"]["b"]["standardised"]
+    assert gains.keys() == METRICS.keys()
+    assert all(gain["mean"] > 0 for gain in gains.values())
+
+
+def test_other_episodes_are_refused_and_named(tmp_path):
+    base = report(tmp_path, "sft")
+    longer = report(tmp_path, "long", seconds=3.2)
+    with pytest.raises(InputError, match=r"long.json: seconds is 3\.2, of the first report 2\.0"):
+        compare_reports([base, longer])
+    shifted = json.loads(Path(base).read_text())
+    shifted["rows"][0]["episode_seed"] = 7
+    (tmp_path / "shifted.json").write_text(json.dumps(shifted))
+    with pytest.raises(InputError, match="the episodes"):
+        compare_reports([base, str(tmp_path / "shifted.json")])
+
+
+def test_what_is_no_report_is_named(tmp_path):
+    base = report(tmp_path, "sft")
+    (tmp_path / "empty.json").write_text("{}")
+    for wrong in ("empty.json", "missing.json"):
+        with pytest.raises(InputError, match=f"{wrong}: is no report"):
+            compare_reports([base, str(tmp_path / wrong)])
+    with pytest.raises(InputError, match="one system only"):
+        compare_reports([base])
+    with pytest.raises(InputError, match="there are sft"):
+        compare_reports([base, base], against="dpo")
+    with pytest.raises(OutputError, match="cannot be written"):
+        compare_reports([f"a={base}", f"b={base}"], out=tmp_path / "nowhere" / "c.json")
+
+
+def test_the_command_prints_a_table_and_draws(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    base, other = report(tmp_path, "sft"), report(tmp_path, "dpo", lambda i: {"ssim": 0.6})
+    out = tmp_path / "c.json"
+    assert main(["evaluate", "compare", f"SFT={base}", f"DPO={other}", "-o", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "win rate, overall" in said
+    assert "psnr_db (unscored)" in said
+    assert out.with_suffix(".png").stat().st_size > 10_000
