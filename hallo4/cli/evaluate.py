@@ -86,13 +86,27 @@ class Compare:
     """the system that the others are compared with"""
 
 
+@dataclass(frozen=True)
+class Page:
+    """Write the figures and tables of Markdown pages that are marked as coming from reports.
+
+    How they are marked: docs/leaderboard.md. With --check nothing is written, and a page that says something
+    else than its reports is refused.
+    """
+
+    pages: tyro.conf.Positional[Annotated[tuple[Path, ...], arg(metavar="PAGE.md ...")]]
+    """pages with marks"""
+    check: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(name="check")] = False
+    """refuse instead of writing"""
+
+
 EXIT_INCOMPLETE = 3
 """Done, and some files could not be measured."""
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 evaluate` and do it; the report's path is the last line on stdout."""
-    commands = {"world": World, "videos": Videos, "compare": Compare}
+    commands = {"world": World, "videos": Videos, "compare": Compare, "page": Page}
     options = tyro.extras.subcommand_cli_from_dict(
         commands, args=list(words), prog="hallo4 evaluate", description=__doc__
     )
@@ -100,7 +114,9 @@ def run(words: Sequence[str]) -> None:
     from rich.console import Console
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    if isinstance(options, Compare):
+    if isinstance(options, Page):
+        _run_page(options, errors)
+    elif isinstance(options, Compare):
         _run_compare(options)
     elif isinstance(options, Videos):
         _run_videos(options, errors)
@@ -127,6 +143,14 @@ def _run_world(options: World, errors: Any) -> None:
     )
     Console().print(report_table(report))
     print(options.output)
+
+
+def _run_page(options: Page, errors: Any) -> None:
+    from hallo4.evaluation import check_page, fill_page
+
+    for page in options.pages:
+        count = check_page(page) if options.check else fill_page(page)
+        errors.print(f"{page}: {count} figures and tables", markup=False)
 
 
 def _run_compare(options: Compare) -> None:

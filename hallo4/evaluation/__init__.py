@@ -29,6 +29,8 @@ _HOMES = {
     "measure_speech_response": "speech",
     "compare_reports": "compare",
     "comparison_table": "compare",
+    "fill_page": "pages",
+    "check_page": "pages",
     "evaluate_videos": "videos",
     "videos_table": "video_report",
     "ToolSettings": "video_tools",
