@@ -87,6 +87,25 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Motion:
+    """Measure how fast head and hands may move and still be followed: gain and delay by frequency.
+
+    `truth` shows what the instrument sees of rendered frames, `autoencoder:MODEL` what a model can reach.
+    """
+
+    output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
+    """where the report goes; a picture is put beside it"""
+    models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
+    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`"""
+    clips: Annotated[int, arg(metavar="N")] = 8
+    """people per frequency"""
+    seed: Annotated[int, arg(metavar="S")] = 0
+    """which people"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the clips"""
+
+
+@dataclass(frozen=True)
 class Page:
     """Write the figures and tables of Markdown pages that are marked as coming from reports.
 
@@ -106,7 +125,7 @@ EXIT_INCOMPLETE = 3
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 evaluate` and do it; the report's path is the last line on stdout."""
-    commands = {"world": World, "videos": Videos, "compare": Compare, "page": Page}
+    commands = {"world": World, "videos": Videos, "motion": Motion, "compare": Compare, "page": Page}
     options = tyro.extras.subcommand_cli_from_dict(
         commands, args=list(words), prog="hallo4 evaluate", description=__doc__
     )
@@ -114,7 +133,9 @@ def run(words: Sequence[str]) -> None:
     from rich.console import Console
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    if isinstance(options, Page):
+    if isinstance(options, Motion):
+        _run_motion(options, errors)
+    elif isinstance(options, Page):
         _run_page(options, errors)
     elif isinstance(options, Compare):
         _run_compare(options)
@@ -142,6 +163,32 @@ def _run_world(options: World, errors: Any) -> None:
         workers=options.workers,
     )
     Console().print(report_table(report))
+    print(options.output)
+
+
+def _run_motion(options: Motion, errors: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hallo4.evaluation import evaluate_motion
+    from hallo4.evaluation.statistics import interval_text
+
+    report = evaluate_motion(
+        options.models,
+        options.clips,
+        options.seed,
+        out=options.output,
+        on_progress=lambda done, total: (done % 20 and done < total) or errors.print(f"{done} of {total}"),
+        workers=options.workers,
+    )
+    for model, parts in report["responses"].items():
+        table = Table(title=model, caption="mean [95 % interval]", title_justify="left")
+        for heading in ("Hz", *(f"{part}, {what}" for part in parts for what in ("gain", "delay in frames"))):
+            table.add_column(heading, justify="right")
+        for entries in zip(*parts.values(), strict=True):
+            cells = [interval_text(entry[what]) for entry in entries for what in ("gain", "delay_frames")]
+            table.add_row(f"{entries[0]['hz']:g}", *cells)
+        Console().print(table)
     print(options.output)
 
 

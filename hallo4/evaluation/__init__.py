@@ -31,6 +31,7 @@ _HOMES = {
     "comparison_table": "compare",
     "fill_page": "pages",
     "check_page": "pages",
+    "evaluate_motion": "motion_response",
     "evaluate_videos": "videos",
     "videos_table": "video_report",
     "ToolSettings": "video_tools",

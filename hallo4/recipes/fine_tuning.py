@@ -27,6 +27,7 @@ from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.window_conditions import null_text
 from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
+from hallo4.recipes.recipe import counted
 from hallo4.training import (
     TrainConfig,
     batch_indices,
@@ -131,7 +132,8 @@ def fine_tune(
     torch.manual_seed(config.train.seed)
     start = None if config.start_from is None else load_model(config.start_from)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
-    cache = build_cache(build_clips(config.clips_folder, config.clips), autoencoder, config.latents_folder)
+    store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
+    cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"))
     if start is None:
         model = new_backbone(autoencoder.config.latent_channels)
         model.audio_proj.load_state_dict(load_file(config.audio_proj))

@@ -18,7 +18,7 @@ from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
-from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
 
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
@@ -171,7 +171,7 @@ def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24
 def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder."""
-    store = build_clips(config.clips_folder, config.clips)
+    store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     data = AutoencoderData(store, config)

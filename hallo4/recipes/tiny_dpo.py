@@ -34,7 +34,7 @@ from hallo4.preference.watch import amplitude_px, observer
 from hallo4.recipes.cards import preference_card
 from hallo4.recipes.fine_tuning import CachedClips, FineTuneConfig, fine_tuning_method
 from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs
-from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.recipe import Recipe, counted
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
 from hallo4.training import (
@@ -139,9 +139,8 @@ def anchored(method: Method, anchor: FineTuneConfig, weight: float) -> Method:
 
 def with_real_clips(data: Data, anchor: FineTuneConfig, start: LoadedModel, config: TinyDPOConfig) -> Data:
     """`data` with as many clips of the fine-tuning data as pairs under "real"."""
-    cache = build_cache(
-        build_clips(anchor.clips_folder, anchor.clips), start.autoencoder, anchor.latents_folder
-    )
+    store = build_clips(anchor.clips_folder, anchor.clips, on_progress=counted("shards of clips rendered"))
+    cache = build_cache(store, start.autoencoder, anchor.latents_folder, counted("clips encoded"))
     real = CachedClips(cache, config.batch_size, config.train.seed)
     return lambda index, generator: {**data(index, generator), "real": real(index, generator)}
 
@@ -223,6 +222,7 @@ def load_pairs(
         start.autoencoder,
         start.backbone.windows,
         config.pairs_folder,
+        counted("pairs encoded"),
     )
     data = PairData(tensors, rows, pairs, config.draw, config.regions, start.info, start.backbone.windows)
     return data, pairs, store.clips()

@@ -16,6 +16,7 @@ from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import layout
 from hallo4.recipes.fine_tuning import fine_tuning_method
+from hallo4.recipes.recipe import counted
 from hallo4.recipes.tiny_audio import ListenData, held_out_correlation, listen_method
 from hallo4.recipes.tiny_autoencoder import (
     AutoencoderData,
@@ -259,3 +260,16 @@ def test_fine_tuning_of_a_v_model_makes_the_frames_behind_the_known_ones():
     assert [a != b for a, b in zip(known, first)] == [True] * 8
     assert 0 < sum(known) < 8
     assert 0 < int((~conditions.portrait_given).sum()) < 8
+
+
+def test_preparations_say_how_far_they_are_unless_all_is_there(capsys):
+    told = counted("clips", every_s=0.0)
+    for done in (50, 100):
+        told(done, 100)
+    assert capsys.readouterr().err.splitlines() == ["clips: 50 of 100", "clips: 100 of 100"]
+    quiet = counted("clips", every_s=60.0)
+    for done in (50, 100):
+        quiet(done, 100)
+    assert capsys.readouterr().err.splitlines() == ["clips: 100 of 100"]
+    counted("clips")(100, 100)
+    assert capsys.readouterr().err == ""

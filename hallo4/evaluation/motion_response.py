@@ -1,0 +1,263 @@
+"""How fast a motion may be and still be followed: amplitude and phase of generated over driving motion.
+
+    person at rest + sine of one frequency --> skeleton, rendered truth --> model --> instrument
+    coordinates of driven joints --least squares at that frequency--> complex amplitude
+    response = amplitude generated / amplitude driving               gain |response|, delay from its phase
+
+Both are measured by the instrument, on generated and on rendered frames, so that its own damping cancels; only
+`truth` is compared with the skeleton itself, to show that damping. A response of 1 follows exactly; below 1
+the motion is damped. Skeletons at 25 fps can say up to 12.5 Hz; a model that is told of every fourth frame
+only cannot follow beyond 3.1 Hz; none can do better than its `autoencoder`, which is measured like a model.
+"""
+
+from __future__ import annotations
+
+import cmath
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.evaluation import generators
+from hallo4.evaluation.instrument import load_observer, measure
+from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.statistics import RESAMPLES
+from hallo4.evaluation.world import episode_seed
+from hallo4.models.observer import KEY_POINTS
+from hallo4.types import FPS, Audio
+from hallo4.version import __version__
+
+if TYPE_CHECKING:
+    from hallo4.world import Episode
+
+FRAMES = 65
+FREQUENCIES_HZ = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.25, 8.0, 10.0, 12.5)
+SOUND_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is moved: how far (`amplitude`), from where (`shift` against rest; both of the frame width), and
+    the joints and axis it is read from."""
+
+    amplitude: float
+    joints: tuple[str, ...]
+    axis: int
+    shift: float = 0.0
+
+
+PARTS = {
+    "head": Part(0.04, ("nose", "left_eye", "right_eye"), 0),
+    "hands": Part(0.05, ("left_wrist", "right_wrist"), 1, shift=-0.1),
+}
+"""The head sways from side to side; the hands go up and down, higher than at rest, where the frame ends."""
+
+Progress = Callable[[int, int], None]
+
+
+def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128) -> Episode:
+    """Someone silent who does nothing but move one `part` as a cosine; FRAMES frames.
+
+    A cosine, so that at half the frame rate, where only its turning points are seen, it is there at all.
+    """
+    from hallo4.world import Episode, sample_identity
+    from hallo4.world.episode import draw_clip
+    from hallo4.world.performance import Performance, neutral_performance
+    from hallo4.world.truth import Truth, skeleton_of
+
+    identity, still = sample_identity(seed), neutral_performance()
+    curves = {name: np.repeat(value, FRAMES, axis=0) for name, value in vars(still).items()}
+    wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * np.arange(FRAMES) / FPS)
+    moved = ("head",) if part == "head" else ("left_wrist", "right_wrist")
+    for name in moved:
+        curves[name] = curves[name].copy()
+        curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
+    performance = Performance(**curves)
+    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)
+    silence = np.zeros(round(FRAMES / FPS * SOUND_RATE_HZ), np.float32)
+    p = performance
+    return Episode(
+        seed=seed,
+        identity=identity,
+        performance=performance,
+        phonemes=(),
+        portrait_u8=portrait_u8,
+        rest=skeleton_of(identity, still, size_px),
+        frames_u8=frames_u8,
+        audio=Audio(silence, SOUND_RATE_HZ),
+        skeleton=skeleton_of(identity, performance, size_px),
+        truth=Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, np.zeros(FRAMES, np.float32)),
+    )
+
+
+def amplitude(curve: np.ndarray, frequency_hz: float) -> complex:
+    """Complex amplitude of a cosine of that frequency in `curve` [T] at 25 fps: cos(2 pi f t + phase) times r
+    gives r e^(i phase). Beside it a straight line is fitted, which slow drift may be."""
+    time_s = np.arange(len(curve)) / FPS
+    angle = 2 * np.pi * frequency_hz * time_s
+    columns = np.stack([np.cos(angle), -np.sin(angle), np.ones_like(time_s), time_s], axis=1)
+    real, imaginary, *_ = np.linalg.lstsq(columns, curve.astype(np.float64), rcond=1e-9)[0]
+    return complex(real, imaginary)
+
+
+def response(measured_px: np.ndarray, driving_px: np.ndarray, frequency_hz: float) -> complex:
+    """Mean over joints of amplitude measured over amplitude driving; coordinates [T, J] of one axis."""
+    ratios = [
+        amplitude(measured_px[:, joint], frequency_hz) / amplitude(driving_px[:, joint], frequency_hz)
+        for joint in range(measured_px.shape[1])
+    ]
+    return complex(np.mean(ratios))
+
+
+def evaluate_motion(
+    models: Sequence[str],
+    clips: int = 8,
+    seed: int = 0,
+    frequencies_hz: Sequence[float] = FREQUENCIES_HZ,
+    out: str | os.PathLike[str] | None = None,
+    on_progress: Progress | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """The response of each of `models` (names, folders, `truth`, `autoencoder:NAME`) by part and frequency.
+
+    `report["responses"][model][part]` is a list, one entry a frequency: `hz`, `gain` and `delay_frames` with
+    95 % intervals (resampled clips; the mean response is taken first, so that noise of random phase averages
+    out), and `clips`, each clip's own [real, imaginary] response. With `out` it is written as JSON with a
+    picture beside it.
+
+    InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
+    Cancelled on Ctrl-C.
+    """
+    for hz in frequencies_hz:
+        if not 0 < hz <= FPS / 2:
+            raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
+    if not models or clips < 1:
+        raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
+    items = [(part, hz, clip) for part in PARTS for hz in frequencies_hz for clip in range(clips)]
+    total, done = len(items) * len(models), 0
+    found: dict[tuple[str, str, float], dict[int, complex]] = {}
+    try:
+        for model in models:
+            for part, hz, clip, value in shared_work(_Judge, (model, seed), items, workers):
+                found.setdefault((model, part, hz), {})[clip] = value
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+    except KeyboardInterrupt:
+        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
+    responses = {
+        model: {
+            part: [
+                _entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in frequencies_hz
+            ]
+            for part in PARTS
+        }
+        for model in models
+    }
+    report = {
+        "models": list(models),
+        "clips": clips,
+        "seed": seed,
+        "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,
+                     "amplitude_of_width": {name: part.amplitude for name, part in PARTS.items()}},
+        "responses": responses,
+    }  # fmt: skip
+    return report if out is None else _write(report, Path(out))
+
+
+class _Judge:
+    """The model and the instrument of one process: (part, hz, clip) -> the same and the clip's response."""
+
+    def __init__(self, settings: tuple[str, int]) -> None:
+        model, self.seed = settings
+        self.generate = generators.load_generator(model)
+        self.size_px = generators.frame_size_px(model)
+        self.observer = load_observer()
+
+    def __call__(self, item: tuple[str, float, int]) -> tuple[str, float, int, complex]:
+        name, hz, clip = item
+        part = PARTS[name]
+        episode = driven_episode(episode_seed(self.seed, clip), name, hz, self.size_px)
+        frames_u8 = self.generate(episode, episode.seed)
+        driving = episode.skeleton.points_px[:, [KEY_POINTS[joint] for joint in part.joints], part.axis]
+        if frames_u8 is not episode.frames_u8:
+            driving = self._seen(episode.frames_u8, part)
+        return (*item, response(self._seen(frames_u8, part), driving, hz))
+
+    def _seen(self, frames_u8: np.ndarray, part: Part) -> np.ndarray:
+        joints = [list(KEY_POINTS).index(joint) for joint in part.joints]
+        return measure(self.observer, frames_u8).points_px[:, joints, part.axis]
+
+
+def _entry(hz: float, values: Sequence[complex]) -> dict[str, Any]:
+    complex_values = np.array(values)
+    mean = complex(complex_values.mean())
+    ends: dict[str, tuple[float | None, float | None]] = {"gain": (None, None), "delay": (None, None)}
+    if len(values) > 1:
+        drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+        means = complex_values[drawn].mean(axis=1)
+        low, high = np.quantile(np.abs(means), (0.025, 0.975))
+        early, late = np.quantile(-np.angle(means / mean), (0.025, 0.975))
+        ends["gain"] = (float(low), float(high))
+        ends["delay"] = tuple(_frames(-cmath.phase(mean) + angle, hz) for angle in (early, late))
+    return {
+        "hz": hz,
+        "gain": {"mean": abs(mean), "low": ends["gain"][0], "high": ends["gain"][1], "n": len(values)},
+        "delay_frames": {
+            "mean": _frames(-cmath.phase(mean), hz), "low": ends["delay"][0], "high": ends["delay"][1],
+            "n": len(values),
+        },
+        "clips": [[round(value.real, 4), round(value.imag, 4)] for value in values],
+    }  # fmt: skip
+
+
+def _frames(angle: float, hz: float) -> float:
+    return float(angle / (2 * math.pi * hz) * FPS)
+
+
+def draw_motion(report: dict[str, Any], path: Path) -> None:
+    """Gain and delay over frequency, of head and hands. ImportError without matplotlib."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    panels = figure.subplots(2, len(PARTS), sharex=True)
+    for column, part in enumerate(PARTS):
+        for model, responses in report["responses"].items():
+            entries = responses[part]
+            hz = [entry["hz"] for entry in entries]
+            for row, name in enumerate(("gain", "delay_frames")):
+                values = [entry[name] for entry in entries]
+                (line,) = panels[row, column].plot(hz, [v["mean"] for v in values], "o-", label=model)
+                if values[0]["low"] is not None:
+                    low, high = ([v[end] for v in values] for end in ("low", "high"))
+                    panels[row, column].fill_between(hz, low, high, color=line.get_color(), alpha=0.2)
+        panels[0, column].set(title=f"{part}: gain", ylim=(0, 1.3))
+        panels[0, column].axhline(1.0, color="grey", linewidth=1)
+        panels[1, column].set(title=f"{part}: delay, frames", ylim=(-2.5, 2.5), xlabel="Hz")
+        panels[1, column].axhline(0.0, color="grey", linewidth=1)
+        for row in range(2):
+            panels[row, column].grid(alpha=0.3)
+            panels[row, column].axvline(FPS / 8, color="grey", linestyle=":", linewidth=1)
+    panels[0, 0].legend(fontsize=8)
+    figure.savefig(path, dpi=80)
+
+
+def _write(report: dict[str, Any], out: Path) -> dict[str, Any]:
+    report = dict(report)
+    try:
+        try:
+            draw_motion(report, out.with_suffix(".png"))
+        except ImportError:
+            report["notes"] = ["No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."]
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        os.replace(part, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
+    return report

@@ -1,0 +1,103 @@
+"""Gain and delay by frequency: closed forms, what the world draws, and what a frozen or late video gives."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 'hallo4[world]'")
+
+from hallo4.cli import main
+from hallo4.errors import InputError
+from hallo4.evaluation import evaluate_motion, generators
+from hallo4.evaluation.motion_response import FRAMES, PARTS, amplitude, driven_episode, response
+from hallo4.models.observer import KEY_POINTS
+
+
+@pytest.mark.parametrize("hz", [0.5, 1.7, 6.25, 12.0])
+def test_amplitude_and_phase_of_a_cosine_are_found_beside_drift(hz):
+    time_s = np.arange(FRAMES) / 25
+    curve = 2.5 * np.cos(2 * np.pi * hz * time_s + 0.7) + 3.0 + 4.0 * time_s
+    assert amplitude(curve, hz) == pytest.approx(2.5 * np.exp(0.7j), abs=1e-6)
+
+
+def test_at_half_the_frame_rate_the_turning_points_are_seen():
+    curve = 1.5 * (-1.0) ** np.arange(FRAMES)
+    assert amplitude(curve, 12.5) == pytest.approx(1.5, abs=1e-3)
+
+
+def test_a_response_tells_damping_and_delay():
+    hz, time_s = 2.0, np.arange(FRAMES) / 25
+    driving = np.stack([np.cos(2 * np.pi * hz * time_s), 2 * np.cos(2 * np.pi * hz * time_s)], 1)
+    late = np.stack(
+        [np.cos(2 * np.pi * hz * (time_s - 0.04)), 2 * np.cos(2 * np.pi * hz * (time_s - 0.04))], 1
+    )
+    found = response(0.5 * late, driving, hz)
+    assert abs(found) == pytest.approx(0.5, abs=1e-6)
+    assert -np.angle(found) / (2 * np.pi * hz) * 25 == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_world_moves_the_part_and_nothing_else(part):
+    episode = driven_episode(5_000_001, part, 5.0)
+    driven = PARTS[part]
+    points = episode.skeleton.points_px
+    for name, index in KEY_POINTS.items():
+        if name in driven.joints:
+            size = abs(amplitude(points[:, index, driven.axis], 5.0))
+            assert size == pytest.approx(128 * driven.amplitude, rel=0.25), name
+    still = "left_shoulder"
+    assert np.ptp(points[:, KEY_POINTS[still]], axis=0).max() < 0.5
+    assert len(episode.frames_u8) == FRAMES
+    assert not episode.audio.samples.any()
+
+
+class _Frozen:
+    def __call__(self, episode, seed):
+        return np.repeat(episode.frames_u8[:1], FRAMES, axis=0)
+
+
+class _Late:
+    def __call__(self, episode, seed):
+        return np.roll(episode.frames_u8, 2, axis=0)
+
+
+def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatch):
+    real = generators.load_generator
+    made = {"frozen": _Frozen(), "late": _Late()}
+    monkeypatch.setattr(generators, "load_generator", lambda name: made.get(name) or real(name))
+    monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    report = evaluate_motion(["truth", "frozen", "late"], clips=2, frequencies_hz=[2.0])
+    for part in PARTS:
+        truth, frozen, late = (report["responses"][name][part][0] for name in ("truth", "frozen", "late"))
+        assert 0.85 < truth["gain"]["mean"] < 1.25, "of the instrument itself"
+        assert abs(truth["delay_frames"]["mean"]) < 0.3
+        assert frozen["gain"]["mean"] < 0.05
+        assert late["delay_frames"]["mean"] == pytest.approx(2.0, abs=0.4)
+        assert late["gain"]["low"] <= late["gain"]["mean"] <= late["gain"]["high"]
+
+
+def test_frequencies_that_frames_cannot_show_are_refused():
+    with pytest.raises(InputError, match=r"13 Hz.*12\.5 Hz"):
+        evaluate_motion(["truth"], frequencies_hz=[13.0])
+    with pytest.raises(InputError, match="0 clips"):
+        evaluate_motion(["truth"], clips=0)
+
+
+def test_the_command_writes_report_and_picture(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("hallo4.evaluation.motion_response._Judge", _Quick)
+    out = tmp_path / "motion.json"
+    assert main(["evaluate", "motion", "--model", "truth", "--clips", "2", "-o", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert [entry["gain"]["mean"] for entry in report["responses"]["truth"]["head"]] == [1.0] * 10
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert "head, gain" in capsys.readouterr().out
+
+
+class _Quick:
+    def __init__(self, settings):
+        pass
+
+    def __call__(self, item):
+        return (*item, 1.0 + 0j)
