@@ -24,7 +24,7 @@ from hallo4.recipes.tiny_dit import DiTSizes
 from hallo4.recipes.tiny_unet import UNetSizes
 from hallo4.training import read_log
 
-CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=5, seconds=0.6, size_px=64, episodes_per_shard=1)
+CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=13, seconds=0.6, size_px=64, episodes_per_shard=1)
 PICTURES = AutoencoderSizes(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
 UNET = UNetSizes(widths=(16, 16, 32), audio_dim=8, audio_tokens=2, audio_hidden_dim=16)
 SIZES = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
@@ -37,7 +37,7 @@ def work(tmp_path_factory) -> Path:
 
 
 def miniature(name: str, work: Path) -> Recipe:
-    """The recipe with two clips of five frames, and two steps of two."""
+    """The recipe with two clips of thirteen frames, and two steps of two."""
     recipe, stores = RECIPES[name](), {}
     if hasattr(recipe.config, "clips"):
         stores = {"clips": CLIPS, "clips_folder": f"{work}/clips"}
@@ -171,13 +171,13 @@ def test_a_finished_model_is_where_a_further_run_begins(results, work):
 def test_the_model_folder_is_complete_and_keeps_the_ear_as_it_was(results, work, name):
     model = load_model(results[name])
     assert model.info.name == name
-    assert model.info.window_frames == (5 if name == "tiny-dit-sft" else 3)
+    assert model.info.window_frames == (13 if name == "tiny-dit-sft" else 11)
     ear = load_file(results["tiny-audio"])
     kept = model.backbone.audio_proj.state_dict()
     assert ear.keys() == kept.keys()
-    for name, weight in ear.items():
+    for key, weight in ear.items():
         stored = weight.bfloat16().float() if weight.ndim > 1 else weight
-        assert torch.equal(kept[name], stored), name
+        assert torch.equal(kept[key], stored), key
     card = (results[name] / "README.md").read_text()
     assert name in card
     assert "AI-generated" in card
