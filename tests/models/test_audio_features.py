@@ -269,7 +269,7 @@ def test_wav2vec2_pads_short_sound_and_hears_long_sound_in_pieces(wav2vec2_folde
         {"kind": "wav2vec2", "path": wav2vec2_folder.name}, wav2vec2_folder.parent
     )
     assert isinstance(front_end, AudioFrontEnd)
-    assert front_end.to_config() == {"kind": "wav2vec2", "path": str(wav2vec2_folder)}
+    assert front_end.to_config() == {"kind": "wav2vec2", "path": str(wav2vec2_folder), "rate_hz": 25.0}
     for samples in (0, 100, 9000):
         assert front_end.features(Audio(speech_like(1)[:samples], RATE_HZ), 21).shape == (21, 3, 32)
     audio = Audio(speech_like(4.0), RATE_HZ)
@@ -305,3 +305,21 @@ def test_wav2vec2_refuses_what_it_cannot_read(wav2vec2_folder, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'hallo4\[released\]'"):
         Wav2Vec2FrontEnd(wav2vec2_folder).features(tone(200), 5)
+
+
+def test_twice_the_rate_has_the_same_hops_half_as_many_in_each_feature():
+    speech = Audio(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 16000)
+    usual = LogMelFrontEnd().features(speech, 25)
+    fast = LogMelFrontEnd(rate_hz=50.0, blocks=2)
+    assert torch.equal(fast.features(speech, 50).reshape(25, 4, 40), usual)
+    assert audio_front_end_from_config(fast.to_config()) == fast
+    with pytest.raises(CheckpointError, match="no whole hop"):
+        LogMelFrontEnd(rate_hz=30.0)
+
+
+def test_wav2vec2_at_twice_the_rate_hears_twice_as_often(wav2vec2_folder):
+    config = {"kind": "wav2vec2", "path": wav2vec2_folder.name, "rate_hz": 50.0}
+    front_end = audio_front_end_from_config(config, wav2vec2_folder.parent)
+    sound = Audio(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 16000)
+    assert front_end.features(sound, 50).shape[0] == 50
+    assert front_end.rate_hz == 50.0
