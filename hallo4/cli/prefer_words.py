@@ -87,6 +87,12 @@ class Annotate:
     """two clips beside each other, or one on a scale of 1 to 5"""
     seed: Annotated[int, arg(metavar="N")] = 0
     """decides order and sides"""
+    raters: Annotated[int, arg(metavar="N")] = 1
+    """how many people are to answer each question; training pairs want 3 by default"""
+    overlap: Annotated[float, arg(metavar="X")] = 0.2
+    """share of the questions that more of them answer, so that agreement can be told"""
+    overlap_raters: Annotated[int, arg(metavar="N")] = 3
+    """how many that are"""
 
 
 @dataclass(frozen=True)

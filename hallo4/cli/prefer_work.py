@@ -83,12 +83,20 @@ def _score(options: words.Score) -> None:
 
 def _annotate(options: words.Annotate) -> None:
     from hallo4.studio.annotate import serve
+    from hallo4.studio.assign import Quotas
 
     def ready(links: Any) -> None:
         _say(f"raters:    {links.rate}")
         _say(f"organiser: {links.admin}")
 
-    serve(options.store, options.host, options.port, seed=options.seed, mode=options.mode, on_ready=ready)
+    quotas = Quotas(options.overlap, options.overlap_raters, options.raters)
+    serve(
+        *(options.store, options.host, options.port),
+        seed=options.seed,
+        mode=options.mode,
+        quotas=quotas,
+        on_ready=ready,
+    )
 
 
 def _pairs(options: words.Pairs) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
+from hallo4.errors import InputError
 from hallo4.preference.gold import GOLD_SYSTEM
 from hallo4.preference.schema import Clip, GoldAnswer, Role
 
@@ -51,6 +52,14 @@ class Quotas:
     overlap: float = 0.2
     overlap_raters: int = 3
     raters: int = 1
+
+    def __post_init__(self) -> None:
+        """InputError for numbers out of range."""
+        if not 0.0 <= self.overlap <= 1.0 or min(self.overlap_raters, self.raters) < 1:
+            raise InputError(
+                f"overlap is {self.overlap:g} for {self.overlap_raters} raters, beside {self.raters}; use a "
+                "share from 0 to 1, and 1 rater or more."
+            )
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,12 @@ def test_annotate_serves_the_store(scored, monkeypatch, capsys):
         more["on_ready"](types.SimpleNamespace(rate="http://localhost/rate", admin="http://localhost/admin"))
 
     monkeypatch.setitem(sys.modules, "hallo4.studio.annotate", types.SimpleNamespace(serve=serve))
-    assert main(["prefer", "annotate", str(scored.folder), "--port", "9000", "--mode", "score"]) == 0
+    words = ["prefer", "annotate", str(scored.folder), "--port", "9000", "--mode", "score"]
+    assert main([*words, "--raters", "2", "--overlap", "0.5", "--overlap-raters", "4"]) == 0
     assert (served["folder"], served["port"], served["mode"]) == (scored.folder, 9000, "score")
+    quotas = served["quotas"]
+    assert (quotas.raters, quotas.overlap, quotas.overlap_raters) == (2, 0.5, 4)
+    assert main([*words, "--overlap", "1.5"]) == 2
     said = capsys.readouterr().err
     assert "http://localhost/rate" in said
     assert "http://localhost/admin" in said
