@@ -69,7 +69,7 @@ tags: [portrait-animation, talking-head, video-diffusion, dpo, hallo4]
 A low-rank adapter on `{base}`: {how}. It knows only the procedural portrait world of the `hallo4` package.
 
 * **Made by**: `hallo4 train {recipe}`; seed {seed}, {windows} windows of pairs, {batch_size} a step, {steps}
-  steps, of which step {kept_step} is kept (lowest held-out loss within the limits of the guard).
+  steps, of which step {kept_step} is kept (largest held-out margin within the limits of the guard).
 * **Pairs**: candidates of `{base}` in the portrait world. Where the ratings are of simulated raters, the
   preference store says so, and the model says nothing about what people prefer.
 
