@@ -18,7 +18,13 @@ import torch
 
 from hallo4.errors import CheckpointError
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.pipelines.model_folder import DEFAULT_MODEL, load_autoencoder, read_info, resolve_model
+from hallo4.pipelines.model_folder import (
+    DEFAULT_MODEL,
+    folders_of_model,
+    load_autoencoder,
+    read_info,
+    resolve_model,
+)
 from hallo4.types import Autoencoder
 
 if TYPE_CHECKING:
@@ -62,7 +68,10 @@ def weights_digest(model: str) -> str:
     if model == TRUTH:
         return TRUTH
     folder = Path(_owner(model))
-    return folder_digest(folder if (folder / "autoencoder").is_dir() else resolve_model(_owner(model)))
+    if (folder / "autoencoder").is_dir():
+        return folder_digest(folder)
+    digests = [folder_digest(each) for each in folders_of_model(_owner(model))]
+    return digests[0] if len(digests) == 1 else text_digest(" ".join(digests))
 
 
 def folder_digest(folder: Path) -> str:

@@ -176,6 +176,12 @@ def load_model(
     return LoadedModel(info, *parts, folder, device, dtype)
 
 
+def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
+    """Where everything of a model lies: its own folder and, for an adapter, that of the model it changes."""
+    folder = resolve_model(name_or_dir)
+    return list(dict.fromkeys([folder, _parts_folder(folder, _adapter(folder))]))
+
+
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     """The autoencoder of a model, or of a folder that holds an `autoencoder/`; strict like `load_model`."""
     folder = Path(os.fspath(name_or_dir))

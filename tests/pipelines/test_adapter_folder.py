@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
+from hallo4.evaluation.generators import weights_digest
 from hallo4.pipelines import ModelInfo, load_model, model_folder
 from hallo4.pipelines.model_folder import load_autoencoder, save_adapter_folder
 
@@ -149,3 +150,15 @@ def test_only_a_model_is_replaced(base, folder, tmp_path):
     with pytest.raises(OutputError, match="not replaced"):
         save_adapter_folder(other, INFO, base, low_rank(), 1.0, "")
     assert (other / "photo.png").exists()
+
+
+def test_where_a_model_lies_and_what_its_digest_depends_on(base, folder):
+    """Of an adapter also on the model it changes, whose autoencoder decides the frames too."""
+    assert model_folder.folders_of_model(base) == [base]
+    assert model_folder.folders_of_model(folder) == [folder, base]
+    before = weights_digest(str(folder)), weights_digest(str(base))
+    config = base / "autoencoder" / "config.json"
+    config.write_text(config.read_text() + "\n")
+    after = weights_digest(str(folder)), weights_digest(str(base))
+    assert all(one != other for one, other in zip(before, after))
+    assert weights_digest(str(folder)) != weights_digest(str(base))
