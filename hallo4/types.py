@@ -138,6 +138,7 @@ class WindowRules(Protocol):
 
     known_frames: int
     repeated_frames: int
+    frames_per_latent: int
     side_multiple_px: int
     """Sides of the picture are multiples of this."""
     audio_rho: int
@@ -199,6 +200,8 @@ class Backbone(Protocol):
     windows: WindowRules
     schedule: StepSchedule | None
     """None: a flow model. Else a v model whose timesteps are the steps of this schedule."""
+    sides_meet: bool
+    """Whether both sides of guidance must be prepared as one batch, the unconditional one first."""
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F', h, w) of the noise for a window of `frames` video frames; ShapeError for a bad length."""
@@ -259,4 +262,8 @@ class AudioFrontEnd(Protocol):
 
     def features(self, audio: Audio, frames: int) -> Tensor:
         """[frames, blocks, channels] float32: the first `frames` features of the sound."""
+        ...
+
+    def to_config(self) -> dict[str, Any]:
+        """What `audio/config.json` of a model folder holds."""
         ...

@@ -38,9 +38,9 @@ class RegionWeights:
 
     def of(self, regions: Tensor) -> Tensor:
         """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
-        inside = torch.tensor([self.mouth, self.eyes, self.hands]).view(1, 3, 1, 1, 1)
-        weights = torch.where(regions, inside, torch.zeros(())).amax(1, keepdim=True)
-        return torch.where(regions.any(1, keepdim=True), weights, torch.full((), self.elsewhere))
+        inside = torch.tensor([self.mouth, self.eyes, self.hands], device=regions.device)
+        weights = torch.where(regions, inside.view(1, 3, 1, 1, 1), 0.0).amax(1, keepdim=True)
+        return torch.where(regions.any(1, keepdim=True), weights, self.elsewhere)
 
 
 class LatentCache:

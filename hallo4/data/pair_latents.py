@@ -93,18 +93,20 @@ def encode_pairs(
     windows_of: Callable[[str], Iterable[PairWindow]],
     autoencoder: Autoencoder,
     rules: WindowRules,
+    made_for: str,
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Tensor], list[tuple[str, int]]]:
     """(tensors of `encode_pair_window` with all windows of all pairs as axis 0; pair and number of each row).
 
-    Each pair is kept in a file of `folder`, named after the pair, the autoencoder's weights and the rules,
-    and read from there the next time; a damaged file is made again.
+    Each pair is kept in a file of `folder`, named after the pair, the autoencoder's weights and what else
+    decides the windows (`made_for`, in words), and read from there the next time; a damaged file is made
+    again.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     assert isinstance(autoencoder, nn.Module)
-    made_with = f"{weights_fingerprint(autoencoder)} {type(rules).__name__}"
+    made_with = f"{weights_fingerprint(autoencoder)} {made_for}"
     parts, rows = [], []
     for done, pair_id in enumerate(pair_ids, start=1):
         name = hashlib.sha256(f"{pair_id} {made_with}".encode()).hexdigest()[:24]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from hallo4.errors import ShapeError
@@ -11,8 +12,9 @@ def clip_errors(prediction: Tensor, target: Tensor, weights: Tensor | None = Non
     """[B] float32: the mean squared error of each clip, over everything but the batch axis.
 
     `prediction`, `target` [B, ...] alike, in any float type (the arithmetic is float32). `weights`
-    (broadcastable to them, not negative, with a positive sum in every clip) turns the mean into sum(w e^2)
-    / sum(w), so that a constant factor in the weights changes nothing. ShapeError for shapes that differ.
+    (broadcastable to them, not negative) turns the mean into sum(w e^2) / sum(w), so that a constant factor
+    in the weights changes nothing; a clip whose weights are all 0 has error 0. ShapeError for shapes that
+    differ.
     """
     if prediction.shape != target.shape:
         raise ShapeError(
@@ -23,13 +25,14 @@ def clip_errors(prediction: Tensor, target: Tensor, weights: Tensor | None = Non
     if weights is None:
         return squared.flatten(1).mean(1)
     weights = weights.float().expand_as(squared)
-    return (squared * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+    total = weights.flatten(1).sum(1)
+    return (squared * weights).flatten(1).sum(1) / torch.where(total > 0, total, 1.0)
 
 
 def frame_errors(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
     """[B, F] float32: `clip_errors` of each latent frame of `prediction`, `target` [B, C, F, ...].
 
-    `weights` as in `clip_errors`, with a positive sum in every latent frame.
+    `weights` as in `clip_errors`; a latent frame without any has error 0.
     """
     if weights is not None:
         weights = weights.expand_as(prediction).transpose(1, 2).flatten(0, 1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from hallo4.errors import InputError, OutputError
+from hallo4.errors import InputError
+from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -28,14 +29,21 @@ from hallo4.evaluation.statistics import (
     interval_text,
     rated_wins,
     sign_flip_test,
-    win_rate,
 )
 from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores
+
+BADNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "higher": lambda x: -x,
+    "lower": lambda x: x,
+    "near 0": np.abs,
+    "near 1": lambda x: np.abs(np.log(np.maximum(x, 1e-6))),
+}
+"""How far from good a value is, by where good values lie."""
 
 SAME = ("episodes", "seed")
 SAME_SETTINGS = ("seconds", "size_px", "observer")
 SCORED = frozenset(name for parts in AXES.values() for name in parts)
-"""Metrics that decide who wins a clip, and that machine scores are made of; all others never saw training."""
+"""Metrics that decide who wins a clip, and that machine scores of the world are made of; no others are."""
 
 Rows = list[Mapping[str, Any]]
 
@@ -47,15 +55,17 @@ class System:
     name: str
     runs: list[Rows]
 
-    def values(self, metric: str) -> list[float]:
-        """Of every clip, the mean over the runs that have the metric; NaN where none has."""
+    def values(self, metric: str, of: Callable[[np.ndarray], np.ndarray] = np.asarray) -> np.ndarray:
+        """[clips]: of every clip the mean of `of` the values over the runs that have the metric; NaN where
+        none has."""
         table = np.array(
             [[math.nan if row["model"].get(metric) is None else row["model"][metric] for row in run]
              for run in self.runs], dtype=np.float64,
         )  # fmt: skip
+        table = of(table)
         known = np.isfinite(table)
         total = np.where(known, table, 0.0).sum(axis=0)
-        return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), math.nan).tolist()
+        return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), math.nan)
 
 
 def compare_reports(
@@ -65,9 +75,10 @@ def compare_reports(
 
     `reports`: NAME=PATH, or a path, whose name is then that of the model in it. For every system: metrics
     with 95 % intervals over clips; for every other than `against` also win rates per axis, each run's own
-    overall win rate, paired differences and their sign-flip p values (adjusted over metrics after Holm).
-    `unscored` names the metrics that no win rate and no machine score is made of. With `out` it is written as
-    JSON, with a picture beside it.
+    overall win rate, paired differences, and how much nearer to good the values are (`standardised`, in
+    standard deviations of a clip) with sign-flip p values (adjusted over metrics after Holm).
+    `unscored` names the metrics that no win rate and no machine score of the world is made of. With `out`
+    it is written as JSON, with a picture beside it.
 
     InputError: a file that is no such report, or other episodes than the first. OutputError: `out` cannot
     be written.
@@ -88,7 +99,7 @@ def compare_reports(
         "compared": {system.name: _compared(system, base) for system in systems if system is not base},
         "unscored": [name for name in METRICS if name not in SCORED],
     }
-    return comparison if out is None else _write(comparison, Path(out))
+    return comparison if out is None else write_with_picture(comparison, Path(out), draw_comparison)
 
 
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
@@ -100,7 +111,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     for name, runs in comparison["runs"].items():
         table.add_column(name if runs == 1 else f"{name} ({runs} runs)", justify="right")
     for metric in comparison["metrics"][base]:
-        cells = [interval_text(of[metric]) for of in comparison["metrics"].values()]
+        cells = [interval_text(of.get(metric)) for of in comparison["metrics"].values()]
         mark = "" if metric in SCORED else " (unscored)"
         table.add_row(metric + mark, *cells)
     for axis in ("overall", *AXES):
@@ -122,6 +133,7 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(13, 6.5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.3))
     axes, compared = ("overall", *AXES), comparison["compared"]
+    metrics = [name for name in METRICS if any(name in found["standardised"] for found in compared.values())]
     shift = 0.8 / max(len(compared), 1)
     for place, (name, found) in enumerate(compared.items()):
         rows = np.arange(len(axes)) + place * shift
@@ -134,8 +146,10 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
             left.plot(rate["mean"], row, "o", color=f"C{place}", label=name if axis == "overall" else None)
         for own in found["overall_of_runs"]:
             left.plot(own["mean"], rows[0] + 0.28 * shift, "|", color=f"C{place}", markersize=9)
-        standard = [(metric, found["standardised"][metric]) for metric in found["standardised"]]
-        for row, (_, effect) in enumerate(standard):
+        for row, metric in enumerate(metrics):
+            effect = found["standardised"].get(metric)
+            if effect is None:
+                continue
             right.plot(effect["mean"], row + place * shift, "o", color=f"C{place}")
             if effect["low"] is not None:
                 right.plot([effect["low"], effect["high"]], [row + place * shift] * 2, color=f"C{place}")
@@ -144,7 +158,6 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     left.set_yticks(np.arange(len(axes)) + 0.4 - shift / 2, axes)
     left.invert_yaxis()
     left.legend(loc="lower right")
-    metrics = list(next(iter(compared.values()))["standardised"])
     labels = [metric if metric in SCORED else f"{metric} *" for metric in metrics]
     right.axvline(0.0, color="grey", linewidth=1)
     right.set(title="gain, in standard deviations of a clip (* never part of a score)")
@@ -163,8 +176,10 @@ def _systems(reports: Sequence[str]) -> list[System]:
     found: dict[str, list[dict[str, Any]]] = {}
     first: dict[str, Any] | None = None
     for text in reports:
-        name, separator, path = text.rpartition("=")
-        report = _read(Path(path if separator else text))
+        name, separator, path = text.partition("=")
+        if not separator or Path(text).is_file():
+            name, path = "", text
+        report = _read(Path(path))
         first = first or report
         _check_alike(first, report, text)
         found.setdefault(name or str(report["model"]), []).append(report)
@@ -219,19 +234,21 @@ def _compared(system: System, base: System) -> dict[str, Any]:
             outcomes[axis].append([_outcome(*score[axis]) for score in scores if _known(score[axis])])
     own = []
     for run in system.runs:
-        scores = [axis_scores(run[clip]["model"], base.runs[0][clip]["model"])["overall"] for clip in clips]
-        own.append(win_rate([a for a, _ in scores], [b for _, b in scores], TIE_MARGIN).as_json())
+        results = [[axis_scores(run[c]["model"], b[c]["model"])["overall"] for b in base.runs] for c in clips]
+        known = [[_outcome(*pair) for pair in of_clip if _known(pair)] for of_clip in results]
+        own.append(_rate(known).as_json())
     differences, p_values, standardised = {}, {}, {}
     for name in METRICS:
-        values, before = np.array(system.values(name)), np.array(base.values(name))
-        change = values - before
+        change = system.values(name) - base.values(name)
         if not np.isfinite(change).any():
             continue
         differences[name] = bootstrap_interval(change).as_json()
-        p = sign_flip_test(change)
+        worse, worse_before = (side.values(name, BADNESS[METRICS[name].better]) for side in (system, base))
+        p = sign_flip_test(worse_before - worse)
         if p is not None:
             p_values[name] = p
-        standardised[name] = _gain(name, values, before)
+        spread = float(np.nanstd(worse_before)) or 1.0
+        standardised[name] = bootstrap_interval((worse_before - worse) / spread).as_json()
     return {
         "win_rate": {axis: _rate(outcomes[axis]).as_json() for axis in axes},
         "overall_of_runs": own,
@@ -251,30 +268,3 @@ def _outcome(a: float, b: float) -> float:
 
 def _known(pair: tuple[float, float]) -> bool:
     return all(math.isfinite(value) for value in pair)
-
-
-def _gain(name: str, values: np.ndarray, before: np.ndarray) -> dict[str, float | int | None]:
-    """How much better, in standard deviations of the base over clips; above 0 is better for every metric."""
-    better = METRICS[name].better
-    badness = {
-        "higher": lambda x: -x,
-        "lower": lambda x: x,
-        "near 0": np.abs,
-        "near 1": lambda x: np.abs(np.log(np.maximum(x, 1e-6))),
-    }[better]
-    spread = float(np.nanstd(badness(before))) or 1.0
-    return bootstrap_interval((badness(before) - badness(values)) / spread).as_json()
-
-
-def _write(comparison: dict[str, Any], out: Path) -> dict[str, Any]:
-    try:
-        try:
-            draw_comparison(comparison, out.with_suffix(".png"))
-        except ImportError:
-            comparison["notes"] = ["No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."]
-        part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(comparison, indent=1, allow_nan=False) + "\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
-    return comparison

@@ -256,15 +256,19 @@ def sharpness_of_frames(frames_u8: np.ndarray) -> np.ndarray:
 
 def colour_overlap(frames_u8: np.ndarray, true_u8: np.ndarray) -> float:
     """Shared part, 0..1, of the colours of each two frames (histograms of 8 x 8 x 8 bins), mean over T frames
-    [T, H, W, 3] uint8, whose sizes may differ: a person's skin, hair and clothes, wherever they are."""
-    shares = []
-    for pair in zip(frames_u8, true_u8, strict=True):
-        counts = []
-        for picture in pair:
-            cells = (picture.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
-            counts.append(np.bincount(cells, minlength=512) / len(cells))
-        shares.append(float(np.minimum(*counts).sum()))
-    return float(np.mean(shares))
+    [T, H, W, 3] uint8; `true_u8` may be one picture [1, H', W', 3] for all. A person's skin, hair and
+    clothes, wherever they are."""
+    wanted = [_colours(picture) for picture in true_u8]
+    if len(wanted) == 1:
+        wanted *= len(frames_u8)
+    pairs = zip(map(_colours, frames_u8), wanted, strict=True)
+    return float(np.mean([np.minimum(one, other).sum() for one, other in pairs]))
+
+
+def _colours(picture_u8: np.ndarray) -> np.ndarray:
+    """[512]: shares of the pixels of [H, W, 3] uint8 in bins of 32 levels."""
+    cells = (picture_u8.reshape(-1, 3) >> 5).astype(np.int64) @ np.array([64, 8, 1])
+    return np.bincount(cells, minlength=512) / len(cells)
 
 
 def _planes(frames_u8: np.ndarray) -> Tensor:

@@ -13,7 +13,6 @@ frame only cannot follow beyond 3.1 Hz; none can do better than its `autoencoder
 from __future__ import annotations
 
 import cmath
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -23,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators
 from hallo4.evaluation.instrument import load_observer, measure
 from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import RESAMPLES
 from hallo4.evaluation.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
@@ -139,6 +139,8 @@ def evaluate_motion(
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
     if not models or clips < 1:
         raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
+    if out is not None:
+        require_writable(Path(out))
     items = [(part, hz, clip) for part in PARTS for hz in frequencies_hz for clip in range(clips)]
     total, done = len(items) * len(models), 0
     found: dict[tuple[str, str, float], dict[int, complex]] = {}
@@ -168,7 +170,7 @@ def evaluate_motion(
                      "amplitude_of_width": {name: part.amplitude for name, part in PARTS.items()}},
         "responses": responses,
     }  # fmt: skip
-    return report if out is None else _write(report, Path(out))
+    return report if out is None else write_with_picture(report, Path(out), draw_motion)
 
 
 class _Judge:
@@ -246,18 +248,3 @@ def draw_motion(report: dict[str, Any], path: Path) -> None:
             panels[row, column].axvline(FPS / 8, color="grey", linestyle=":", linewidth=1)
     panels[0, 0].legend(fontsize=8)
     figure.savefig(path, dpi=80)
-
-
-def _write(report: dict[str, Any], out: Path) -> dict[str, Any]:
-    report = dict(report)
-    try:
-        try:
-            draw_motion(report, out.with_suffix(".png"))
-        except ImportError:
-            report["notes"] = ["No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."]
-        part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
-    return report

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,6 @@ from typing import Any
 
 from rich.table import Table
 
-from hallo4.errors import OutputError
 from hallo4.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -66,31 +63,6 @@ def build_report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> di
     report["definitions"] = _definitions(own)
     report["notes"] = _notes(settings, sections)
     report["rows"] = list(rows)
-    return report
-
-
-def write_report(report: dict[str, Any], out: Path) -> dict[str, Any]:
-    """Write the report to `out` in one stroke and its picture beside it; returns the report.
-
-    Without matplotlib there is no picture but a note that says so. OutputError: it cannot be written.
-    """
-    report = dict(report)
-    picture = out.with_suffix(".png")
-    try:
-        try:
-            draw_report(report, picture)
-        except ImportError:
-            report["notes"] = [
-                *report["notes"],
-                "No picture: matplotlib is missing (pip install 'hallo4[evaluate]').",
-            ]
-        part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); rows are kept beside it. Choose another path."
-        ) from error
     return report
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import OutputError
+from hallo4.evaluation.report_files import require_writable
 
 Row = dict[str, Any]
 
@@ -21,10 +22,8 @@ class RowStore:
 
     def __init__(self, out: Path, key: str):
         self.path = out.with_name(f"{out.stem}.{key}.rows.jsonl")
-        if out.is_dir():
-            raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
+        require_writable(out)
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
             self.path.open("a").close()
         except OSError as error:
             raise OutputError(

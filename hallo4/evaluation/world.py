@@ -25,7 +25,8 @@ from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.processes import shared_work
-from hallo4.evaluation.report import build_report, write_report
+from hallo4.evaluation.report import build_report, draw_report
+from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.motion import draw_skeleton
@@ -116,7 +117,7 @@ def evaluate_world(
     # A report may travel: it names the package's own observer, not where it lies.
     named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
     report = build_report(named, [rows[clip] for clip in range(episodes)])
-    return report if out is None else write_report(report, out)
+    return report if out is None else write_with_picture(report, out, draw_report)
 
 
 def judge_clip(
@@ -194,6 +195,7 @@ def _row_store(out: Path, settings: WorldSettings) -> RowStore:
     """Rows beside the report, in a file named after everything that decides them."""
     decides = {**asdict(settings), "episodes": None, "observer": None, "version": __version__}
     decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
+    decides["metrics"] = sorted(METRICS)
     decides["instrument"] = generators.folder_digest(Path(settings.observer))
     return RowStore(out, generators.text_digest(json.dumps(decides, sort_keys=True)))
 

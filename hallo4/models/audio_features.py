@@ -27,10 +27,10 @@ from hallo4.types import FPS, Audio, AudioFrontEnd
 
 WINDOW_S = 0.025
 FFT_SIZE = 512
-PIECE_FRAMES = 1500
-"""Frames that a front end works on at a time (one minute), so that memory does not grow with the length."""
-CONTEXT_FRAMES = 125
-"""What wav2vec2 hears around each piece of a sound longer than one piece (five seconds on each side)."""
+PIECE_S = 60
+"""How much a front end works on at a time, so that memory does not grow with the length."""
+CONTEXT_S = 5
+"""What wav2vec2 hears around each piece of a sound longer than one piece, on each side."""
 
 
 def audio_windows(features: Tensor, radius: int = 2, start: int = 0, stop: int | None = None) -> Tensor:
@@ -115,17 +115,16 @@ class LogMelFrontEnd:
             )
         samples = _samples_at(audio, self.sample_rate_hz)
         gain = _speech_gain(samples, self) if gain is None else gain
-        stop = start + frames
+        stop, piece = start + frames, round(PIECE_S * self.rate_hz)
         pieces = [
-            self._piece(samples, first, min(first + PIECE_FRAMES, stop), gain)
-            for first in range(start, stop, PIECE_FRAMES)
+            self._piece(samples, first, min(first + piece, stop), gain) for first in range(start, stop, piece)
         ]
         return torch.cat(pieces)
 
     def speech_gain(self, audio: Audio) -> float:
         """The factor that brings the active speech level of the whole sound to `reference_level_db`.
 
-        Of the 10 ms powers, those within 40 dB of the peak are audible; `loud` is the 25th largest of them
+        Of the powers of hops, those within 40 dB of the peak are audible; `loud` is the 25th largest of them
         (the median in a shorter sound), so a click decides nothing. Active is what lies within 16 dB of it,
         and the level is the mean of the active powers, each at most `loud`. Silence around speech changes
         nothing.
@@ -259,14 +258,15 @@ class Wav2Vec2FrontEnd:
         if frames > natural:
             samples = np.pad(samples, (0, math.ceil(frames * frame_samples) - len(samples)))
         total = max(frames, natural)
-        if total <= PIECE_FRAMES:
+        piece, context = round(PIECE_S * self.rate_hz), round(CONTEXT_S * self.rate_hz)
+        if total <= piece:
             return self._encode(samples, total)[:frames]
         pieces = []
-        for start in range(0, frames, PIECE_FRAMES):
-            first, last = max(start - CONTEXT_FRAMES, 0), min(start + PIECE_FRAMES + CONTEXT_FRAMES, total)
+        for start in range(0, frames, piece):
+            first, last = max(start - context, 0), min(start + piece + context, total)
             heard = samples[round(first * frame_samples) : round(last * frame_samples)]
             rows = self._encode(heard, last - first)[start - first :]
-            pieces.append(rows[: min(PIECE_FRAMES, frames - start)])
+            pieces.append(rows[: min(piece, frames - start)])
         return torch.cat(pieces)
 
     def to_config(self) -> dict[str, Any]:

@@ -142,6 +142,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     schedule = None
     """A flow model: its noise levels are continuous."""
+    sides_meet = False
 
     @property
     def windows(self) -> DiTWindows:

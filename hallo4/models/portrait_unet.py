@@ -54,8 +54,8 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     * `skeleton`, `face`: "required", "optional" or (skeleton) "none"; a face that is not given has tokens of
       its own.
     * `motion_frames`: known frames before the window; together with it they fill at most `motion_positions`.
-    * `motion_dropped`: share of the known frames' pixels that it is not shown, in training and in use (Hallo
-      2: 0.25), see `drop_patches`.
+    * `motion_dropped`: share of the known frames' pixels that are blanked where frames are encoded for it
+      (`encode_known`; Hallo 2: 0.25, outside the face), see `drop_patches`.
     * `beta_schedule`: of its noise levels, see `StepSchedule`; "linear" for released weights.
     * `branch_init_std`: spread of new weights in the layers that add to a pretrained SD1.5 (audio, motion,
       locator, skeleton). 0 leaves it unchanged at the first step; from scratch about 0.02 is better. Hallo 1
@@ -152,6 +152,11 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     def schedule(self) -> StepSchedule:
         """Its noise levels."""
         return StepSchedule(self.config.beta_schedule)
+
+    @property
+    def sides_meet(self) -> bool:
+        """Whether frames see the references of other clips of their batch."""
+        return self.config.reference_order == "interleaved"
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, T, h, w) of the noise for T = `frames`; ShapeError for too many, or an odd number of cells."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.portrait_guides import pyramid_sizes
 from hallo4.models.unet_windows import UNetWindows
-from hallo4.types import MotionConditions
+from hallo4.types import FPS, MotionConditions
 
 _CHOICES = {
     "face": ("required", "optional"),
@@ -34,6 +34,8 @@ def check_unet_config(config: Any) -> None:
                 f"{what} is {rate:g} beside fps {config.fps:g}: it must be a whole multiple, such as "
                 f"{config.fps:g} or {2 * config.fps:g}; resample the condition to one of them"
             )
+    if config.fps != FPS:
+        raise CheckpointError(f"fps is {config.fps:g} in the UNet config: videos are made at {FPS:g}")
     for width in config.block_out_channels:
         if width % config.num_attention_heads or width % config.norm_num_groups:
             raise CheckpointError(

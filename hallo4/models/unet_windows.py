@@ -60,6 +60,7 @@ class UNetWindows:
     """The `hallo4.types.WindowRules` of a `PortraitUNet`, from its config."""
 
     repeated_frames = 0
+    frames_per_latent = 1
 
     def __init__(self, config: Any) -> None:
         self.config = config

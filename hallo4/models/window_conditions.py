@@ -63,6 +63,7 @@ class DiTWindows:
     def __init__(self, config: Any) -> None:
         self.config = config
         self.side_multiple_px = 8 * config.patch_size[1]
+        self.frames_per_latent = config.rho
 
     def check_length(self, frames: int) -> None:
         """ShapeError unless `frames` = rho k + 1, with k at least 1: a window must add to what it repeats."""

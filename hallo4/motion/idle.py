@@ -51,9 +51,10 @@ _CHANNELS = "sway_x sway_y roll turn nod breath shoulders left_x left_y right_x 
 def idle_motion(rest: Skeleton, frames: int, seed: int, start_frame: int = 0, fps: float = FPS) -> Skeleton:
     """`frames` frames at `fps`, from number `start_frame` on, of someone who rests in the pose of `rest`.
 
-    `rest` is one frame; points it does not show stay unseen. Frame i depends on (seed, i) alone, so any slice
-    of a longer sequence is identical to that slice made by itself; frame 0 is `rest`. The mouth only moves
-    with the head. Raises InputError for frames < 1, a negative start or seed, or more than one rest frame.
+    `rest` is one frame; points it does not show stay unseen. Frame i depends on (seed, i / fps) alone, so
+    any slice of a longer sequence is identical to that slice made by itself; frame 0 is `rest`. The mouth
+    only moves with the head. Raises InputError for frames < 1, a negative start or seed, or more than one
+    rest frame.
     """
     if len(rest) != 1:
         raise InputError(f"idle motion grows from one frame; got {len(rest)}. Pass the first frame only.")

@@ -15,8 +15,9 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
 
     Output frame i is the skeleton at i / fps seconds, by linear interpolation between the two frames around
     it. A point that either of them did not see (confidence 0) is not interpolated but taken, seen or not,
-    from the nearer one. Too long: the rest is cut. Too short: the motion runs back and forth (a mirror at
-    both ends), so that it never jumps; a single frame is held. Raises InputError for frames < 1 or fps <= 0.
+    from the nearer one. Too long: the rest is cut. The last frame is held for as long as it lasts. Too short:
+    the motion runs back and forth (a mirror at both ends), so that it never jumps; a single frame is held.
+    Raises InputError for frames < 1 or fps <= 0.
     """
     if frames < 1 or not fps > 0:
         raise InputError(f"{frames} frames at {fps:g} fps asked for; use at least 1 frame and fps above 0.")
@@ -26,6 +27,8 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
         position = np.zeros(frames)
     mirrored = np.abs((position + last) % (2 * last) - last) if last else position
     mirrored = np.where(position <= last, position, mirrored)
+    if _lasts(skeleton, frames, fps):
+        mirrored = np.minimum(position, last)
 
     before = np.minimum(np.floor(mirrored).astype(int), last)
     after = np.minimum(before + 1, last)
@@ -47,6 +50,11 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
     return result, _note(skeleton, frames, fps)
 
 
+def _lasts(skeleton: Skeleton, frames: int, fps: float) -> bool:
+    """Whether every frame that is needed begins while the skeleton's last one is shown."""
+    return (frames - 1) / fps < len(skeleton) / skeleton.fps - 1e-9
+
+
 def _note(skeleton: Skeleton, frames: int, fps: float) -> str:
     """What `resample` did, in one line; the empty text if the sequence was already as asked."""
     notes = []
@@ -56,7 +64,7 @@ def _note(skeleton: Skeleton, frames: int, fps: float) -> str:
     reach = int((len(skeleton) - 1) * fps / skeleton.fps + 1e-6) + 1
     if len(skeleton) == 1 and frames > 1:
         notes.append(f"its single frame was held for {frames / fps:.2f} s")
-    elif reach < frames:
+    elif reach < frames and not _lasts(skeleton, frames, fps):
         notes.append(f"{reach / fps:.2f} s is shorter than {frames / fps:.2f} s, so it runs back and forth")
     elif reach > frames:
         notes.append(f"cut from {reach / fps:.2f} s to {frames / fps:.2f} s")

@@ -26,7 +26,7 @@ from hallo4.pipelines.conditions import (
     prepare_motion,
     prepare_portrait,
 )
-from hallo4.pipelines.model_folder import LoadedModel
+from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
 from hallo4.pipelines.plan import (
     Window,
     frame_count,
@@ -203,5 +203,6 @@ def _model_stamp(model: LoadedModel) -> list[Any]:
     info = [model.info.name, model.info.version]
     if model.folder is None:
         return info
-    files = sorted(path for path in model.folder.rglob("*") if path.suffix in (".safetensors", ".json"))
-    return info + [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    files = [path for folder in folders_of_model(model.folder) for path in sorted(folder.rglob("*"))]
+    kept = [path for path in files if path.suffix in (".safetensors", ".json")]
+    return info + [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in kept]

@@ -312,6 +312,7 @@ def _check_belonging(
         ("audio/: blocks", front_end.blocks, wanted.audio_blocks),
         ("audio/: channels", front_end.channels, wanted.audio_channels),
         ("audio/: rate_hz", front_end.rate_hz, FPS * rules.audio_rho),
+        ("autoencoder/: frames_per_latent", made.frames_per_latent, rules.frames_per_latent),
         ("autoencoder/: latent_channels", made.latent_channels, wanted.in_channels),
     ):
         if found != expected:

@@ -79,7 +79,7 @@ def denoise_window(
         return backbone.pin(latents, conditions)
 
     with _arithmetic(model):
-        small = noise[0, 0].numel() <= FEW_CELLS
+        small = noise[0, 0].numel() <= FEW_CELLS or backbone.sides_meet
         predict = guided_velocity(model, conditions, guidance_scale, small)
         if backbone.schedule is None:
             return denoise(predict, noise, steps, model.info.flow_shift, pin=pin, on_step=on_step)

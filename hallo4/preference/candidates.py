@@ -96,7 +96,7 @@ def make_candidates(
         Order(condition, variant, source_of_variant(variant, digest))
         for checkpoint, digest in digests.items()
         for condition in conditions
-        for variant in variants
+        for variant in dict.fromkeys(variants)
         if variant.checkpoint == checkpoint
     ]
     known = store.clips()
@@ -143,6 +143,9 @@ class _Maker:
         self.take = load(checkpoint)
 
     def __call__(self, order: Order) -> Clip:
+        there = self.store.clips().get(order.clip_id)  # another process may work on this store
+        if there is not None:
+            return there
         frames = self.take(self.store, order.condition, order.variant)
         return add_clip_of_frames(self.store, order.condition, frames, order.source)
 

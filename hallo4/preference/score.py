@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -78,22 +77,20 @@ class Judgement:
 def score_clips(store: PreferenceStore, on_progress: Progress | None = None, workers: int = 1) -> int:
     """Score every clip that this version has not scored yet; returns how many scores were added.
 
-    `workers` processes share the conditions. InputError: a clip's file is missing or damaged. Cancelled on
+    `workers` processes share the clips. InputError: a clip's file is missing or damaged. Cancelled on
     Ctrl-C: what is scored is kept.
     """
     version = scorer_version()
     scored = {s.clip_id for s in store.scores().values() if s.scorer_version == version}
     todo = [clip for clip in store.clips().values() if clip.clip_id not in scored]
-    todo.sort(key=lambda clip: clip.condition_id)
-    groups = [list(clips) for _, clips in groupby(todo, key=lambda clip: clip.condition_id)]
+    todo.sort(key=lambda clip: clip.condition_id)  # the truth of a condition is drawn once
     done = added = 0
     try:
-        for scores in shared_work(_Scorer, (store.folder, version), groups, workers):
-            for clip, of_clip in scores:
-                added += sum(store.add_score(score) for score in of_clip)
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, len(todo), clip)
+        for clip, scores in shared_work(_Scorer, (store.folder, version), todo, workers):
+            added += sum(store.add_score(score) for score in scores)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, len(todo), clip)
     except KeyboardInterrupt:
         raise Cancelled(
             f"stopped; {added} scores are kept in {store.folder}; the same command goes on."
@@ -102,16 +99,20 @@ def score_clips(store: PreferenceStore, on_progress: Progress | None = None, wor
 
 
 class _Scorer:
-    """One process' share of the work: clips of a condition, whose truth is drawn once -> their scores."""
+    """One process' share of the work: a clip -> its scores. The truth of a condition is drawn once for clips
+    of it that follow each other."""
 
     def __init__(self, settings: tuple[Path, str]) -> None:
         folder, self.version = settings
         self.store = PreferenceStore.open(folder)
+        self.condition: Condition | None = None
+        self.truth: WorldTruth | None = None
 
-    def __call__(self, clips: list[Clip]) -> list[tuple[Clip, list[MachineScore]]]:
-        condition = self.store.conditions()[clips[0].condition_id]
-        truth = world_truth(self.store, condition)
-        return [(clip, machine_scores(self.store, clip, condition, truth, self.version)) for clip in clips]
+    def __call__(self, clip: Clip) -> tuple[Clip, list[MachineScore]]:
+        condition = self.store.conditions()[clip.condition_id]
+        if condition != self.condition:
+            self.condition, self.truth = condition, world_truth(self.store, condition)
+        return clip, machine_scores(self.store, clip, condition, self.truth, self.version)
 
 
 def scorer_version() -> str:
@@ -170,7 +171,7 @@ def judge_files_clip(
     loudness = 10 ** (loudness_dbfs(audio, len(seen)) / 20)
     parts = {
         "loudness_following": metrics.following(seen.mouth_open, loudness),
-        "colour_overlap": metrics.colour_overlap(frames_u8, np.repeat(portrait_u8[None], len(frames_u8), 0)),
+        "colour_overlap": metrics.colour_overlap(frames_u8, portrait_u8[None]),
     }
     if condition.skeleton is not None:
         points, visible = true_key_points(load_skeleton(store.media_path(condition.skeleton)))

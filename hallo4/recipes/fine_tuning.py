@@ -25,7 +25,7 @@ from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.window_conditions import null_text
-from hallo4.pipelines.model_folder import ModelInfo, load_model, save_model_folder
+from hallo4.pipelines.model_folder import LoadedModel, ModelInfo, load_model, save_model_folder
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (
@@ -37,6 +37,7 @@ from hallo4.training import (
 )
 from hallo4.training.loop import Method
 from hallo4.training.reference import unwrapped
+from hallo4.types import FPS
 
 TEXT_DIM = 16
 
@@ -91,7 +92,8 @@ def fine_tuning_method(config: FineTuneConfig) -> Method:
         rules, prediction = bare.windows, prediction_of(bare)
         before = rules.known_frames - rules.repeated_frames  # frames of the clip that are not made
         video, regions = batch["video"][:, :, before:], batch["regions"][:, :, before:]
-        blur = config.known_noise * torch.rand(size, 1, 1, 1, 1)
+        device = video.device
+        blur = config.known_noise * torch.rand(size, 1, 1, 1, 1, device=device)
         known = batch["video"][:, :, : rules.known_frames]
         scene = {"reference": batch["reference"], "grey": batch["grey"], "text": null_text(TEXT_DIM)}
         conditions = rules.conditions(
@@ -99,11 +101,11 @@ def fine_tuning_method(config: FineTuneConfig) -> Method:
             batch["audio_windows"][:, before * rules.audio_rho :],
             batch["skeleton"][:, :, before * rules.skeleton_rho :],
             rules.known_from_latents(known + blur * torch.randn_like(known), scene),
-            torch.rand(size) < config.known_share,
+            torch.rand(size, device=device) < config.known_share,
         )
-        conditions = rules.unconditional(conditions, torch.rand(size) < config.silent_share)
+        conditions = rules.unconditional(conditions, torch.rand(size, device=device) < config.silent_share)
         noise = torch.randn_like(video)
-        sigma = sample_sigma(size, shift=config.shift, distribution=config.distribution)
+        sigma = sample_sigma(size, shift=config.shift, distribution=config.distribution).to(device)
         noisy = add_noise(video, noise, sigma, prediction)
         found = predict_velocity(model, noisy, sigma, vars(conditions))
         wanted = target(video, noise, sigma, prediction)
@@ -130,7 +132,7 @@ def fine_tune(
     autoencoder or the audio projector has not been trained yet.
     """
     torch.manual_seed(config.train.seed)
-    start = None if config.start_from is None else load_model(config.start_from)
+    start = None if config.start_from is None else _start(config.start_from, info.family)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"))
@@ -152,6 +154,21 @@ def fine_tune(
     with result.ema.applied(model):
         audio = LogMelFrontEnd().to_config()
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
+
+
+def _start(name: str, family: str) -> LoadedModel:
+    """A model to train further; InputError if the rendered clips or this recipe are not for it."""
+    start = load_model(name)
+    rules, found = start.backbone.windows, start.info.family
+    if found != family:
+        raise InputError(f"{name} is a {found}, and this recipe trains a {family}: take the other recipe.")
+    ear = LogMelFrontEnd().to_config()
+    if (rules.audio_rho, rules.skeleton_rho) != (1, 1) or start.audio_front_end.to_config() != ear:
+        raise InputError(
+            f"{name} takes sound or skeletons that the rendered clips do not hold (log-mel at {FPS:g} Hz, "
+            f"skeletons at {FPS:g} fps); only models of those are trained further."
+        )
+    return start
 
 
 def _autoencoder(config: FineTuneConfig) -> TinyVideoAutoencoder:

@@ -10,6 +10,7 @@ what its next window knows: the one condition in which winner and loser differ.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -96,6 +97,13 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
         )
 
 
+def windows_of(model: LoadedModel) -> str:
+    """What of a model, beside its autoencoder, decides how windows are encoded."""
+    config, info = model.backbone.config, model.info
+    ear = model.audio_front_end.to_config()
+    return json.dumps([dict(config), info.window_frames, info.size_px, ear], default=str)
+
+
 class PairData:
     """Encoded rows (one window of one pair each) and how a batch is made of them; see `PairBatch`."""
 
@@ -147,7 +155,8 @@ class PairData:
             "axis_shares": torch.tensor([axis_shares(pair) for pair in chosen]),
         }
         if self.dense:
-            batch["frame_labels"] = torch.stack([self._labels(row) for row in rows.tolist()])
+            labels = torch.stack([self._labels(row) for row in rows.tolist()])
+            batch["frame_labels"] = labels * part["counted"]
         return batch
 
     def groups(self, rows: Tensor, clips: Mapping[str, object]) -> dict[str, Tensor]:

@@ -78,8 +78,10 @@ class TinyAutoencoderConfig:
 class AutoencoderData:
     """Batches of (`groups_pm1` [n, 3, rho, c, c], `weights` [n, 1, 1, c, c])."""
 
-    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig) -> None:
+    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, rho: int | None = None) -> None:
+        """`rho`: frames of a group; None: of a new model."""
         self.store, self.config = store, config
+        self.rho = config.sizes.frames_per_latent if rho is None else rho
 
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The batch of this generator."""
@@ -94,7 +96,7 @@ class AutoencoderData:
         frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
         points = self.store.get("points_px", clip)
         length, size = frames.shape[0], frames.shape[1]
-        rho = config.sizes.frames_per_latent
+        rho = self.rho
         start = int(rng.integers(0, length - rho + 1))
         still = skeleton or rng.random() < config.still_share
         span = [start] * rho if still else list(range(start, start + rho))
@@ -174,8 +176,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
-    data = AutoencoderData(store, config)
-    model = _start(config, data)
+    model = _start(config, store)
+    data = AutoencoderData(store, config, model.config.frames_per_latent)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
@@ -192,12 +194,12 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     return folder / "autoencoder"
 
 
-def _start(config: TinyAutoencoderConfig, data: AutoencoderData) -> TinyVideoAutoencoder:
+def _start(config: TinyAutoencoderConfig, store: ClipStore) -> TinyVideoAutoencoder:
     """A model to train further, or a new one that begins as principal components."""
     if config.start_from is not None:
         model = TinyVideoAutoencoder.from_pretrained(config.start_from)
     else:
-        model = TinyVideoAutoencoder(**asdict(config.sizes))
+        model, data = TinyVideoAutoencoder(**asdict(config.sizes)), AutoencoderData(store, config)
         groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
         model.initialize_linear_path(torch.cat(groups))
     if config.freeze_encoder:

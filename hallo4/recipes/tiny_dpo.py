@@ -33,7 +33,7 @@ from hallo4.preference import Pair, PreferenceStore, StoreWarning
 from hallo4.preference.watch import amplitude_px, observer
 from hallo4.recipes.cards import preference_card
 from hallo4.recipes.fine_tuning import CachedClips, FineTuneConfig, fine_tuning_method
-from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs
+from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs, windows_of
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
@@ -225,6 +225,7 @@ def load_pairs(
         lambda pair_id: pair_windows(store, pairs[pair_id], start),
         start.autoencoder,
         start.backbone.windows,
+        windows_of(start),
         config.pairs_folder,
         counted("pairs encoded"),
     )
@@ -273,8 +274,12 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
         on_preview=lambda step, averaged: held_out(averaged, reference),
         guard=config.guard if config.learn == "preferences" else None,
     )
-    best = (folder / "best.pt").exists()
-    step = load_weights(folder, model, "best" if best else "last")
+    if not (folder / "best.pt").exists():
+        raise InputError(
+            f"{folder}: no preview of the run was within the guard's limits, so nothing is saved as a model. "
+            "Take a lower train.optimizer.learning_rate, a larger loss.beta, or other limits (guard)."
+        )
+    step = load_weights(folder, model, "best")
     made_of = (len(training), config.batch_size, step, result.progress.step)
     card = preference_card(
         config.model_name, config.start_from, config.learn, config.loss, config.train.seed, *made_of

@@ -229,6 +229,17 @@ def test_errors_of_frames_average_to_those_of_the_clip():
     torch.testing.assert_close(frame_errors(prediction, target, weights)[:, 2], one)
 
 
+def test_a_frame_without_weight_has_no_error_and_no_gradient():
+    prediction = torch.randn(1, 3, 2, 4, 4, requires_grad=True)
+    weights = torch.ones(1, 1, 2, 4, 4)
+    weights[:, :, 0] = 0.0
+    errors = frame_errors(prediction, torch.zeros_like(prediction), weights)
+    assert errors[0, 0] == 0
+    errors.sum().backward()
+    assert torch.isfinite(prediction.grad).all()
+    assert not prediction.grad[:, :, 0].any()
+
+
 # ---------------------------------------------------------------- group 9
 
 

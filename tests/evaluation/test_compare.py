@@ -87,6 +87,28 @@ def test_gains_point_up_whatever_direction_is_good(tmp_path):
     assert all(gain["mean"] > 0 for gain in gains.values())
 
 
+def test_errors_of_opposite_sign_do_not_cancel_over_runs(tmp_path):
+    base = report(tmp_path, "sft", lambda i: {"jitter_ratio": 1.2 + 0.01 * i})
+    runs = [report(tmp_path, f"run{q}", lambda i, q=q: {"jitter_ratio": q}) for q in (0.5, 2.0)]
+    found = compare_reports([base, *(f"DPO={run}" for run in runs)])["compared"]["DPO"]
+    assert found["standardised"]["jitter_ratio"]["mean"] < 0, "0.5 and 2 are both far from 1"
+
+
+def test_a_metric_that_an_old_report_has_not_is_a_gap(tmp_path, capsys):
+    old, new = report(tmp_path, "old"), report(tmp_path, "new", lambda i: {"ssim": 0.6})
+    content = json.loads(Path(old).read_text())
+    for row in content["rows"]:
+        del row["model"]["colour_overlap"]
+    Path(old).write_text(json.dumps(content))
+    out = tmp_path / "beta=1" / "c.json"
+    out.parent.mkdir()
+    assert main(["evaluate", "compare", new, old, "-o", str(out)]) == 0
+    assert "colour_overlap" not in json.loads(out.read_text())["compared"]["old"]["difference"]
+    moved = Path(old).rename(tmp_path / "beta=1" / "old.json")
+    assert compare_reports([new, str(moved)])["runs"] == {"new": 1, "old": 1}
+    assert compare_reports([f"A={new}", f"B={moved}"])["runs"] == {"A": 1, "B": 1}
+
+
 def test_other_episodes_are_refused_and_named(tmp_path):
     base = report(tmp_path, "sft")
     longer = report(tmp_path, "long", seconds=3.2)

@@ -239,3 +239,4 @@ def test_colours_are_compared_as_a_whole():
     assert metrics.colour_overlap(red, blue) == 0.0
     assert metrics.colour_overlap(red, np.concatenate([red, blue], axis=1)) == 0.5
     assert metrics.colour_overlap(red, np.stack([red[0], blue[0]])) == 0.5, "the mean over frames"
+    assert metrics.colour_overlap(np.stack([red[0], blue[0]]), red[:1]) == 0.5, "one picture for all"

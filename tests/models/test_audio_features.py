@@ -131,7 +131,7 @@ def test_slices_and_pieces_equal_the_whole(monkeypatch):
     gain = FRONT_END.speech_gain(audio)
     slices = [FRONT_END.features(audio, 35, start=start, gain=gain) for start in range(0, 140, 35)]
     torch.testing.assert_close(torch.cat(slices), whole, atol=1e-5, rtol=0)
-    monkeypatch.setattr(audio_features, "PIECE_FRAMES", 9)
+    monkeypatch.setattr(audio_features, "PIECE_S", 9 / 25)
     torch.testing.assert_close(FRONT_END.features(audio, 140), whole, atol=1e-5, rtol=0)
 
 
@@ -274,8 +274,8 @@ def test_wav2vec2_pads_short_sound_and_hears_long_sound_in_pieces(wav2vec2_folde
         assert front_end.features(Audio(speech_like(1)[:samples], RATE_HZ), 21).shape == (21, 3, 32)
     audio = Audio(speech_like(4.0), RATE_HZ)
     whole = front_end.features(audio, 100)
-    monkeypatch.setattr(audio_features, "PIECE_FRAMES", 40)
-    monkeypatch.setattr(audio_features, "CONTEXT_FRAMES", 30)
+    monkeypatch.setattr(audio_features, "PIECE_S", 1.6)
+    monkeypatch.setattr(audio_features, "CONTEXT_S", 1.2)
     pieces = front_end.features(audio, 100)
     assert pieces.shape == whole.shape
     correlation = torch.corrcoef(torch.stack([pieces.flatten(), whole.flatten()]))[0, 1]

@@ -55,8 +55,18 @@ def test_a_single_frame_is_held():
 def test_the_24_fps_demo_keeps_its_speed():
     out, note = resample(straight(162, 24.0), 169)
     np.testing.assert_allclose(out.points_px[:168, 0, 0], 4.0 * np.arange(168), atol=1e-2)
-    assert "24 to 25 fps" in note
-    assert "6.72 s is shorter than 6.76 s" in note
+    assert note == "skeleton: resampled from 24 to 25 fps"
+    np.testing.assert_array_equal(
+        out.points_px[168], out.points_px[167] * 0 + straight(162, 24.0).points_px[161]
+    )
+    assert "is shorter than 6.80 s" in resample(straight(162, 24.0), 170)[1]
+
+
+def test_twice_the_rate_of_a_skeleton_as_long_as_the_video_holds_its_last_frame():
+    source = straight(10, 25.0)
+    out, note = resample(source, 20, 50.0)
+    np.testing.assert_allclose(out.points_px[:, 0, 0], [*np.arange(19) * 2.0, 36.0], atol=1e-4)
+    assert note == "skeleton: resampled from 25 to 50 fps"
 
 
 def test_unseen_points_are_not_interpolated():

@@ -17,7 +17,7 @@ from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import default_rest_pose, idle_motion, save_skeleton
 from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
 from hallo4.preference.conditions import add_condition_of_files
-from hallo4.recipes.pair_data import PairData, axis_shares, pair_windows, usable_pairs
+from hallo4.recipes.pair_data import PairData, axis_shares, pair_windows, usable_pairs, windows_of
 from hallo4.training import PairBatch
 
 FRAMES = 7  # windows 0..4 and 4..8, of which 7 and 8 are beyond the end
@@ -67,6 +67,7 @@ def data(work):
         lambda _: pair_windows(work.store, first, work.model),
         work.model.autoencoder,
         work.model.backbone.windows,
+        windows_of(work.model),
         work.folder / "latents",
     )
     made_for = (work.model.info, work.model.backbone.windows)
@@ -140,8 +141,9 @@ def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights
         calls.append(pair_id)
         return pair_windows(work.store, first, work.model)
 
-    def encode(autoencoder=work.model.autoencoder):
-        return encode_pairs([first.pair_id], windows, autoencoder, work.model.backbone.windows, tmp_path)
+    def encode(autoencoder=work.model.autoencoder, made_for="windows of 5"):
+        rules = work.model.backbone.windows
+        return encode_pairs([first.pair_id], windows, autoencoder, rules, made_for, tmp_path)
 
     fresh, rows = encode()
     again, _ = encode()
@@ -154,6 +156,10 @@ def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights
     other = type(work.model.autoencoder)(latent_channels=4, fine_width=8, coarse_width=16)
     encode(other)
     assert len(calls) == 3
+    encode(made_for="windows of 9")
+    assert len(calls) == 4
+    longer = replace(work.model, info=replace(work.model.info, window_frames=9))
+    assert windows_of(longer) != windows_of(work.model)
 
 
 def test_winner_and_loser_share_all_but_the_frame_that_each_goes_on_from(data):
@@ -229,6 +235,16 @@ def test_labels_of_seconds_become_labels_of_latent_frames(data):
     assert dense.dense
     assert not data.dense
     assert [dense._labels(row).tolist() for row in (0, 1)] == [[1, 1, 1, 1, 1], [1, 1, 1, -1, -1]]
+
+
+def test_segment_labels_leave_out_what_does_not_count(data):
+    first = data.pairs[data.rows[0][0]]
+    labelled = replace(first, segment_labels=(1.0,))
+    dense = PairData(**(vars_of(data) | {"pairs": {first.pair_id: labelled}}))
+    batch = dense.batch(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    counted = data.tensors["counted"]
+    assert not counted[1, 0]
+    assert torch.equal(batch["frame_labels"] != 0, counted)
 
 
 def test_groups_for_the_log_name_the_axis_and_the_sources(data, work):

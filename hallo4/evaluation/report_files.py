@@ -1,0 +1,48 @@
+"""A report on disk: JSON that is there completely or not at all, and its picture beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hallo4.errors import OutputError
+
+
+def require_writable(out: Path) -> None:
+    """OutputError, before any work, unless a report can be written to `out`; its folder is made."""
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_name(out.name + ".part")
+        part.touch()
+        part.unlink()
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot be written ({error.strerror}); nothing was measured. Choose another path."
+        ) from error
+
+
+def write_with_picture(
+    report: dict[str, Any], out: Path, draw: Callable[[dict[str, Any], Path], None]
+) -> dict[str, Any]:
+    """Write the report to `out` in one stroke and what `draw` makes beside it; returns the report.
+
+    Without matplotlib there is no picture but a note that says so. OutputError: it cannot be written.
+    """
+    report = dict(report)
+    try:
+        try:
+            draw(report, out.with_suffix(".png"))
+        except ImportError:
+            missing = "No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."
+            report["notes"] = [*report.get("notes", ()), missing]
+        part = out.with_name(out.name + ".part")
+        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        os.replace(part, out)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
+    return report
