@@ -157,7 +157,7 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     left.set(title=f"share of clips won against {comparison['against']}", xlim=(0, 1))
     left.set_yticks(np.arange(len(axes)) + 0.4 - shift / 2, axes)
     left.invert_yaxis()
-    left.legend(loc="lower right")
+    left.legend(loc="upper left")
     labels = [metric if metric in SCORED else f"{metric} *" for metric in metrics]
     right.axvline(0.0, color="grey", linewidth=1)
     right.set(title="gain, in standard deviations of a clip (* never part of a score)")

@@ -1,6 +1,6 @@
 """Models on disk: find one by name or folder, load it strictly, write one.
 
-    model.json     what the model is and how it wants to be sampled (`ModelInfo`), or {"alias_of": NAME}
+    model.json     what the model is and how it wants to be sampled (`ModelInfo`)
     dit/ or unet/  config.json, *.safetensors      the backbone
     autoencoder/   config.json, *.safetensors
     audio/         config.json                     the audio front end
@@ -104,7 +104,7 @@ def embedded_models() -> list[str]:
 
 
 def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by the name of an embedded one or by its path; aliases are followed.
+    """The folder of a model given by the name of an embedded one or by its path.
 
     CheckpointError: neither a known name nor a folder with a `model.json`.
     """
@@ -123,15 +123,7 @@ def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
         raise CheckpointError(
             f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
         )
-    alias = _read_json(folder / "model.json").get("alias_of")
-    if alias is None:
-        return folder
-    target = folder.parent / str(alias)
-    if not (target / "model.json").is_file() or "alias_of" in _read_json(target / "model.json"):
-        raise CheckpointError(
-            f"{text}: is an alias of {alias!r}, which is no model beside it. Mend its model.json."
-        )
-    return target
+    return folder
 
 
 def read_info(folder: Path) -> ModelInfo:

@@ -88,9 +88,9 @@ class TinyDPOConfig:
     regions: RegionWeights = field(default_factory=RegionWeights)
     mode: Literal["batched", "split"] = "batched"
     batch_size: int = 8
-    held_out_windows: int = 64
-    held_out_draws: int = 4
-    motion_windows: int = 24
+    held_out_windows: int = 32
+    held_out_draws: int = 2
+    motion_windows: int = 16
     anchor_weight: float = 0.0
     anchor: FineTuneConfig = field(
         default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor")
@@ -99,13 +99,13 @@ class TinyDPOConfig:
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-dpo",
-            steps=400,
+            steps=150,
             ema_decay=0.0,
             log_every=10,
             preview_every=50,
             best_metric="score",
-            optimizer=OptimizerConfig(learning_rate=2e-4, weight_decay=0.0),
-            schedule=ScheduleConfig(warmup_steps=50, anneal_fraction=0.3, final_fraction=0.1),
+            optimizer=OptimizerConfig(learning_rate=5e-4, weight_decay=0.0),
+            schedule=ScheduleConfig(warmup_steps=20, anneal_fraction=0.3, final_fraction=0.1),
         )
     )
 

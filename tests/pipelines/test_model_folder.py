@@ -61,16 +61,6 @@ def test_an_unknown_name_lists_the_known_ones(monkeypatch, tiny_model_folder):
     assert resolve_model("testling") == tiny_model_folder
 
 
-def test_an_alias_leads_to_its_model_and_not_in_circles(folder):
-    alias = folder.parent / "alias"
-    alias.mkdir()
-    (alias / "model.json").write_text(json.dumps({"alias_of": "model"}))
-    assert resolve_model(alias) == folder
-    (alias / "model.json").write_text(json.dumps({"alias_of": "alias"}))
-    with pytest.raises(CheckpointError, match="alias"):
-        resolve_model(alias)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
