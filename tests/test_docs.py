@@ -76,6 +76,13 @@ def test_scripts_exist():
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
 
 
+SECOND_WORDS = {
+    "world": ["episode"],
+    "evaluate": ["world", "videos", "motion", "compare", "page"],
+    "prefer": list(PREFER),
+}
+
+
 def documented_calls() -> dict[str, set[str]]:
     """`animate`, `world episode` ... -> the options that the pages use with it."""
     calls: dict[str, set[str]] = {}
@@ -83,9 +90,7 @@ def documented_calls() -> dict[str, set[str]]:
         words = line.split()
         if words[0] != "hallo4" or not re.fullmatch(r"[a-z]+", words[1]):
             continue
-        second = {"world": ["episode"], "evaluate": ["world", "videos"], "prefer": list(PREFER)}.get(
-            words[1], []
-        )
+        second = SECOND_WORDS.get(words[1], [])
         name = " ".join(words[1:3] if words[2:3] and words[2] in second else words[1:2])
         options = {word.strip("[]").partition("=")[0] for word in words if re.match(r"\[?--?[a-z]", word)}
         calls.setdefault(name, set()).update(options - {"--help"})
