@@ -137,11 +137,17 @@ def frames_of_latent(index: int, rho: int) -> range:
     return range(max(0, rho * (index - 1) + 1), rho * index + 1)
 
 
+def frames_held(frames: int, latent_frames: int) -> list[range]:
+    """`frames_of_latent` of all latents of a window of so many video and latent frames."""
+    rho = max(1, (frames - 1) // max(latent_frames - 1, 1))
+    return [frames_of_latent(index, rho) for index in range(latent_frames)]
+
+
 def region_cells(points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4) -> Tensor:
     """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
     frame, of `rho` frames."""
     columns, rows = width_px // 8, height_px // 8
-    groups = [frames_of_latent(k, rho) for k in range(latent_frame_count(len(points_px), rho))]
+    groups = frames_held(len(points_px), latent_frame_count(len(points_px), rho))
     masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
     parts = (
         (layout.MOUTH,),

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from hallo4.data.latents import REGIONS, frames_of_latent, region_cells
+from hallo4.data.latents import REGIONS, frames_held, region_cells
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
@@ -77,13 +77,12 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
     row |= {f"scene.{name}": value for name, value in scene.items()}
     row = {name: value[0].half() for name, value in row.items()}
     latent_frames = row["winner"].shape[1]
-    rho = (frames - 1) // max(latent_frames - 1, 1)
-    held = [frames_of_latent(k, rho) for k in range(latent_frames)]
+    held = frames_held(frames, latent_frames)
     repeated = rules.repeated_frames if continues else 0
     counted = [group.start < window.real_frames and group.stop > repeated for group in held]
     regions = torch.zeros(len(REGIONS), latent_frames, height // 8, width // 8, dtype=torch.bool)
     if window.points_px is not None:
-        regions = region_cells(window.points_px, width, height, rho)
+        regions = region_cells(window.points_px, width, height, len(held[-1]))
     flags = {"counted": torch.tensor(counted), "continues": torch.tensor(continues)}
     return row | flags | {"regions": regions}
 

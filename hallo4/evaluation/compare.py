@@ -226,17 +226,12 @@ def _metrics(system: System) -> dict[str, Any]:
 def _compared(system: System, base: System) -> dict[str, Any]:
     """`system` against `base`, clip by clip, over all pairs of their runs."""
     axes = ("overall", *AXES)
-    outcomes: dict[str, list[list[float]]] = {axis: [] for axis in axes}
     clips = range(len(base.runs[0]))
-    for clip in clips:
-        scores = [axis_scores(a[clip]["model"], b[clip]["model"]) for a in system.runs for b in base.runs]
-        for axis in axes:
-            outcomes[axis].append([_outcome(*score[axis]) for score in scores if _known(score[axis])])
-    own = []
-    for run in system.runs:
-        results = [[axis_scores(run[c]["model"], b[c]["model"])["overall"] for b in base.runs] for c in clips]
-        known = [[_outcome(*pair) for pair in of_clip if _known(pair)] for of_clip in results]
-        own.append(_rate(known).as_json())
+    by_run = [
+        [[axis_scores(run[clip]["model"], other[clip]["model"]) for other in base.runs] for clip in clips]
+        for run in system.runs
+    ]
+    together = [[score for run in by_run for score in run[clip]] for clip in clips]
     differences, p_values, standardised = {}, {}, {}
     for name in METRICS:
         change = system.values(name) - base.values(name)
@@ -250,15 +245,17 @@ def _compared(system: System, base: System) -> dict[str, Any]:
         spread = float(np.nanstd(worse_before)) or 1.0
         standardised[name] = bootstrap_interval((worse_before - worse) / spread).as_json()
     return {
-        "win_rate": {axis: _rate(outcomes[axis]).as_json() for axis in axes},
-        "overall_of_runs": own,
+        "win_rate": {axis: _win_rate(together, axis).as_json() for axis in axes},
+        "overall_of_runs": [_win_rate(run, "overall").as_json() for run in by_run],
         "difference": differences,
         "p_value_holm": holm(p_values),
         "standardised": standardised,
     }
 
 
-def _rate(outcomes: list[list[float]]) -> Interval:
+def _win_rate(scores: list[list[dict[str, tuple[float, float]]]], axis: str) -> Interval:
+    """Of the scores of both sides, several of each clip; where an axis is not known it does not count."""
+    outcomes = [[_outcome(*score[axis]) for score in of_clip if _known(score[axis])] for of_clip in scores]
     return rated_wins(outcomes).win_rate
 
 

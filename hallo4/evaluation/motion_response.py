@@ -76,7 +76,6 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
     wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * np.arange(FRAMES) / FPS)
     moved = ("head",) if part == "head" else ("left_wrist", "right_wrist")
     for name in moved:
-        curves[name] = curves[name].copy()
         curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
     performance = Performance(**curves)
     portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)

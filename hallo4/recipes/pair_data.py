@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hallo4.data.latents import RegionWeights, frames_of_latent
+from hallo4.data.latents import RegionWeights, frames_held
 from hallo4.data.pair_latents import PairWindow
 from hallo4.diffusion import PairDrawConfig, pair_draws
 from hallo4.diffusion.keyed import keyed_seed
@@ -191,9 +191,8 @@ class PairData:
         if seconds is None:
             return torch.ones(latent_frames)
         frames = self.info.window_frames
-        rho = (frames - 1) // max(latent_frames - 1, 1)
         first = number * (frames - self.rules.repeated_frames)
-        held = [frames_of_latent(k, rho) for k in range(latent_frames)]
+        held = frames_held(frames, latent_frames)
         middles = [first + (group.start + group.stop - 1) / 2 for group in held]
         return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
 
