@@ -78,7 +78,7 @@ def test_scripts_exist():
 
 SECOND_WORDS = {
     "world": ["episode"],
-    "evaluate": ["world", "videos", "motion", "compare", "page"],
+    "evaluate": ["world", "videos", "motion", "drift", "compare", "page"],
     "prefer": list(PREFER),
 }
 

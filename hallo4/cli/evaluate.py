@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -106,6 +107,27 @@ class Motion:
 
 
 @dataclass(frozen=True)
+class Drift:
+    """Measure what becomes of long videos: the metrics of the world in every five seconds, and their slopes.
+
+    `truth` and `autoencoder:MODEL` show what a video without drift looks like.
+    """
+
+    output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
+    """where the report goes; a picture is put beside it"""
+    models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
+    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`"""
+    clips: Annotated[int, arg(metavar="N")] = 6
+    """videos per model"""
+    seconds: Annotated[float, arg(metavar="S")] = 60.0
+    """how long each is"""
+    seed: Annotated[int, arg(metavar="S")] = 0
+    """which people"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the clips"""
+
+
+@dataclass(frozen=True)
 class Page:
     """Write the figures and tables of Markdown pages that are marked as coming from reports.
 
@@ -125,7 +147,9 @@ EXIT_INCOMPLETE = 3
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 evaluate` and do it; the report's path is the last line on stdout."""
-    commands = {"world": World, "videos": Videos, "motion": Motion, "compare": Compare, "page": Page}
+    commands = {
+        "world": World, "videos": Videos, "motion": Motion, "drift": Drift, "compare": Compare, "page": Page,
+    }  # fmt: skip
     options = tyro.extras.subcommand_cli_from_dict(
         commands, args=list(words), prog="hallo4 evaluate", description=__doc__
     )
@@ -135,6 +159,8 @@ def run(words: Sequence[str]) -> None:
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     if isinstance(options, Motion):
         _run_motion(options, errors)
+    elif isinstance(options, Drift):
+        _run_drift(options, errors)
     elif isinstance(options, Page):
         _run_page(options, errors)
     elif isinstance(options, Compare):
@@ -185,9 +211,41 @@ def _run_motion(options: Motion, errors: Any) -> None:
         table = Table(title=model, caption="mean [95 % interval]", title_justify="left")
         for heading in ("Hz", *(f"{part}, {what}" for part in parts for what in ("gain", "delay in frames"))):
             table.add_column(heading, justify="right")
-        for entries in zip(*parts.values(), strict=True):
-            cells = [interval_text(entry[what]) for entry in entries for what in ("gain", "delay_frames")]
+        for entries in zip_longest(*parts.values()):  # the mouth does not move at the highest
+            cells = [
+                "" if e is None else interval_text(e[what])
+                for e in entries
+                for what in ("gain", "delay_frames")
+            ]
             table.add_row(f"{entries[0]['hz']:g}", *cells)
+        Console().print(table)
+    print(options.output)
+
+
+def _run_drift(options: Drift, errors: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hallo4.evaluation import evaluate_drift
+    from hallo4.evaluation.statistics import interval_text
+
+    report = evaluate_drift(
+        options.models,
+        options.clips,
+        options.seed,
+        options.seconds,
+        out=options.output,
+        on_progress=lambda done, total: errors.print(f"{done} of {total}"),
+        workers=options.workers,
+    )
+    for model, drift in report["drift"].items():
+        table = Table(title=model, caption="mean [95 % interval] over clips", title_justify="left")
+        for heading in ("metric", "first part", "last part", "last minus first", "slope a minute"):
+            table.add_column(heading, justify="left" if heading == "metric" else "right")
+        for name, found in drift.items():
+            curve = report["curves"][model][name]
+            parts = (curve[0], curve[-1], found["last_minus_first"], found["per_minute"])
+            table.add_row(name, *map(interval_text, parts))
         Console().print(table)
     print(options.output)
 

@@ -32,6 +32,7 @@ _HOMES = {
     "fill_page": "pages",
     "check_page": "pages",
     "evaluate_motion": "motion_response",
+    "evaluate_drift": "long_videos",
     "evaluate_videos": "videos",
     "videos_table": "video_report",
     "ToolSettings": "video_tools",

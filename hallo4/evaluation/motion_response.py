@@ -1,7 +1,8 @@
 """How fast a motion may be and still be followed: amplitude and phase of generated over driving motion.
 
-    person at rest + sine of one frequency --> skeleton, rendered truth --> model --> instrument
-    coordinates of driven joints --least squares at that frequency--> complex amplitude
+    person at rest --sine of one frequency, or "ma" so often a second--> skeleton, sound, rendered truth
+    skeleton, sound --> model --> instrument --> coordinates of driven joints, or opening of the mouth
+    these --least squares at that frequency--> complex amplitude
     response = amplitude generated / amplitude driving               gain |response|, delay from its phase
 
 Both are measured by the instrument, on generated and on rendered frames, so that its own damping cancels;
@@ -44,54 +45,65 @@ SOUND_RATE_HZ = 16_000
 @dataclass(frozen=True)
 class Part:
     """What is moved: how far (`amplitude`), from where (`shift` against rest; both of the frame width), and
-    the joints and axis it is read from."""
+    the joints and axis it is read from. Without joints it is the mouth, moved by what is said."""
 
-    amplitude: float
-    joints: tuple[str, ...]
-    axis: int
+    amplitude: float = 0.0
+    joints: tuple[str, ...] = ()
+    axis: int = 0
     shift: float = 0.0
 
 
 PARTS = {
     "head": Part(0.04, ("nose", "left_eye", "right_eye"), 0),
     "hands": Part(0.05, ("left_wrist", "right_wrist"), 1, shift=-0.1),
+    "mouth": Part(),
 }
-"""The head sways from side to side; the hands go up and down, higher than at rest, where the frame ends."""
+"""The head sways from side to side; the hands go up and down, higher than at rest, where the frame ends; the
+mouth says "ma" once in a period, with silence between where that is long."""
+
+FASTEST_MOUTH_HZ = 8.0
+"""Above, lips that glide from one sound to the next (`world.visemes`) hardly move, in the truth too."""
 
 Progress = Callable[[int, int], None]
 
 
 def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128) -> Episode:
-    """Someone silent who does nothing but move one `part` as a cosine; FRAMES frames.
+    """Someone who does nothing but move one `part` as a cosine, or (mouth) say "ma" so often; FRAMES frames.
 
     A cosine, so that at half the frame rate, where only its turning points are seen, it is there at all.
     """
     from hallo4.world import Episode, sample_identity
     from hallo4.world.episode import draw_clip
     from hallo4.world.performance import Performance, neutral_performance
+    from hallo4.world.speech import Speech, babble
     from hallo4.world.truth import Truth, skeleton_of
+    from hallo4.world.visemes import mouth_curves, speaking_frames
 
     identity, still = sample_identity(seed), neutral_performance()
     curves = {name: np.repeat(value, FRAMES, axis=0) for name, value in vars(still).items()}
-    wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * np.arange(FRAMES) / FPS)
-    moved = ("head",) if part == "head" else ("left_wrist", "right_wrist")
-    for name in moved:
-        curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
+    speech = Speech(Audio(np.zeros(round(FRAMES / FPS * SOUND_RATE_HZ), np.float32), SOUND_RATE_HZ), ())
+    if part == "mouth":
+        speech = babble(identity.voice, frequency_hz, FRAMES / FPS)
+        curves["mouth_open"], curves["mouth_wide"] = mouth_curves(speech.phonemes, FRAMES, identity.vigour)
+    else:
+        wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * np.arange(FRAMES) / FPS)
+        for name in ("head",) if part == "head" else ("left_wrist", "right_wrist"):
+            curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
     performance = Performance(**curves)
     portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)
-    silence = np.zeros(round(FRAMES / FPS * SOUND_RATE_HZ), np.float32)
+    speaking = speaking_frames(speech.phonemes, FRAMES)
     p = performance
     return Episode(
         seed=seed,
         identity=identity,
         performance=performance,
-        phonemes=(),
+        phonemes=speech.phonemes,
         portrait_u8=portrait_u8,
         rest=skeleton_of(identity, still, size_px),
         frames_u8=frames_u8,
-        audio=Audio(silence, SOUND_RATE_HZ),
+        audio=speech.audio,
         skeleton=skeleton_of(identity, performance, size_px),
-        truth=Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, np.zeros(FRAMES, np.float32)),
+        truth=Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking),
     )
 
 
@@ -140,7 +152,8 @@ def evaluate_motion(
         raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
     if out is not None:
         require_writable(Path(out))
-    items = [(part, hz, clip) for part in PARTS for hz in frequencies_hz for clip in range(clips)]
+    shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
+    items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
     total, done = len(items) * len(models), 0
     found: dict[tuple[str, str, float], dict[int, complex]] = {}
     try:
@@ -154,9 +167,7 @@ def evaluate_motion(
         raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
     responses = {
         model: {
-            part: [
-                _entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in frequencies_hz
-            ]
+            part: [_entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in shown[part]]
             for part in PARTS
         }
         for model in models
@@ -166,10 +177,15 @@ def evaluate_motion(
         "clips": clips,
         "seed": seed,
         "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,
-                     "amplitude_of_width": {name: part.amplitude for name, part in PARTS.items()}},
+                     "amplitude_of_width": {name: p.amplitude for name, p in PARTS.items() if p.joints}},
         "responses": responses,
     }  # fmt: skip
     return report if out is None else write_with_picture(report, Path(out), draw_motion)
+
+
+def moves(part: str, frequency_hz: float) -> bool:
+    """Whether the world moves `part` that fast."""
+    return bool(PARTS[part].joints) or frequency_hz <= FASTEST_MOUTH_HZ
 
 
 class _Judge:
@@ -186,14 +202,19 @@ class _Judge:
         part = PARTS[name]
         episode = driven_episode(episode_seed(self.seed, clip), name, hz, self.size_px)
         frames_u8 = self.generate(episode, episode.seed)
-        driving = episode.skeleton.points_px[:, [KEY_POINTS[joint] for joint in part.joints], part.axis]
+        if part.joints:
+            driving = episode.skeleton.points_px[:, [KEY_POINTS[joint] for joint in part.joints], part.axis]
+        else:
+            driving = episode.truth.mouth_open[:, None]
         if frames_u8 is not episode.frames_u8:
             driving = self._seen(episode.frames_u8, part)
         return (*item, response(self._seen(frames_u8, part), driving, hz))
 
     def _seen(self, frames_u8: np.ndarray, part: Part) -> np.ndarray:
-        joints = [list(KEY_POINTS).index(joint) for joint in part.joints]
-        return measure(self.observer, frames_u8).points_px[:, joints, part.axis]
+        measured = measure(self.observer, frames_u8)
+        if not part.joints:
+            return measured.mouth_open[:, None]
+        return measured.points_px[:, [list(KEY_POINTS).index(joint) for joint in part.joints], part.axis]
 
 
 def _entry(hz: float, values: Sequence[complex]) -> dict[str, Any]:
@@ -223,14 +244,16 @@ def _frames(angle: float, hz: float) -> float:
 
 
 def draw_motion(report: dict[str, Any], path: Path) -> None:
-    """Gain and delay over frequency, of head and hands. ImportError without matplotlib."""
+    """Gain and delay over frequency, of every part. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = Figure(figsize=(16, 7), layout="constrained")
     panels = figure.subplots(2, len(PARTS), sharex=True)
     for column, part in enumerate(PARTS):
         for model, responses in report["responses"].items():
             entries = responses[part]
+            if not entries:
+                continue
             hz = [entry["hz"] for entry in entries]
             for row, name in enumerate(("gain", "delay_frames")):
                 values = [entry[name] for entry in entries]

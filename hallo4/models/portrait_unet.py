@@ -31,7 +31,13 @@ from hallo4.errors import ShapeError
 from hallo4.models.portrait_guides import FaceLocator, FaceProjector, SkeletonGuider, pyramid_sizes
 from hallo4.models.projection import AudioProjector
 from hallo4.models.unet_attention import Sight, TokenConv
-from hallo4.models.unet_conditions import check_cells, check_conditions, check_unet_config, window_frames
+from hallo4.models.unet_conditions import (
+    check_cells,
+    check_conditions,
+    check_unet_config,
+    heads_of_levels,
+    window_frames,
+)
 from hallo4.models.unet_trunk import Surroundings, TrunkSizes, UNetTrunk
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.types import FPS, MotionConditions, StepSchedule
@@ -47,6 +53,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     The default sizes are those of Hallo 1 and 2 (2.42 B parameters; `load_released_unet` reads them);
     small configs of the same class are trained by this package. Beside sizes the config says:
 
+    * `num_attention_heads`: one number for all levels, or one for each.
     * `fps`, `audio_rate_hz`, `skeleton_fps`: rates of the video and of its conditions; a condition's rate is
       rho times the video's, rho a whole number, and `redistribute` gives each frame its rho steps.
     * `audio_axis`, `audio_expansion`, `skeleton_expansion`: see `redistribute`; expansion None keeps all.
@@ -84,7 +91,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         in_channels: int = 4,
         block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
         layers_per_block: int = 2,
-        num_attention_heads: int = 8,
+        num_attention_heads: int | Sequence[int] = 8,
         norm_num_groups: int = 32,
         cross_attention_dim: int = 768,
         audio_attention_dim: int = 768,
@@ -117,8 +124,16 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         check_unet_config(self.config)
         width = block_out_channels[0]
         sizes = TrunkSizes(
-            *(in_channels, tuple(block_out_channels), layers_per_block, num_attention_heads, norm_num_groups),
-            *(cross_attention_dim, audio_attention_dim, motion_positions, motion_frames, motion_in_plain),
+            in_channels=in_channels,
+            channels=tuple(block_out_channels),
+            layers=layers_per_block,
+            heads=heads_of_levels(self.config),
+            groups=norm_num_groups,
+            face_dim=cross_attention_dim,
+            audio_dim=audio_attention_dim,
+            positions=motion_positions,
+            motion_frames=motion_frames,
+            motion_in_plain=motion_in_plain,
         )
         self.denoiser = UNetTrunk(sizes)
         self.reference_net = UNetTrunk(replace(sizes, audio_dim=None, positions=None, head=False))

@@ -20,6 +20,12 @@ _CHOICES = {
 }
 
 
+def heads_of_levels(config: Any) -> tuple[int, ...]:
+    """`num_attention_heads` of every level; one number stands for all."""
+    heads = config.num_attention_heads
+    return (heads,) * len(config.block_out_channels) if isinstance(heads, int) else tuple(heads)
+
+
 def check_unet_config(config: Any) -> None:
     """CheckpointError unless the sizes of a `PortraitUNet` config go together."""
     for name, values in _CHOICES.items():
@@ -36,11 +42,17 @@ def check_unet_config(config: Any) -> None:
             )
     if config.fps != FPS:
         raise CheckpointError(f"fps is {config.fps:g} in the UNet config: videos are made at {FPS:g}")
-    for width in config.block_out_channels:
-        if width % config.num_attention_heads or width % config.norm_num_groups:
+    heads = heads_of_levels(config)
+    if len(heads) != len(config.block_out_channels):
+        raise CheckpointError(
+            f"num_attention_heads has {len(heads)} numbers for {len(config.block_out_channels)} levels: give "
+            "one for all, or one for each"
+        )
+    for width, several in zip(config.block_out_channels, heads, strict=True):
+        if width % several or width % config.norm_num_groups:
             raise CheckpointError(
-                f"block_out_channels has {width}, no multiple of num_attention_heads "
-                f"({config.num_attention_heads}) and norm_num_groups ({config.norm_num_groups}): choose one"
+                f"block_out_channels has {width}, no multiple of num_attention_heads ({several}) and "
+                f"norm_num_groups ({config.norm_num_groups}): choose one"
             )
     if len(config.block_out_channels) < 2 or not 0 <= config.motion_frames < config.motion_positions:
         raise CheckpointError(

@@ -34,7 +34,8 @@ from hallo4.models.unet_attention import (
 
 @dataclass(frozen=True)
 class TrunkSizes:
-    """Sizes of a trunk; `audio_dim` None: no audio transformers, `positions` None: no motion transformers.
+    """Sizes of a trunk; `heads` of every level; `audio_dim` None: no audio transformers, `positions` None: no
+    motion transformers.
 
     `motion_in_plain`: the motion transformers of the lowest level's blocks, which have no attention and
     therefore no known frames, are run (released: they are there, but never run).
@@ -43,7 +44,7 @@ class TrunkSizes:
     in_channels: int
     channels: tuple[int, ...]
     layers: int
-    heads: int
+    heads: tuple[int, ...]
     groups: int
     face_dim: int
     audio_dim: int | None = None
@@ -102,7 +103,7 @@ class UNetBlock(nn.Module):
         super().__init__()
         self.first_layer, self.level, self.middle = first_layer, level, middle
         self.run_motion = sizes.motion_in_plain or first_layer is not None
-        groups, heads = sizes.groups, sizes.heads
+        groups, heads = sizes.groups, sizes.heads[level]
         self.resnets = nn.ModuleList(
             ResnetBlock2D(
                 in_channels=narrow, out_channels=wide, temb_channels=sizes.time_dim, groups=groups, eps=1e-5

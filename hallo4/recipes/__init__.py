@@ -12,6 +12,7 @@ _HOMES = {
     "tiny-audio": ("tiny_audio", "recipe"),
     "tiny-observer": ("tiny_observer", "recipe"),
     "tiny-dit-sft": ("tiny_dit", "recipe"),
+    "tmm-expansion": ("tmm_expansion", "recipe"),
     "tiny-dpo": ("tiny_dpo", "recipe"),
     "tiny-winners": ("tiny_dpo", "winners_recipe"),
     "tiny-image-autoencoder": ("tiny_autoencoder", "image_recipe"),

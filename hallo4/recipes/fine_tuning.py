@@ -51,8 +51,10 @@ class FineTuneConfig:
 
     `shift` concentrates training on noisy latents, `known_share` of the windows know the frames before them
     (slightly wrong, by up to `known_noise`, as generated frames are), `silent_share` do without what guidance
-    leaves out. `compile_blocks` saves a fifth of the time after a minute of compilation; it needs a C++
-    compiler.
+    leaves out. `window_frames`: of every clip only so many frames in a row are made, anywhere in it (None:
+    all that follow the known ones); a first run on few frames shows a backbone of pictures more people and
+    noise levels in the same time, a second one teaches it to move. `compile_blocks` saves a fifth of the time
+    after a minute of compilation; it needs a C++ compiler and a backbone whose blocks are alike (the DiT).
     """
 
     autoencoder_recipe: ClassVar[str] = "tiny-autoencoder"
@@ -70,6 +72,7 @@ class FineTuneConfig:
     known_share: float = 0.6
     known_noise: float = 0.25
     silent_share: float = 0.1
+    window_frames: int | None = None
     compile_blocks: bool = False
 
 
@@ -84,6 +87,21 @@ class CachedClips:
         return self.cache.batch(batch_indices(len(self.cache), self.batch_size, self.seed, index))
 
 
+def excerpt(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
+    """`frames` frames in a row, from one random place of all clips of a batch of picture latents.
+
+    InputError if the clips are shorter, or their latents hold several frames."""
+    held = batch["skeleton"].shape[2]
+    if batch["video"].shape[2] != held or frames > held:
+        raise InputError(
+            f"excerpts of {frames} frames of clips of {held} frames in {batch['video'].shape[2]} latents: "
+            "give window_frames to a backbone of pictures only, and no more than the clips have"
+        )
+    start = int(torch.randint(held - frames + 1, ()))
+    cut = {name: batch[name][:, :, start : start + frames] for name in ("video", "skeleton", "regions")}
+    return batch | cut | {"audio_windows": batch["audio_windows"][:, start : start + frames]}
+
+
 def fine_tuning_method(config: FineTuneConfig) -> Method:
     """Denoising of a clip's last frames, given as many before as the backbone is told of."""
 
@@ -91,6 +109,8 @@ def fine_tuning_method(config: FineTuneConfig) -> Method:
         bare, size = unwrapped(model), len(batch["video"])
         rules, prediction = bare.windows, prediction_of(bare)
         before = rules.known_frames - rules.repeated_frames  # frames of the clip that are not made
+        if config.window_frames is not None:
+            batch = excerpt(batch, before + config.window_frames)
         video, regions = batch["video"][:, :, before:], batch["regions"][:, :, before:]
         device = video.device
         blur = config.known_noise * torch.rand(size, 1, 1, 1, 1, device=device)
@@ -124,11 +144,13 @@ def fine_tune(
     info: ModelInfo,
     new_backbone: Callable[[int], nn.Module],
     describe: Callable[[Any], str],
+    adapt: Callable[[nn.Module], nn.Module] = lambda model: model,
 ) -> Path:
     """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it.
 
     `info`: but for the length of a window, which is that of the clips without what the backbone is told.
-    `new_backbone`: of so many latent channels; `describe`: it, in a line of the card. InputError if the
+    `new_backbone`: of so many latent channels; `describe`: it, in a line of the card; `adapt`: what
+    becomes of a model that is trained further. InputError if the
     autoencoder or the audio projector has not been trained yet.
     """
     torch.manual_seed(config.train.seed)
@@ -140,8 +162,8 @@ def fine_tune(
         model = new_backbone(autoencoder.config.latent_channels)
         model.audio_proj.load_state_dict(load_file(config.audio_proj))
     else:
-        model = start.backbone.requires_grad_(True)
-    model.audio_proj.requires_grad_(False)  # its hearing of real recordings must not be forgotten
+        model = adapt(start.backbone).requires_grad_(True)
+    model.audio_proj.freeze_hearing()  # of real recordings, which must not be forgotten
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
     data = CachedClips(cache, config.batch_size, config.train.seed)

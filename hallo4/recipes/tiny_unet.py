@@ -50,8 +50,14 @@ class TinyUNetConfig(FineTuneConfig):
             ema_decay=0.998,
             log_every=20,
             save_minutes=4,
-            optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=0.01),
-            schedule=ScheduleConfig(warmup_steps=100, anneal_fraction=0.7, final_fraction=0.02),
+            optimizer=OptimizerConfig(
+                kind="muon",
+                learning_rate=1e-3,
+                muon_learning_rate=2.5e-3,
+                weight_decay=0.02,
+                adamw_names=("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator"),
+            ),
+            schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
         )
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 from hallo4.errors import InputError
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.world.identity import Identity, sample_identity
-from hallo4.world.performance import Performance, neutral_performance, perform
+from hallo4.world.performance import Performance, hurry, neutral_performance, perform
 from hallo4.world.scene import draw_backdrop, draw_frame
 from hallo4.world.speech import Phoneme, Speech, monologue
 from hallo4.world.truth import Truth, skeleton_of
@@ -18,6 +18,7 @@ from hallo4.world.words import WORDS
 
 MIN_SIZE_PX, MAX_SIZE_PX = 64, 1024
 MAX_SECONDS = 600.0
+MAX_TEMPO = 8.0
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,13 @@ class Episode:
     truth: Truth
 
 
-def act(seed: int, seconds: float) -> tuple[Identity, Speech, Performance, Truth]:
-    """Everything of an episode but its pictures: who, what is said, and how they move."""
+def act(seed: int, seconds: float, tempo: float = 1.0) -> tuple[Identity, Speech, Performance, Truth]:
+    """Everything of an episode but its pictures: who, what is said, and how they move (head, body and hands
+    `tempo` times as fast as people of this world do). InputError for values out of range."""
     if not 0.04 <= seconds <= MAX_SECONDS:
         raise InputError(f"seconds is {seconds}; an episode lasts 0.04 to {MAX_SECONDS:.0f} s")
+    if not 1.0 <= tempo <= MAX_TEMPO:
+        raise InputError(f"tempo is {tempo:g}; it is 1 to {MAX_TEMPO:g}")
     if seed < 0:
         raise InputError(f"seed is {seed}; take a number that is not negative")
     frames = max(1, round(seconds * FPS))
@@ -59,6 +63,8 @@ def act(seed: int, seconds: float) -> tuple[Identity, Speech, Performance, Truth
     mouth_open, mouth_wide = mouth_curves(speech.phonemes, frames, identity.vigour)
     speaking = speaking_frames(speech.phonemes, frames)
     performance = perform(rng, mouth_open, mouth_wide, speaking)
+    if tempo != 1.0:
+        performance = hurry(np.random.default_rng([seed, 0xFA57]), performance, speaking, tempo)
     p = performance
     return identity, speech, p, Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -182,6 +182,30 @@ def monologue(
         samples[start : start + len(sound.audio.samples)] = sound.audio.samples[: total - start]
         phonemes += [Phoneme(p.symbol, p.start_s + cursor_s, p.end_s + cursor_s) for p in sound.phonemes]
         cursor_s += length_s + float(rng.uniform(*pause_s))
+    return Speech(Audio(samples, SAMPLE_RATE_HZ), _fill_silence(phonemes, seconds))
+
+
+def babble(voice: Voice, syllables_hz: float, seconds: float) -> Speech:
+    """ "ma" again and again, one syllable every 1/`syllables_hz` seconds, exactly `seconds` long.
+
+    Each is spoken at the slowest rate, of the voice's own and faster ones, at which it fits; between slow
+    ones there is silence, and one that never fits is cut at its end.
+    """
+    period_s = 1.0 / syllables_hz
+    for words_per_minute in range(voice.words_per_minute, 451, 25):
+        syllable = _trim(say("ma", replace(voice, words_per_minute=words_per_minute)))
+        if len(syllable.audio.samples) <= period_s * SAMPLE_RATE_HZ:
+            break
+    total = round(seconds * SAMPLE_RATE_HZ)
+    samples = np.zeros(total, np.float32)
+    phonemes: list[Phoneme] = []
+    for number in range(int(np.ceil(seconds * syllables_hz))):
+        start_s, stop_s = number * period_s, min((number + 1) * period_s, seconds)
+        start, stop = round(start_s * SAMPLE_RATE_HZ), min(round(stop_s * SAMPLE_RATE_HZ), total)
+        sound = syllable.audio.samples[: stop - start]
+        samples[start : start + len(sound)] = sound
+        moved = (Phoneme(p.symbol, p.start_s + start_s, p.end_s + start_s) for p in syllable.phonemes)
+        phonemes += [Phoneme(p.symbol, p.start_s, min(p.end_s, stop_s)) for p in moved if p.start_s < stop_s]
     return Speech(Audio(samples, SAMPLE_RATE_HZ), _fill_silence(phonemes, seconds))
 
 

@@ -37,7 +37,7 @@ def test_a_response_tells_damping_and_delay():
     assert -np.angle(found) / (2 * np.pi * hz) * 25 == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", [name for name, part in PARTS.items() if part.joints])
 def test_the_world_moves_the_part_and_nothing_else(part):
     episode = driven_episode(5_000_001, part, 5.0)
     driven = PARTS[part]
@@ -50,6 +50,19 @@ def test_the_world_moves_the_part_and_nothing_else(part):
     assert np.ptp(points[:, KEY_POINTS[still]], axis=0).max() < 0.5
     assert len(episode.frames_u8) == FRAMES
     assert not episode.audio.samples.any()
+
+
+@pytest.mark.parametrize("hz", [1.0, 5.0])
+def test_the_mouth_opens_so_often_and_nothing_else_moves(hz):
+    episode = driven_episode(5_000_001, "mouth", hz)
+    opening = episode.truth.mouth_open
+    assert abs(amplitude(opening, hz)) > 0.3
+    assert abs(amplitude(opening, 0.7 * hz)) < 0.3 * abs(amplitude(opening, hz))
+    assert opening.min() < 0.01, "lips touch at every m"
+    moved = np.ptp(episode.skeleton.points_px, axis=0).max(axis=1)
+    assert moved[[KEY_POINTS[name] for part in PARTS.values() for name in part.joints]].max() < 0.5
+    assert episode.audio.samples.any()
+    assert len(episode.audio.samples) / episode.audio.sample_rate_hz == pytest.approx(FRAMES / 25, abs=1e-3)
 
 
 class _Frozen:
@@ -70,7 +83,7 @@ def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatc
     report = evaluate_motion(["truth", "frozen", "late"], clips=2, frequencies_hz=[2.0])
     for part in PARTS:
         truth, frozen, late = (report["responses"][name][part][0] for name in ("truth", "frozen", "late"))
-        assert 0.85 < truth["gain"]["mean"] < 1.25, "of the instrument itself"
+        assert 0.8 < truth["gain"]["mean"] < 1.25, "of the instrument itself"
         assert abs(truth["delay_frames"]["mean"]) < 0.3
         assert frozen["gain"]["mean"] < 0.05
         assert late["delay_frames"]["mean"] == pytest.approx(2.0, abs=0.4)

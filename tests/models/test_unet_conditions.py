@@ -121,6 +121,8 @@ def test_cells_that_cannot_be_halved_are_refused():
         ({"audio_rate_hz": 60.0}, "audio_rate_hz is 60 beside fps 25"),
         ({"skeleton_fps": 12.5}, "skeleton_fps is 12.5 beside fps 25"),
         ({"block_out_channels": [16, 18, 32]}, "block_out_channels has 18"),
+        ({"num_attention_heads": [1, 2]}, "has 2 numbers for 3 levels"),
+        ({"num_attention_heads": [2, 5, 2]}, r"has 24, no multiple of num_attention_heads \(5\)"),
         ({"reference_order": "random"}, "reference_order is 'random'"),
         ({"motion_frames": 12}, "12 motion frames and 12 positions"),
     ],
@@ -140,3 +142,13 @@ def test_region_pyramid_keeps_the_share_of_each_region():
         assert torch.allclose(level.mean(-1), masks.mean((-1, -2)), atol=1e-6)
     with pytest.raises(ShapeError, match="multiples of 4 cells"):
         region_pyramid(torch.rand(1, 1, 3, 6, 8), 3)
+
+
+def test_heads_can_differ_by_level():
+    """One number for all levels is that number for each; another number is another attention."""
+    models = (make(), make(num_attention_heads=[2, 2, 2]), make(num_attention_heads=[2, 4, 2]))
+    same, listed, other = (predict(model, conditions()) for model in models)
+    assert torch.equal(same, listed)
+    assert not torch.allclose(same, other)
+    blocks = models[2].denoiser.down_blocks[:2]
+    assert [block.attentions[0].transformer_blocks[0].attn1.heads for block in blocks] == [2, 4]

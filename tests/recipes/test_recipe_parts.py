@@ -10,12 +10,13 @@ import torch
 
 from hallo4.data import ClipStore
 from hallo4.diffusion.discrete import step_sigma
+from hallo4.errors import InputError
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import layout
-from hallo4.recipes.fine_tuning import fine_tuning_method
+from hallo4.recipes.fine_tuning import excerpt, fine_tuning_method
 from hallo4.recipes.recipe import counted
 from hallo4.recipes.tiny_audio import ListenData, held_out_correlation, listen_method
 from hallo4.recipes.tiny_autoencoder import (
@@ -260,6 +261,31 @@ def test_fine_tuning_of_a_v_model_makes_the_frames_behind_the_known_ones():
     assert [a != b for a, b in zip(known, first)] == [True] * 8
     assert 0 < sum(known) < 8
     assert 0 < int((~conditions.portrait_given).sum()) < 8
+
+
+def test_excerpts_are_cut_from_one_place_of_everything():
+    frames = torch.arange(7.0)
+    picture = frames.view(1, 1, 7, 1, 1).expand(2, 3, 7, 2, 2)
+    batch = {
+        "video": picture, "skeleton": picture + 10, "regions": picture + 20, "reference": picture[:, :, :1],
+        "audio_windows": (frames + 30).view(1, 7, 1, 1, 1).expand(2, 7, 5, 1, 1),
+    }  # fmt: skip
+    starts = set()
+    for seed in range(40):
+        torch.manual_seed(seed)
+        cut = excerpt(batch, 4)
+        start = int(cut["video"][0, 0, 0, 0, 0])
+        starts.add(start)
+        for name, offset in (("video", 0), ("skeleton", 10), ("regions", 20)):
+            assert torch.equal(cut[name], batch[name][:, :, start : start + 4]), name
+            assert cut[name][0, 0, 0, 0, 0] == start + offset
+        assert torch.equal(cut["audio_windows"], batch["audio_windows"][:, start : start + 4])
+        assert cut["reference"] is batch["reference"]
+    assert starts == {0, 1, 2, 3}
+    with pytest.raises(InputError, match="excerpts of 8 frames of clips of 7"):
+        excerpt(batch, 8)
+    with pytest.raises(InputError, match=r"7 frames in 2 latents.*pictures only"):
+        excerpt(batch | {"video": picture[:, :, :2]}, 4)
 
 
 def test_preparations_say_how_far_they_are_unless_all_is_there(capsys):

@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from hallo4.world.performance import RIGHT_REST, neutral_performance, perform
+from hallo4.world.performance import BODY, RIGHT_REST, hurry, neutral_performance, perform
 
 FRAMES = 250
 
@@ -90,3 +90,25 @@ def test_at_rest_the_person_faces_us_with_a_closed_mouth_and_open_eyes():
     for name in ("mouth_open", "blink", "brow", "yaw", "pitch", "roll", "head", "torso", "gaze"):
         assert not np.any(getattr(rest, name)), name
     np.testing.assert_allclose(rest.left_wrist[0], [1 - rest.right_wrist[0, 0], rest.right_wrist[0, 1]])
+
+
+def test_a_hurried_body_is_a_longer_act_played_faster(plays):
+    """At twice the tempo: every second frame of an act twice as long; the face keeps its own pace."""
+    talk = np.ones(FRAMES, np.float32)
+    hurried = hurry(np.random.default_rng(3), plays[0], talk, 2.0)
+    long, t = np.linspace(0, FRAMES - 1, 2 * FRAMES), np.arange(FRAMES)
+    mouth = [np.interp(long, t, curve) for curve in (plays[0].mouth_open, plays[0].mouth_wide)]
+    slow = perform(np.random.default_rng(3), *mouth, np.ones(2 * FRAMES))
+    for f in fields(hurried):
+        expected = getattr(slow, f.name)[::2] if f.name in BODY else getattr(plays[0], f.name)
+        np.testing.assert_allclose(getattr(hurried, f.name), expected, atol=1e-6, err_msg=f.name)
+
+
+def test_faster_bodies_change_more_from_frame_to_frame():
+    def speed(tempo):
+        motions = [play(seed) for seed in range(10)]
+        talk = np.ones(FRAMES, np.float32)
+        motions = [hurry(np.random.default_rng(k), m, talk, tempo) for k, m in enumerate(motions)]
+        return np.mean([np.abs(np.diff(m.yaw)).mean() for m in motions])
+
+    assert speed(4.0) == pytest.approx(4 * speed(1.0), rel=0.25)

@@ -7,7 +7,7 @@ import pytest
 
 from hallo4.errors import MissingExtraError
 from hallo4.world.identity import LANGUAGES
-from hallo4.world.speech import SAMPLE_RATE_HZ, Voice, monologue, say
+from hallo4.world.speech import SAMPLE_RATE_HZ, Voice, babble, monologue, say
 from hallo4.world.visemes import REST, mouth_shapes
 from hallo4.world.words import WORDS
 
@@ -39,6 +39,21 @@ def test_phonemes_follow_each_other_without_gaps_and_fill_the_clip(talk):
     assert talk.audio.sample_rate_hz == SAMPLE_RATE_HZ
     assert talk.audio.samples.shape == (SECONDS * SAMPLE_RATE_HZ,)
     assert talk.audio.samples.dtype == np.float32
+
+
+@pytest.mark.parametrize("syllables_hz", [0.5, 3.0, 8.0])
+def test_babble_keeps_its_beat(syllables_hz):
+    """Lips close once in a period, at its beginning; no phoneme reaches into the next syllable."""
+    babbled = babble(Voice("en-us+f2", 160, 55, 50), syllables_hz, SECONDS)
+    starts = [p.start_s for p in babbled.phonemes if p.symbol == "m"]
+    assert np.allclose(starts, np.arange(SECONDS * syllables_hz) / syllables_hz)
+    assert len(babbled.audio.samples) == SECONDS * SAMPLE_RATE_HZ
+    for before, after in zip(babbled.phonemes[:-1], babbled.phonemes[1:]):
+        assert after.start_s == pytest.approx(before.end_s, abs=1e-6)
+    sounding = samples_of(babbled, [p for p in babbled.phonemes if p.symbol])
+    assert rms(sounding) > 0.05
+    if syllables_hz < 1:
+        assert not samples_of(babbled, [p for p in babbled.phonemes if not p.symbol]).any()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -1,0 +1,179 @@
+"""What becomes of a long video: the metrics of the world, part by part, from its beginning to its end.
+
+    episode of a minute --> model --> instrument --> parts of five seconds --metrics, clip by clip--> curves
+    slope of each clip's curve, and last minus first part --> mean over clips with its interval: the drift
+
+A window is told only of the few frames before it, so that errors may be handed on. `truth` and
+`autoencoder:MODEL` show what a video without drift looks like: part of every curve is what the clips are
+about, and only the difference to theirs is drift.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hallo4.errors import Cancelled, InputError
+from hallo4.evaluation import generators
+from hallo4.evaluation.dynamics import drift_per_second
+from hallo4.evaluation.instrument import load_observer, measure
+from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.report_files import require_writable, write_with_picture
+from hallo4.evaluation.statistics import bootstrap_interval
+from hallo4.evaluation.world import episode_seed
+from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip
+from hallo4.types import FPS
+from hallo4.version import __version__
+
+PART_S = 5.0
+LONGEST_S = 600.0
+DRIFTING = (
+    "ssim", "colour_overlap", "sharpness_ratio", "background_flicker",
+    "joint_error_fraction", "jitter_ratio", "lip_sync_correlation", "mouth_closed_in_silence",
+)  # fmt: skip
+"""The metrics that are followed: who and where it is, how sharp, how steady, how well it moves and speaks."""
+
+Progress = Callable[[int, int], None]
+
+
+def part_of(clip: Clip, span: slice) -> Clip:
+    """The frames `span` of a clip, with all that is known about them."""
+
+    def cut(thing: Any) -> Any:
+        return replace(thing, **{f.name: getattr(thing, f.name)[span] for f in fields(thing)})
+
+    arrays = ("frames_u8", "true_frames_u8", "true_points_px", "visible")
+    wholes = {name: cut(getattr(clip, name)) for name in ("measured", "measured_truth", "truth")}
+    return replace(clip, **{name: getattr(clip, name)[span] for name in arrays}, **wholes)
+
+
+def part_values(clip: Clip, part_frames: int) -> dict[str, list[float]]:
+    """Every metric of `DRIFTING` in each whole part of `part_frames`; NaN where a part has no value."""
+    starts = range(0, len(clip.frames_u8) - part_frames + 1, part_frames)
+    parts = [part_of(clip, slice(start, start + part_frames)) for start in starts]
+    return {name: [METRICS[name].of(part) for part in parts] for name in DRIFTING}
+
+
+def evaluate_drift(
+    models: Sequence[str],
+    clips: int = 6,
+    seed: int = 0,
+    seconds: float = 60.0,
+    out: str | os.PathLike[str] | None = None,
+    on_progress: Progress | None = None,
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Curves and drift of each of `models` (names, folders, `truth`, `autoencoder:NAME`).
+
+    `report["curves"][model][metric]` is a list with `start_s` and the mean over clips with its interval, one
+    entry a part of five seconds; `report["drift"][model][metric]` has `per_minute`, the slope of a clip's own
+    curve, and `last_minus_first`. With `out` it is written as JSON with a picture beside it.
+
+    InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
+    Cancelled on Ctrl-C.
+    """
+    if not 2 * PART_S <= seconds <= LONGEST_S:
+        raise InputError(
+            f"seconds is {seconds:g}; drift is looked for in videos of {2 * PART_S:g} to {LONGEST_S:g} s."
+        )
+    if not models or clips < 1:
+        raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
+    if out is not None:
+        require_writable(Path(out))
+    found: dict[str, dict[int, dict[str, list[float]]]] = {model: {} for model in models}
+    done = 0
+    try:
+        for model in models:
+            for clip, values in shared_work(_Judge, (model, seed, seconds), range(clips), workers):
+                found[model][clip] = values
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, clips * len(models))
+    except KeyboardInterrupt:
+        total = clips * len(models)
+        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
+    rows = {model: [by_clip[clip] for clip in range(clips)] for model, by_clip in found.items()}
+    report = {
+        "models": list(models),
+        "clips": clips,
+        "seed": seed,
+        "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},
+        "metrics": {
+            name: {"definition": METRICS[name].definition, "unit": METRICS[name].unit} for name in DRIFTING
+        },
+        "curves": {
+            model: {name: _curve([row[name] for row in of]) for name in DRIFTING}
+            for model, of in rows.items()
+        },
+        "drift": {
+            model: {name: _drift([row[name] for row in of]) for name in DRIFTING}
+            for model, of in rows.items()
+        },
+    }
+    return report if out is None else write_with_picture(report, Path(out), draw_drift)
+
+
+class _Judge:
+    """Model and instrument of one process: clip -> the same and its metrics, part by part."""
+
+    def __init__(self, settings: tuple[str, int, float]) -> None:
+        model, self.seed, self.seconds = settings
+        self.generate = generators.load_generator(model)
+        self.size_px = generators.frame_size_px(model)
+        self.observer = load_observer()
+
+    def __call__(self, clip: int) -> tuple[int, dict[str, list[float]]]:
+        from hallo4.world import make_episode
+
+        episode = make_episode(episode_seed(self.seed, clip), self.seconds, self.size_px)
+        frames_u8 = self.generate(episode, episode.seed)
+        measured, measured_truth = (measure(self.observer, f) for f in (frames_u8, episode.frames_u8))
+        whole = make_clip(episode, frames_u8, measured, measured_truth)
+        return clip, part_values(whole, round(PART_S * FPS))
+
+
+def _curve(rows: list[list[float]]) -> list[dict[str, Any]]:
+    return [
+        {"start_s": index * PART_S, **bootstrap_interval(values).as_json()}
+        for index, values in enumerate(zip(*rows, strict=True))
+    ]
+
+
+def _drift(rows: list[list[float]]) -> dict[str, Any]:
+    """Of clips' curves; a part without a value (nobody silent in it, say) is left out of the slope."""
+    slopes = [60 * drift_per_second(np.array(row), fps=1 / PART_S) for row in rows]
+    steps = [row[-1] - row[0] for row in rows]
+    return {
+        "per_minute": bootstrap_interval([s if math.isfinite(s) else math.nan for s in slopes]).as_json(),
+        "last_minus_first": bootstrap_interval(steps).as_json(),
+    }
+
+
+def draw_drift(report: dict[str, Any], path: Path) -> None:
+    """Every metric over time, one line a model. ImportError without matplotlib."""
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    figure = Figure(figsize=(16, 7), layout="constrained")
+    panels = figure.subplots(2, len(DRIFTING) // 2, sharex=True).ravel()
+    for panel, name in zip(panels, DRIFTING, strict=True):
+        for model, curves in report["curves"].items():
+            entries = [entry for entry in curves[name] if entry["mean"] is not None]
+            middle_s = [entry["start_s"] + PART_S / 2 for entry in entries]
+            (line,) = panel.plot(
+                middle_s, [entry["mean"] for entry in entries], "o-", label=model, markersize=3
+            )
+            if all(entry["low"] is not None for entry in entries):
+                low, high = ([entry[end] for entry in entries] for end in ("low", "high"))
+                panel.fill_between(middle_s, low, high, color=line.get_color(), alpha=0.2)
+        panel.set(title=name, ylabel=report["metrics"][name]["unit"])
+        panel.grid(alpha=0.3)
+    for panel in panels[len(DRIFTING) // 2 :]:
+        panel.set(xlabel="s")
+    panels[0].legend(fontsize=8)
+    figure.savefig(path, dpi=80)

@@ -1,0 +1,103 @@
+"""Drift: parts of a clip are what they are on their own, and what fades is found, in every part."""
+
+import json
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 'hallo4[world]'")
+
+from hallo4.cli import main
+from hallo4.errors import InputError
+from hallo4.evaluation import evaluate_drift, generators
+from hallo4.evaluation.instrument import load_observer, measure
+from hallo4.evaluation.long_videos import DRIFTING, part_of, part_values
+from hallo4.evaluation.world_metrics import clip_values, make_clip
+from hallo4.world import make_episode
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Four seconds as they are rendered, beside themselves one frame late."""
+    episode = make_episode(5_000_003, 4.0)
+    late = np.roll(episode.frames_u8, 1, axis=0)
+    observer = load_observer()
+    return make_clip(episode, late, measure(observer, late), measure(observer, episode.frames_u8))
+
+
+def test_a_part_has_all_that_is_known_about_its_frames(clip):
+    span = slice(25, 75)
+    part = part_of(clip, span)
+    for field in fields(part):
+        whole, cut = getattr(clip, field.name), getattr(part, field.name)
+        for inner in fields(cut) if hasattr(cut, "__dataclass_fields__") else (None,):
+            of_whole, of_part = (
+                (whole, cut) if inner is None else (getattr(c, inner.name) for c in (whole, cut))
+            )
+            assert np.array_equal(of_part, of_whole[span], equal_nan=True), field.name
+
+
+def test_values_of_a_part_are_those_of_the_part_as_a_clip(clip):
+    values = part_values(clip, 50)
+    assert {len(row) for row in values.values()} == {2}, "two whole parts; a rest would be left out"
+    second = clip_values(part_of(clip, slice(50, 100)))
+    assert {name: row[1] for name, row in values.items()} == {name: second[name] for name in DRIFTING}
+
+
+class _Fading:
+    """Rendered frames that lose a twentieth of their contrast every second."""
+
+    def __call__(self, episode, seed):
+        kept = 1 - 0.05 * np.arange(len(episode.frames_u8)) / 25
+        faded = 128 + (episode.frames_u8 - 128.0) * kept[:, None, None, None]
+        return faded.round().astype(np.uint8)
+
+
+def test_truth_does_not_drift_and_what_fades_does(monkeypatch, tmp_path):
+    real = generators.load_generator
+    monkeypatch.setattr(generators, "load_generator", lambda n: _Fading() if n == "fading" else real(n))
+    monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    out = tmp_path / "drift.json"
+    report = evaluate_drift(["truth", "fading"], clips=2, seconds=11.0, out=out)
+    assert json.loads(out.read_text()) == report
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    for name in ("ssim", "colour_overlap", "sharpness_ratio"):
+        assert [entry["mean"] for entry in report["curves"]["truth"][name]] == [pytest.approx(1.0)] * 2
+        assert report["drift"]["truth"][name]["per_minute"]["mean"] == pytest.approx(0.0, abs=1e-9)
+        assert report["drift"]["fading"][name]["last_minus_first"]["high"] < 0
+    # squared contrast: (1 - t/20)^2, meaned over 0..5 s and 5..10 s, twelve parts a minute
+    means = [np.mean((1 - 0.05 * np.arange(first, first + 125) / 25) ** 2) for first in (0, 125)]
+    sharpness = report["curves"]["fading"]["sharpness_ratio"]
+    assert [entry["mean"] for entry in sharpness] == pytest.approx(means, rel=0.03)
+    slope = report["drift"]["fading"]["sharpness_ratio"]["per_minute"]["mean"]
+    assert slope == pytest.approx(12 * (means[1] - means[0]), rel=0.06)
+    assert [entry["start_s"] for entry in sharpness] == [0.0, 5.0]
+
+
+def test_impossible_lengths_and_numbers_are_refused():
+    with pytest.raises(InputError, match="10 to 600 s"):
+        evaluate_drift(["truth"], seconds=9.0)
+    with pytest.raises(InputError, match="0 clips"):
+        evaluate_drift(["truth"], clips=0)
+
+
+def test_the_command_prints_first_last_and_slope(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hallo4.evaluation.long_videos._Judge", _Falling)
+    out = tmp_path / "drift.json"
+    assert (
+        main(["evaluate", "drift", "--model", "truth", "--clips", "2", "--seconds", "15", "-o", str(out)])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    assert "slope a minute" in shown
+    assert shown.splitlines()[-1] == str(out)
+    assert json.loads(out.read_text())["drift"]["truth"]["ssim"]["per_minute"]["mean"] == pytest.approx(-1.2)
+
+
+class _Falling:
+    def __init__(self, settings):
+        pass
+
+    def __call__(self, clip):
+        return clip, {name: [0.9, 0.8, 0.7] for name in DRIFTING}
