@@ -30,7 +30,8 @@ from hallo4.world.truth import Truth, confidence_of, skeleton_of
 class ClipStoreConfig:
     """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames
     from each. Heads, bodies and hands move at the first of `tempos` for one person, at the second for the
-    next, and so on in turn (1: as people of this world do)."""
+    next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
+    rate."""
 
     episodes: int
     windows: int = 2
@@ -40,15 +41,15 @@ class ClipStoreConfig:
     first_seed: int = 0
     episodes_per_shard: int = 25
     tempos: tuple[float, ...] = (1.0,)
+    skeleton_rho: int = 1
 
 
 FIELDS = (
     "frames_u8", "skeleton_u8", "portrait_u8", "points_px", "curves", "audio_windows",
 )  # fmt: skip
-"""Arrays of a shard; n clips, T frames: `frames_u8` and `skeleton_u8` [n, T, H, W, 3], `portrait_u8` [n,
-H, W, 3],
-`points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`), `audio_windows` [n, T, 5,
-blocks, channels] float16."""
+"""Arrays of a shard; n clips, T frames: `frames_u8` [n, T, H, W, 3], `skeleton_u8` [n, rho*T, H, W, 3],
+`portrait_u8` [n, H, W, 3], `points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`),
+`audio_windows` [n, T, 5, blocks, channels] float16."""
 
 CURVES = tuple(field.name for field in fields(Truth))
 
@@ -154,23 +155,23 @@ def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:
-    identity, speech, performance, truth = act(
-        seed, config.seconds, config.tempos[(seed - config.first_seed) % len(config.tempos)]
-    )
-    length = len(performance)
+    tempo, rho = config.tempos[(seed - config.first_seed) % len(config.tempos)], config.skeleton_rho
+    identity, speech, performance, truth = act(seed, config.seconds, tempo, rho)
+    length = len(performance) // rho
     rng = np.random.default_rng([seed, 0xC11])
     starts = rng.integers(0, length - config.frames + 1, config.windows)
     front_end = LogMelFrontEnd()
     sound = audio_windows(front_end.features(speech.audio, length)).numpy()
     curves = np.stack([getattr(truth, name) for name in CURVES], 1)
-    skeleton = skeleton_of(identity, performance, config.size_px)
+    skeleton = skeleton_of(identity, performance, config.size_px, rho * FPS)
     clips = []
     for start in starts:
         span = slice(int(start), int(start) + config.frames)
-        portrait, frames = draw_clip(identity, performance, span, config.size_px)
+        seen = slice(rho * span.start, rho * span.stop)
+        portrait, frames = draw_clip(identity, performance, slice(seen.start, seen.stop, rho), config.size_px)
         part = Skeleton(
-            skeleton.points_px[span],
-            skeleton.confidence[span],
+            skeleton.points_px[seen],
+            skeleton.confidence[seen],
             skeleton.fps,
             skeleton.width_px,
             skeleton.height_px,
@@ -180,7 +181,7 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
                 "frames_u8": frames,
                 "skeleton_u8": draw_skeleton(part, config.size_px, config.size_px),
                 "portrait_u8": portrait,
-                "points_px": part.points_px,
+                "points_px": part.points_px[::rho],
                 "curves": curves[span],
                 "audio_windows": sound[span].astype(np.float16),
             }

@@ -46,8 +46,8 @@ class RegionWeights:
 class LatentCache:
     """Latents of n clips of T frames, in memory as float16.
 
-    `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, T, h, w], `audio_windows` [n, T,
-    5, blocks, channels], `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show
+    `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, rho*T, h, w], `audio_windows` [n,
+    T, 5, blocks, channels], `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show
     mouth, eyes or hands in any frame of the group. Of an autoencoder of pictures, F = T.
     """
 
@@ -69,13 +69,23 @@ def build_cache(
     autoencoder: TinyVideoAutoencoder,
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
+    skeleton_rho: int = 1,
 ) -> LatentCache:
     """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow.
 
-    InputError if the folder was made with other weights or from other clips."""
+    `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. InputError if
+    it has not, or if the folder was made with other weights or from other clips."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clips = {name: value for name, value in (store.config or {}).items() if name != "episodes"}
+    held = clips.get("skeleton_rho", 1)
+    if held % skeleton_rho:
+        raise InputError(
+            f"{store.folder} has {held} skeletons a frame, and {skeleton_rho} are asked for; render clips "
+            f"with clips.skeleton_rho={skeleton_rho}, into a folder of their own"
+        )
+    every = held // skeleton_rho
+    clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     stamp_file = folder / "cache.json"
     if stamp_file.exists() and json.loads(stamp_file.read_text()) != stamp:
@@ -86,7 +96,8 @@ def build_cache(
     parts = []
     for start in range(0, len(store), 50):
         stop = min(start + 50, len(store))
-        parts.append(_encode_chunk(store, autoencoder, range(start, stop), folder / f"clips_{start:06d}.pt"))
+        path = folder / f"clips_{start:06d}.pt"
+        parts.append(_encode_chunk(store, autoencoder, range(start, stop), path, every))
         if on_progress:
             on_progress(stop, len(store))
     tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
@@ -99,7 +110,7 @@ def build_cache(
 
 
 def _encode_chunk(
-    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path, every: int
 ) -> dict[str, Tensor]:
     """Read the chunk from `path`, or encode and save it: also when the store has grown since."""
     if path.exists():
@@ -107,7 +118,7 @@ def _encode_chunk(
         if len(chunk["video"]) == len(indices):
             return chunk
     with fast_autocast():
-        clips = [_encode_clip(store, autoencoder, i) for i in indices]
+        clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     scratch = path.with_suffix(".part")
     torch.save(chunk, scratch)  # a kill in the middle leaves no half chunk under the final name
@@ -116,9 +127,11 @@ def _encode_chunk(
 
 
 @torch.no_grad()
-def _encode_clip(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int) -> dict[str, Tensor]:
+def _encode_clip(
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int
+) -> dict[str, Tensor]:
     frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None]
-    skeleton = frames_to_pm1(store.get("skeleton_u8", index)).transpose(0, 1)[None]
+    skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None]
     portrait = frames_to_pm1(store.get("portrait_u8", index))[None]
     return {
         "video": autoencoder.encode_video(frames)[0].half(),

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 FRAMES = 65
 FREQUENCIES_HZ = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.25, 8.0, 10.0, 12.5)
 SOUND_RATE_HZ = 16_000
+SKELETON_RHO = 2
+"""Skeletons a frame, for models that take more than one."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,15 @@ mouth says "ma" once in a period, with silence between where that is long."""
 FASTEST_MOUTH_HZ = 8.0
 """Above, lips that glide from one sound to the next (`world.visemes`) hardly move, in the truth too."""
 
+MOUTH = ("mouth_open", "mouth_wide")
+STATES = (*MOUTH, "blink", "brow", "smile")
+
 Progress = Callable[[int, int], None]
 
 
 def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128) -> Episode:
-    """Someone who does nothing but move one `part` as a cosine, or (mouth) say "ma" so often; FRAMES frames.
+    """Someone who does nothing but move one `part` as a cosine, or (mouth) say "ma" so often; FRAMES frames,
+    with SKELETON_RHO skeletons each.
 
     A cosine, so that at half the frame rate, where only its turning points are seen, it is there at all.
     """
@@ -80,17 +86,19 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
     from hallo4.world.visemes import mouth_curves, speaking_frames
 
     identity, still = sample_identity(seed), neutral_performance()
-    curves = {name: np.repeat(value, FRAMES, axis=0) for name, value in vars(still).items()}
+    places = np.arange(SKELETON_RHO * FRAMES) / SKELETON_RHO
+    curves = {name: np.repeat(value, len(places), axis=0) for name, value in vars(still).items()}
     speech = Speech(Audio(np.zeros(round(FRAMES / FPS * SOUND_RATE_HZ), np.float32), SOUND_RATE_HZ), ())
     if part == "mouth":
         speech = babble(identity.voice, frequency_hz, FRAMES / FPS)
-        curves["mouth_open"], curves["mouth_wide"] = mouth_curves(speech.phonemes, FRAMES, identity.vigour)
+        for name, curve in zip(MOUTH, mouth_curves(speech.phonemes, FRAMES, identity.vigour), strict=True):
+            curves[name] = np.repeat(curve, SKELETON_RHO)
     else:
-        wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * np.arange(FRAMES) / FPS)
+        wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * places / FPS)
         for name in ("head",) if part == "head" else ("left_wrist", "right_wrist"):
             curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
     performance = Performance(**curves)
-    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)
+    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None, None, SKELETON_RHO), size_px)
     speaking = speaking_frames(speech.phonemes, FRAMES)
     p = performance
     return Episode(
@@ -102,8 +110,8 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
         rest=skeleton_of(identity, still, size_px),
         frames_u8=frames_u8,
         audio=speech.audio,
-        skeleton=skeleton_of(identity, performance, size_px),
-        truth=Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking),
+        skeleton=skeleton_of(identity, performance, size_px, SKELETON_RHO * FPS),
+        truth=Truth(**{name: getattr(p, name)[::SKELETON_RHO] for name in STATES}, speaking=speaking),
     )
 
 
@@ -203,7 +211,8 @@ class _Judge:
         episode = driven_episode(episode_seed(self.seed, clip), name, hz, self.size_px)
         frames_u8 = self.generate(episode, episode.seed)
         if part.joints:
-            driving = episode.skeleton.points_px[:, [KEY_POINTS[joint] for joint in part.joints], part.axis]
+            points_px = episode.skeleton.points_px[::SKELETON_RHO]
+            driving = points_px[:, [KEY_POINTS[joint] for joint in part.joints], part.axis]
         else:
             driving = episode.truth.mouth_open[:, None]
         if frames_u8 is not episode.frames_u8:

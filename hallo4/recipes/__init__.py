@@ -13,6 +13,7 @@ _HOMES = {
     "tiny-observer": ("tiny_observer", "recipe"),
     "tiny-dit-sft": ("tiny_dit", "recipe"),
     "tmm-expansion": ("tmm_expansion", "recipe"),
+    "unet-rate": ("unet_rate", "recipe"),
     "tiny-dpo": ("tiny_dpo", "recipe"),
     "tiny-winners": ("tiny_dpo", "winners_recipe"),
     "tiny-image-autoencoder": ("tiny_autoencoder", "image_recipe"),

@@ -42,6 +42,7 @@ Videos made with it say in their metadata that they are AI-generated.
 
 def preference_card(
     name: str,
+    recipe: str,
     base: str,
     learn: Literal["preferences", "winners"],
     loss: PreferenceLossConfig,
@@ -58,7 +59,6 @@ def preference_card(
     )
     if learn == "winners":
         how = "fine-tuning on the winners of preference pairs alone, the control of preference optimization"
-    recipe = "tiny-dpo" if learn == "preferences" else "tiny-winners"
     return f"""---
 license: apache-2.0
 base_model: {base}

@@ -155,14 +155,14 @@ def fine_tune(
     """
     torch.manual_seed(config.train.seed)
     start = None if config.start_from is None else _start(config.start_from, info.family)
+    model = None if start is None else adapt(start.backbone).requires_grad_(True)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
-    cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"))
-    if start is None:
+    if model is None:
         model = new_backbone(autoencoder.config.latent_channels)
         model.audio_proj.load_state_dict(load_file(config.audio_proj))
-    else:
-        model = adapt(start.backbone).requires_grad_(True)
+    rho = model.windows.skeleton_rho
+    cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"), rho)
     model.audio_proj.freeze_hearing()  # of real recordings, which must not be forgotten
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
@@ -179,16 +179,15 @@ def fine_tune(
 
 
 def _start(name: str, family: str) -> LoadedModel:
-    """A model to train further; InputError if the rendered clips or this recipe are not for it."""
+    """A model to train further; InputError if the sound of the clips or this recipe is not for it."""
     start = load_model(name)
     rules, found = start.backbone.windows, start.info.family
     if found != family:
         raise InputError(f"{name} is a {found}, and this recipe trains a {family}: take the other recipe.")
-    ear = LogMelFrontEnd().to_config()
-    if (rules.audio_rho, rules.skeleton_rho) != (1, 1) or start.audio_front_end.to_config() != ear:
+    if rules.audio_rho != 1 or start.audio_front_end.to_config() != LogMelFrontEnd().to_config():
         raise InputError(
-            f"{name} takes sound or skeletons that the rendered clips do not hold (log-mel at {FPS:g} Hz, "
-            f"skeletons at {FPS:g} fps); only models of those are trained further."
+            f"{name} takes sound that the rendered clips do not hold (log-mel at {FPS:g} Hz); only models of "
+            "that are trained further."
         )
     return start
 

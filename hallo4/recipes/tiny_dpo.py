@@ -281,9 +281,8 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
         )
     step = load_weights(folder, model, "best")
     made_of = (len(training), config.batch_size, step, result.progress.step)
-    card = preference_card(
-        config.model_name, config.start_from, config.learn, config.loss, config.train.seed, *made_of
-    )
+    who = (config.model_name, config.train.name, config.start_from)
+    card = preference_card(*who, config.learn, config.loss, config.train.seed, *made_of)
     info = replace(start.info, name=config.model_name, version=__version__)
     state = adapter_state(model)
     return save_adapter_folder(folder / "model", info, config.start_from, state, config.adapter.scale, card)

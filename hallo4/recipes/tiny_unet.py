@@ -18,13 +18,34 @@ from hallo4.version import __version__
 
 @dataclass(frozen=True)
 class UNetSizes:
-    """Channels of each level. The ear's sizes are those of `tiny-audio`, whose tokens of a frame are a
-    quarter of the DiT's width."""
+    """Channels and heads of each level. The ear's sizes are those of `tiny-audio`, whose tokens of a frame
+    are a quarter of the DiT's width."""
 
     widths: tuple[int, ...] = (32, 64, 96)
+    heads: tuple[int, ...] = (1, 2, 3)
     audio_dim: int = 48
     audio_tokens: int = 4
     audio_hidden_dim: int = 384
+
+
+def tiny_unet_training(name: str, steps: int = 20000, max_minutes: float | None = 62) -> TrainConfig:
+    """How the tiny UNet is trained: Muon for its matrices and kernels, a long anneal."""
+    return TrainConfig(
+        name=name,
+        steps=steps,
+        max_minutes=max_minutes,
+        ema_decay=0.998,
+        log_every=20,
+        save_minutes=4,
+        optimizer=OptimizerConfig(
+            kind="muon",
+            learning_rate=1e-3,
+            muon_learning_rate=2.5e-3,
+            weight_decay=0.02,
+            adamw_names=("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator"),
+        ),
+        schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
+    )
 
 
 @dataclass(frozen=True)
@@ -42,24 +63,7 @@ class TinyUNetConfig(FineTuneConfig):
     batch_size: int = 8
     shift: float = 2.0
     distribution: Distribution = "uniform"
-    train: TrainConfig = field(
-        default_factory=lambda: TrainConfig(
-            name="tiny-unet-sft",
-            steps=20000,
-            max_minutes=62,
-            ema_decay=0.998,
-            log_every=20,
-            save_minutes=4,
-            optimizer=OptimizerConfig(
-                kind="muon",
-                learning_rate=1e-3,
-                muon_learning_rate=2.5e-3,
-                weight_decay=0.02,
-                adamw_names=("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator"),
-            ),
-            schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
-        )
-    )
+    train: TrainConfig = field(default_factory=lambda: tiny_unet_training("tiny-unet-sft"))
 
 
 def describe_unet(config: Any) -> str:
@@ -77,6 +81,7 @@ def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
     """`tiny_unet_config` in these sizes."""
     changes = {
         "block_out_channels": list(sizes.widths),
+        "num_attention_heads": list(sizes.heads),
         "audio_attention_dim": sizes.audio_dim,
         "audio_tokens": sizes.audio_tokens,
         "audio_hidden_dim": sizes.audio_hidden_dim,

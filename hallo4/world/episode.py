@@ -9,7 +9,7 @@ import numpy as np
 from hallo4.errors import InputError
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.world.identity import Identity, sample_identity
-from hallo4.world.performance import Performance, hurry, neutral_performance, perform
+from hallo4.world.performance import Performance, neutral_performance, paced, perform
 from hallo4.world.scene import draw_backdrop, draw_frame
 from hallo4.world.speech import Phoneme, Speech, monologue
 from hallo4.world.truth import Truth, skeleton_of
@@ -43,9 +43,15 @@ class Episode:
     truth: Truth
 
 
-def act(seed: int, seconds: float, tempo: float = 1.0) -> tuple[Identity, Speech, Performance, Truth]:
-    """Everything of an episode but its pictures: who, what is said, and how they move (head, body and hands
-    `tempo` times as fast as people of this world do). InputError for values out of range."""
+def act(
+    seed: int, seconds: float, tempo: float = 1.0, rho: int = 1
+) -> tuple[Identity, Speech, Performance, Truth]:
+    """Everything of an episode but its pictures: who, what is said, how they move, and the truth about it.
+
+    Head, body and hands move `tempo` times as fast as people of this world do. The performance is seen `rho`
+    times a frame, as conditions of a higher rate are: rho*T values, of which every rho-th belongs to a frame.
+    InputError for values out of range.
+    """
     if not 0.04 <= seconds <= MAX_SECONDS:
         raise InputError(f"seconds is {seconds}; an episode lasts 0.04 to {MAX_SECONDS:.0f} s")
     if not 1.0 <= tempo <= MAX_TEMPO:
@@ -63,10 +69,15 @@ def act(seed: int, seconds: float, tempo: float = 1.0) -> tuple[Identity, Speech
     mouth_open, mouth_wide = mouth_curves(speech.phonemes, frames, identity.vigour)
     speaking = speaking_frames(speech.phonemes, frames)
     performance = perform(rng, mouth_open, mouth_wide, speaking)
-    if tempo != 1.0:
-        performance = hurry(np.random.default_rng([seed, 0xFA57]), performance, speaking, tempo)
     p = performance
-    return identity, speech, p, Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking)
+    if tempo != 1.0 or rho != 1:
+        performance = paced(np.random.default_rng([seed, 0xFA57]), performance, speaking, tempo, rho)
+    return (
+        identity,
+        speech,
+        performance,
+        Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking),
+    )
 
 
 def draw_clip(

@@ -6,7 +6,7 @@ moves while speaking.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -109,23 +109,30 @@ BODY = (
 """What a skeleton shows; the face keeps its own pace."""
 
 
-def hurry(rng: np.random.Generator, calm: Performance, speaking: np.ndarray, tempo: float) -> Performance:
-    """`calm` with another body, that moves `tempo` times as fast: acted out for so much longer, then shown
-    so much faster. Lips, lids, brows and gaze stay as they are."""
+def paced(
+    rng: np.random.Generator, calm: Performance, speaking: np.ndarray, tempo: float, rho: int = 1
+) -> Performance:
+    """`calm` [T] seen `rho` times a frame, [rho*T], with a body that moves `tempo` times as fast.
+
+    Another body is acted out for so much longer and shown so much faster; at tempo 1 it is the calm one.
+    Lips, lids, brows and gaze keep their pace. Between the frames of what was acted out: straight lines.
+    """
     frames = len(calm)
-    long = np.linspace(0, frames - 1, round(frames * tempo))
-    short = np.arange(frames) * tempo
-    mouth = (
-        np.interp(long, np.arange(frames), curve) for curve in (calm.mouth_open, calm.mouth_wide, speaking)
-    )
-    slow = perform(rng, *mouth)
+    body = calm
+    if tempo != 1.0:
+        long = np.linspace(0, frames - 1, round(frames * tempo))
+        spoken = (calm.mouth_open, calm.mouth_wide, speaking)
+        body = perform(rng, *(np.interp(long, np.arange(frames), curve) for curve in spoken))
+    places = np.arange(rho * frames) / rho
+    shown = {f.name: _at(getattr(calm, f.name), places) for f in fields(calm)}
+    return Performance(**shown | {name: _at(getattr(body, name), tempo * places) for name in BODY})
 
-    def shown(curve: np.ndarray) -> np.ndarray:
-        columns = curve.reshape(len(curve), -1).T
-        faster = np.stack([np.interp(short, np.arange(len(curve)), column) for column in columns], axis=1)
-        return faster.reshape(frames, *curve.shape[1:]).astype(np.float32)
 
-    return replace(calm, **{name: shown(getattr(slow, name)) for name in BODY})
+def _at(curve: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """A curve [T] or [T, 2] at `places` between its frames; its last value after them."""
+    columns = curve.reshape(len(curve), -1).T
+    found = np.stack([np.interp(places, np.arange(len(curve)), column) for column in columns], axis=1)
+    return found.reshape(len(places), *curve.shape[1:]).astype(np.float32)
 
 
 def _smooth(curve: np.ndarray, sigma_frames: float) -> np.ndarray:

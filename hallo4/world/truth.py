@@ -28,10 +28,10 @@ class Truth:
     speaking: np.ndarray
 
 
-def skeleton_of(identity: Identity, performance: Performance, size_px: int) -> Skeleton:
-    """True keypoints of every frame in pixels."""
+def skeleton_of(identity: Identity, performance: Performance, size_px: int, fps: float = FPS) -> Skeleton:
+    """True keypoints in pixels of a performance that is seen `fps` times a second."""
     points = np.stack([keypoints(identity, performance, t) for t in range(len(performance))])
-    return Skeleton((points * size_px).astype(np.float32), confidence_of(len(points)), FPS, size_px, size_px)
+    return Skeleton((points * size_px).astype(np.float32), confidence_of(len(points)), fps, size_px, size_px)
 
 
 def confidence_of(frames: int) -> np.ndarray:

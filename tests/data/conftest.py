@@ -12,13 +12,13 @@ import pytest
 from hallo4.data import ClipStoreConfig, build_clips
 from hallo4.types import Audio
 from hallo4.world.identity import sample_identity
-from hallo4.world.performance import perform
+from hallo4.world.performance import paced, perform
 from hallo4.world.speech import Phoneme, Speech
 from hallo4.world.truth import Truth
 from hallo4.world.visemes import mouth_curves, speaking_frames
 
 
-def quick_act(seed: int, seconds: float):
+def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1):
     """As `hallo4.world.act`, but the voice is a hum: needs no espeak-ng, and is the same at every call."""
     frames = round(seconds * 25)
     time_s = np.arange(frames * 882) / 22050
@@ -29,6 +29,8 @@ def quick_act(seed: int, seconds: float):
     speaking = speaking_frames(phonemes, frames)
     p = perform(np.random.default_rng(seed), opening, width, speaking)
     truth = Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking)
+    if (tempo, rho) != (1.0, 1):
+        p = paced(np.random.default_rng(seed), p, speaking, tempo, rho)
     return sample_identity(seed), speech, p, truth
 
 

@@ -11,8 +11,9 @@ from hallo4.data.clips import CURVES, FIELDS
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
 from hallo4.motion import draw_skeleton
+from hallo4.types import Skeleton
 from hallo4.world.episode import draw_clip
-from hallo4.world.truth import skeleton_of
+from hallo4.world.truth import confidence_of, skeleton_of
 
 CONFIG = ClipStoreConfig(
     episodes=3, windows=2, frames=5, seconds=0.6, size_px=64, first_seed=40, episodes_per_shard=2
@@ -66,6 +67,25 @@ def test_every_clip_of_every_shard_is_what_the_world_renders(built, quick_world)
         np.testing.assert_array_equal(clip.frames_u8, frames)
         for name in CURVES:
             np.testing.assert_array_equal(getattr(clip.truth, name), getattr(truth, name)[span])
+
+
+def test_people_take_turns_in_tempo_and_skeletons_may_be_twice_as_many(build_quickly, quick_world, tmp_path):
+    """The pictures of a frame are those of the first of its two skeletons."""
+    config = replace(CONFIG, tempos=(1.0, 3.0), skeleton_rho=2)
+    made = ClipStore(build_quickly(tmp_path / "fast", config))
+    for index in range(6):
+        person = index // 2
+        identity, _, performance, truth = quick_world(40 + person, 0.6, tempo=(1.0, 3.0)[person % 2], rho=2)
+        points = skeleton_of(identity, performance, 64, 50.0).points_px
+        distance = np.abs(points[: 2 * 11 : 2] - made.get("points_px", index)[0]).sum((1, 2))
+        start = int(distance.argmin())
+        span = slice(2 * start, 2 * start + 10)
+        _, frames = draw_clip(identity, performance, slice(span.start, span.stop, 2), 64)
+        np.testing.assert_array_equal(made.get("frames_u8", index), frames)
+        np.testing.assert_array_equal(made.get("points_px", index), points[span][::2])
+        drawn = Skeleton(points[span], confidence_of(10), 50.0, 64, 64)
+        np.testing.assert_array_equal(made.get("skeleton_u8", index), draw_skeleton(drawn, 64, 64))
+        np.testing.assert_array_equal(made.clip(index).truth.blink, truth.blink[start : start + 5])
 
 
 @pytest.mark.parametrize("index", [6, 100, -1, -7])

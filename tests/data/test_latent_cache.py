@@ -65,7 +65,7 @@ def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, mon
     whole = build_cache(store, autoencoder, folder)
     (folder / "clips_000050.pt").rename(folder / "clips_000050.part")  # killed while saving
     encode = latents._encode_clip
-    monkeypatch.setattr(latents, "_encode_clip", lambda s, a, i: seen.append(i) or encode(s, a, i))
+    monkeypatch.setattr(latents, "_encode_clip", lambda s, a, i, e: seen.append(i) or encode(s, a, i, e))
     resumed = build_cache(store, autoencoder, folder)
     assert seen == [50, 51, 52]
     assert whole.tensors.keys() == resumed.tensors.keys()
@@ -84,6 +84,24 @@ def test_progress_is_told_in_clips(store, autoencoder, tmp_path):
     seen = []
     build_cache(store, autoencoder, tmp_path / "latents", on_progress=lambda *done: seen.append(done))
     assert seen == [(50, 53), (53, 53)]
+
+
+def test_of_more_skeletons_a_frame_the_first_ones_can_be_kept(store, autoencoder, tmp_path):
+    """A store with two a frame serves models of either rate; one with one does not serve both."""
+    once = build_cache(store, autoencoder, tmp_path / "once").tensors["skeleton"]
+    skeletons = [np.array(store.get("skeleton_u8", index)) for index in range(53)]
+    for shard, part in ((0, skeletons[:30]), (1, skeletons[30:])):
+        twice = np.repeat(np.stack(part), 2, axis=1)
+        twice[:, 1::2] = 255 - twice[:, 1::2]
+        np.save(tmp_path / "clips" / f"shard_{shard:04d}" / "skeleton_u8.npy", twice)
+    (tmp_path / "clips" / "config.json").write_text('{"skeleton_rho": 2}')
+    double = ClipStore(tmp_path / "clips")
+    both = build_cache(double, autoencoder, tmp_path / "both", skeleton_rho=2).tensors["skeleton"]
+    assert both.shape[2] == 10
+    torch.testing.assert_close(both[:, :, ::2], once)
+    torch.testing.assert_close(build_cache(double, autoencoder, tmp_path / "first").tensors["skeleton"], once)
+    with pytest.raises(InputError, match=r"2 skeletons a frame, and 3 are asked for.*clips\.skeleton_rho=3"):
+        build_cache(double, autoencoder, tmp_path / "three", skeleton_rho=3)
 
 
 def test_other_weights_are_refused(store, autoencoder, tmp_path):

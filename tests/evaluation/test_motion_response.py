@@ -10,7 +10,7 @@ pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 
 from hallo4.cli import main
 from hallo4.errors import InputError
 from hallo4.evaluation import evaluate_motion, generators
-from hallo4.evaluation.motion_response import FRAMES, PARTS, amplitude, driven_episode, response
+from hallo4.evaluation.motion_response import FRAMES, PARTS, SKELETON_RHO, amplitude, driven_episode, response
 from hallo4.models.observer import KEY_POINTS
 
 
@@ -41,7 +41,7 @@ def test_a_response_tells_damping_and_delay():
 def test_the_world_moves_the_part_and_nothing_else(part):
     episode = driven_episode(5_000_001, part, 5.0)
     driven = PARTS[part]
-    points = episode.skeleton.points_px
+    points = episode.skeleton.points_px[::SKELETON_RHO]
     for name, index in KEY_POINTS.items():
         if name in driven.joints:
             size = abs(amplitude(points[:, index, driven.axis], 5.0))
@@ -49,6 +49,7 @@ def test_the_world_moves_the_part_and_nothing_else(part):
     still = "left_shoulder"
     assert np.ptp(points[:, KEY_POINTS[still]], axis=0).max() < 0.5
     assert len(episode.frames_u8) == FRAMES
+    assert (len(episode.skeleton), episode.skeleton.fps) == (SKELETON_RHO * FRAMES, SKELETON_RHO * 25)
     assert not episode.audio.samples.any()
 
 

@@ -26,7 +26,7 @@ from hallo4.training import read_log
 
 CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=13, seconds=0.6, size_px=64, episodes_per_shard=1)
 PICTURES = AutoencoderSizes(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
-UNET = UNetSizes(widths=(16, 16, 32), audio_dim=8, audio_tokens=2, audio_hidden_dim=16)
+UNET = UNetSizes(widths=(16, 16, 32), heads=(1, 2, 2), audio_dim=8, audio_tokens=2, audio_hidden_dim=16)
 SIZES = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
 
 

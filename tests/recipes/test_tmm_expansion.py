@@ -1,11 +1,13 @@
-"""A network told of fewer frames begins as the one told of those frames in place of the others."""
+"""A network told of fewer or more conditions begins as the one it was made of."""
 
 import pytest
 import torch
 
 from hallo4.models.temporal_motion_modulation import kept_slots
 from hallo4.pipelines.model_folder import load_model
+from hallo4.recipes.tiny_unet import UNetSizes, build_unet
 from hallo4.recipes.tmm_expansion import with_expansion
+from hallo4.recipes.unet_rate import with_skeleton_rho
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +38,19 @@ def test_frames_that_are_left_stand_in_for_those_before_them(told_of_all, expans
 def test_variants_have_as_many_parameters_to_a_hundredth(told_of_all):
     counts = [sum(p.numel() for p in with_expansion(told_of_all, e).parameters()) for e in (1, 2, 4)]
     assert max(counts) / min(counts) < 1.01
+
+
+def test_a_unet_told_of_more_skeletons_begins_with_the_first_and_can_learn_of_the_second():
+    torch.manual_seed(0)
+    model = build_unet(UNetSizes(widths=(16, 32), heads=(1, 2)), 4)
+    twice = with_skeleton_rho(model, 2)
+    late = with_skeleton_rho(model, 2, expansion=1)
+    skeleton = torch.randn(1, 4, 6, 8, 8)
+    with torch.no_grad():
+        own = [model.skeleton_guider(skeleton[:, :, first::2]) for first in (0, 1)]
+        assert torch.allclose(twice.skeleton_guider(skeleton), own[0], atol=1e-6)
+        assert torch.allclose(late.skeleton_guider(skeleton), own[1], atol=1e-6)
+    assert not torch.allclose(own[0], own[1]), "the guider must not be silent for this to say anything"
+    twice.skeleton_guider(skeleton).square().sum().backward()
+    assert twice.skeleton_guider.conv_in.weight.grad[:, 4:].abs().max() > 0
+    assert (twice.windows.skeleton_rho, late.windows.skeleton_rho) == (2, 2)

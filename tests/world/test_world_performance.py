@@ -5,7 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from hallo4.world.performance import BODY, RIGHT_REST, hurry, neutral_performance, perform
+from hallo4.world.performance import BODY, RIGHT_REST, neutral_performance, paced, perform
 
 FRAMES = 250
 
@@ -95,7 +95,7 @@ def test_at_rest_the_person_faces_us_with_a_closed_mouth_and_open_eyes():
 def test_a_hurried_body_is_a_longer_act_played_faster(plays):
     """At twice the tempo: every second frame of an act twice as long; the face keeps its own pace."""
     talk = np.ones(FRAMES, np.float32)
-    hurried = hurry(np.random.default_rng(3), plays[0], talk, 2.0)
+    hurried = paced(np.random.default_rng(3), plays[0], talk, 2.0)
     long, t = np.linspace(0, FRAMES - 1, 2 * FRAMES), np.arange(FRAMES)
     mouth = [np.interp(long, t, curve) for curve in (plays[0].mouth_open, plays[0].mouth_wide)]
     slow = perform(np.random.default_rng(3), *mouth, np.ones(2 * FRAMES))
@@ -108,7 +108,22 @@ def test_faster_bodies_change_more_from_frame_to_frame():
     def speed(tempo):
         motions = [play(seed) for seed in range(10)]
         talk = np.ones(FRAMES, np.float32)
-        motions = [hurry(np.random.default_rng(k), m, talk, tempo) for k, m in enumerate(motions)]
+        motions = [paced(np.random.default_rng(k), m, talk, tempo) for k, m in enumerate(motions)]
         return np.mean([np.abs(np.diff(m.yaw)).mean() for m in motions])
 
     assert speed(4.0) == pytest.approx(4 * speed(1.0), rel=0.25)
+
+
+@pytest.mark.parametrize("tempo", [1.0, 4.0])
+def test_a_performance_seen_twice_a_frame_is_the_same_with_values_between(plays, tempo):
+    talk = np.ones(FRAMES, np.float32)
+    once, twice = (paced(np.random.default_rng(3), plays[0], talk, tempo, rho) for rho in (1, 2))
+    assert len(twice) == 2 * FRAMES
+    for f in fields(once):
+        single, double = getattr(once, f.name), getattr(twice, f.name)
+        np.testing.assert_allclose(double[::2], single, atol=1e-6, err_msg=f.name)
+        if tempo == 1.0 or f.name not in BODY:
+            between = (single[1:] + single[:-1]) / 2
+            np.testing.assert_allclose(double[1:-1:2], between, atol=1e-6, err_msg=f.name)
+    if tempo > 1:
+        assert np.abs(twice.yaw[1:-1:2] - (once.yaw[1:] + once.yaw[:-1]) / 2).max() > 1e-3, "more than lines"

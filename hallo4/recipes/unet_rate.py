@@ -1,0 +1,75 @@
+"""Temporal motion modulation in a UNet: skeletons at twice the frame rate, against one for every frame.
+
+    tiny-unet-sft --with_skeleton_rho--> the same network, told of rho skeletons a frame, of which it keeps e
+    trained further on people of whom some move two and four times as fast, as long for every variant
+    --hallo4 evaluate motion--> how fast a motion it follows, and how late
+
+rho 1 is the paper's UNet; rho 2 with an expansion of 1 keeps the second of two skeletons alone, half a frame
+late: the ablation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from hallo4.data.clips import ClipStoreConfig
+from hallo4.models.portrait_unet import PortraitUNet
+from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.recipes.fine_tuning import fine_tune
+from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet, describe_unet, tiny_unet_training
+from hallo4.recipes.tmm_expansion import fast_clips
+from hallo4.training import TrainConfig
+from hallo4.version import __version__
+
+
+@dataclass(frozen=True)
+class RateConfig(TinyUNetConfig):
+    """`TinyUNetConfig` of one variant: `skeleton_rho` skeletons a frame, of which `skeleton_expansion` are
+    kept (None: all). Stop all variants after the same `train.steps`."""
+
+    skeleton_rho: int = 2
+    skeleton_expansion: int | None = None
+    start_from: str | None = "tiny-unet-sft"
+    clips: ClipStoreConfig = field(default_factory=fast_clips)
+    clips_folder: str = "runs/clips_fast"
+    latents_folder: str = "runs/image_latents_fast"
+    train: TrainConfig = field(
+        default_factory=lambda: tiny_unet_training("unet-rate", steps=200, max_minutes=None)
+    )
+
+
+def with_skeleton_rho(model: PortraitUNet, rho: int, expansion: int | None = None) -> PortraitUNet:
+    """`model`, built for one skeleton a frame, told of `rho`; other weights shared.
+
+    Where all are kept, its guider reads the first, which belongs to the frame, as before, and the others with
+    weights of zero, so that nothing changes yet. Where only some are kept, the last reads as the first did.
+    """
+    changes = {"skeleton_fps": rho * model.config.fps, "skeleton_expansion": expansion}
+    changed = PortraitUNet.from_config(dict(model.config) | changes)
+    state = dict(model.state_dict())
+    kernel, wide = "skeleton_guider.conv_in.weight", changed.skeleton_guider.conv_in.weight
+    own = state[kernel]
+    state[kernel] = torch.zeros_like(wide)
+    place = 0 if expansion in (None, rho) else wide.shape[1] - own.shape[1]
+    state[kernel][:, place : place + own.shape[1]] = own
+    changed.load_state_dict(state)
+    return changed
+
+
+def run(config: RateConfig, folder: Path) -> Path:
+    """See `fine_tune`."""
+    info = ModelInfo(config.train.name, __version__, family="unet", steps=8)
+    return fine_tune(
+        config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet,
+        adapt=lambda model: with_skeleton_rho(model, config.skeleton_rho, config.skeleton_expansion),
+    )  # fmt: skip
+
+
+def recipe() -> Recipe:
+    """One variant of the comparison of rates."""
+    summary = "ablation: a tiny UNet told of one or two skeletons a frame"
+    return Recipe("unet-rate", summary, RateConfig(), run)
