@@ -105,8 +105,10 @@ class Pairs:
     """ratings of single clips, of two clips, strengths fitted to those, or machine scores"""
     min_raters: Annotated[int, arg(metavar="N")] = 3
     """fewest raters on each axis"""
+    axis: Literal["both", "alignment", "fidelity"] = "both"
+    """what counts: with one axis, ratings of the other are not looked at"""
     min_gap: Annotated[float, arg(metavar="X")] = 1.5
-    """smallest difference on the scale of 1 to 5, mean of both axes"""
+    """smallest difference on the scale of 1 to 5, mean of the axes that count"""
     any_axis: Annotated[bool, FlagCreatePairsOff] = False
     """let the winner be worse on one axis"""
     max_motion_difference: Annotated[float, arg(metavar="X")] = 0.2

@@ -102,6 +102,7 @@ def _annotate(options: words.Annotate) -> None:
 def _pairs(options: words.Pairs) -> None:
     from hallo4.preference.audit import audit_pairs, require_sound
     from hallo4.preference.curate import Curation, curate
+    from hallo4.preference.schema import AXES
 
     store = PreferenceStore.open(options.store)
     curated = curate(
@@ -109,6 +110,7 @@ def _pairs(options: words.Pairs) -> None:
         Curation(
             evidence=options.evidence,
             min_raters=options.min_raters,
+            axes=AXES if options.axis == "both" else (options.axis,),
             min_gap=options.min_gap,
             pareto=not options.any_axis,
             max_motion_difference=options.max_motion_difference,

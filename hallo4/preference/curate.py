@@ -23,7 +23,7 @@ from hallo4.preference import evidence
 from hallo4.preference.answers import flagged
 from hallo4.preference.evidence import Evidence, Match
 from hallo4.preference.gold import GOLD_SYSTEM
-from hallo4.preference.schema import Clip, Condition, Pair
+from hallo4.preference.schema import AXES, Axis, Clip, Condition, Pair
 from hallo4.preference.split import hold_out
 from hallo4.preference.store import PreferenceStore, check_alike
 
@@ -41,16 +41,17 @@ class Curation:
     """What makes a pair. Defaults: dpo.md section 6.
 
     `evidence`: see `evidence.py`; `scorer`: whose machine scores, where there are several. `min_raters` per
-    axis and clip or comparison (machine scores need none). `min_gap`: winner minus loser, mean of both axes,
-    of 4. `pareto`: the winner is worse on no axis. `max_motion_difference`: of the larger motion amplitude;
-    None: any; clips of unknown motion pass. `choose` "widest": of each condition the one pair with the
-    largest gap that passes everything; "all": every one. `weights` "gap": in proportion to the gap, within
-    [0.5, 2], with mean 1.
+    axis and clip or comparison (machine scores need none). `axes`: what counts; ratings of another axis are
+    not looked at. `min_gap`: winner minus loser, mean of the axes that count, of 4. `pareto`: the winner is
+    worse on no axis. `max_motion_difference`: of the larger motion amplitude; None: any; clips of unknown
+    motion pass. `choose` "widest": of each condition the one pair with the largest gap that passes
+    everything; "all": every one. `weights` "gap": in proportion to the gap, within [0.5, 2], with mean 1.
     """
 
     evidence: Evidence = "scores"
     scorer: str | None = None
     min_raters: int = 3
+    axes: tuple[Axis, ...] = AXES
     min_gap: float = 1.5
     pareto: bool = True
     max_motion_difference: float | None = 0.2
@@ -130,7 +131,7 @@ def _judge(
     check_alike(one, other)
     if bad & {(one.clip_id,), (other.clip_id,), tuple(sorted((one.clip_id, other.clip_id)))}:
         return "flagged"
-    axes = evidence.compare(match, one.clip_id, other.clip_id)
+    axes = evidence.compare(match, one.clip_id, other.clip_id, curation.axes)
     if axes is None:
         return "not rated"
     if evidence.gap(axes) < 0:

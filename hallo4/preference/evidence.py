@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -137,9 +137,9 @@ def _spread(values: list[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def compare(match: Matcher, one: str, other: str) -> dict[str, Match] | None:
-    """Both axes of two clips; None unless both are known."""
-    found = {axis: match(axis, one, other) for axis in AXES}
+def compare(match: Matcher, one: str, other: str, axes: Sequence[str] = AXES) -> dict[str, Match] | None:
+    """The `axes` of two clips; None unless all of them are known."""
+    found = {axis: match(axis, one, other) for axis in axes}
     return found if all(found.values()) else None  # type: ignore[return-value]
 
 

@@ -91,7 +91,7 @@ def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
 
 def run(config: TinyUNetConfig, folder: Path) -> Path:
     """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, family="unet", steps=8)
+    info = ModelInfo(config.train.name, __version__, family="unet", steps=4)
     return fine_tune(config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet)
 
 

@@ -62,7 +62,7 @@ def with_skeleton_rho(model: PortraitUNet, rho: int, expansion: int | None = Non
 
 def run(config: RateConfig, folder: Path) -> Path:
     """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, family="unet", steps=8)
+    info = ModelInfo(config.train.name, __version__, family="unet", steps=4)
     return fine_tune(
         config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet,
         adapt=lambda model: with_skeleton_rho(model, config.skeleton_rho, config.skeleton_expansion),

@@ -72,6 +72,22 @@ def test_a_clip_that_is_worse_on_one_axis_wins_nothing(store, rate):
     assert set(made(store, replace(ALL, pareto=False))) == {("k0", "k1")}
 
 
+@pytest.mark.parametrize(("axis", "order"), [("alignment", "k0 k2 k1"), ("fidelity", "k1 k0 k2")])
+def test_of_one_axis_the_other_is_not_looked_at(store, rate, axis, order):
+    """Who wins by one axis may lose by the other, and need not be rated there."""
+    rate(k0=[(5, 3)] * 3, k1=[(1, 5)] * 3)
+    for number in range(3):
+        value = {"alignment": 3.0, "fidelity": 1.0}[axis]
+        store.add_rating(rating(f"r{number}", axis, clip_id="k2", value=value))
+    best, middle, worst = order.split()
+    pairs = made(store, replace(ALL, axes=(axis,)))
+    assert set(pairs) == {(best, middle), (middle, worst), (best, worst)}
+    for pair in pairs.values():
+        assert set(pair.axes) == {axis}
+        assert pair.gap == pair.axes[axis]["winner"] - pair.axes[axis]["loser"]
+    assert pairs[best, worst].gap == 4.0
+
+
 def test_ties_make_no_pair_even_without_a_gap(store, rate):
     rate(k0=[(3, 3)] * 3, k1=[(3, 3)] * 3)
     assert curate(store, replace(ALL, min_gap=0.0)).dropped == {"small gap": 1, "not rated": 2}
