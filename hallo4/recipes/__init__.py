@@ -12,14 +12,14 @@ _HOMES = {
     "tiny-audio": ("tiny_audio", "recipe"),
     "tiny-observer": ("tiny_observer", "recipe"),
     "tiny-dit-sft": ("tiny_dit", "recipe"),
-    "tmm-expansion": ("tmm_expansion", "recipe"),
-    "unet-rate": ("unet_rate", "recipe"),
     "tiny-dpo": ("tiny_dpo", "recipe"),
     "tiny-winners": ("tiny_dpo", "winners_recipe"),
     "tiny-image-autoencoder": ("tiny_autoencoder", "image_recipe"),
     "tiny-unet-sft": ("tiny_unet", "recipe"),
     "tiny-unet-dpo": ("tiny_dpo", "unet_recipe"),
     "tiny-unet-winners": ("tiny_dpo", "unet_winners_recipe"),
+    "tmm-expansion": ("tmm_expansion", "recipe"),
+    "unet-rate": ("unet_rate", "recipe"),
 }
 
 

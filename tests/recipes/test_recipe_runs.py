@@ -59,6 +59,10 @@ def miniature(name: str, work: Path) -> Recipe:
                           "latents_folder": f"{work}/image-latents"},
         "tiny-unet-dpo": PREFERENCES | {"start_from": f"{work}/tiny-unet-sft/model",
                                         "store": f"{work}/unet-store", "pairs_folder": f"{work}/pairs"},
+        "tmm-expansion": {"start_from": f"{work}/tiny-dit-sft/model", "clips": FAST,
+                          "clips_folder": f"{work}/clips-fast", "latents_folder": f"{work}/latents-fast"},
+        "unet-rate": {"start_from": f"{work}/tiny-unet-sft/model", "clips": FAST,
+                      "clips_folder": f"{work}/clips-fast", "latents_folder": f"{work}/image-fast"},
     }[name.replace("winners", "dpo")]  # fmt: skip
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=1)
     if not name.endswith(("dpo", "winners", "autoencoder")):
@@ -66,6 +70,7 @@ def miniature(name: str, work: Path) -> Recipe:
     return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **stores, **own))
 
 
+FAST = replace(CLIPS, tempos=(1.0, 3.0), skeleton_rho=2)
 PREFERENCES = {"held_out_windows": 2, "held_out_draws": 2, "motion_windows": 1}
 
 
@@ -128,6 +133,13 @@ def test_a_finished_run_is_not_trained_again(results, work):
     assert steps_logged(work / "tiny-audio") == [1, 2]
     after = load_file(results["tiny-audio"])
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_ablations_make_what_they_are_about(results):
+    told_less, told_more = (load_model(results[name]) for name in ("tmm-expansion", "unet-rate"))
+    assert told_less.backbone.config.audio_expansion == told_less.backbone.config.skeleton_expansion == 1
+    assert told_more.backbone.windows.skeleton_rho == 2
+    assert told_more.info.window_frames == load_model(results["tiny-unet-sft"]).info.window_frames
 
 
 def test_the_autoencoder_can_be_loaded_and_codes_pictures(results):
