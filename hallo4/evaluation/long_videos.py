@@ -32,6 +32,7 @@ from hallo4.types import FPS
 from hallo4.version import __version__
 
 PART_S = 5.0
+FEWEST_PARTS = 3
 LONGEST_S = 600.0
 DRIFTING = (
     "ssim", "colour_overlap", "sharpness_ratio", "background_flicker",
@@ -78,9 +79,9 @@ def evaluate_drift(
     InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
     Cancelled on Ctrl-C.
     """
-    if not 2 * PART_S <= seconds <= LONGEST_S:
+    if not FEWEST_PARTS * PART_S <= seconds <= LONGEST_S:
         raise InputError(
-            f"seconds is {seconds:g}; drift is looked for in videos of {2 * PART_S:g} to {LONGEST_S:g} s."
+            f"seconds is {seconds:g}; drift is looked for in {FEWEST_PARTS * PART_S:g} to {LONGEST_S:g} s."
         )
     if not models or clips < 1:
         raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")

@@ -59,25 +59,25 @@ def test_truth_does_not_drift_and_what_fades_does(monkeypatch, tmp_path):
     monkeypatch.setattr(generators, "load_generator", lambda n: _Fading() if n == "fading" else real(n))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
     out = tmp_path / "drift.json"
-    report = evaluate_drift(["truth", "fading"], clips=2, seconds=11.0, out=out)
+    report = evaluate_drift(["truth", "fading"], clips=2, seconds=16.0, out=out)
     assert json.loads(out.read_text()) == report
     assert out.with_suffix(".png").stat().st_size > 10_000
     for name in ("ssim", "colour_overlap", "sharpness_ratio"):
-        assert [entry["mean"] for entry in report["curves"]["truth"][name]] == [pytest.approx(1.0)] * 2
+        assert [entry["mean"] for entry in report["curves"]["truth"][name]] == [pytest.approx(1.0)] * 3
         assert report["drift"]["truth"][name]["per_minute"]["mean"] == pytest.approx(0.0, abs=1e-9)
         assert report["drift"]["fading"][name]["last_minus_first"]["high"] < 0
-    # squared contrast: (1 - t/20)^2, meaned over 0..5 s and 5..10 s, twelve parts a minute
-    means = [np.mean((1 - 0.05 * np.arange(first, first + 125) / 25) ** 2) for first in (0, 125)]
+    # squared contrast: (1 - t/20)^2, meaned over five seconds, twelve parts a minute
+    means = [np.mean((1 - 0.05 * np.arange(first, first + 125) / 25) ** 2) for first in (0, 125, 250)]
     sharpness = report["curves"]["fading"]["sharpness_ratio"]
     assert [entry["mean"] for entry in sharpness] == pytest.approx(means, rel=0.03)
     slope = report["drift"]["fading"]["sharpness_ratio"]["per_minute"]["mean"]
-    assert slope == pytest.approx(12 * (means[1] - means[0]), rel=0.06)
-    assert [entry["start_s"] for entry in sharpness] == [0.0, 5.0]
+    assert slope == pytest.approx(12 * (means[2] - means[0]) / 2, rel=0.06)
+    assert [entry["start_s"] for entry in sharpness] == [0.0, 5.0, 10.0]
 
 
 def test_impossible_lengths_and_numbers_are_refused():
-    with pytest.raises(InputError, match="10 to 600 s"):
-        evaluate_drift(["truth"], seconds=9.0)
+    with pytest.raises(InputError, match="15 to 600 s"):
+        evaluate_drift(["truth"], seconds=14.0)
     with pytest.raises(InputError, match="0 clips"):
         evaluate_drift(["truth"], clips=0)
 
