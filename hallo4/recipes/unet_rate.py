@@ -10,7 +10,7 @@ late: the ablation.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from hallo4.recipes.fine_tuning import fine_tune
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet, describe_unet, tiny_unet_training
 from hallo4.recipes.tmm_expansion import fast_clips
-from hallo4.training import TrainConfig
+from hallo4.training import ScheduleConfig, TrainConfig
 from hallo4.version import __version__
 
 
@@ -38,7 +38,10 @@ class RateConfig(TinyUNetConfig):
     clips_folder: str = "runs/clips_fast"
     latents_folder: str = "runs/image_latents_fast"
     train: TrainConfig = field(
-        default_factory=lambda: tiny_unet_training("unet-rate", steps=200, max_minutes=None)
+        default_factory=lambda: replace(
+            tiny_unet_training("unet-rate", steps=100, max_minutes=None),
+            schedule=ScheduleConfig(warmup_steps=20, anneal_fraction=0.7, final_fraction=0.02),
+        )
     )
 
 
