@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,7 +88,7 @@ class Compare:
 
 @dataclass(frozen=True)
 class Motion:
-    """Measure how fast head and hands may move and still be followed: gain and delay by frequency.
+    """Measure how fast head, hands and mouth may move and still be followed: gain and delay by frequency.
 
     `truth` shows what the instrument sees of rendered frames, `autoencoder:MODEL` what a model can reach.
     """
@@ -209,15 +208,12 @@ def _run_motion(options: Motion, errors: Any) -> None:
     )
     for model, parts in report["responses"].items():
         table = Table(title=model, caption="mean [95 % interval]", title_justify="left")
-        for heading in ("Hz", *(f"{part}, {what}" for part in parts for what in ("gain", "delay in frames"))):
-            table.add_column(heading, justify="right")
-        for entries in zip_longest(*parts.values()):  # the mouth does not move at the highest
-            cells = [
-                "" if e is None else interval_text(e[what])
-                for e in entries
-                for what in ("gain", "delay_frames")
-            ]
-            table.add_row(f"{entries[0]['hz']:g}", *cells)
+        for heading in ("part", "Hz", "gain", "delay, frames"):
+            table.add_column(heading, justify="left" if heading == "part" else "right")
+        for part, entries in parts.items():
+            for entry in entries:
+                values = (interval_text(entry[what]) for what in ("gain", "delay_frames"))
+                table.add_row(part, f"{entry['hz']:g}", *values)
         Console().print(table)
     print(options.output)
 
@@ -240,12 +236,12 @@ def _run_drift(options: Drift, errors: Any) -> None:
     )
     for model, drift in report["drift"].items():
         table = Table(title=model, caption="mean [95 % interval] over clips", title_justify="left")
-        for heading in ("metric", "first part", "last part", "last minus first", "slope a minute"):
+        for heading in ("metric", "first part", "last part", "slope a minute"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, found in drift.items():
-            curve = report["curves"][model][name]
-            parts = (curve[0], curve[-1], found["last_minus_first"], found["per_minute"])
-            table.add_row(name, *map(interval_text, parts))
+            means = (report["curves"][model][name][part]["mean"] for part in (0, -1))
+            ends = ("-" if mean is None else f"{mean:.3g}" for mean in means)
+            table.add_row(name, *ends, interval_text(found["per_minute"]))
         Console().print(table)
     print(options.output)
 

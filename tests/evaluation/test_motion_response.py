@@ -106,7 +106,9 @@ def test_the_command_writes_report_and_picture(tmp_path, monkeypatch, capsys):
     report = json.loads(out.read_text())
     assert [entry["gain"]["mean"] for entry in report["responses"]["truth"]["head"]] == [1.0] * 10
     assert out.with_suffix(".png").stat().st_size > 10_000
-    assert "head, gain" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "delay, frames" in shown
+    assert [shown.count(part) for part in PARTS] == [10, 10, 8], "the mouth moves no faster than 8 Hz"
 
 
 class _Quick:

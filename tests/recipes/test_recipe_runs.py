@@ -67,7 +67,7 @@ def miniature(name: str, work: Path) -> Recipe:
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=1)
     if not name.endswith(("dpo", "winners", "autoencoder")):
         train = replace(train, preview_every=0)
-    return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **stores, **own))
+    return replace(recipe, config=replace(recipe.config, batch_size=2, train=train, **(stores | own)))
 
 
 FAST = replace(CLIPS, tempos=(1.0, 3.0), skeleton_rho=2)
