@@ -29,6 +29,8 @@ from hallo4.pipelines.model_folder import LoadedModel, ModelInfo, load_model, sa
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (
+    OptimizerConfig,
+    ScheduleConfig,
     TrainConfig,
     batch_indices,
     predict_velocity,
@@ -40,6 +42,29 @@ from hallo4.training.reference import unwrapped
 from hallo4.types import FPS
 
 TEXT_DIM = 16
+
+
+def muon_training(
+    name: str, steps: int, max_minutes: float | None, ema_decay: float, adamw_names: tuple[str, ...]
+) -> TrainConfig:
+    """How the tiny backbones are trained: Muon for hidden matrices and kernels, AdamW for what `adamw_names`
+    names, a long anneal."""
+    return TrainConfig(
+        name=name,
+        steps=steps,
+        max_minutes=max_minutes,
+        ema_decay=ema_decay,
+        log_every=20,
+        save_minutes=4,
+        optimizer=OptimizerConfig(
+            kind="muon",
+            learning_rate=1e-3,
+            muon_learning_rate=2.5e-3,
+            weight_decay=0.02,
+            adamw_names=adamw_names,
+        ),
+        schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
+    )
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.vace_context import MASK_CHANNELS
 from hallo4.pipelines.model_folder import ModelInfo
-from hallo4.recipes.fine_tuning import TEXT_DIM, FineTuneConfig, fine_tune
+from hallo4.recipes.fine_tuning import TEXT_DIM, FineTuneConfig, fine_tune, muon_training
 from hallo4.recipes.recipe import Recipe
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig
+from hallo4.training import TrainConfig
 from hallo4.version import __version__
 
 
@@ -28,23 +28,9 @@ class DiTSizes:
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
-    """How the tiny DiT is trained: Muon for its matrices, a long anneal."""
-    return TrainConfig(
-        name=name,
-        steps=steps,
-        max_minutes=max_minutes,
-        ema_decay=0.997,
-        log_every=20,
-        save_minutes=4,
-        optimizer=OptimizerConfig(
-            kind="muon",
-            learning_rate=1e-3,
-            muon_learning_rate=2.5e-3,
-            weight_decay=0.02,
-            adamw_names=("patch_embedding", "condition_embedder", "scale_shift_table", "proj_out.weight"),
-        ),
-        schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
-    )
+    """How the tiny DiT is trained; see `muon_training`."""
+    plain = ("patch_embedding", "condition_embedder", "scale_shift_table", "proj_out.weight")
+    return muon_training(name, steps, max_minutes, 0.997, plain)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from hallo4.diffusion.flow import Distribution
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_sizes import tiny_unet_config
 from hallo4.pipelines.model_folder import ModelInfo
-from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune
+from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, muon_training
 from hallo4.recipes.recipe import Recipe
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig
+from hallo4.training import TrainConfig
 from hallo4.version import __version__
 
 
@@ -29,23 +29,9 @@ class UNetSizes:
 
 
 def tiny_unet_training(name: str, steps: int = 20000, max_minutes: float | None = 62) -> TrainConfig:
-    """How the tiny UNet is trained: Muon for its matrices and kernels, a long anneal."""
-    return TrainConfig(
-        name=name,
-        steps=steps,
-        max_minutes=max_minutes,
-        ema_decay=0.998,
-        log_every=20,
-        save_minutes=4,
-        optimizer=OptimizerConfig(
-            kind="muon",
-            learning_rate=1e-3,
-            muon_learning_rate=2.5e-3,
-            weight_decay=0.02,
-            adamw_names=("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator"),
-        ),
-        schedule=ScheduleConfig(warmup_steps=60, anneal_fraction=0.7, final_fraction=0.02),
-    )
+    """How the tiny UNet is trained; see `muon_training`."""
+    plain = ("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator")
+    return muon_training(name, steps, max_minutes, 0.998, plain)
 
 
 @dataclass(frozen=True)
