@@ -14,16 +14,17 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hallo4.errors import Cancelled, InputError
+from hallo4.errors import InputError
 from hallo4.evaluation import generators
 from hallo4.evaluation.dynamics import drift_per_second
 from hallo4.evaluation.instrument import load_observer, measure
-from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.processes import work_by_model
 from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.world import episode_seed
@@ -87,19 +88,8 @@ def evaluate_drift(
         raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
     if out is not None:
         require_writable(Path(out))
-    found: dict[str, dict[int, dict[str, list[float]]]] = {model: {} for model in models}
-    done = 0
-    try:
-        for model in models:
-            for clip, values in shared_work(_Judge, (model, seed, seconds), range(clips), workers):
-                found[model][clip] = values
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, clips * len(models))
-    except KeyboardInterrupt:
-        total = clips * len(models)
-        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
-    rows = {model: [by_clip[clip] for clip in range(clips)] for model, by_clip in found.items()}
+    found = work_by_model(_Judge, models, (seed, seconds), range(clips), workers, on_progress)
+    rows = {model: [values for _, values in sorted(of, key=itemgetter(0))] for model, of in found.items()}
     report = {
         "models": list(models),
         "clips": clips,

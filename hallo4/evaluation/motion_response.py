@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hallo4.errors import Cancelled, InputError
+from hallo4.errors import InputError
 from hallo4.evaluation import generators
 from hallo4.evaluation.instrument import load_observer, measure
-from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.processes import work_by_model
 from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import RESAMPLES
 from hallo4.evaluation.world import episode_seed
@@ -162,17 +162,10 @@ def evaluate_motion(
         require_writable(Path(out))
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-    total, done = len(items) * len(models), 0
     found: dict[tuple[str, str, float], dict[int, complex]] = {}
-    try:
-        for model in models:
-            for part, hz, clip, value in shared_work(_Judge, (model, seed), items, workers):
-                found.setdefault((model, part, hz), {})[clip] = value
-                done += 1
-                if on_progress is not None:
-                    on_progress(done, total)
-    except KeyboardInterrupt:
-        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
+    for model, results in work_by_model(_Judge, models, (seed,), items, workers, on_progress).items():
+        for part, hz, clip, value in results:
+            found.setdefault((model, part, hz), {})[clip] = value
     responses = {
         model: {
             part: [_entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in shown[part]]

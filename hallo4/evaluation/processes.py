@@ -9,6 +9,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any, TypeVar
 
+from hallo4.errors import Cancelled
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Settings = TypeVar("Settings")
@@ -43,6 +45,32 @@ def shared_work(
                 yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def work_by_model(
+    make: Callable[[tuple[Any, ...]], Callable[[Item], Result]],
+    models: Sequence[str],
+    settings: tuple[Any, ...],
+    items: Sequence[Item],
+    workers: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, list[Result]]:
+    """`make((model, *settings))(item)` of every item, for one model after the other; see `shared_work`.
+
+    Results of a model are in any order; `on_progress(done, total)` counts those of all. Cancelled on Ctrl-C.
+    """
+    found: dict[str, list[Result]] = {model: [] for model in models}
+    total, done = len(items) * len(models), 0
+    try:
+        for model in models:
+            for result in shared_work(make, (model, *settings), items, workers):
+                found[model].append(result)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, total)
+    except KeyboardInterrupt:
+        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
+    return found
 
 
 def _start_worker(make: Callable[[Any], Callable[[Any], Any]], settings: Any, threads: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +19,8 @@ from torch import Tensor, nn
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.data.latents import LatentCache, RegionWeights, build_cache
-from hallo4.diffusion import add_noise, sample_sigma, sft_loss
+from hallo4.diffusion import denoise_ddim, sample_sigma, sft_loss
 from hallo4.diffusion.flow import Distribution
-from hallo4.diffusion.noising import target
 from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
@@ -33,13 +33,14 @@ from hallo4.training import (
     ScheduleConfig,
     TrainConfig,
     batch_indices,
+    found_and_wanted,
     predict_velocity,
     prediction_of,
     train,
 )
 from hallo4.training.loop import Method
 from hallo4.training.reference import unwrapped
-from hallo4.types import FPS
+from hallo4.types import FPS, Autoencoder
 
 TEXT_DIM = 16
 
@@ -76,9 +77,11 @@ class FineTuneConfig:
 
     `shift` concentrates training on noisy latents, `known_share` of the windows know the frames before them
     (slightly wrong, by up to `known_noise`, as generated frames are), `silent_share` do without what guidance
-    leaves out. `window_frames`: of every clip only so many frames in a row are made, anywhere in it (None:
-    all that follow the known ones); a first run on few frames shows a backbone of pictures more people and
-    noise levels in the same time, a second one teaches it to move. `compile_blocks` saves a fifth of the time
+    leaves out. `own_known_share` of those windows are told of frames that the model made itself, as in a long
+    video, up to `own_known_rounds` windows deep: see `own_known_latents`. `window_frames`: of every clip only
+    so many frames in a row are made, anywhere in it (None: all that follow the known ones); a first run on
+    few frames shows a backbone of pictures more people and noise levels in the same time, a second one
+    teaches it to move. `compile_blocks` saves a fifth of the time
     after a minute of compilation; it needs a C++ compiler and a backbone whose blocks are alike (the DiT).
     """
 
@@ -96,6 +99,8 @@ class FineTuneConfig:
     regions: RegionWeights = field(default_factory=RegionWeights)
     known_share: float = 0.6
     known_noise: float = 0.25
+    own_known_share: float = 0.0
+    own_known_rounds: int = 3
     silent_share: float = 0.1
     window_frames: int | None = None
     compile_blocks: bool = False
@@ -127,8 +132,46 @@ def excerpt(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
     return batch | cut | {"audio_windows": batch["audio_windows"][:, start : start + frames]}
 
 
-def fine_tuning_method(config: FineTuneConfig) -> Method:
-    """Denoising of a clip's last frames, given as many before as the backbone is told of."""
+TOLD = ("reference", "skeleton", "audio_windows")
+"""What of a batch of cached latents a window is told of."""
+
+
+@torch.no_grad()
+def own_known_latents(
+    model: nn.Module, autoencoder: Autoencoder, batch: dict[str, Tensor], rounds: int, steps: int = 2
+) -> Tensor:
+    """The known frames [B, C, M, h, w] of a batch of picture latents as `model` makes them itself.
+
+    A long video hands errors on from window to window, which a model that has only been told of true frames
+    does not know how to mend. So the frames are made from the portrait on as a window of their own, shown,
+    encoded again, and made again `rounds` - 1 times, told of what was made before. (The frames of several
+    windows in a row would be truer to use, and cost several training steps.) InputError for a backbone whose
+    latents hold several frames.
+    """
+    bare = unwrapped(model)
+    rules, count = bare.windows, bare.windows.known_frames
+    if rules.frames_per_latent != 1 or bare.schedule is None:
+        raise InputError(
+            "this backbone cannot make known frames for its own training, because its latents hold several "
+            "frames; use own_known_share=0"
+        )
+    audio = batch["audio_windows"][:, : count * rules.audio_rho]
+    skeleton = batch["skeleton"][:, :, : count * rules.skeleton_rho]
+    made = None
+    for _ in range(rounds):
+        conditions = rules.conditions(batch, audio, skeleton, made, continues=made is not None)
+        features = bare.prepare(conditions, cache_kv=True)
+        noise = torch.randn_like(batch["reference"].expand(-1, -1, count, -1, -1))
+        latents = denoise_ddim(partial(bare, features=features), noise, steps, bare.schedule)
+        shown_pm1 = autoencoder.decode_video(latents).clamp(-1, 1)
+        made = rules.encode_known(autoencoder, shown_pm1, count, torch.default_generator)
+    return made
+
+
+def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder | None = None) -> Method:
+    """Denoising of a clip's last frames, given as many before as the backbone is told of.
+
+    `autoencoder`: of the latents, on the device of the model; needed for `own_known_share` alone."""
 
     def method(model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         bare, size = unwrapped(model), len(batch["video"])
@@ -140,20 +183,27 @@ def fine_tuning_method(config: FineTuneConfig) -> Method:
         device = video.device
         blur = config.known_noise * torch.rand(size, 1, 1, 1, 1, device=device)
         known = batch["video"][:, :, : rules.known_frames]
+        known = known + blur * torch.randn_like(known)
         scene = {"reference": batch["reference"], "grey": batch["grey"], "text": null_text(TEXT_DIM)}
+        continues = torch.rand(size, device=device) < config.known_share
+        if config.own_known_share:
+            own = continues & (torch.rand(size, device=device) < config.own_known_share)
+            if own.any():
+                rounds = int(torch.randint(1, config.own_known_rounds + 1, ()))
+                told = {name: batch[name][own] for name in TOLD}
+                known[own] = own_known_latents(model, autoencoder, told, rounds).to(known)
         conditions = rules.conditions(
             scene,
             batch["audio_windows"][:, before * rules.audio_rho :],
             batch["skeleton"][:, :, before * rules.skeleton_rho :],
-            rules.known_from_latents(known + blur * torch.randn_like(known), scene),
-            torch.rand(size, device=device) < config.known_share,
+            rules.known_from_latents(known, scene),
+            continues,
         )
         conditions = rules.unconditional(conditions, torch.rand(size, device=device) < config.silent_share)
         noise = torch.randn_like(video)
         sigma = sample_sigma(size, shift=config.shift, distribution=config.distribution).to(device)
-        noisy = add_noise(video, noise, sigma, prediction)
-        found = predict_velocity(model, noisy, sigma, vars(conditions))
-        wanted = target(video, noise, sigma, prediction)
+        draws = (video, noise, sigma, vars(conditions))
+        found, wanted = found_and_wanted(predict_velocity, prediction, model, *draws)
         loss = sft_loss(found, wanted, config.regions.of(regions))
         mouth = regions[:, :1].float()
         error = (found.detach() - wanted).square()
@@ -192,7 +242,7 @@ def fine_tune(
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
     data = CachedClips(cache, config.batch_size, config.train.seed)
-    result = train(config.train, fine_tuning_method(config), model, data, folder=folder)
+    result = train(config.train, fine_tuning_method(config, autoencoder), model, data, folder=folder)
     rules = unwrapped(model).windows
     window_frames = config.clips.frames - rules.known_frames + rules.repeated_frames
     info = replace(info, window_frames=window_frames)

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from hallo4.data.clips import build_clips
 from hallo4.data.latents import RegionWeights, build_cache
 from hallo4.data.pair_latents import encode_pairs
-from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, add_noise, clip_errors
-from hallo4.diffusion.noising import target
+from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, clip_errors
 from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
 from hallo4.models.precision import fast_autocast
@@ -50,6 +49,7 @@ from hallo4.training import (
     check_learning_rate,
     dpo_method,
     evaluate_pairs,
+    found_and_wanted,
     load_weights,
     predict_velocity,
     prediction_of,
@@ -57,7 +57,7 @@ from hallo4.training import (
 )
 from hallo4.training.loop import Data, Method
 from hallo4.training.pair_views import viewed
-from hallo4.types import MotionConditions
+from hallo4.types import Autoencoder, MotionConditions
 from hallo4.version import __version__
 
 EVALUATED_AT_ONCE = 8
@@ -115,18 +115,17 @@ def winners_method(config: PreferenceLossConfig):
 
     def method(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
         pairs = PairBatch(**batch)
-        noisy = add_noise(pairs.winner, pairs.noise, pairs.sigma, config.prediction)
-        wanted = target(pairs.winner, pairs.noise, pairs.sigma, config.prediction)
-        found = predict_velocity(model, noisy, pairs.sigma, pairs.conditions)
+        draws = (pairs.winner, pairs.noise, pairs.sigma, pairs.conditions)
+        found, wanted = found_and_wanted(predict_velocity, config.prediction, model, *draws)
         errors = clip_errors(found, wanted, pairs.loss_weights)
         return errors.mean(), {"winner_error": float(errors.detach().mean())}
 
     return method
 
 
-def anchored(method: Method, anchor: FineTuneConfig, weight: float) -> Method:
+def anchored(method: Method, anchor: FineTuneConfig, weight: float, autoencoder: Autoencoder) -> Method:
     """`method` plus `weight` times the fine-tuning loss on the clips in the batch's "real"."""
-    fine_tuning = fine_tuning_method(anchor)
+    fine_tuning = fine_tuning_method(anchor, autoencoder)
 
     def both(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
         pairs = {name: value for name, value in batch.items() if name != "real"}
@@ -263,7 +262,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
         method = dpo_method(predict_velocity, reference, config.loss, config.mode)
     batches = data.training(training, config.batch_size, config.train.seed)
     if config.anchor_weight:
-        method = anchored(method, config.anchor, config.anchor_weight)
+        method = anchored(method, config.anchor, config.anchor_weight, start.autoencoder)
         batches = with_real_clips(batches, config.anchor, start, config)
     result = train(
         config.train,

@@ -20,21 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from hallo4.diffusion.discrete import model_timestep
-from hallo4.diffusion.noising import Prediction, add_noise, target
 from hallo4.diffusion.objective import clip_errors, frame_errors
 from hallo4.diffusion.pair_loss import PairErrors, PreferenceLossConfig, dpo_loss, loser_gradient_scale
 from hallo4.diffusion.pair_stats import PairStats
+from hallo4.training.denoising import Predict, found_and_wanted
 from hallo4.training.pair_batch import PairBatch, joined
 from hallo4.training.reference import Reference, unwrapped
 from hallo4.training.startup_checks import check_start
-from hallo4.types import MotionConditions
 
-Predict = Callable[[nn.Module, Tensor, Tensor, Any], Tensor]
-"""(model, noisy latents [B, C, F, h, w], sigma [B], conditions) -> prediction, the same shape.
-
-`model` may be shared among processes: call it, and call its other methods on `unwrapped(model)`.
-"""
 Mode = Literal["batched", "split"]
 
 
@@ -107,19 +100,6 @@ def dpo_method(
 # ---------------------------------------------------------------- sides
 
 
-def prediction_of(model: nn.Module) -> Prediction:
-    """What a `Backbone` predicts."""
-    return "flow" if unwrapped(model).schedule is None else "v"
-
-
-def predict_velocity(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Mapping[str, Any]) -> Tensor:
-    """A `Predict` for any `Backbone`; `conditions`: the fields of `MotionConditions`, as a mapping."""
-    bare = unwrapped(model)
-    given = MotionConditions(**conditions)
-    timestep = model_timestep(sigma, bare.schedule)
-    return bare.video_latents(model(bare.sample(noisy, given), timestep, bare.prepare(given)))
-
-
 @dataclass(frozen=True)
 class _Side:
     """Errors [B] or [B, F] of one side's clips, and prediction - target without gradient."""
@@ -168,8 +148,6 @@ def _clip_error(
     conditions: Any,
     weights: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    noisy = add_noise(clean, noise, sigma, config.prediction)
-    wanted = target(clean, noise, sigma, config.prediction)
-    found = predict(model, noisy, sigma, conditions)
+    found, wanted = found_and_wanted(predict, config.prediction, model, clean, noise, sigma, conditions)
     error = (frame_errors if dense else clip_errors)(found, wanted, weights)
     return error, (found.detach().float() - wanted.float())

@@ -16,7 +16,7 @@ from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import layout
-from hallo4.recipes.fine_tuning import excerpt, fine_tuning_method
+from hallo4.recipes.fine_tuning import excerpt, fine_tuning_method, own_known_latents
 from hallo4.recipes.recipe import counted
 from hallo4.recipes.tiny_audio import ListenData, held_out_correlation, listen_method
 from hallo4.recipes.tiny_autoencoder import (
@@ -261,6 +261,85 @@ def test_fine_tuning_of_a_v_model_makes_the_frames_behind_the_known_ones():
     assert [a != b for a, b in zip(known, first)] == [True] * 8
     assert 0 < sum(known) < 8
     assert 0 < int((~conditions.portrait_given).sum()) < 8
+
+
+class HalfForgetful(StepOracle):
+    """A v model whose every frame is half of the known one in its place and the skeleton of its own."""
+
+    def __init__(self):
+        self.seen = {"told": []}
+
+    def prepare(self, conditions, cache_kv=False):
+        self.seen["told"].append(conditions.motion_latents)
+        return {"frames": conditions.motion_latents / 2 + conditions.skeleton_latents[:, :, :2]}
+
+    def __call__(self, sample, timestep, features):
+        self.video = torch.cat([features["frames"], torch.zeros_like(sample[:, :, 2:])], 2)
+        return super().__call__(sample, timestep, features)
+
+
+class Paint:
+    """An autoencoder that encodes nothing: three latent channels, a pixel a cell."""
+
+    def encode_video(self, video_pm1):
+        return video_pm1
+
+    def decode_video(self, latents):
+        return latents
+
+
+def halved(batch, rounds):
+    """What `HalfForgetful` knows after so many windows of frames 0 and 1, begun at the portrait."""
+    skeleton = batch["skeleton"][:, :, :2]
+    known = batch["reference"].expand(-1, -1, 2, -1, -1)
+    for _ in range(rounds):
+        known = (known / 2 + skeleton).clamp(-1, 1)
+    return known
+
+
+@pytest.fixture
+def painted():
+    torch.manual_seed(0)
+    return {
+        "video": torch.randn(8, 3, 7, 4, 4), "reference": torch.rand(8, 3, 1, 4, 4) - 0.5,
+        "skeleton": (torch.rand(8, 3, 7, 4, 4) - 0.5) / 2, "audio_windows": torch.randn(8, 7, 5, 4, 40),
+        "grey": torch.randn(1, 3, 7, 4, 4), "regions": torch.rand(8, 3, 7, 4, 4) > 0.7,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 4])
+def test_own_known_frames_carry_what_became_of_the_portrait_over_as_many_windows(painted, rounds):
+    model = HalfForgetful()
+    found = own_known_latents(model, Paint(), painted, rounds)
+    torch.testing.assert_close(found, halved(painted, rounds), atol=1e-3, rtol=0)
+    assert len(model.seen["told"]) == rounds
+
+
+def test_fine_tuning_tells_a_share_of_the_windows_that_go_on_of_frames_of_the_models_own(painted):
+    config = replace(
+        TinyUNetConfig(), known_share=0.7, known_noise=0.0, own_known_share=0.5, own_known_rounds=2
+    )
+    kinds = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        model = HalfForgetful()
+        fine_tuning_method(config, Paint())(model, painted, 0)
+        told = model.seen["told"][-1]
+        first = painted["reference"].expand(-1, -1, 2, -1, -1)
+        sources = [first, painted["video"][:, :, :2], halved(painted, 1), halved(painted, 2)]
+        near = torch.stack([(told - source).abs().amax((1, 2, 3, 4)) < 1e-3 for source in sources])
+        assert near.any(0).all(), "every window is told of one of the four"
+        kinds.append(near.sum(1))
+        assert not (near[2].any() and near[3].any()), "all of a batch are as deep"
+    portrait, true, *own = torch.stack(kinds).sum(0) / (20 * 8)
+    assert float(portrait) == pytest.approx(0.3, abs=0.1)
+    assert float(true) == pytest.approx(0.35, abs=0.1)
+    assert min(own) > 0.05
+
+
+def test_own_known_frames_are_for_backbones_of_pictures():
+    with pytest.raises(InputError, match="own_known_share=0"):
+        own_known_latents(Oracle(torch.zeros(1, 16, 3, 4, 4)), Paint(), {}, 1)
 
 
 def test_excerpts_are_cut_from_one_place_of_everything():
