@@ -96,7 +96,7 @@ class Motion:
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
     """where the report goes; a picture is put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
-    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`"""
+    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[int, arg(metavar="N")] = 8
     """people per frequency"""
     seed: Annotated[int, arg(metavar="S")] = 0
@@ -115,7 +115,7 @@ class Drift:
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
     """where the report goes; a picture is put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
-    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`"""
+    """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[int, arg(metavar="N")] = 6
     """videos per model"""
     seconds: Annotated[float, arg(metavar="S")] = 60.0

@@ -21,6 +21,7 @@ import numpy as np
 from rich.table import Table
 
 from hallo4.errors import InputError
+from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.statistics import (
     Interval,
@@ -176,9 +177,7 @@ def _systems(reports: Sequence[str]) -> list[System]:
     found: dict[str, list[dict[str, Any]]] = {}
     first: dict[str, Any] | None = None
     for text in reports:
-        name, separator, path = text.partition("=")
-        if not separator or Path(text).is_file():
-            name, path = "", text
+        name, path = split_name(text)
         report = _read(Path(path))
         first = first or report
         _check_alike(first, report, text)

@@ -24,6 +24,7 @@ from hallo4.errors import InputError
 from hallo4.evaluation import generators
 from hallo4.evaluation.dynamics import drift_per_second
 from hallo4.evaluation.instrument import load_observer, measure
+from hallo4.evaluation.named_paths import named_models
 from hallo4.evaluation.processes import work_by_model
 from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import bootstrap_interval
@@ -71,7 +72,8 @@ def evaluate_drift(
     on_progress: Progress | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """Curves and drift of each of `models` (names, folders, `truth`, `autoencoder:NAME`).
+    """Curves and drift of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and
+    one of these, to call it so).
 
     `report["curves"][model][metric]` is a list with `start_s` and the mean over clips with its interval, one
     entry a part of five seconds; `report["drift"][model][metric]` has `per_minute`, the slope of a clip's own
@@ -84,14 +86,15 @@ def evaluate_drift(
         raise InputError(
             f"seconds is {seconds:g}; drift is looked for in {FEWEST_PARTS * PART_S:g} to {LONGEST_S:g} s."
         )
-    if not models or clips < 1:
-        raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
+    if clips < 1:
+        raise InputError(f"{clips} clips; at least one is needed.")
+    named = named_models(models)
     if out is not None:
         require_writable(Path(out))
-    found = work_by_model(_Judge, models, (seed, seconds), range(clips), workers, on_progress)
+    found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress)
     rows = {model: [values for _, values in sorted(of, key=itemgetter(0))] for model, of in found.items()}
     report = {
-        "models": list(models),
+        "models": list(named),
         "clips": clips,
         "seed": seed,
         "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},

@@ -26,6 +26,7 @@ import numpy as np
 from hallo4.errors import InputError
 from hallo4.evaluation import generators
 from hallo4.evaluation.instrument import load_observer, measure
+from hallo4.evaluation.named_paths import named_models
 from hallo4.evaluation.processes import work_by_model
 from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import RESAMPLES
@@ -143,7 +144,8 @@ def evaluate_motion(
     on_progress: Progress | None = None,
     workers: int = 1,
 ) -> dict[str, Any]:
-    """The response of each of `models` (names, folders, `truth`, `autoencoder:NAME`) by part and frequency.
+    """The response of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and one of
+    these, to call it so) by part and frequency.
 
     `report["responses"][model][part]` is a list, one entry a frequency: `hz`, `gain` and `delay_frames` with
     95 % intervals (resampled clips; the mean response is taken first, so that noise of random phase averages
@@ -156,14 +158,15 @@ def evaluate_motion(
     for hz in frequencies_hz:
         if not 0 < hz <= FPS / 2:
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
-    if not models or clips < 1:
-        raise InputError(f"{len(models)} models and {clips} clips; at least one of each is needed.")
+    if clips < 1:
+        raise InputError(f"{clips} clips; at least one is needed.")
+    named = named_models(models)
     if out is not None:
         require_writable(Path(out))
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
     found: dict[tuple[str, str, float], dict[int, complex]] = {}
-    for model, results in work_by_model(_Judge, models, (seed,), items, workers, on_progress).items():
+    for model, results in work_by_model(_Judge, named, (seed,), items, workers, on_progress).items():
         for part, hz, clip, value in results:
             found.setdefault((model, part, hz), {})[clip] = value
     responses = {
@@ -171,10 +174,10 @@ def evaluate_motion(
             part: [_entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in shown[part]]
             for part in PARTS
         }
-        for model in models
+        for model in named
     }
     report = {
-        "models": list(models),
+        "models": list(named),
         "clips": clips,
         "seed": seed,
         "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,

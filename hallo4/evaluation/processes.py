@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any, TypeVar
@@ -49,22 +49,23 @@ def shared_work(
 
 def work_by_model(
     make: Callable[[tuple[Any, ...]], Callable[[Item], Result]],
-    models: Sequence[str],
+    models: Mapping[str, str],
     settings: tuple[Any, ...],
     items: Sequence[Item],
     workers: int,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, list[Result]]:
-    """`make((model, *settings))(item)` of every item, for one model after the other; see `shared_work`.
+    """`make((model, *settings))(item)` of every item, for one of the named models after the other; see
+    `shared_work`.
 
     Results of a model are in any order; `on_progress(done, total)` counts those of all. Cancelled on Ctrl-C.
     """
-    found: dict[str, list[Result]] = {model: [] for model in models}
+    found: dict[str, list[Result]] = {name: [] for name in models}
     total, done = len(items) * len(models), 0
     try:
-        for model in models:
+        for name, model in models.items():
             for result in shared_work(make, (model, *settings), items, workers):
-                found[model].append(result)
+                found[name].append(result)
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)

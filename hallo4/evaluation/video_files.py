@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import InputError
+from hallo4.evaluation.named_paths import split_name
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif")
 REFERENCE = "reference"
@@ -48,12 +49,11 @@ def systems_of(words: Sequence[str | os.PathLike[str]]) -> list[System]:
     """
     systems = []
     for word in words:
-        text = os.fspath(word)
-        name, equals, rest = text.partition("=")
-        folder = Path(rest if equals and not Path(text).is_dir() else text)
+        name, path = split_name(word)
+        folder = Path(path)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder. Give a folder of videos, or NAME=FOLDER.")
-        systems.append(System(name if folder != Path(text) else folder.resolve().name, folder))
+        systems.append(System(name or folder.resolve().name, folder))
     names = [system.name for system in systems]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice or REFERENCE in names:

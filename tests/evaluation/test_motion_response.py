@@ -81,9 +81,9 @@ def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatc
     made = {"frozen": _Frozen(), "late": _Late()}
     monkeypatch.setattr(generators, "load_generator", lambda name: made.get(name) or real(name))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
-    report = evaluate_motion(["truth", "frozen", "late"], clips=2, frequencies_hz=[2.0])
+    report = evaluate_motion(["truth", "still=frozen", "late"], clips=2, frequencies_hz=[2.0])
     for part in PARTS:
-        truth, frozen, late = (report["responses"][name][part][0] for name in ("truth", "frozen", "late"))
+        truth, frozen, late = (report["responses"][name][part][0] for name in ("truth", "still", "late"))
         assert 0.8 < truth["gain"]["mean"] < 1.25, "of the instrument itself"
         assert abs(truth["delay_frames"]["mean"]) < 0.3
         assert frozen["gain"]["mean"] < 0.05
