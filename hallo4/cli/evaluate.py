@@ -31,6 +31,8 @@ class World:
     """which clips"""
     seconds: Annotated[float, arg(metavar="S")] = 3.2
     """length of a clip"""
+    tempo: Annotated[float, arg(metavar="X")] = 1.0
+    """how many times as fast as usual bodies move"""
     steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps"""
     guidance_scale: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the model's)")] = (
@@ -181,6 +183,7 @@ def _run_world(options: World, errors: Any) -> None:
         options.episodes,
         options.seed,
         options.seconds,
+        options.tempo,
         options.steps,
         options.guidance_scale,
         out=options.output,

@@ -42,7 +42,8 @@ BADNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """How far from good a value is, by where good values lie."""
 
 SAME = ("episodes", "seed")
-SAME_SETTINGS = ("seconds", "size_px", "observer")
+SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
+"""With what a report without it means: those of version 0.1 know no tempo."""
 SCORED = frozenset(name for parts in AXES.values() for name in parts)
 """Metrics that decide who wins a clip, and that machine scores of the world are made of; no others are."""
 
@@ -203,7 +204,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_alike(first: Mapping[str, Any], report: Mapping[str, Any], text: str) -> None:
     pairs = [(name, first[name], report[name]) for name in SAME]
-    pairs += [(n, first["settings"].get(n), report["settings"].get(n)) for n in SAME_SETTINGS]
+    for name, default in SAME_SETTINGS.items():
+        pairs.append((name, *(one["settings"].get(name, default) for one in (first, report))))
     clips = [sorted(row["episode_seed"] for row in one["rows"]) for one in (first, report)]
     pairs.append(("the episodes", "those", "others" if clips[0] != clips[1] else "those"))
     for name, wanted, found in pairs:

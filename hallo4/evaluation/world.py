@@ -32,6 +32,7 @@ from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.motion import draw_skeleton
 from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
+from hallo4.world.episode import MAX_TEMPO
 
 TRAINING_SEEDS = range(0, 1_000_000)
 INSTRUMENT_SEEDS = range(2_000_000, 3_000_000)
@@ -58,6 +59,7 @@ class WorldSettings:
     episodes: int
     seed: int
     seconds: float
+    tempo: float
     size_px: int
     steps: int | None
     guidance_scale: float | None
@@ -75,6 +77,7 @@ def evaluate_world(
     episodes: int = 40,
     seed: int = 0,
     seconds: float = 3.2,
+    tempo: float = 1.0,
     steps: int | None = None,
     guidance_scale: float | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -85,6 +88,7 @@ def evaluate_world(
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
     report.
 
+    Bodies move `tempo` times as fast as people of the world do; lips keep to the sound.
     With `against` the second model makes the same clips from the same noise seeds, and win rates are added.
     With `out` the report is written there, with a picture and the rows beside it; the same call goes on after
     a stop, and one with more `episodes` reuses what is there. `workers` processes share the clips and the
@@ -93,11 +97,11 @@ def evaluate_world(
     InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
     OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
-    _check(episodes, seed, seconds, workers)
+    _check(episodes, seed, seconds, tempo, workers)
     folder = OBSERVER_FOLDER if observer is None else Path(observer)
     size_px = generators.frame_size_px(model)
     settings = WorldSettings(
-        model, against, episodes, seed, seconds, size_px, steps, guidance_scale, os.fspath(folder)
+        model, against, episodes, seed, seconds, tempo, size_px, steps, guidance_scale, os.fspath(folder)
     )
     out = None if out is None else Path(out)
     store = None if out is None else _row_store(out, settings)
@@ -183,7 +187,8 @@ class _Judge:
 
     def __call__(self, clip: int) -> Row:
         settings = self.settings
-        episode = make_episode(episode_seed(settings.seed, clip), settings.seconds, settings.size_px)
+        seed = episode_seed(settings.seed, clip)
+        episode = make_episode(seed, settings.seconds, settings.size_px, settings.tempo)
         row = judge_clip(clip, episode, self.models, self.observer)
         for side, name in self.names.items():
             if generators.is_autoencoder(name):
@@ -200,11 +205,12 @@ def _row_store(out: Path, settings: WorldSettings) -> RowStore:
     return RowStore(out, generators.text_digest(json.dumps(decides, sort_keys=True)))
 
 
-def _check(episodes: int, seed: int, seconds: float, workers: int) -> None:
+def _check(episodes: int, seed: int, seconds: float, tempo: float, workers: int) -> None:
     for name, value, low, high in (
         ("episodes", episodes, 1, EPISODES_PER_SEED),
         ("seed", seed, 0, 100_000),
         ("seconds", seconds, 0.4, 60.0),
+        ("tempo", tempo, 1.0, MAX_TEMPO),
         ("workers", workers, 1, 256),
     ):
         if not low <= value <= high:

@@ -90,11 +90,12 @@ def draw_clip(
     return portrait, np.stack([draw_frame(identity, performance, t, size_px, backdrop) for t in frames])
 
 
-def make_episode(seed: int, seconds: float = 3.0, size_px: int = 128) -> Episode:
-    """The episode of this seed; deterministic. Raises InputError for values out of range."""
+def make_episode(seed: int, seconds: float = 3.0, size_px: int = 128, tempo: float = 1.0) -> Episode:
+    """The episode of this seed, its body `tempo` times as fast; deterministic. Raises InputError for values
+    out of range."""
     if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX:
         raise InputError(f"size_px is {size_px}; the world draws {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
-    identity, speech, performance, truth = act(seed, seconds)
+    identity, speech, performance, truth = act(seed, seconds, tempo)
     portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)
     return Episode(
         seed=seed,

@@ -166,10 +166,10 @@ def test_evaluate_passes_everything_on(monkeypatch, capsys):
 
     monkeypatch.setattr(evaluation, "evaluate_world", evaluate_world, raising=False)
     monkeypatch.setattr(evaluation, "report_table", lambda report: "the table", raising=False)
-    words = "evaluate world --model A --against B --episodes 4 --seed 9 -o report.json --steps 3 --workers 2"
-    assert main(words.split()) == 0
-    assert asked == [(("A", "B", 4, 9, 3.2, 3, None), "report.json", 2)]
-    assert capsys.readouterr().out.splitlines() == ["the table", "report.json"]
+    words = "evaluate world --model A --against B --episodes 4 --seed 9 --tempo 2 --steps 3 -o r.json"
+    assert main([*words.split(), "--workers", "2"]) == 0
+    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", 2)]
+    assert capsys.readouterr().out.splitlines() == ["the table", "r.json"]
 
 
 def test_real_seconds_of_sound_in_odd_clothes(inputs, capsys, hum):

@@ -30,6 +30,13 @@ def report(tmp_path, name, changes=None, **settings):
     return str(path)
 
 
+def test_clips_of_another_tempo_are_other_clips(tmp_path):
+    old, usual = report(tmp_path, "old"), report(tmp_path, "usual", tempo=1.0)
+    assert compare_reports([old, usual])["against"] == "old", "a report without a tempo means the usual one"
+    with pytest.raises(InputError, match=r"tempo is 4\.0, of the first report 1\.0"):
+        compare_reports([old, report(tmp_path, "fast", tempo=4.0)])
+
+
 def test_win_rates_and_differences_are_those_by_hand(tmp_path):
     base = report(tmp_path, "sft")
     # 8 of 12 clips with better lips, 2 with worse, 2 alike; SSIM never changes

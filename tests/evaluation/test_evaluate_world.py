@@ -33,7 +33,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     """A painted world with the models `late` and `frozen`; the list of episode seeds made, in order."""
     seeds = []
 
-    def make(seed, seconds, size_px):
+    def make(seed, seconds, size_px, tempo):
         seeds.append(seed)
         return make_painted(seed, seconds)
 
@@ -149,10 +149,24 @@ def test_a_stopped_evaluation_goes_on_and_a_longer_one_reuses_it(made, tmp_path)
 def test_rows_of_another_question_are_not_reused(made, tmp_path):
     out = tmp_path / "r.json"
     world.evaluate_world("late", episodes=1, seconds=2.0, out=out)
-    for change in ({"seed": 1}, {"seconds": 1.6}, {"steps": 3}, {"against": "truth"}, {"model": "frozen"}):
+    for change in (
+        {"seed": 1},
+        {"seconds": 1.6},
+        {"tempo": 2.0},
+        {"steps": 3},
+        {"against": "truth"},
+        {"model": "frozen"},
+    ):
         made.clear()
         world.evaluate_world(**{"model": "late", "episodes": 1, "seconds": 2.0, "out": out, **change})
         assert len(made) == 1, change
+
+
+def test_episodes_are_made_at_the_tempo_that_was_asked_for(made, monkeypatch):
+    tempos, make = [], world.make_episode
+    monkeypatch.setattr(world, "make_episode", lambda *values: tempos.append(values[-1]) or make(*values))
+    report = world.evaluate_world("truth", episodes=2, seconds=2.0, tempo=4.0)
+    assert (tempos, report["settings"]["tempo"]) == ([4.0, 4.0], 4.0)
 
 
 def test_bad_requests_are_refused_before_any_work(made, tmp_path):
@@ -160,6 +174,8 @@ def test_bad_requests_are_refused_before_any_work(made, tmp_path):
         ({"episodes": 0}, "episodes is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"seconds": 0.1}, "seconds is 0.1"),
+        ({"tempo": 0.5}, "tempo is 0.5"),
+        ({"tempo": 9.0}, "tempo is 9.0; allowed is 1.0 to 8.0"),
         ({"workers": 0}, "workers is 0"),
     ):
         with pytest.raises(InputError, match=message):

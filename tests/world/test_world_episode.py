@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -111,6 +112,8 @@ def test_the_length_is_the_nearest_whole_frame(seconds, frames):
         ({"seconds": 601.0}, "601", "0.04 to 600"),
         ({"seconds": float("nan")}, "nan", "0.04 to 600"),
         ({"seed": -1}, "-1", "not negative"),
+        ({"tempo": 0.5}, "0.5", "1 to 8"),
+        ({"tempo": 9.0}, "9", "1 to 8"),
     ],
 )
 def test_values_out_of_range_are_named(arguments, found, allowed):
@@ -119,3 +122,16 @@ def test_values_out_of_range_are_named(arguments, found, allowed):
     assert found in str(error.value)
     assert allowed in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_at_another_tempo_the_same_person_says_the_same_and_moves_faster():
+    calm, fast = (make_episode(4, 1.2, 64, tempo) for tempo in (1.0, 4.0))
+    assert np.array_equal(calm.portrait_u8, fast.portrait_u8)
+    assert np.array_equal(calm.audio.samples, fast.audio.samples)
+    for f in fields(calm.truth):
+        assert np.array_equal(getattr(calm.truth, f.name), getattr(fast.truth, f.name)), f.name
+    speed_calm, speed_fast = (
+        np.abs(np.diff(e.skeleton.points_px[:, layout.BODY], axis=0)).mean() for e in (calm, fast)
+    )
+    assert speed_fast > 2 * speed_calm
+    assert not np.array_equal(calm.frames_u8, fast.frames_u8)
