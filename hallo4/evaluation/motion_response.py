@@ -29,7 +29,7 @@ from hallo4.evaluation.instrument import load_observer, measure
 from hallo4.evaluation.named_paths import named_models
 from hallo4.evaluation.processes import work_by_model
 from hallo4.evaluation.report_files import require_writable, write_with_picture
-from hallo4.evaluation.statistics import RESAMPLES
+from hallo4.evaluation.statistics import RESAMPLES, expanded
 from hallo4.evaluation.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
 from hallo4.types import FPS, Audio
@@ -149,8 +149,8 @@ def evaluate_motion(
 
     `report["responses"][model][part]` is a list, one entry a frequency: `hz`, `gain` and `delay_frames` with
     95 % intervals (resampled clips; the mean response is taken first, so that noise of random phase averages
-    out), and `clips`, each clip's own [real, imaginary] response. With `out` it is written as JSON with a
-    picture beside it.
+    out), and `clips`, each clip's own [real, imaginary] response. At half the frame rate there is no delay to
+    be seen: None. With `out` it is written as JSON with a picture beside it.
 
     InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
     Cancelled on Ctrl-C.
@@ -229,16 +229,18 @@ def _entry(hz: float, values: Sequence[complex]) -> dict[str, Any]:
     if len(values) > 1:
         drawn = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
         means = complex_values[drawn].mean(axis=1)
-        low, high = np.quantile(np.abs(means), (0.025, 0.975))
-        early, late = np.quantile(-np.angle(means / mean), (0.025, 0.975))
-        ends["gain"] = (float(low), float(high))
-        ends["delay"] = tuple(_frames(-cmath.phase(mean) + angle, hz) for angle in (early, late))
+        low, high = expanded(abs(mean), np.abs(means), len(values))
+        ends["gain"] = (max(0.0, low), high)
+        angles = expanded(0.0, -np.angle(means / mean), len(values))
+        ends["delay"] = tuple(_frames(-cmath.phase(mean) + angle, hz) for angle in angles)
+    delay = _frames(-cmath.phase(mean), hz)
+    if hz >= FPS / 2:  # frames see only the turning points there: any delay looks like a smaller gain
+        delay, ends["delay"] = None, (None, None)
     return {
         "hz": hz,
         "gain": {"mean": abs(mean), "low": ends["gain"][0], "high": ends["gain"][1], "n": len(values)},
         "delay_frames": {
-            "mean": _frames(-cmath.phase(mean), hz), "low": ends["delay"][0], "high": ends["delay"][1],
-            "n": len(values),
+            "mean": delay, "low": ends["delay"][0], "high": ends["delay"][1], "n": len(values),
         },
         "clips": [[round(value.real, 4), round(value.imag, 4)] for value in values],
     }  # fmt: skip
@@ -259,11 +261,11 @@ def draw_motion(report: dict[str, Any], path: Path) -> None:
             entries = responses[part]
             if not entries:
                 continue
-            hz = [entry["hz"] for entry in entries]
             for row, name in enumerate(("gain", "delay_frames")):
-                values = [entry[name] for entry in entries]
+                known = [entry for entry in entries if entry[name]["mean"] is not None]
+                hz, values = [entry["hz"] for entry in known], [entry[name] for entry in known]
                 (line,) = panels[row, column].plot(hz, [v["mean"] for v in values], "o-", label=model)
-                if values[0]["low"] is not None:
+                if values and values[0]["low"] is not None:
                     low, high = ([v[end] for v in values] for end in ("low", "high"))
                     panels[row, column].fill_between(hz, low, high, color=line.get_color(), alpha=0.2)
         panels[0, column].set(title=f"{part}: gain", ylim=(0, 1.3))

@@ -40,7 +40,8 @@ class Interval:
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
-    """Mean of one value per clip, with the percentile interval of 10,000 resamples of the clips.
+    """Mean of one value per clip, with the percentile interval of 10,000 resamples of the clips, stretched for
+    few clips (`expanded`).
 
     NaN and None are counted as undefined and left out of the mean. The same values and seed give the same
     interval.
@@ -56,9 +57,22 @@ def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> I
     if len(kept) == 1:
         return Interval(mean, None, None, 1, undefined)
     drawn = np.random.default_rng(seed).integers(0, len(kept), (RESAMPLES, len(kept)))
-    means = kept[drawn].mean(axis=1)
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(mean, float(low), float(high), len(kept), undefined)
+    low, high = expanded(mean, kept[drawn].mean(axis=1), len(kept))
+    return Interval(mean, low, high, len(kept), undefined)
+
+
+def expanded(mean: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
+    """Ends of the percentile interval of `resampled` means of n clips, moved away from `mean` by what n clips
+    show too little of.
+
+    Resampling takes n clips for all there are, and knows no Student's t: of normal values its interval holds
+    the true mean in 74 of 100 cases with 3 clips, 78 with 4, 91 with 10. Both ends move by the factor
+    t(n - 1) / z * sqrt(n / (n - 1)): 2.7 for 3 clips, 1.9 for 4, 1.2 for 10, 1.02 for 100. Ends may lie where no
+    value can.
+    """
+    factor = _student_975(n - 1) / _Z * math.sqrt(n / (n - 1))
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return mean - factor * (mean - float(low)), mean + factor * (float(high) - mean)
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
@@ -218,8 +232,9 @@ def _clustered_rate(counted: np.ndarray, possible: np.ndarray, seed: int, undefi
         return wilson_interval(float(rates.sum()), n, undefined)
     drawn = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
     resampled = counted[drawn].sum(axis=1) / possible[drawn].sum(axis=1)
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(float(counted.sum() / possible.sum()), float(low), float(high), n, undefined)
+    rate = float(counted.sum() / possible.sum())
+    low, high = expanded(rate, resampled, n)
+    return Interval(rate, max(0.0, low), min(1.0, high), n, undefined)
 
 
 def _shares(outcomes: Sequence[float]) -> tuple[float, float, float]:
