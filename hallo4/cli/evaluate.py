@@ -20,7 +20,7 @@ class World:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a picture and the rows are put beside it"""
+    """where the report goes; a page (.html), a picture and the rows are put beside it"""
     model: Annotated[str, arg(metavar="A")] = "tiny-dit"
     """the model to measure: a name, a folder, `truth` or `autoencoder`"""
     against: Annotated[str | None, arg(metavar="B", help_behavior_hint="(default: nothing)")] = None
@@ -39,6 +39,8 @@ class World:
         None
     )
     """guidance on the sound"""
+    players: Annotated[int, arg(metavar="N")] = 4
+    """clips that the page plays, from the worst to the best"""
     workers: Annotated[int, arg(metavar="N")] = 1
     """processes that share the clips"""
 
@@ -189,8 +191,12 @@ def _run_world(options: World, errors: Any) -> None:
         out=options.output,
         on_progress=lambda done, total, row: errors.print(f"{done} of {total} clips"),
         workers=options.workers,
+        players=options.players,
     )
     Console().print(report_table(report))
+    for note in report["notes"]:
+        errors.print(note, markup=False)
+    errors.print(f"page: {options.output.with_suffix('.html')}", markup=False)
     print(options.output)
 
 

@@ -31,15 +31,7 @@ from hallo4.evaluation.statistics import (
     rated_wins,
     sign_flip_test,
 )
-from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores
-
-BADNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "higher": lambda x: -x,
-    "lower": lambda x: x,
-    "near 0": np.abs,
-    "near 1": lambda x: np.abs(np.log(np.maximum(x, 1e-6))),
-}
-"""How far from good a value is, by where good values lie."""
+from hallo4.evaluation.world_metrics import AXES, BADNESS, METRICS, TIE_MARGIN, axis_scores
 
 SAME = ("episodes", "seed")
 SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}

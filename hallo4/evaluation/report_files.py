@@ -40,9 +40,17 @@ def write_with_picture(
         except ImportError:
             missing = "No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."
             report["notes"] = [*report.get("notes", ()), missing]
-        part = out.with_name(out.name + ".part")
-        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        os.replace(part, out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
+    write_text(out, json.dumps(report, indent=1, allow_nan=False) + "\n")
     return report
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one stroke: whole or not at all. OutputError: it cannot be written."""
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text)
+        os.replace(part, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another path.") from error

@@ -40,8 +40,8 @@ class Interval:
 
 
 def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
-    """Mean of one value per clip, with the percentile interval of 10,000 resamples of the clips, stretched for
-    few clips (`expanded`).
+    """Mean of one value per clip, with the percentile interval of 10,000 resamples of the clips, wider
+    for few clips (`expanded`).
 
     NaN and None are counted as undefined and left out of the mean. The same values and seed give the same
     interval.
@@ -67,8 +67,8 @@ def expanded(mean: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
 
     Resampling takes n clips for all there are, and knows no Student's t: of normal values its interval holds
     the true mean in 74 of 100 cases with 3 clips, 78 with 4, 91 with 10. Both ends move by the factor
-    t(n - 1) / z * sqrt(n / (n - 1)): 2.7 for 3 clips, 1.9 for 4, 1.2 for 10, 1.02 for 100. Ends may lie where no
-    value can.
+    t(n - 1) / z * sqrt(n / (n - 1)): 2.7 for 3 clips, 1.9 for 4, 1.2 for 10, 1.02 for 100. Ends may lie
+    where no value can.
     """
     factor = _student_975(n - 1) / _Z * math.sqrt(n / (n - 1))
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])

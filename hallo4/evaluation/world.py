@@ -3,6 +3,7 @@
     episode i (seed EVALUATION_SEEDS + 10,000 seed + i)
         -> frames of the model -> the instrument -> metrics: a row, kept at once, so a stopped run goes on
     rows -> means, intervals, win rates -> report.json, report.png
+    these and some clips made again, to be looked at -> report.html
 
 Seeds of the portrait world are divided so that nothing is ever judged on what it learned from: models train
 on seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and evaluation starts at 5,000,000.
@@ -26,9 +27,10 @@ from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, draw_report
-from hallo4.evaluation.report_files import write_with_picture
+from hallo4.evaluation.report_files import write_text, write_with_picture
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
+from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
 from hallo4.motion import draw_skeleton
 from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
@@ -84,20 +86,22 @@ def evaluate_world(
     on_progress: Progress | None = None,
     workers: int = 1,
     observer: str | os.PathLike[str] | None = None,
+    players: int = 4,
 ) -> dict[str, Any]:
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
     report.
 
     Bodies move `tempo` times as fast as people of the world do; lips keep to the sound.
     With `against` the second model makes the same clips from the same noise seeds, and win rates are added.
-    With `out` the report is written there, with a picture and the rows beside it; the same call goes on after
-    a stop, and one with more `episodes` reuses what is there. `workers` processes share the clips and the
+    With `out` the report is written there, and beside it a picture, the rows, and a page with `players` clips
+    to look at, from the worst to the best; the same call goes on after a stop, and one with more `episodes`
+    reuses what is there. `workers` processes share the clips and the
     cores.
 
     InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
     OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
-    _check(episodes, seed, seconds, tempo, workers)
+    _check(episodes, seed, seconds, tempo, workers, players)
     folder = OBSERVER_FOLDER if observer is None else Path(observer)
     size_px = generators.frame_size_px(model)
     settings = WorldSettings(
@@ -121,7 +125,13 @@ def evaluate_world(
     # A report may travel: it names the package's own observer, not where it lies.
     named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
     report = build_report(named, [rows[clip] for clip in range(episodes)])
-    return report if out is None else write_with_picture(report, out, draw_report)
+    if out is None:
+        return report
+    report = write_with_picture(report, out, draw_report)
+    rows_shown = chosen_rows(report, players)
+    shown = list(map(_Judge(settings).show, rows_shown)) if rows_shown else []
+    write_text(out.with_suffix(".html"), world_page(report, shown))
+    return report
 
 
 def judge_clip(
@@ -185,10 +195,18 @@ class _Judge:
             for side, name in self.names.items()
         }
 
+    def episode(self, clip: int) -> Episode:
+        seed = episode_seed(self.settings.seed, clip)
+        return make_episode(seed, self.settings.seconds, self.settings.size_px, self.settings.tempo)
+
+    def show(self, row: Row) -> Shown:
+        """The clip of a row with its frames, which rows do not keep: the same seeds make the same frames."""
+        episode = self.episode(row["clip"])
+        made = {side: generate(episode, episode.seed) for side, generate in self.models.items()}
+        return Shown(row, episode.audio, {"truth": episode.frames_u8, **made})
+
     def __call__(self, clip: int) -> Row:
-        settings = self.settings
-        seed = episode_seed(settings.seed, clip)
-        episode = make_episode(seed, settings.seconds, settings.size_px, settings.tempo)
+        episode = self.episode(clip)
         row = judge_clip(clip, episode, self.models, self.observer)
         for side, name in self.names.items():
             if generators.is_autoencoder(name):
@@ -205,13 +223,14 @@ def _row_store(out: Path, settings: WorldSettings) -> RowStore:
     return RowStore(out, generators.text_digest(json.dumps(decides, sort_keys=True)))
 
 
-def _check(episodes: int, seed: int, seconds: float, tempo: float, workers: int) -> None:
+def _check(episodes: int, seed: int, seconds: float, tempo: float, workers: int, players: int) -> None:
     for name, value, low, high in (
         ("episodes", episodes, 1, EPISODES_PER_SEED),
         ("seed", seed, 0, 100_000),
         ("seconds", seconds, 0.4, 60.0),
         ("tempo", tempo, 1.0, MAX_TEMPO),
         ("workers", workers, 1, 256),
+        ("players", players, 0, 100),
     ):
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")

@@ -17,6 +17,14 @@ from hallo4.models.observer import KEY_POINTS
 if TYPE_CHECKING:
     from hallo4.world import Episode, Truth
 
+BADNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "higher": lambda x: -x,
+    "lower": lambda x: x,
+    "near 0": np.abs,
+    "near 1": lambda x: np.abs(np.log(np.maximum(x, 1e-6))),
+}
+"""How far from good a value is, by where good values lie."""
+
 _FINGERTIPS = tuple(name for name in KEY_POINTS if name.endswith("_tip"))
 JOINTS = (
     *("nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder"),

@@ -159,17 +159,19 @@ def test_evaluate_passes_everything_on(monkeypatch, capsys):
 
     asked = []
 
-    def evaluate_world(*values, out, on_progress, workers):
-        asked.append((values, str(out), workers))
+    def evaluate_world(*values, out, on_progress, workers, players):
+        asked.append((values, str(out), workers, players))
         on_progress(1, 4, {})
-        return {}
+        return {"notes": ["a [note]"]}
 
     monkeypatch.setattr(evaluation, "evaluate_world", evaluate_world, raising=False)
     monkeypatch.setattr(evaluation, "report_table", lambda report: "the table", raising=False)
     words = "evaluate world --model A --against B --episodes 4 --seed 9 --tempo 2 --steps 3 -o r.json"
-    assert main([*words.split(), "--workers", "2"]) == 0
-    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", 2)]
-    assert capsys.readouterr().out.splitlines() == ["the table", "r.json"]
+    assert main([*words.split(), "--workers", "2", "--players", "7"]) == 0
+    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", 2, 7)]
+    said = capsys.readouterr()
+    assert said.out.splitlines() == ["the table", "r.json"]
+    assert said.err.splitlines()[-2:] == ["a [note]", "page: r.html"]
 
 
 def test_real_seconds_of_sound_in_odd_clothes(inputs, capsys, hum):

@@ -70,7 +70,7 @@ def test_the_truth_scores_best_in_everything(made):
 
 def test_the_report_is_the_agreed_json(made, tmp_path):
     out = tmp_path / "new" / "report.json"
-    report = world.evaluate_world("late", "truth", episodes=4, seed=7, seconds=2.0, out=out)
+    report = world.evaluate_world("late", "truth", episodes=4, seed=7, seconds=2.0, out=out, players=0)
     assert json.loads(out.read_text()) == report
     draw_report(report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 10_000
@@ -134,12 +134,13 @@ def test_a_stopped_evaluation_goes_on_and_a_longer_one_reuses_it(made, tmp_path)
         episodes=4,
         seconds=2.0,
         out=out,
+        players=0,
         on_progress=lambda done, total, row: seen.append((done, total)),
     )
     assert made == [5_000_002, 5_000_003]
     assert seen == [(3, 4), (4, 4)]
     made.clear()
-    longer = world.evaluate_world("late", episodes=5, seconds=2.0, out=out)
+    longer = world.evaluate_world("late", episodes=5, seconds=2.0, out=out, players=0)
     assert made == [5_000_004]
     straight = world.evaluate_world("late", episodes=5, seconds=2.0)
     assert longer["metrics"] == straight["metrics"]
@@ -158,7 +159,8 @@ def test_rows_of_another_question_are_not_reused(made, tmp_path):
         {"model": "frozen"},
     ):
         made.clear()
-        world.evaluate_world(**{"model": "late", "episodes": 1, "seconds": 2.0, "out": out, **change})
+        asked = {"model": "late", "episodes": 1, "seconds": 2.0, "out": out, "players": 0}
+        world.evaluate_world(**asked | change)
         assert len(made) == 1, change
 
 
@@ -177,6 +179,7 @@ def test_bad_requests_are_refused_before_any_work(made, tmp_path):
         ({"tempo": 0.5}, "tempo is 0.5"),
         ({"tempo": 9.0}, "tempo is 9.0; allowed is 1.0 to 8.0"),
         ({"workers": 0}, "workers is 0"),
+        ({"players": 101}, "players is 101; allowed is 0 to 100"),
     ):
         with pytest.raises(InputError, match=message):
             world.evaluate_world("truth", **change)

@@ -1,0 +1,68 @@
+"""One HTML file that needs nothing else: styles and script are in it, videos as `data:` URLs."""
+
+from __future__ import annotations
+
+import base64
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from hallo4.types import Audio
+
+PLAYER_CRF = 27
+ARROWS = {"higher": "▲", "lower": "▼", "near 0": "→ 0", "near 1": "→ 1", "near the reference": "≈ ref"}
+"""Where good values of a metric lie, as a sign."""
+
+
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """The whole file; `title` is text, `sections` are HTML."""
+    parts = resources.files("hallo4.evaluation") / "page"
+    style, script = ((parts / name).read_text() for name in ("report.css", "report.js"))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{style}</style></head><body><main>{''.join(sections)}</main><script>{script}</script></body></html>\n"
+    )
+
+
+def video_url(
+    frames_u8: Iterable[np.ndarray],
+    size_px: tuple[int, int],
+    audio: Audio | None,
+    label: Mapping[str, str] | None,
+) -> str:
+    """Frames [H, W, 3] at 25 fps, of (width, height) pixels, as H.264 with sound and provenance `label` in a
+    `data:` URL."""
+    from hallo4.media import VideoWriter
+
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "clip.mp4"
+        provenance = None if label is None else dict(label)
+        with VideoWriter(target, *size_px, audio=audio, crf=PLAYER_CRF, provenance=provenance) as writer:
+            for frame in frames_u8:
+                writer.write(frame)
+        return "data:video/mp4;base64," + base64.b64encode(target.read_bytes()).decode()
+
+
+def definitions_section(definitions: Mapping[str, Mapping[str, str]]) -> str:
+    """What each metric is, folded."""
+    rows = "".join(
+        f"<dt>{escape(name)} <span class='dim'>{escape(d['unit'])}, {escape(d['better'])}</span></dt>"
+        f"<dd>{escape(d['definition'])}.<br><span class='dim'>Source: {escape(d['source'])}. "
+        f"Here: {escape(d['protocol'])}.</span></dd>"
+        for name, d in definitions.items()
+    )
+    summary = "<summary><h2>What each metric is</h2></summary>"
+    return f"<section><details>{summary}<dl>{rows}</dl></details></section>"
+
+
+def list_section(title: str, lines: Sequence[str]) -> str:
+    """Lines of text under a heading."""
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<section><h2>{escape(title)}</h2><ul>{items}</ul></section>"
