@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -38,7 +39,9 @@ class FaceEncoder(Protocol):
 
 
 class PatchEncoder:
-    """Coarse colours: means of 8x8 blocks of the face less their overall mean, [n, 588]. No weights."""
+    """Coarse colours: means of 8x8 blocks of the inner face, 11 down by 10 across, less mid-grey (128):
+    [n, 330]. No weights.
+    """
 
     name = "patch"
 
@@ -48,6 +51,17 @@ class PatchEncoder:
         blocks = faces_u8.reshape(len(faces_u8), cells, 8, cells, 8, 3).mean(axis=(2, 4), dtype=np.float64)
         inner = blocks[:, 2:-1, 2:-2]  # brows to chin; the rim is hair and background
         return (inner - 128.0).reshape(len(faces_u8), -1)
+
+
+def require_onnxruntime() -> ModuleType:
+    """The module that runs ArcFace; MissingExtraError without it."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError(
+            "CSIM runs ArcFace with onnxruntime, which is not installed: pip install 'hallo4[identity]'."
+        ) from None
+    return onnxruntime
 
 
 class ArcFaceEncoder:
@@ -62,12 +76,7 @@ class ArcFaceEncoder:
         from hallo4.evaluation.networks.weights import find_weights
 
         path = find_weights("arcface", folder)
-        try:
-            import onnxruntime
-        except ImportError:
-            raise MissingExtraError(
-                "CSIM runs ArcFace with onnxruntime, which is not installed: pip install 'hallo4[identity]'."
-            ) from None
+        onnxruntime = require_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -111,7 +120,8 @@ def cosine_similarity(vectors: np.ndarray, reference: np.ndarray) -> Similarity:
 
 
 def five_points(skeleton: Skeleton) -> np.ndarray:
-    """[T, 5, 2] float64 pixels in the order of `TEMPLATE_PX`, rows of NaN where one of the five is not seen.
+    """[T, 5, 2] float64 pixels in the order of `TEMPLATE_PX`, rows of NaN where one of the five is not seen
+    or all fall together.
 
     Eyes and nose are the body's points 1, 2 and 0, mouth corners the face's 48 and 54.
     """
@@ -120,8 +130,14 @@ def five_points(skeleton: Skeleton) -> np.ndarray:
     corner = layout.MOUTH.start
     indices = [layout.RIGHT_EYE, layout.LEFT_EYE, layout.NOSE, corner, corner + 6]
     points = skeleton.points_px[:, indices].astype(np.float64)
-    points[(skeleton.confidence[:, indices] < layout.SEEN).any(axis=1)] = math.nan
+    unseen = (skeleton.confidence[:, indices] < layout.SEEN).any(axis=1)
+    points[unseen | (np.ptp(points, axis=1) == 0).all(axis=1)] = math.nan
     return points
+
+
+def faces_found(skeleton: Skeleton) -> np.ndarray:
+    """[T] bool: frames whose face can be set upright, the only ones that identity is measured in."""
+    return np.isfinite(five_points(skeleton)).all(axis=(1, 2))
 
 
 def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:

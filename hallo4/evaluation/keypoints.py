@@ -89,22 +89,25 @@ def hand_variance(skeleton: Skeleton) -> float:
     times 1e3.
 
     Richness of gesture, not quality: higher is livelier, and the reference's value is the one to meet. Our
-    reading of CyberHost's prose, as `hand_confidence`. Needs two frames with the wrist and both shoulders
-    seen; else NaN.
+    reading of CyberHost's prose, as `hand_confidence`. A point counts over the frames in which it, its wrist
+    and both shoulders are seen, if these are at least two; NaN without any such point.
     """
     shoulders = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER]
     width = np.linalg.norm(
         np.diff(skeleton.points_px[:, shoulders].astype(np.float64), axis=1)[:, 0], axis=-1
     )
     measurable = _seen(skeleton)[:, shoulders].all(axis=1) & (width > 0)
+    point_seen = _seen(skeleton)
     values = []
     for known, shown in _hands(skeleton):
         frames = shown & measurable
-        if frames.sum() < 2:
-            continue
-        places = skeleton.points_px[frames][:, known] / np.median(width[frames])
-        values.append(places.astype(np.float64).var(axis=0).sum(axis=-1))
-    return float(np.concatenate(values).mean() * 1e3) if values else math.nan
+        for point in known:
+            # Where a point is not seen, its position is no position: often 0, 0, or NaN.
+            seen = frames & point_seen[:, point]
+            if seen.sum() >= 2:
+                places = skeleton.points_px[seen, point].astype(np.float64) / np.median(width[frames])
+                values.append(places.var(axis=0).sum())
+    return float(np.mean(values) * 1e3) if values else math.nan
 
 
 def mouth_opening(skeleton: Skeleton) -> np.ndarray:

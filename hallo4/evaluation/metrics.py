@@ -52,10 +52,13 @@ def following(measured: np.ndarray, true: np.ndarray) -> float:
 def best_lag_frames(measured: np.ndarray, true: np.ndarray, max_lag: int = MAX_LAG_FRAMES) -> float:
     """The shift in -max_lag..max_lag with the largest correlation; positive: the measured curve comes late.
 
-    At lag k, measured[t + k] is compared with true[t] over the frames that both have. Of equal lags the one
-    nearest to zero counts. NaN when no lag has a correlation.
+    At lag k, measured[t + k] is compared with true[t] over the frames that both have, which are at least two
+    thirds: of T frames no lag is beyond T / 3. Of equal lags the one nearest to zero counts. NaN when no lag
+    has a correlation.
     """
     measured, true = _curves(measured, true)
+    # A few frames correlate by chance, and the largest of many such correlations would win.
+    max_lag = min(max_lag, len(true) // 3)
     lags = sorted(range(-max_lag, max_lag + 1), key=abs)
     scores = [_correlation_at(measured, true, lag) for lag in lags]
     if all(math.isnan(score) for score in scores):

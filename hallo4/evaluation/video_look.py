@@ -9,17 +9,18 @@ Metrics (`video_metrics`) are then small functions of these records, and need no
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.evaluation import dynamics, metrics
 from hallo4.evaluation.fvd import ClipFeatures, resized_224
-from hallo4.evaluation.identity import align_face, five_points
+from hallo4.evaluation.identity import align_face, faces_found, five_points
 from hallo4.evaluation.keypoints import mouth_opening
 from hallo4.evaluation.speech import loudness_dbfs
 from hallo4.evaluation.sync import FaceCropper, SyncScore, face_boxes, loudness_curve, syncnet_score
@@ -40,6 +41,7 @@ FRAMES_AT_ONCE = 32
 FID_EVERY_FRAMES = 5
 SIDECARS = (".keypoints.json", ".keypoints.npz")
 _ASPECT_TOLERANCE = 0.02
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Look:
     and background in widths per second (NaN: no person); `skeleton` and `keypoints_from`, or None; `mouth`
     [T] opening (NaN: not seen); `faces`: encoder -> [T, D] (rows of NaN: no face); `loudness` [T] dB or
     None without sound; `times`; `sync`: SyncNet's score or None; `features`: network -> [n, D]; `notes`:
-    one line each.
+    one line each; `problems`: one line for each file or feature that was left out because it is damaged.
     """
 
     path: Path
@@ -68,6 +70,7 @@ class Look:
     sync: SyncScore | None
     features: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    problems: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.sharpness)
@@ -90,8 +93,8 @@ class Beside:
 def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tuple[Look, Beside | None]:
     """Look at a video, and at its reference beside it if one is given.
 
-    Raises InputError for a file that cannot be read to its end, a damaged keypoint file, or features that
-    are not finite.
+    A damaged file beside the video, or a feature that is not finite, is left out and named in `problems`.
+    Raises InputError for a video that cannot be read to its end.
     """
     info, times = probe_video(path), stream_times(path)
     looking = _Looking(path, info, tools)
@@ -115,8 +118,11 @@ class _Looking:
     def __init__(self, path: Path, info: VideoInfo, tools: VideoTools):
         self.path, self.info, self.tools = path, info, tools
         self.notes: list[str] = []
+        self.problems: list[str] = []
         file = keypoint_file(path) if tools.pose in ("auto", "files") else None
-        self.given = None if file is None else _given_skeleton(file, info)
+        # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
+        self.observer = tools.observer if file is None and tools.pose != "none" else None
+        self.given = None if file is None else self._unless_damaged(_given_skeleton, file, info)
         self.skeletons: list[Skeleton] = []
         self.parts: dict[str, list] = {
             name: [] for name in ("sharpness", "colour", "flicker", "speed", "mouth")
@@ -154,10 +160,10 @@ class _Looking:
                 part.points_px[span], part.confidence[span], FPS, part.width_px, part.height_px
             )
             self.parts["mouth"].extend(mouth_opening(skeleton))
-        elif self.tools.observer is not None and self.tools.pose != "none":
+        elif self.observer is not None:
             from hallo4.evaluation.instrument import observed_skeleton
 
-            skeleton, states = observed_skeleton(self.tools.observer, chunk)
+            skeleton, states = observed_skeleton(self.observer, chunk)
             self.parts["mouth"].extend(states["mouth_open"])
         else:
             self.parts["mouth"].extend([np.nan] * len(chunk))
@@ -189,18 +195,9 @@ class _Looking:
     def finish(self, times: StreamTimes) -> Look:
         skeleton = _joined(self.skeletons)
         source = None if skeleton is None else ("file" if self.given is not None else "observer")
-        features = {
-            name: clips.finish() for name, clips in self.fvd.items() if self._long_enough(name, clips)
-        }
-        if self.fid:
-            features["inception"] = np.concatenate(self.fid)
-        faces = {name: np.concatenate(parts) for name, parts in self.faces.items() if skeleton is not None}
-        if (given := _given_expression(self.path)) is not None:
-            features["expression"] = given
-        if skeleton is not None and not skeleton.confidence.any():
+        found = None if skeleton is None else faces_found(skeleton)
+        if found is not None and not found.any():
             self.notes.append("no face found in any frame")
-        for name, values in features.items():
-            _finite(values, name, self.path)
         return Look(
             path=self.path,
             info=self.info,
@@ -212,11 +209,43 @@ class _Looking:
             skeleton=skeleton,
             keypoints_from=source,
             mouth=np.array(self.parts["mouth"], np.float64),
-            faces=faces,
+            faces={} if found is None else self._face_vectors(found),
             **self._heard(skeleton),
-            features=features,
+            features=self._features(),
             notes=tuple(self.notes),
+            problems=tuple(self.problems),
         )
+
+    def _unless_damaged(self, read: Callable[..., Read], *of: Any) -> Read | None:
+        """`read(*of)`; None, and a problem, where that is damaged: everything else is still measured."""
+        try:
+            return read(*of)
+        except Hallo4Error as error:
+            self.problems.append(" ".join(str(error).split()))
+            return None
+
+    def _features(self) -> dict[str, np.ndarray]:
+        name = self.path.name
+        found = {
+            network: self._unless_damaged(_of_clips, clips, name)
+            for network, clips in self.fvd.items()
+            if self._long_enough(network, clips)
+        }
+        if self.fid:
+            found["inception"] = self._unless_damaged(_finite, np.concatenate(self.fid), "inception", name)
+        found["expression"] = self._unless_damaged(_given_expression, self.path)
+        return {network: values for network, values in found.items() if values is not None}
+
+    def _face_vectors(self, found: np.ndarray) -> dict[str, np.ndarray]:
+        """Encoder -> [T, D]; all NaN where the encoder's vector of a found face is not finite."""
+        vectors = {}
+        for name, parts in self.faces.items():
+            whole = np.concatenate(parts)
+            encoder = self.tools.faces[name].name
+            if self._unless_damaged(_finite, whole[found], encoder, self.path.name) is None:
+                whole = np.full_like(whole, np.nan)
+            vectors[name] = whole
+        return vectors
 
     def _long_enough(self, name: str, clips: ClipFeatures) -> bool:
         if clips.frames >= 16:
@@ -234,7 +263,7 @@ class _Looking:
         self.notes += [str(warning.message).removeprefix(f"{self.path}: ") for warning in said]
         loudness = loudness_curve(loudness_dbfs(audio, self.frames))
         network = self.tools.networks.get("syncnet")
-        if network is None or skeleton is None or not skeleton.confidence.any():
+        if network is None or skeleton is None:
             return {"loudness": loudness, "sync": None}
         try:
             cropper = FaceCropper(face_boxes(skeleton))
@@ -294,7 +323,6 @@ def _encoded(encoder, chunk: np.ndarray, five: np.ndarray | None) -> np.ndarray:
     blank = np.zeros((1, 112, 112, 3), np.uint8)
     faces = np.stack([align_face(chunk[t], five[t]) for t in found]) if found else blank
     vectors = np.asarray(encoder(faces), np.float64)
-    _finite(vectors, encoder.name, None)
     spread = np.full((len(chunk), vectors.shape[1]), np.nan)
     if found:
         spread[found] = vectors
@@ -307,8 +335,9 @@ def _given_expression(video: Path) -> np.ndarray | None:
     if not file.is_file():
         return None
     try:
-        values = np.load(file, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with open(file, "rb") as handle:
+            values = np.lib.format.read_array(handle, allow_pickle=False)
+    except Exception as error:  # a damaged header also raises what the parser of its Python literal does
         raise InputError(
             f"{file.name}: cannot be read as numbers ({error}). Save it with numpy.save."
         ) from error
@@ -316,11 +345,31 @@ def _given_expression(video: Path) -> np.ndarray | None:
         raise InputError(
             f"{file.name}: holds {values.dtype} {list(values.shape)}; allowed is a matrix [n, D]."
         )
-    return values.astype(np.float64)
+    return _finite(values.astype(np.float64), "expression", file.name)
+
+
+def _of_clips(clips: ClipFeatures, name: str) -> np.ndarray:
+    """FVD's features; InputError, which names the video, where they are not finite."""
+    try:
+        return clips.finish()
+    except Hallo4Error as error:
+        raise InputError(f"{name}: FVD, protocol {clips.protocol.name}: {error}") from error
 
 
 def _given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
-    skeleton = load_skeleton(file, fps=info.fps, size_px=(info.width_px, info.height_px))
+    """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
+    they were made of. InputError: damaged, or of another aspect ratio.
+    """
+    width, height = info.width_px, info.height_px
+    skeleton = load_skeleton(file, fps=info.fps, size_px=(width, height))
+    aspect = (skeleton.width_px / skeleton.height_px) / (width / height)
+    if abs(aspect - 1) > _ASPECT_TOLERANCE:
+        raise InputError(
+            f"{file.name}: its points lie in a picture of {skeleton.width_px}x{skeleton.height_px} px, the "
+            f"video has {width}x{height}. Give keypoints of this video; its size may differ, its shape not."
+        )
+    scale = np.float32([width / skeleton.width_px, height / skeleton.height_px])
+    skeleton = replace(skeleton, points_px=skeleton.points_px * scale, width_px=width, height_px=height)
     if skeleton.fps == FPS:
         return skeleton
     return resample(skeleton, max(1, round(len(skeleton) * FPS / skeleton.fps)))[0]
@@ -355,8 +404,9 @@ def _resized(frames_u8: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.stack([np.asarray(picture) for picture in pictures])
 
 
-def _finite(values: np.ndarray, name: str, path: Path | None) -> None:
+def _finite(values: np.ndarray, name: str, file: str) -> np.ndarray:
+    """`values` [n, D]; InputError, which names `file`, where they are not finite."""
     bad = int((~np.isfinite(values)).any(axis=1).sum())
     if bad:
-        where = "" if path is None else f"{path.name}: "
-        raise InputError(f"{where}{bad} of {len(values)} feature vectors of {name} are not finite (NaN).")
+        raise InputError(f"{file}: {bad} of {len(values)} feature vectors of {name} are not finite (NaN).")
+    return values

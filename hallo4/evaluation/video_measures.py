@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from hallo4.evaluation import dynamics, metrics
-from hallo4.evaluation.identity import cosine_similarity, similarity_transform
+from hallo4.evaluation.identity import cosine_similarity, faces_found, similarity_transform
 from hallo4.evaluation.video_look import Beside, Look
 from hallo4.motion import layout
 from hallo4.types import Skeleton
@@ -130,7 +130,7 @@ def of_mouth_and_sound(measure: Callable[[np.ndarray, np.ndarray], float]) -> Ca
 
 
 def lag(measured: np.ndarray, true: np.ndarray) -> float:
-    """`best_lag_frames` within 15 frames."""
+    """`best_lag_frames` within 15 frames and a third of the clip."""
     return metrics.best_lag_frames(measured, true, MAX_LAG_FRAMES)
 
 
@@ -163,9 +163,9 @@ def identity_curve(pair: VideoPair, encoder: str = "face_similarity") -> np.ndar
 
 
 def found_rate(pair: VideoPair) -> float:
-    """Share of frames with any keypoint."""
+    """Share of frames whose face can be set upright: those that CSIM and face similarity are taken of."""
     skeleton = pair.video.skeleton
-    return math.nan if skeleton is None else float(skeleton.confidence.any(axis=1).mean())
+    return math.nan if skeleton is None else float(faces_found(skeleton).mean())
 
 
 def of_both(measure: Callable[..., float], *points: Sequence[int]) -> Callable[[VideoPair], float]:

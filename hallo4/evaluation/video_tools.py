@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hallo4.errors import InputError, MissingExtraError
 from hallo4.evaluation.fvd import PROTOCOLS
-from hallo4.evaluation.identity import ArcFaceEncoder, FaceEncoder, PatchEncoder
+from hallo4.evaluation.identity import ArcFaceEncoder, FaceEncoder, PatchEncoder, require_onnxruntime
 from hallo4.evaluation.networks import weights
 from hallo4.evaluation.networks.weights import WEIGHTS, file_sha256, find_weights, has_weights
 
@@ -54,10 +54,11 @@ class VideoTools:
 
 
 def available_networks(settings: ToolSettings) -> dict[str, str | None]:
-    """Every network: None if its files are there, else one line that says what is missing.
+    """Every network: None if its files and what runs it are there, else one line that says what is missing.
 
     Raises InputError for a name in `need` that does not exist, CheckpointError for a needed file that is
-    not there and for one that is there but damaged.
+    not there and for one that is there but damaged, MissingExtraError if ArcFace is needed and onnxruntime
+    is not installed.
     """
     for name in settings.need:
         if name not in NETWORKS:
@@ -68,12 +69,23 @@ def available_networks(settings: ToolSettings) -> dict[str, str | None]:
         if name in settings.need or not missing:
             for file in files:
                 find_weights(file, settings.weights)
-            found[name] = None
+            found[name] = None if name != "arcface" else _without_onnxruntime(name in settings.need)
         else:
             gives = WEIGHTS[files[0]].gives
             names = " and ".join(WEIGHTS[file].file for file in missing)
             found[name] = f"{gives}: not measured, {names} not in {weights.weights_folder(settings.weights)}"
     return found
+
+
+def _without_onnxruntime(needed: bool) -> str | None:
+    """None if ArcFace can be run, else the line that says why not: MissingExtraError where it is needed."""
+    try:
+        require_onnxruntime()
+    except MissingExtraError as error:
+        if needed:
+            raise
+        return f"CSIM: not measured, {WEIGHTS['arcface'].file} is there, but: {error}"
+    return None
 
 
 def weights_used(settings: ToolSettings) -> dict[str, str]:
@@ -84,10 +96,9 @@ def weights_used(settings: ToolSettings) -> dict[str, str]:
 
 
 def load_tools(settings: ToolSettings) -> VideoTools:
-    """Load the observer (unless keypoints come from files alone) and every network whose files are there.
+    """Load the observer (unless keypoints come from files alone) and every network that is available.
 
-    CheckpointError: a needed or damaged file. MissingExtraError: ArcFace is needed and onnxruntime is not
-    installed.
+    Raises what `available_networks` raises.
     """
     observer = None
     if settings.pose in ("auto", "observer"):
@@ -100,11 +111,7 @@ def load_tools(settings: ToolSettings) -> VideoTools:
         if missing is not None:
             continue
         if name == "arcface":
-            try:
-                tools.faces["csim"] = ArcFaceEncoder(settings.weights)
-            except MissingExtraError:
-                if name in settings.need:
-                    raise
+            tools.faces["csim"] = ArcFaceEncoder(settings.weights)
         else:
             tools.networks[name] = loaders[name]()
     return tools

@@ -20,13 +20,16 @@ from typing import Any
 import numpy as np
 
 from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
+from hallo4.evaluation.generators import folder_digest, text_digest
+from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.row_store import Row, RowStore
-from hallo4.evaluation.video_files import REFERENCE, ClipFiles, matched_clips, systems_of
+from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
 from hallo4.evaluation.video_look import Beside, Look, look_at
 from hallo4.evaluation.video_measures import VideoPair, expression_features
-from hallo4.evaluation.video_metrics import clip_values, own_values
+from hallo4.evaluation.video_metrics import VIDEO_METRICS, clip_values, own_values
 from hallo4.evaluation.video_report import build_report, write_report
+from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
 from hallo4.types import FPS
 from hallo4.version import __version__
@@ -63,8 +66,8 @@ def evaluate_videos(
     matched.
 
     InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
-    that are needed and missing or damaged, OutputError before any work if `out` cannot be written,
-    Cancelled on Ctrl-C.
+    that are needed and missing or damaged, MissingExtraError if ArcFace is needed without onnxruntime,
+    OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
@@ -77,14 +80,16 @@ def evaluate_videos(
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
     networks, weights = available_networks(tools), weights_used(tools)
-    key = _key([asdict(tools) | {"need": None}, weights, {s.name: str(s.folder.resolve()) for s in systems}])
+    key = _key(tools, networks, weights, systems)
     store = RowStore(out, key)
     features = out.with_name(f"{out.stem}.{key}.features")
     features.mkdir(exist_ok=True)
     stamps = {clip.name: clip.stamp() for clip in clips}
     rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
     todo = [
-        clip for clip in clips if clip.name not in rows or not _feature_file(features, clip.name).is_file()
+        clip
+        for clip in clips
+        if clip.name not in rows or not _feature_file(features, clip.name, stamps[clip.name]).is_file()
     ]
     settings = VideosSettings(tools, os.fspath(features))
     try:
@@ -102,8 +107,8 @@ def evaluate_videos(
         systems,
         references,
         [rows[clip.name] for clip in clips],
-        {clip.name: _load_features(features, clip.name) for clip in clips},
-        problems,
+        {clip.name: _load_features(features, clip.name, rows[clip.name]["stamp"]) for clip in clips},
+        [*problems, *(lost for clip in clips for lost in _lost(rows[clip.name]))],
         [line for line in networks.values() if line is not None],
         {"pose": tools.pose, "weights": weights, "workers": workers},
     )
@@ -136,20 +141,23 @@ class _ClipJudge:
             try:
                 look, beside = look_at(path, self.tools, clip.reference)
                 values = clip_values(VideoPair(look, reference, beside))
-                row["systems"][system] = _facts(look, values) | {
-                    "notes": _notes(look, reference, beside),
-                    "curves": _curves(look, beside),
-                }
+                facts = _facts(look, values)
+                facts["notes"] += _notes(look, reference, beside)
+                row["systems"][system] = facts | {"curves": _curves(look, beside)}
                 _keep(features, system, look)
             except Hallo4Error as error:
                 row["systems"][system] = {"file": path.name, "problem": _line(error)}
         if self.features is not None:
-            _save_features(self.features, clip.name, features)
+            _save_features(self.features, clip.name, row["stamp"], features)
         return row
 
 
 def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
+    """What is said of a video by itself. `lost`: files and features that were left out as damaged."""
     info = look.info
+    notes = list(look.notes)
+    if abs(info.fps - FPS) > _RATE_TOLERANCE_FPS:
+        notes.append(f"{info.fps:.4g} fps: measured at 25, what is on screen at every 25th of a second")
     return {
         "file": look.path.name,
         "frames": len(look),
@@ -158,15 +166,14 @@ def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
         "height_px": info.height_px,
         "keypoints": look.keypoints_from,
         "values": {name: float(v) if math.isfinite(v) else None for name, v in values.items()},
-        "notes": list(look.notes),
+        "notes": notes,
+        "lost": list(look.problems),
     }
 
 
 def _notes(look: Look, reference: Look, beside: Beside | None) -> list[str]:
     """One line for everything in which a video differs from its reference."""
-    notes = [*look.notes, *(() if beside is None else beside.notes)]
-    if abs(look.info.fps - FPS) > _RATE_TOLERANCE_FPS:
-        notes.append(f"{look.info.fps:.4g} fps: measured at 25, what is on screen at every 25th of a second")
+    notes = [] if beside is None else list(beside.notes)
     difference = len(look) - len(reference)
     if abs(difference) > 1:
         common = min(len(look), len(reference))
@@ -175,6 +182,15 @@ def _notes(look: Look, reference: Look, beside: Beside | None) -> list[str]:
             f"the first {common} are compared"
         )
     return notes
+
+
+def _lost(row: Row) -> list[dict[str, str]]:
+    """Problems, as in the report, of a clip that was measured without some damaged files or features."""
+    return [
+        {"clip": row["clip"], "system": side, "what": what}
+        for side, entry in ((REFERENCE, row[REFERENCE]), *row["systems"].items())
+        for what in entry.get("lost", ())
+    ]
 
 
 def _curves(look: Look, beside: Beside | None) -> dict[str, list[float | None]]:
@@ -196,31 +212,52 @@ def _keep(features: dict[str, np.ndarray], side: str, look: Look) -> None:
     features.update({f"{side}\t{name}": np.asarray(v, np.float32) for name, v in found.items()})
 
 
-def _feature_file(folder: Path, clip: str) -> Path:
-    return folder / f"{hashlib.sha256(clip.encode()).hexdigest()[:16]}.npz"
+def _feature_file(folder: Path, clip: str, stamp: str) -> Path:
+    """Features go by the stamp as rows do, or those of other files under the same name would be taken."""
+    return folder / f"{_name_digest(clip)}.{stamp}.npz"
 
 
-def _save_features(folder: Path, clip: str, features: dict[str, np.ndarray]) -> None:
-    target = _feature_file(folder, clip)
+def _name_digest(clip: str) -> str:
+    """A clip's name for a file's: with a stamp it could be too long."""
+    return hashlib.sha256(clip.encode()).hexdigest()[:16]
+
+
+def _save_features(folder: Path, clip: str, stamp: str, features: dict[str, np.ndarray]) -> None:
+    """In one stroke; features of the clip as it was before are removed."""
+    target = _feature_file(folder, clip, stamp)
     part = target.with_suffix(".part")
     with open(part, "wb") as handle:
         np.savez(handle, **features)
     os.replace(part, target)
+    for old in folder.glob(f"{_name_digest(clip)}.*.npz"):
+        if old != target:
+            old.unlink()
 
 
-def _load_features(folder: Path, clip: str) -> dict[str, dict[str, np.ndarray]]:
+def _load_features(folder: Path, clip: str, stamp: str) -> dict[str, dict[str, np.ndarray]]:
     """side -> feature -> [n, D]."""
     sides: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(_feature_file(folder, clip), allow_pickle=False) as arrays:
+    with np.load(_feature_file(folder, clip, stamp), allow_pickle=False) as arrays:
         for key in arrays.files:
             side, _, name = key.partition("\t")
             sides.setdefault(side, {})[name] = arrays[key]
     return sides
 
 
-def _key(decides: Any) -> str:
-    text = json.dumps([decides, __version__], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+def _key(
+    tools: ToolSettings, networks: dict[str, str | None], weights: dict[str, str], systems: list[System]
+) -> str:
+    """A hash of everything but the clips' own files that decides a row."""
+    decides = {
+        "tools": asdict(tools) | {"need": None},
+        "networks": sorted(name for name, missing in networks.items() if missing is None),
+        "weights": weights,
+        "observer": folder_digest(OBSERVER_FOLDER) if tools.pose in ("auto", "observer") else None,
+        "metrics": sorted([*VIDEO_METRICS, *SET_METRICS]),
+        "systems": {system.name: str(system.folder.resolve()) for system in systems},
+        "version": __version__,
+    }
+    return text_digest(json.dumps(decides, sort_keys=True))
 
 
 def _line(error: Exception) -> str:

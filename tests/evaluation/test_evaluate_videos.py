@@ -4,22 +4,27 @@ nothing else.
 
 import json
 import re
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from hallo4.cli import main
-from hallo4.errors import CheckpointError, InputError
+from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.evaluation import videos as videos_module
 from hallo4.evaluation.charts import _ticks, strip
+from hallo4.evaluation.identity import PatchEncoder
 from hallo4.evaluation.networks.weights import WEIGHTS
 from hallo4.evaluation.video_files import matched_clips, systems_of
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
-from hallo4.evaluation.video_tools import ToolSettings, VideoTools, available_networks
+from hallo4.evaluation.video_tools import ToolSettings, VideoTools, available_networks, weights_used
 from hallo4.evaluation.videos import evaluate_videos
 from hallo4.media import VideoWriter, stream_times
+from hallo4.motion import save_skeleton
+from hallo4.types import Skeleton
 from hallo4.world import make_episode
 
 SIZE_PX = 64
@@ -105,6 +110,17 @@ def test_a_corrupt_file_is_named_the_rest_measured_and_the_exit_code_tells(folde
     assert any("One clip: there are no intervals" in note for note in report["notes"])
 
 
+def test_a_corrupt_reference_is_named_and_the_rest_measured(folders):
+    file = folders / "truth" / "bob.mkv"
+    file.write_bytes(file.read_bytes()[:2000])
+    report = evaluate(folders, "good", "poor", players=1)
+    found = {(problem["clip"], problem["system"]): problem["what"] for problem in report["problems"]}
+    assert set(found) == {("bob", side) for side in ("reference", "good", "poor")}
+    assert "bob.mkv" in found["bob", "reference"]
+    assert found["bob", "good"] == "its reference cannot be measured"
+    assert report["metrics"]["good"]["ssim"]["n"] == report["metrics"]["poor"]["ssim"]["n"] == 2
+
+
 def test_other_sizes_rates_and_lengths_are_handled_and_said(folders, episodes):
     frames = {name: episode.frames_u8 for name, episode in episodes.items()}
     double = frames["ann"].repeat(2, axis=1).repeat(2, axis=2)
@@ -130,6 +146,12 @@ def test_other_sizes_rates_and_lengths_are_handled_and_said(folders, episodes):
     assert report["undefined"]["odd"]["ssim"] == 1
 
 
+def test_a_reference_of_another_rate_is_said(folders, episodes):
+    write(folders / "truth" / "bob.mkv", episodes["bob"].frames_u8[::2], episodes["bob"].audio, fps=12.5)
+    notes = [note for note in evaluate(folders, "good", players=0)["notes"] if "measured at 25" in note]
+    assert [note.split(" fps")[0] for note in notes] == ["reference, bob: 12.5"]
+
+
 def test_a_video_without_a_face_is_said_and_measured_without_one(folders, episodes):
     write(folders / "blank" / "ann.mkv", np.full_like(episodes["ann"].frames_u8, 128), episodes["ann"].audio)
     report = evaluate(folders, "blank", players=0)
@@ -140,6 +162,25 @@ def test_a_video_without_a_face_is_said_and_measured_without_one(folders, episod
     assert values["missed_keypoint_rate"] == 1
     assert values["psnr_db"] < 20
     assert any("no face found in any frame" in note for note in report["notes"])
+
+
+def test_keypoints_without_confidence_are_no_face(folders, episodes):
+    """DWPose gives every point some confidence, in pictures of nothing too."""
+    for name, episode in episodes.items():
+        skeleton = episode.skeleton
+        unsure = np.full_like(skeleton.confidence, 0.05)
+        if name == "bob":
+            unsure[:15] = 1
+        save_skeleton(folders / "good" / f"{name}.keypoints.json", _with(skeleton, confidence=unsure))
+    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
+    values = {row["clip"]: row["systems"]["good"]["values"] for row in report["rows"]}
+    assert {clip: found["face_found_rate"] for clip, found in values.items()} == {
+        "ann": 0,
+        "bob": 0.5,
+        "cem": 0,
+    }
+    notes = [note for note in report["notes"] if "no face found in any frame" in note]
+    assert [note.split(":")[0] for note in notes] == ["good, ann", "good, cem"]
 
 
 def test_a_stopped_run_goes_on_and_changed_files_are_measured_again(folders, monkeypatch):
@@ -162,6 +203,38 @@ def test_a_stopped_run_goes_on_and_changed_files_are_measured_again(folders, mon
     assert sorted(looked[8:]) == ["ann.mkv", "ann.mkv"]
 
 
+def test_references_that_come_back_bring_their_own_features_back(folders):
+    def sets_against(references):
+        report = evaluate_videos([folders / "good"], folders / references, folders / "report.json", players=0)
+        return report["sets"]
+
+    first, other = sets_against("truth"), sets_against("poor")
+    assert other != first
+    assert sets_against("truth") == first
+    (features,) = folders.glob("report.*.features")
+    assert len(list(features.iterdir())) == 3, "those of other references are removed"
+
+
+def test_rows_are_kept_under_everything_that_decides_them(folders, tmp_path, monkeypatch):
+    systems = systems_of([folders / "good"])
+
+    def key(pose="auto", syncnet=None):
+        return videos_module._key(ToolSettings(pose), {"syncnet": syncnet}, {}, systems)
+
+    first, of_files = key(), key("files")
+    assert key() == first
+    assert key(syncnet="SyncNet: not measured") != first
+    with monkeypatch.context() as patch:
+        patch.setitem(videos_module.VIDEO_METRICS, "new", None)
+        assert key() != first
+    observer = tmp_path / "observer"
+    observer.mkdir()
+    (observer / "config.json").write_text("{}")
+    monkeypatch.setattr(videos_module, "OBSERVER_FOLDER", observer)
+    assert key() != first
+    assert key("files") == of_files, "no observer looks there"
+
+
 @pytest.mark.slow
 def test_processes_give_the_same_rows(folders):
     alone = evaluate(folders, "poor", players=0)
@@ -172,8 +245,6 @@ def test_processes_give_the_same_rows(folders):
 
 
 def test_keypoints_and_expressions_beside_a_video_are_used(folders, episodes):
-    from hallo4.motion import save_skeleton
-
     rng = np.random.default_rng(0)
     for name, episode in episodes.items():
         for folder in ("truth", "good"):
@@ -188,9 +259,64 @@ def test_keypoints_and_expressions_beside_a_video_are_used(folders, episodes):
     np.save(folders / "good" / "bob.expression.npy", broken)
     report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
     (problem,) = report["problems"]
-    assert problem["clip"] == "bob"
-    assert "1 of 30 feature vectors of expression are not finite (NaN)" in problem["what"]
-    assert report["metrics"]["good"]["ssim"]["n"] == 2
+    assert (problem["clip"], problem["system"]) == ("bob", "good")
+    wrong = "bob.expression.npy: 1 of 30 feature vectors of expression are not finite (NaN)."
+    assert problem["what"] == wrong
+    assert report["metrics"]["good"]["keypoint_distance"]["n"] == 3
+    assert report["sets"]["good"]["e_fid[file]"]["samples"] == 60
+
+
+def _with(skeleton, points_px=None, confidence=None, size=(SIZE_PX, SIZE_PX)):
+    points = skeleton.points_px if points_px is None else points_px
+    return Skeleton(points, skeleton.confidence if confidence is None else confidence, skeleton.fps, *size)
+
+
+def test_damaged_files_beside_a_video_or_reference_cost_only_what_they_give(folders, episodes):
+    for folder in ("truth", "good"):
+        save_skeleton(folders / folder / "cem.keypoints.json", episodes["cem"].skeleton)
+    (folders / "truth" / "cem.keypoints.json").write_text('{"points_px": [[0, ')
+    header = b"\x93NUMPY\x01\x00\x0c\x00{'shape': (5\n"  # a bracket that does not close
+    for clip, content in (("ann", b""), ("bob", header)):
+        (folders / "good" / f"{clip}.expression.npy").write_bytes(content)
+    words = ["evaluate", "videos", str(folders / "good"), str(folders / "poor")]
+    words += ["--against", str(folders / "truth"), "-o", str(folders / "report.json"), "--players", "0"]
+    assert main(words) == 3
+    report = json.loads((folders / "report.json").read_text())
+    found = {(problem["clip"], problem["system"]): problem["what"] for problem in report["problems"]}
+    assert set(found) == {("ann", "good"), ("bob", "good"), ("cem", "reference")}
+    assert found["ann", "good"].startswith("ann.expression.npy: cannot be read as numbers")
+    assert found["bob", "good"].startswith("bob.expression.npy: cannot be read as numbers")
+    assert found["cem", "reference"].startswith("cem.keypoints.json: not valid JSON")
+    for system in ("good", "poor"):
+        assert report["metrics"][system]["ssim"]["n"] == 3
+        assert report["metrics"][system]["keypoint_distance"]["n"] == 2
+        assert report["metrics"][system]["hand_visible_rate"]["n"] == 3
+    assert report["rows"][2]["reference"]["keypoints"] is None, "not the observer's in their place"
+
+
+def test_keypoints_of_another_resolution_are_brought_to_the_video(folders, episodes):
+    video, skeleton = folders / "truth" / "ann.mkv", episodes["ann"].skeleton
+    sidecar = folders / "truth" / "ann.keypoints.npz"
+    tools = VideoTools("files", None, {"face_similarity": PatchEncoder()})
+
+    def look_with(scale):
+        size = np.int64(np.float32(scale) * SIZE_PX)
+        save_skeleton(sidecar, _with(skeleton, points_px=skeleton.points_px * np.float32(scale), size=size))
+        return look_at(video, tools)[0]
+
+    own = look_with((1, 1))
+    for scale in ((4, 4), (0.5, 0.5), (10, 10.1)):
+        other = look_with(scale)
+        assert (other.skeleton.width_px, other.skeleton.height_px) == (SIZE_PX, SIZE_PX)
+        assert other.skeleton.points_px == pytest.approx(own.skeleton.points_px, abs=0.1)
+        assert other.faces["face_similarity"] == pytest.approx(own.faces["face_similarity"], abs=2)
+    refused = look_with((2, 1))
+    assert refused.skeleton is None
+    assert refused.faces == {}
+    (problem,) = refused.problems
+    assert problem.startswith(
+        "ann.keypoints.npz: its points lie in a picture of 128x64 px, the video has 64x64"
+    )
 
 
 def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
@@ -209,9 +335,33 @@ def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
     value = set_value(SET_METRICS["fid"], *[{"ann": look.features["inception"]}] * 2)
     assert value.interval.mean == pytest.approx(0, abs=1e-6)
     assert value.interval.low is None
-    tools.networks["inception"] = lambda frames: torch.full((len(frames), 3), float("nan"))
-    with pytest.raises(InputError, match=r"ann\.mkv: 6 of 6 feature vectors of inception are not finite"):
-        look_at(folders / "truth" / "ann.mkv", tools)
+    assert look.problems == ()
+
+
+def test_features_that_are_not_finite_are_named_and_left_out(folders, episodes):
+    class Broken:
+        name = "broken"
+
+        def __call__(self, faces_u8):
+            vectors = np.ones((len(faces_u8), 4))
+            vectors[-1] = np.nan
+            return vectors
+
+    save_skeleton(folders / "truth" / "ann.keypoints.json", episodes["ann"].skeleton)
+    networks = {
+        "inception": lambda frames: torch.full((len(frames), 3), float("nan")),
+        "i3d_disco": lambda clips: clips.mean(dim=(1, 3, 4)) * float("inf"),
+        "i3d_stylegan_v": lambda clips: clips.mean(dim=(1, 3, 4)),
+    }
+    tools = VideoTools("files", None, {"csim": Broken(), "face_similarity": PatchEncoder()}, networks)
+    look, _ = look_at(folders / "truth" / "ann.mkv", tools)
+    assert set(look.features) == {"i3d_stylegan_v"}
+    assert np.isnan(look.faces["csim"]).all(), "a vector that is not finite is no frame without a face"
+    assert np.isfinite(look.faces["face_similarity"]).all()
+    faces, *others = look.problems
+    assert faces == "ann.mkv: 1 of 30 feature vectors of broken are not finite (NaN)."
+    assert others[0].startswith("ann.mkv: FVD, protocol disco: ")
+    assert others[1] == "ann.mkv: 6 of 6 feature vectors of inception are not finite (NaN)."
 
 
 def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folders, tmp_path):
@@ -224,6 +374,39 @@ def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folder
     with pytest.raises(InputError, match="no network 'sincnet'"):
         evaluate(folders, "good", tools=ToolSettings(need=("sincnet",)))
     assert not (folders / "report.json").exists()
+
+
+def test_csim_without_onnxruntime_is_said_and_measured_once_it_is_there(folders, tmp_path, monkeypatch):
+    file = WEIGHTS["arcface"].file
+    place = tmp_path / "weights"
+    place.mkdir()
+    (place / file).write_bytes(b"a graph")
+    tools = ToolSettings(weights=str(place))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # an import of it fails
+    report = evaluate(folders, "good", tools=tools, players=0)
+    (said,) = [line for line in report["not_measured"] if file in line]
+    assert "pip install 'hallo4[identity]'" in said
+    assert report["settings"]["weights"] == weights_used(tools) == {}
+    assert "csim" not in report["metrics"]["good"]
+    with pytest.raises(MissingExtraError, match="onnxruntime"):
+        available_networks(ToolSettings(weights=str(place), need=("arcface",)))
+
+    class Session:
+        def __init__(self, path, options, providers):
+            assert path == place / file
+
+        def get_inputs(self):
+            return [SimpleNamespace(name="input")]
+
+        def run(self, _, planes):
+            return [planes["input"].mean(axis=(2, 3))]
+
+    fake = SimpleNamespace(SessionOptions=SimpleNamespace, InferenceSession=Session)
+    monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+    report = evaluate(folders, "good", tools=tools, players=0)
+    assert report["metrics"]["good"]["csim"]["mean"] > 0.9
+    assert set(report["settings"]["weights"]) == {file}
+    assert not any(file in line for line in report["not_measured"])
 
 
 def test_folders_that_cannot_be_matched_are_refused(folders, tmp_path):

@@ -3,12 +3,13 @@ answers.
 """
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from hallo4.errors import CheckpointError, InputError, ShapeError
-from hallo4.evaluation import dynamics, identity, keypoints
+from hallo4.evaluation import dynamics, identity, keypoints, video_measures
 from hallo4.motion import layout
 from hallo4.types import Skeleton
 
@@ -88,6 +89,27 @@ def test_five_points_are_eyes_nose_and_mouth_corners():
         assert np.array_equal(five[0, place], skeleton.points_px[0, index])
     skeleton.confidence[3, 71] = 0.2
     assert np.isnan(identity.five_points(skeleton)[3]).all()
+    skeleton.points_px[4] = 0  # seen, it says, but all in one place: that has no direction
+    assert identity.faces_found(skeleton).tolist() == [t not in (3, 4) for t in range(12)]
+
+
+def test_a_face_is_found_where_it_can_be_set_upright():
+    """DWPose gives every point some confidence, in pictures of nothing too."""
+    skeleton = _skeleton()
+    skeleton.confidence[:] = 0.05
+    pair = SimpleNamespace(video=SimpleNamespace(skeleton=skeleton))
+    assert video_measures.found_rate(pair) == 0
+    skeleton.confidence[:3] = 0.9
+    assert video_measures.found_rate(pair) == 0.25
+    assert math.isnan(video_measures.found_rate(SimpleNamespace(video=SimpleNamespace(skeleton=None))))
+
+
+def test_the_patch_encoder_sees_the_inner_face_less_mid_grey():
+    faces = np.full((2, 112, 112, 3), 130, np.uint8)
+    faces[:, :16] = faces[:, -8:] = faces[:, :, :16] = faces[:, :, -16:] = 255
+    vectors = identity.PatchEncoder()(faces)
+    assert vectors.shape == (2, 330)
+    assert (vectors == 2).all()
 
 
 # ---------------------------------------------------------------------- keypoints
@@ -146,6 +168,16 @@ def test_hand_variance_is_that_of_positions_in_shoulder_widths():
     moving[:, keypoints.HAND_POINTS, 0] += swing[:, None].astype(np.float32)
     waving = Skeleton(moving, still.confidence, 25.0, 200, 200)
     assert keypoints.hand_variance(waving) == pytest.approx(1e3 * (20**2 / 2) / 100**2, rel=1e-4)
+
+
+@pytest.mark.parametrize("place", [0.0, math.nan])
+def test_hand_variance_takes_no_position_of_a_point_that_is_not_seen(place):
+    still = _skeleton(400)
+    still.points_px[::2, 100], still.confidence[::2, 100] = place, 0.0
+    still.points_px[1:, 120], still.confidence[1:, 120] = place, 0.2  # seen once: that has no variance
+    assert keypoints.hand_variance(still) == pytest.approx(0, abs=1e-6)
+    still.confidence[:, keypoints.HAND_POINTS] = 0.2
+    assert math.isnan(keypoints.hand_variance(still))
 
 
 def test_mouth_opening_is_the_inner_lips_over_the_eyes():

@@ -47,6 +47,27 @@ def test_lag_of_a_periodic_curve_is_the_nearest_of_equals():
     assert abs(metrics.best_lag_frames(np.roll(wave, 1), wave)) == 1
 
 
+def test_lags_of_short_clips_leave_two_thirds_of_the_frames():
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(200):
+        true = np.convolve(rng.normal(size=23), np.ones(3) / 3, "same")[:20]
+        measured = true / true.std() + rng.normal(size=20)
+        lag = metrics.best_lag_frames(measured, true, 15)
+        assert abs(lag) <= 20 // 3
+        wrong += abs(lag) > 1
+    assert wrong < 0.08 * 200, "few frames correlate by chance: half of these clips, if three are enough"
+
+
+@pytest.mark.parametrize("frames", [49, 60])
+def test_lags_of_clips_that_are_long_enough_are_all_compared(frames):
+    rng = np.random.default_rng(0)
+    for shift in range(-15, 16):
+        long = rng.random(frames + 30)
+        true, late = long[15 : 15 + frames], long[15 - shift : 15 - shift + frames]
+        assert metrics.best_lag_frames(late, true, 15) == shift
+
+
 def test_standing_still_while_the_truth_moves_is_zero_not_undefined():
     true = _curve()
     assert metrics.following(np.zeros(80), true) == 0
