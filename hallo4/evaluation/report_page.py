@@ -4,22 +4,22 @@ file.
 
 from __future__ import annotations
 
-import base64
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib import resources
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from hallo4.evaluation import charts
 from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
+from hallo4.evaluation.html_page import ARROWS, definitions_section, html_page, list_section, video_url
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
+from hallo4.evaluation.video_report import clip_scores
 from hallo4.evaluation.video_sets import SET_METRICS
 
-PLAYER_SIDE_PX, PLAYER_CRF, PLAYER_SECONDS = 256, 27, 20.0
+PLAYER_SIDE_PX, PLAYER_SECONDS = 256, 20.0
 _PLOTTED = (
     *("mouth_correlation", "mouth_abs_lag_frames", "sync_c", "sync_d", "ssim", "psnr_db", "lpips", "csim"),
     *(
@@ -40,7 +40,10 @@ _SHOWN_UNDER_PLAYER = (
     "keypoint_distance",
 )
 _RANKED_BY = ("mouth_correlation", "ssim", "sync_c")
-_ARROWS = {"higher": "▲", "lower": "▼", "near 0": "→ 0", "near 1": "→ 1", "near the reference": "≈ ref"}
+_NEARER = (
+    "Where good values lie near a number or the reference's: how much nearer the first system's are, clip by "
+    "clip; near 1 in natural logarithms of the ratio. Positive: the first is better"
+)
 
 
 def report_page(report: Mapping[str, Any], clips: Sequence[ClipFiles], players: int) -> str:
@@ -59,17 +62,10 @@ def report_page(report: Mapping[str, Any], clips: Sequence[ClipFiles], players: 
         _plots(report, colours),
         _players([(files[name], rows[name]) for name in shown], colours),
         _clip_table(report, colours),
-        _definitions(report),
+        definitions_section(report["definitions"]),
         _notes(report),
     ]
-    parts = resources.files("hallo4.evaluation") / "page"
-    style, script = ((parts / name).read_text() for name in ("report.css", "report.js"))
-    title = escape(" / ".join(report["systems"])) + " against references"
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{style}</style></head><body><main>{''.join(sections)}</main><script>{script}</script></body></html>\n"
-    )
+    return html_page(" / ".join(report["systems"]) + " against references", sections)
 
 
 def chosen_clips(report: Mapping[str, Any], count: int) -> list[str]:
@@ -100,7 +96,7 @@ def player_source(path: Path) -> str | None:
     from PIL import Image
 
     from hallo4.errors import Hallo4Error
-    from hallo4.media import MediaWarning, VideoWriter, load_audio, probe_video, read_frames, read_provenance
+    from hallo4.media import MediaWarning, load_audio, probe_video, read_frames, read_provenance
 
     try:
         info = probe_video(path)
@@ -109,14 +105,11 @@ def player_source(path: Path) -> str | None:
             audio = load_audio(path, 44_100) if info.has_audio else None
         scale = min(1.0, PLAYER_SIDE_PX / max(info.width_px, info.height_px))
         size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width_px, info.height_px))
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "clip.mp4"
-            label = read_provenance(path)
-            with VideoWriter(target, *size, audio=audio, crf=PLAYER_CRF, provenance=label) as writer:
-                for frame in read_frames(path, 25.0, end_s=PLAYER_SECONDS):
-                    small = Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)
-                    writer.write(np.array(small))
-            return "data:video/mp4;base64," + base64.b64encode(target.read_bytes()).decode()
+        frames = (
+            np.array(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
+            for frame in read_frames(path, 25.0, end_s=PLAYER_SECONDS)
+        )
+        return video_url(frames, size, audio, read_provenance(path))
     except Hallo4Error:
         return None
 
@@ -159,7 +152,8 @@ def _groups(report: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
-    head = "".join(f"<th>{escape(system)}</th>" for system in colours)
+    clips = report["clips"]
+    head = "".join(_heading(system, report) for system in colours)
     body = []
     for heading, names in _groups(report).items():
         body.append(f'<tr class="group"><td colspan="{len(colours) + 4}">{escape(heading)}</td></tr>')
@@ -167,9 +161,9 @@ def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
             definition = report["definitions"][name]
             values = {s: report["metrics"][s].get(name) or report["sets"][s].get(name) for s in colours}
             own = report["reference_values"].get(name)
-            best = _best(name, values, own)
+            best = _best(name, report)
             cells = "".join(
-                f'<td class="num{" best" if system == best else ""}">{_cell(value)}</td>'
+                f'<td class="num{" best" if system == best else ""}">{_cell(value, clips)}</td>'
                 for system, value in values.items()
             )
             marks = [(v, colours[s]) for s, v in values.items()] + ([(own, REFERENCE_COLOUR)] if own else [])
@@ -177,38 +171,64 @@ def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
             body.append(
                 f'<tr><td title="{escape(definition["definition"])}">{escape(name)}<small>'
                 f"{escape(definition['unit'])}"
-                f'</small></td><td class="dim arrow">{_ARROWS[definition["better"]]}</td>{cells}'
-                f'<td class="num dim">{_cell(own) if own else ""}</td>'
+                f'</small></td><td class="dim arrow">{ARROWS[definition["better"]]}</td>{cells}'
+                f'<td class="num dim">{_cell(own, clips) if own else ""}</td>'
                 f"<td>{charts.interval_line(drawn)}</td></tr>"
             )
     return (
-        f'<section><h2>All metrics</h2><div class="wide"><table><thead><tr><th>metric</th><th></th>{head}'
-        f"<th>reference</th><th>mean and interval</th></tr></thead><tbody>{''.join(body)}</tbody></table>"
-        "</div></section>"
+        '<section><h2>All metrics</h2><p class="dim">Marked: the best mean score over clips; where a metric '
+        "has a goal, the score is the distance to it. Nothing is marked where systems do not have the same "
+        "clips or, in whole sets, as many samples.</p>"
+        f'<div class="wide"><table><thead><tr><th>metric</th><th></th>{head}{_heading(REFERENCE, report)}'
+        f"<th>mean and interval</th></tr></thead><tbody>{''.join(body)}</tbody></table></div></section>"
     )
 
 
-def _best(name: str, values: Mapping[str, Any], own: Mapping[str, Any] | None) -> str | None:
-    """The system with the best mean, where there is something to choose."""
-    reference = None if own is None else own["mean"]
-    scores = {}
-    for system, value in values.items():
-        if value and value["mean"] is not None:
-            lower = name in SET_METRICS
-            scores[system] = -value["mean"] if lower else VIDEO_METRICS[name].score(value["mean"], reference)
-    known = {system: score for system, score in scores.items() if score == score}
-    judged = name in SET_METRICS or VIDEO_METRICS[name].axis is not None
-    first, *others = sorted(known, key=lambda system: -known[system])[:2] or [None]
-    tie = 0.0 if name in SET_METRICS else VIDEO_METRICS[name].tie
-    return first if judged and others and known[first] - known[others[0]] > tie else None
+def _heading(side: str, report: Mapping[str, Any]) -> str:
+    missing, clips = report["unmeasured"][side], report["clips"]
+    note = f"<small>{clips - missing} of {clips} clips measured</small>" if missing else ""
+    return f"<th>{escape(side)}{note}</th>"
 
 
-def _cell(interval: Mapping[str, Any] | None) -> str:
-    if interval is None or interval["mean"] is None:
+def _best(name: str, report: Mapping[str, Any]) -> str | None:
+    """The system with the best mean score over clips, where there is something to choose.
+
+    None where systems have values of other clips, or sets of other sizes: such means do not compare, and
+    Frechet distances are larger of fewer samples.
+    """
+    if name in SET_METRICS:
+        sets = {system: values.get(name) for system, values in report["sets"].items()}
+        sets = {system: value for system, value in sets.items() if value and value["mean"] is not None}
+        basis = {(value["n"], value["samples"], value["reference_samples"]) for value in sets.values()}
+        scores, tie = {system: -value["mean"] for system, value in sets.items()}, 0.0
+    elif VIDEO_METRICS[name].axis is None:
+        return None
+    else:
+        clips = {system: clip_scores(report["rows"], system, name) for system in report["systems"]}
+        clips = {system: found for system, found in clips.items() if found}
+        basis = {frozenset(found) for found in clips.values()}
+        scores, tie = {s: fmean(found.values()) for s, found in clips.items()}, VIDEO_METRICS[name].tie
+    if len(scores) < 2 or len(basis) > 1:
+        return None
+    first, second = sorted(scores, key=lambda system: -scores[system])[:2]
+    return first if scores[first] - scores[second] > tie else None
+
+
+def _cell(value: Mapping[str, Any] | None, clips: int) -> str:
+    """Mean and interval, with the number of clips where these are not all `clips`, and of a set's samples."""
+    if value is None:
         return "–"
-    if interval["low"] is None:
-        return f"{interval['mean']:.3g}<small>n = {interval['n']}</small>"
-    return f"{interval['mean']:.3g}<small>{interval['low']:.3g} … {interval['high']:.3g}</small>"
+    if value.get("problem"):
+        return f'–<small title="{escape(value["problem"])}">failed</small>'
+    lines = [] if value["low"] is None else [f"{value['low']:.3g} … {value['high']:.3g}"]
+    if value["n"] < clips:
+        lines.append(f"n = {value['n']} of {clips}")
+    elif value["low"] is None or "samples" in value:
+        lines.append(f"n = {value['n']}")
+    if "samples" in value:
+        lines.append(f"{value['samples']} samples against {value['reference_samples']}")
+    mean = "–" if value["mean"] is None else f"{value['mean']:.3g}"
+    return mean + "".join(f"<small>{line}</small>" for line in lines)
 
 
 def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
@@ -222,24 +242,29 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
     )
     lines = []
     for name, p in sorted(pair["p_holm"].items(), key=lambda item: item[1]):
-        difference = pair["difference"][name]
-        mark = (difference["mean"], difference["low"], difference["high"], colours[a])
+        difference, nearer = pair["difference"][name], pair["goal_difference"].get(name)
+        tested = nearer or difference
+        mark = (tested["mean"], tested["low"], tested["high"], colours[a])
         strong = ' class="sure"' if p < 0.05 else ""
         lines.append(
             f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">'
-            f"{_ARROWS[VIDEO_METRICS[name].better]}</td>"
-            f'<td class="num">{_cell(difference)}</td><td>{charts.interval_line([mark], zero=True)}</td>'
+            f"{ARROWS[VIDEO_METRICS[name].better]}</td>"
+            f'<td class="num">{_cell(difference, pair["clips"])}</td>'
+            f'<td class="num">{_cell(nearer, pair["clips"]) if nearer else ""}</td>'
+            f"<td>{charts.interval_line([mark], zero=True)}</td>"
             f'<td class="num">{pair["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
         )
     tests = (
-        '<div class="wide"><table><thead><tr><th>difference</th><th></th><th>mean</th><th></th><th>p</th>'
+        '<div class="wide"><table><thead><tr><th>difference</th><th></th><th>mean</th>'
+        f'<th title="{_NEARER}">nearer to the goal by</th><th>what p tests</th><th>p</th>'
         f"<th>p, adjusted</th></tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         if lines
         else '<p class="dim">No tests: they need two clips or more.</p>'
     )
     return (
-        f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Share of clips won by {escape(a)}; ties count "
-        f"half.</p><table>{bars}</table><details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
+        f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Over the {pair['clips']} of {report['clips']} "
+        f"clips that both have: share won by {escape(a)}; ties count half.</p><table>{bars}</table>"
+        f"<details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
         f"</summary>{tests}</details></section>"
     )
 
@@ -331,19 +356,7 @@ def _clip_table(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     )
 
 
-def _definitions(report: Mapping[str, Any]) -> str:
-    rows = "".join(
-        f"<dt>{escape(name)} <span class='dim'>{escape(d['unit'])}, {escape(d['better'])}</span></dt>"
-        f"<dd>{escape(d['definition'])}.<br><span class='dim'>Source: {escape(d['source'])}. "
-        f"Here: {escape(d['protocol'])}.</span></dd>"
-        for name, d in report["definitions"].items()
-    )
-    summary = "<summary><h2>What each metric is</h2></summary>"
-    return f"<section><details>{summary}<dl>{rows}</dl></details></section>"
-
-
 def _notes(report: Mapping[str, Any]) -> str:
     lines = [*report["notes"], *report["not_measured"]]
     used = [f"{file}: SHA-256 {digest}" for file, digest in report["settings"]["weights"].items()]
-    items = "".join(f"<li>{escape(line)}</li>" for line in [*lines, *used])
-    return f"<section><h2>Notes</h2><ul>{items}</ul></section>"
+    return list_section("Notes", [*lines, *used])

@@ -45,15 +45,18 @@ def build_report(
     """The report, ready for JSON.
 
     `metrics`, `sets`, `undefined`: system -> name -> value; `reference_values`: what metrics that judge one
-    video alone say of the references. `pairs`: of every two systems, differences a - b over the clips both
-    have, p values by sign flips (`p_holm`: adjusted for the number of metrics), and win rates. Intervals
-    are null where clips do not allow any.
+    video alone say of the references. `unmeasured`: system, and reference -> clips whose video is missing or
+    cannot be read, which are not among the undefined. `pairs`: of every two systems, differences a - b over
+    the clips both have, how much nearer to its goal `a` is where a metric has one (`goal_difference`), p
+    values by sign flips (`p_holm`: adjusted for the number of metrics), and win rates. Intervals are null
+    where clips do not allow any.
     """
     names = [system.name for system in systems]
     columns = {name: _columns(rows, name) for name in names}
     own = _columns(rows, REFERENCE)
     intervals = {n: {m: bootstrap_interval(v) for m, v in columns[n].items()} for n in names}
     measured = {metric for name in names for metric, i in intervals[name].items() if i.n}
+    sets = {name: _sets(features, name) for name in names}
     report: dict[str, Any] = {
         "kind": "videos",
         "references": str(references),
@@ -61,10 +64,11 @@ def build_report(
         "clips": len(rows),
         "metrics": {n: {m: i.as_json() for m, i in intervals[n].items() if m in measured} for n in names},
         "undefined": {n: {m: i.undefined for m, i in intervals[n].items() if i.undefined} for n in names},
+        "unmeasured": {side: sum(not _values(row, side) for row in rows) for side in (*names, REFERENCE)},
         "reference_values": {m: bootstrap_interval(own[m]).as_json() for m in own if m in measured},
-        "sets": {name: _sets(features, name) for name in names},
-        "pairs": [_pair(rows, columns, a, b, measured) for a, b in combinations(names, 2)],
-        "problems": [*problems, *_problems(rows)],
+        "sets": sets,
+        "pairs": [_pair(rows, a, b, measured) for a, b in combinations(names, 2)],
+        "problems": [*problems, *_problems(rows), *_set_problems(sets)],
         "not_measured": list(not_measured),
         "settings": {**settings, "version": __version__},
         "definitions": _definitions(measured),
@@ -99,28 +103,66 @@ def write_report(
 
 
 def videos_table(report: Mapping[str, Any]) -> Table:
-    """The figures for a terminal: mean [95 % interval] of every metric and system, the reference's own
-    beside them.
+    """The figures for a terminal: mean [95 % interval] of every metric and system, with the number of clips
+    where these are not all; the reference's own beside them.
     """
-    title = f"{report['clips']} clips against {report['references']}"
-    table = Table(title=escape(title), caption="mean [95 % interval over clips]", title_justify="left")
+    clips = report["clips"]
+    table = Table(
+        title=escape(f"{clips} clips against {report['references']}"),
+        caption="mean [95 % interval over clips], (n=clips with a value) where these are not all",
+        title_justify="left",
+    )
     table.add_column("metric")
     table.add_column("good is", style="dim")
     for system in report["systems"]:
-        table.add_column(escape(system), justify="right")
-    table.add_column("reference", justify="right", style="dim")
+        table.add_column(escape(_heading(system, report)), justify="right")
+    table.add_column(_heading(REFERENCE, report), justify="right", style="dim")
     for name in report["definitions"]:
         definition = report["definitions"][name]
         values = [report["metrics"][s].get(name) or report["sets"][s].get(name) for s in report["systems"]]
         own = report["reference_values"].get(name)
-        table.add_row(
-            escape(name), definition["better"], *map(interval_text, values), interval_text(own) if own else ""
-        )
+        cells = [_text(value, clips) for value in values]
+        table.add_row(escape(name), definition["better"], *cells, _text(own, clips) if own else "")
     for pair in report["pairs"]:
         for axis, rate in pair["win_rate"].items():
             label = f"{pair['a']} wins against {pair['b']}, {axis}"
-            table.add_row(escape(label), "above 0.5", interval_text(rate), *[""] * len(report["systems"]))
+            table.add_row(escape(label), "above 0.5", _text(rate, clips), *[""] * len(report["systems"]))
     return table
+
+
+def clip_scores(rows: Rows, system: str, name: str) -> dict[str, float]:
+    """Clip -> score of a metric, in which more is better; clips without a value are left out, and those
+    whose reference has none where the metric compares with it.
+    """
+    found = {}
+    for row in rows:
+        value, own = (_values(row, side).get(name) for side in (system, REFERENCE))
+        score = math.nan if value is None else VIDEO_METRICS[name].score(value, own)
+        if not math.isnan(score):
+            found[row["clip"]] = score
+    return found
+
+
+def _has_goal(name: str) -> bool:
+    """Whether good values of a metric lie near a number or the reference's, so that the sign of a difference
+    does not tell which side is better.
+    """
+    return VIDEO_METRICS[name].better not in ("higher", "lower")
+
+
+def _heading(side: str, report: Mapping[str, Any]) -> str:
+    missing = report["unmeasured"][side]
+    return f"{side} ({report['clips'] - missing} of {report['clips']} clips)" if missing else side
+
+
+def _text(interval: Mapping[str, Any] | None, clips: int) -> str:
+    """`interval_text`, with the number of clips where these are not all; `failed` for a set without value."""
+    if interval is not None and interval.get("problem"):
+        return "failed"
+    text = interval_text(interval)
+    if interval is None or interval["low"] is None or interval["n"] >= clips:
+        return text
+    return f"{text} (n={interval['n']})"
 
 
 # ---------------------------------------------------------------------- parts of the report
@@ -132,7 +174,7 @@ def _values(row: Mapping[str, Any], side: str) -> Mapping[str, float | None]:
 
 
 def _columns(rows: Rows, side: str) -> dict[str, list[float | None]]:
-    """Metric -> one value per clip; clips that were not measured are None."""
+    """Metric -> one value per clip that was measured; None where the metric is not defined for it."""
     names = [name for name, metric in VIDEO_METRICS.items() if side != REFERENCE or metric.alone]
     measured = [row for row in rows if _values(row, side)]
     return {name: [_values(row, side).get(name) for row in measured] for name in names}
@@ -155,10 +197,14 @@ def _sets(features: FeatureTree, system: str) -> dict[str, Any]:
     return found
 
 
-def _pair(rows: Rows, columns: Mapping[str, Any], a: str, b: str, measured: set[str]) -> dict[str, Any]:
-    """Two systems over the clips that both have."""
+def _pair(rows: Rows, a: str, b: str, measured: set[str]) -> dict[str, Any]:
+    """Two systems over the clips that both have.
+
+    p values test differences of scores. Where a metric has a goal, a score is the distance to it, not the
+    value, so these differences are given too.
+    """
     both = [row for row in rows if _values(row, a) and _values(row, b)]
-    difference, p_value = {}, {}
+    difference, goal_difference, p_value = {}, {}, {}
     for name in VIDEO_METRICS:
         if name not in measured:
             continue
@@ -167,7 +213,10 @@ def _pair(rows: Rows, columns: Mapping[str, Any], a: str, b: str, measured: set[
         if interval.n == 0:
             continue
         difference[name] = interval.as_json()
-        p = sign_flip_test(_score_differences(name, both, a, b))
+        scores = _score_differences(name, both, a, b)
+        if _has_goal(name) and scores:
+            goal_difference[name] = bootstrap_interval(scores).as_json()
+        p = sign_flip_test(scores)
         if p is not None and VIDEO_METRICS[name].axis is not None:
             p_value[name] = p
     outcomes = [axis_outcomes(_values(r, a), _values(r, b), _values(r, REFERENCE)) for r in both]
@@ -182,6 +231,7 @@ def _pair(rows: Rows, columns: Mapping[str, Any], a: str, b: str, measured: set[
         "b": b,
         "clips": len(both),
         "difference": difference,
+        "goal_difference": goal_difference,
         "p_value": p_value,
         "p_holm": holm(p_value),
         "win_rate": {axis: rate.as_json() for axis, rate in rates.items()},
@@ -189,13 +239,9 @@ def _pair(rows: Rows, columns: Mapping[str, Any], a: str, b: str, measured: set[
 
 
 def _score_differences(name: str, rows: Rows, a: str, b: str) -> list[float]:
-    metric, found = VIDEO_METRICS[name], []
-    for row in rows:
-        own = _values(row, REFERENCE).get(name)
-        values = [_values(row, side).get(name) for side in (a, b)]
-        if None not in values:
-            found.append(metric.score(values[0], own) - metric.score(values[1], own))
-    return [value for value in found if math.isfinite(value)]
+    ours, theirs = (clip_scores(rows, side, name) for side in (a, b))
+    differences = [score - theirs[clip] for clip, score in ours.items() if clip in theirs]
+    return [value for value in differences if math.isfinite(value)]
 
 
 def _problems(rows: Rows) -> list[dict[str, str]]:
@@ -205,6 +251,15 @@ def _problems(rows: Rows) -> list[dict[str, str]]:
             if "problem" in entry:
                 found.append({"clip": row["clip"], "system": side, "what": entry["problem"]})
     return found
+
+
+def _set_problems(sets: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    return [
+        {"clip": name, "system": system, "what": f"no value of the whole set: {value['problem']}"}
+        for system, values in sets.items()
+        for name, value in values.items()
+        if value["problem"]
+    ]
 
 
 def _definitions(measured: set[str]) -> dict[str, dict[str, str]]:
@@ -219,7 +274,7 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
         n: d for n, d in report["definitions"].items() if n not in SET_METRICS or n in used
     }
     notes = [
-        "Intervals: 95 %, percentile bootstrap over clips; of sets: jackknife over clips; win rates: Wilson, "
+        "Intervals: 95 %, percentile bootstrap over clips, wider for few; of sets: jackknife over clips; win rates: Wilson, "
         "ties count half. p values: sign flips over clips, adjusted for the number of metrics (Holm).",
     ]
     if any(entry.get("keypoints") == "observer" for row in rows for entry in _entries(row)):
