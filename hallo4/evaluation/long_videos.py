@@ -14,7 +14,6 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,8 @@ from hallo4.evaluation.dynamics import drift_per_second
 from hallo4.evaluation.instrument import load_observer, measure
 from hallo4.evaluation.named_paths import named_models
 from hallo4.evaluation.processes import work_by_model
-from hallo4.evaluation.report_files import require_writable, write_with_picture
+from hallo4.evaluation.report_files import write_with_picture
+from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.world import episode_seed
 from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip
@@ -77,7 +77,8 @@ def evaluate_drift(
 
     `report["curves"][model][metric]` is a list with `start_s` and the mean over clips with its interval, one
     entry a part of five seconds; `report["drift"][model][metric]` has `per_minute`, the slope of a clip's own
-    curve, and `last_minus_first`. With `out` it is written as JSON with a picture beside it.
+    curve, and `last_minus_first`. With `out` it is written as JSON with a picture and the rows beside it; the
+    same call goes on after a stop.
 
     InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
     Cancelled on Ctrl-C.
@@ -89,10 +90,9 @@ def evaluate_drift(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
-    if out is not None:
-        require_writable(Path(out))
-    found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress)
-    rows = {model: [values for _, values in sorted(of, key=itemgetter(0))] for model, of in found.items()}
+    store = None if out is None else row_store(out, {"drift": DRIFTING, "seed": seed, "seconds": seconds})
+    found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress, store)
+    rows = {model: [of[clip] for clip in range(clips)] for model, of in found.items()}
     report = {
         "models": list(named),
         "clips": clips,
@@ -122,27 +122,29 @@ class _Judge:
         self.size_px = generators.frame_size_px(model)
         self.observer = load_observer()
 
-    def __call__(self, clip: int) -> tuple[int, dict[str, list[float]]]:
+    def __call__(self, clip: int) -> tuple[int, dict[str, list[float | None]]]:
         from hallo4.world import make_episode
 
         episode = make_episode(episode_seed(self.seed, clip), self.seconds, self.size_px)
         frames_u8 = self.generate(episode, episode.seed)
         measured, measured_truth = (measure(self.observer, f) for f in (frames_u8, episode.frames_u8))
         whole = make_clip(episode, frames_u8, measured, measured_truth)
-        return clip, part_values(whole, round(PART_S * FPS))
+        values = part_values(whole, round(PART_S * FPS))
+        return clip, {n: [v if math.isfinite(v) else None for v in of] for n, of in values.items()}
 
 
-def _curve(rows: list[list[float]]) -> list[dict[str, Any]]:
+def _curve(rows: list[list[float | None]]) -> list[dict[str, Any]]:
     return [
         {"start_s": index * PART_S, **bootstrap_interval(values).as_json()}
         for index, values in enumerate(zip(*rows, strict=True))
     ]
 
 
-def _drift(rows: list[list[float]]) -> dict[str, Any]:
+def _drift(rows: list[list[float | None]]) -> dict[str, Any]:
     """Of clips' curves; a part without a value (nobody silent in it, say) is left out of the slope."""
-    slopes = [60 * drift_per_second(np.array(row), fps=1 / PART_S) for row in rows]
-    steps = [row[-1] - row[0] for row in rows]
+    curves = np.array(rows, dtype=np.float64)  # None is NaN
+    slopes = [60 * drift_per_second(curve, fps=1 / PART_S) for curve in curves]
+    steps = curves[:, -1] - curves[:, 0]
     return {
         "per_minute": bootstrap_interval([s if math.isfinite(s) else math.nan for s in slopes]).as_json(),
         "last_minus_first": bootstrap_interval(steps).as_json(),

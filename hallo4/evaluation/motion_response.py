@@ -28,7 +28,8 @@ from hallo4.evaluation import generators
 from hallo4.evaluation.instrument import load_observer, measure
 from hallo4.evaluation.named_paths import named_models
 from hallo4.evaluation.processes import work_by_model
-from hallo4.evaluation.report_files import require_writable, write_with_picture
+from hallo4.evaluation.report_files import write_with_picture
+from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import RESAMPLES, expanded
 from hallo4.evaluation.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
@@ -150,7 +151,8 @@ def evaluate_motion(
     `report["responses"][model][part]` is a list, one entry a frequency: `hz`, `gain` and `delay_frames` with
     95 % intervals (resampled clips; the mean response is taken first, so that noise of random phase averages
     out), and `clips`, each clip's own [real, imaginary] response. At half the frame rate there is no delay to
-    be seen: None. With `out` it is written as JSON with a picture beside it.
+    be seen: None. With `out` it is written as JSON with a picture and the rows beside it; the same call goes
+    on after a stop.
 
     InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
     Cancelled on Ctrl-C.
@@ -161,20 +163,16 @@ def evaluate_motion(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
-    if out is not None:
-        require_writable(Path(out))
+    store = None if out is None else row_store(out, {"motion": PARTS, "seed": seed, "frames": FRAMES})
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-    found: dict[tuple[str, str, float], dict[int, complex]] = {}
-    for model, results in work_by_model(_Judge, named, (seed,), items, workers, on_progress).items():
-        for part, hz, clip, value in results:
-            found.setdefault((model, part, hz), {})[clip] = value
+    found = work_by_model(_Judge, named, (seed,), items, workers, on_progress, store)
     responses = {
         model: {
-            part: [_entry(hz, [found[model, part, hz][clip] for clip in range(clips)]) for hz in shown[part]]
+            part: [_entry(hz, [complex(*of[part, hz, clip]) for clip in range(clips)]) for hz in shown[part]]
             for part in PARTS
         }
-        for model in named
+        for model, of in found.items()
     }
     report = {
         "models": list(named),
@@ -193,7 +191,7 @@ def moves(part: str, frequency_hz: float) -> bool:
 
 
 class _Judge:
-    """The model and the instrument of one process: (part, hz, clip) -> the same and the clip's response."""
+    """Model and instrument of one process: (part, hz, clip) -> the same, its response [real, imaginary]."""
 
     def __init__(self, settings: tuple[str, int]) -> None:
         model, self.seed = settings
@@ -201,7 +199,7 @@ class _Judge:
         self.size_px = generators.frame_size_px(model)
         self.observer = load_observer()
 
-    def __call__(self, item: tuple[str, float, int]) -> tuple[str, float, int, complex]:
+    def __call__(self, item: tuple[str, float, int]) -> tuple[tuple[str, float, int], list[float]]:
         name, hz, clip = item
         part = PARTS[name]
         episode = driven_episode(episode_seed(self.seed, clip), name, hz, self.size_px)
@@ -213,7 +211,8 @@ class _Judge:
             driving = episode.truth.mouth_open[:, None]
         if frames_u8 is not episode.frames_u8:
             driving = self._seen(episode.frames_u8, part)
-        return (*item, response(self._seen(frames_u8, part), driving, hz))
+        value = response(self._seen(frames_u8, part), driving, hz)
+        return item, [value.real, value.imag]
 
     def _seen(self, frames_u8: np.ndarray, part: Part) -> np.ndarray:
         measured = measure(self.observer, frames_u8)
@@ -255,7 +254,7 @@ def draw_motion(report: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
     figure = Figure(figsize=(16, 7), layout="constrained")
-    panels = figure.subplots(2, len(PARTS), sharex=True)
+    panels = figure.subplots(2, len(PARTS), sharex=True, squeeze=False)
     for column, part in enumerate(PARTS):
         for model, responses in report["responses"].items():
             entries = responses[part]

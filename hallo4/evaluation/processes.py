@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from typing import Any, TypeVar
 
 from hallo4.errors import Cancelled
+from hallo4.evaluation import generators
+from hallo4.evaluation.row_store import RowStore
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
 Settings = TypeVar("Settings")
 
@@ -48,30 +51,45 @@ def shared_work(
 
 
 def work_by_model(
-    make: Callable[[tuple[Any, ...]], Callable[[Item], Result]],
+    make: Callable[[tuple[Any, ...]], Callable[[Item], tuple[Item, Any]]],
     models: Mapping[str, str],
     settings: tuple[Any, ...],
     items: Sequence[Item],
     workers: int,
     on_progress: Callable[[int, int], None] | None = None,
-) -> dict[str, list[Result]]:
-    """`make((model, *settings))(item)` of every item, for one of the named models after the other; see
-    `shared_work`.
+    store: RowStore | None = None,
+) -> dict[str, dict[Item, Any]]:
+    """Name -> item -> value, for one of the named models after the other; see `shared_work`.
 
-    Results of a model are in any order; `on_progress(done, total)` counts those of all. Cancelled on Ctrl-C.
+    `make((model, *settings))(item)` is (item, value). With `store` each value, which is then JSON, is kept at
+    once; what is kept already of the same weights is not made again. `on_progress(done, total)` counts the
+    items of all models. Cancelled on Ctrl-C.
     """
-    found: dict[str, list[Result]] = {name: [] for name in models}
     total, done = len(items) * len(models), 0
+    kept = {} if store is None else {(row["of"], row["item"]): row["value"] for row in store.rows()}
+    found: dict[str, dict[Item, Any]] = {}
     try:
         for name, model in models.items():
-            for result in shared_work(make, (model, *settings), items, workers):
-                found[name].append(result)
+            of = "" if store is None else _weights(model)
+            known = {item: kept[of, text] for item in items if (of, text := json.dumps(item)) in kept}
+            found[name], done = known, done + len(known)
+            todo = [item for item in items if item not in known]
+            for item, value in shared_work(make, (model, *settings), todo, workers):
+                known[item] = value
                 done += 1
+                if store is not None:
+                    store.add({"of": of, "item": json.dumps(item), "value": value})
                 if on_progress is not None:
                     on_progress(done, total)
     except KeyboardInterrupt:
-        raise Cancelled(f"Stopped after {done} of {total} clips; nothing was kept.") from None
+        where = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
+        raise Cancelled(f"Stopped after {done} of {total} clips: {where}.") from None
     return found
+
+
+def _weights(model: str) -> str:
+    kind = "autoencoder " if generators.is_autoencoder(model) else ""
+    return kind + generators.weights_digest(model)
 
 
 def _start_worker(make: Callable[[Any], Callable[[Any], Any]], settings: Any, threads: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import OutputError
 from hallo4.evaluation.report_files import require_writable
+from hallo4.version import __version__
 
 Row = dict[str, Any]
 
@@ -49,3 +50,12 @@ class RowStore:
             file.write((json.dumps(row, allow_nan=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
+
+
+def row_store(out: str | os.PathLike[str], decides: Mapping[str, Any]) -> RowStore:
+    """Rows by the embedded instrument, beside the report `out`, in a file named after what `decides` them."""
+    from hallo4.evaluation.generators import folder_digest, text_digest
+    from hallo4.evaluation.instrument import OBSERVER_FOLDER
+
+    known = {**decides, "version": __version__, "instrument": folder_digest(OBSERVER_FOLDER)}
+    return RowStore(Path(out), text_digest(json.dumps(known, sort_keys=True, default=vars)))

@@ -274,8 +274,9 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
         n: d for n, d in report["definitions"].items() if n not in SET_METRICS or n in used
     }
     notes = [
-        "Intervals: 95 %, percentile bootstrap over clips, wider for few; of sets: jackknife over clips; win rates: Wilson, "
-        "ties count half. p values: sign flips over clips, adjusted for the number of metrics (Holm).",
+        "Intervals: 95 %, percentile bootstrap over clips, wider for few; of sets: jackknife over clips; win "
+        "rates: Wilson, ties count half. p values: sign flips over clips, adjusted for the number of metrics "
+        "(Holm).",
     ]
     if any(entry.get("keypoints") == "observer" for row in rows for entry in _entries(row)):
         notes.append(

@@ -58,6 +58,7 @@ def test_truth_does_not_drift_and_what_fades_does(monkeypatch, tmp_path):
     real = generators.load_generator
     monkeypatch.setattr(generators, "load_generator", lambda n: _Fading() if n == "fading" else real(n))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     out = tmp_path / "drift.json"
     report = evaluate_drift(["truth", "fading"], clips=2, seconds=16.0, out=out)
     assert json.loads(out.read_text()) == report

@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 'hallo4[world]'")
 
 from hallo4.cli import main
-from hallo4.errors import InputError
-from hallo4.evaluation import evaluate_motion, generators
+from hallo4.errors import Cancelled, InputError
+from hallo4.evaluation import evaluate_motion, generators, motion_response
 from hallo4.evaluation.motion_response import FRAMES, PARTS, SKELETON_RHO, amplitude, driven_episode, response
 from hallo4.models.observer import KEY_POINTS
 
@@ -91,6 +91,37 @@ def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatc
         assert late["gain"]["low"] <= late["gain"]["mean"] <= late["gain"]["high"]
 
 
+def test_a_stopped_measurement_goes_on_and_keeps_models_apart(monkeypatch, tmp_path):
+    real, asked = generators.load_generator, []
+    weights = {"late": "1", "frozen": "2"}
+
+    def load(name):
+        made = {"frozen": _Frozen(), "late": _Late()}.get(name) or real(name)
+        return lambda episode, seed: asked.append((name, seed)) or made(episode, seed)
+
+    monkeypatch.setattr(generators, "load_generator", load)
+    monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "weights_digest", lambda name: weights[name])
+    monkeypatch.setattr(motion_response, "PARTS", {"head": PARTS["head"]})
+
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    models, out = ["late", "again=frozen"], tmp_path / "motion.json"
+    with pytest.raises(Cancelled, match=r"3 of 4 clips: they are kept in .*\.rows\.jsonl; the same command"):
+        evaluate_motion(models, clips=2, frequencies_hz=[2.0], out=out, on_progress=stop)
+    assert not out.exists()
+    asked.clear()
+    resumed = evaluate_motion(models, clips=2, frequencies_hz=[2.0], out=out)
+    assert [name for name, _ in asked] == ["frozen"], "one was left"
+    asked.clear()
+    weights["late"] = "3"
+    evaluate_motion(models, clips=2, frequencies_hz=[2.0], out=out)
+    assert [name for name, _ in asked] == ["late", "late"], "other weights, other rows"
+    assert resumed == evaluate_motion(models, clips=2, frequencies_hz=[2.0])
+
+
 def test_frequencies_that_frames_cannot_show_are_refused():
     with pytest.raises(InputError, match=r"13 Hz.*12\.5 Hz"):
         evaluate_motion(["truth"], frequencies_hz=[13.0])
@@ -116,4 +147,4 @@ class _Quick:
         pass
 
     def __call__(self, item):
-        return (*item, 1.0 + 0j)
+        return item, [1.0, 0.0]
