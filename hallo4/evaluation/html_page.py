@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hallo4.evaluation import charts
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -48,6 +50,18 @@ def video_url(
             for frame in frames_u8:
                 writer.write(frame)
         return "data:video/mp4;base64," + base64.b64encode(target.read_bytes()).decode()
+
+
+def win_bars(rates: Mapping[str, Mapping[str, float]], colours: tuple[str, str]) -> str:
+    """A table of axes with the share of clips that the first of two systems wins, as number and as bar."""
+    rows = "".join(
+        f'<tr><td>{escape(axis)}</td><td class="num">{rate["mean"]:.0%}</td>'
+        f"<td>{charts.bar(rate['mean'], rate['low'], rate['high'], colours)}</td>"
+        f'<td class="num dim">{rate["n"]} clips</td></tr>'
+        for axis, rate in rates.items()
+        if rate["mean"] is not None
+    )
+    return f"<table>{rows}</table>"
 
 
 def definitions_section(definitions: Mapping[str, Mapping[str, str]]) -> str:

@@ -13,7 +13,14 @@ from typing import Any
 
 from hallo4.evaluation import charts
 from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
-from hallo4.evaluation.html_page import ARROWS, definitions_section, html_page, list_section, video_url
+from hallo4.evaluation.html_page import (
+    ARROWS,
+    definitions_section,
+    html_page,
+    list_section,
+    video_url,
+    win_bars,
+)
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.video_report import clip_scores
@@ -233,13 +240,6 @@ def _cell(value: Mapping[str, Any] | None, clips: int) -> str:
 
 def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     a, b = pair["a"], pair["b"]
-    bars = "".join(
-        f'<tr><td>{escape(axis)}</td><td class="num">{rate["mean"]:.0%}</td>'
-        f"<td>{charts.bar(rate['mean'], rate['low'], rate['high'], (colours[a], colours[b]))}</td>"
-        f'<td class="num dim">{rate["n"]} clips</td></tr>'
-        for axis, rate in pair["win_rate"].items()
-        if rate["mean"] is not None
-    )
     lines = []
     for name, p in sorted(pair["p_holm"].items(), key=lambda item: item[1]):
         difference, nearer = pair["difference"][name], pair["goal_difference"].get(name)
@@ -263,7 +263,7 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
     )
     return (
         f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Over the {pair['clips']} of {report['clips']} "
-        f"clips that both have: share won by {escape(a)}; ties count half.</p><table>{bars}</table>"
+        f"clips that both have: share won by {escape(a)}; ties count half.</p>{win_bars(pair['win_rate'], (colours[a], colours[b]))}"
         f"<details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
         f"</summary>{tests}</details></section>"
     )

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from hallo4.evaluation import charts
 from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
-from hallo4.evaluation.html_page import ARROWS, definitions_section, html_page, list_section, video_url
+from hallo4.evaluation.html_page import (
+    ARROWS,
+    definitions_section,
+    html_page,
+    list_section,
+    video_url,
+    win_bars,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,13 +127,6 @@ def _tests(report: Report, sides: Mapping[str, str], colours: Mapping[str, str])
     if "against" not in sides:
         return ""
     pair = (colours["model"], colours["against"])
-    bars = "".join(
-        f'<tr><td>{escape(axis)}</td><td class="num">{rate["mean"]:.0%}</td>'
-        f"<td>{charts.bar(rate['mean'], rate['low'], rate['high'], pair)}</td>"
-        f'<td class="num dim">{rate["n"]} clips</td></tr>'
-        for axis, rate in report["win_rate"].items()
-        if rate["mean"] is not None
-    )
     lines = []
     for name, p in sorted(report["p_holm"].items(), key=lambda item: item[1]):
         difference = report["difference"][name]
@@ -148,7 +148,7 @@ def _tests(report: Report, sides: Mapping[str, str], colours: Mapping[str, str])
     )
     return (
         f"<section><h2>{a} against {b}</h2><p>Share of clips won by {a}; ties count half.</p>"
-        f"<table>{bars}</table><details open><summary>{a} minus {b}, clip by clip</summary>"
+        f"{win_bars(report['win_rate'], pair)}<details open><summary>{a} minus {b}, clip by clip</summary>"
         f'<p class="dim">p: sign flips of how much nearer to good values {a} is; adjusted for the number of '
         f"metrics (Holm).</p>{tests}</details></section>"
     )
