@@ -261,9 +261,10 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
         if lines
         else '<p class="dim">No tests: they need two clips or more.</p>'
     )
+    bars = win_bars(pair["win_rate"], (colours[a], colours[b]))
     return (
         f"<section><h2>{escape(a)} against {escape(b)}</h2><p>Over the {pair['clips']} of {report['clips']} "
-        f"clips that both have: share won by {escape(a)}; ties count half.</p>{win_bars(pair['win_rate'], (colours[a], colours[b]))}"
+        f"clips that both have: share won by {escape(a)}; ties count half.</p>{bars}"
         f"<details open><summary>{escape(a)} minus {escape(b)}, clip by clip"
         f"</summary>{tests}</details></section>"
     )
