@@ -23,7 +23,7 @@ from hallo4.evaluation.html_page import (
 )
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
-from hallo4.evaluation.video_report import clip_scores
+from hallo4.evaluation.video_scores import clip_scores
 from hallo4.evaluation.video_sets import SET_METRICS
 
 PLAYER_SIDE_PX, PLAYER_SECONDS = 256, 20.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,6 +24,13 @@ from hallo4.evaluation.identity import align_face, faces_found, five_points
 from hallo4.evaluation.keypoints import mouth_opening
 from hallo4.evaluation.speech import loudness_dbfs
 from hallo4.evaluation.sync import FaceCropper, SyncScore, face_boxes, loudness_curve, syncnet_score
+from hallo4.evaluation.video_sidecars import (
+    ASPECT_TOLERANCE,
+    finite_features,
+    given_expression,
+    given_skeleton,
+    keypoint_file,
+)
 from hallo4.evaluation.video_tools import FVD_NETWORKS, VideoTools
 from hallo4.media import (
     MediaWarning,
@@ -34,13 +41,10 @@ from hallo4.media import (
     read_frames,
     stream_times,
 )
-from hallo4.motion import load_skeleton, resample
 from hallo4.types import FPS, Skeleton
 
 FRAMES_AT_ONCE = 32
 FID_EVERY_FRAMES = 5
-SIDECARS = (".keypoints.json", ".keypoints.npz")
-_ASPECT_TOLERANCE = 0.02
 Read = TypeVar("Read")
 
 
@@ -107,11 +111,6 @@ def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tup
     return looking.finish(times), None if beside is None else beside.finish()
 
 
-def keypoint_file(video: Path) -> Path | None:
-    """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
-    return next((f for suffix in SIDECARS if (f := video.with_name(video.stem + suffix)).is_file()), None)
-
-
 class _Looking:
     """Collects what `Look` holds from chunks of frames."""
 
@@ -122,7 +121,7 @@ class _Looking:
         file = keypoint_file(path) if tools.pose in ("auto", "files") else None
         # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
         self.observer = tools.observer if file is None and tools.pose != "none" else None
-        self.given = None if file is None else self._unless_damaged(_given_skeleton, file, info)
+        self.given = None if file is None else self._unless_damaged(given_skeleton, file, info)
         self.skeletons: list[Skeleton] = []
         self.parts: dict[str, list] = {
             name: [] for name in ("sharpness", "colour", "flicker", "speed", "mouth")
@@ -232,8 +231,10 @@ class _Looking:
             if self._long_enough(network, clips)
         }
         if self.fid:
-            found["inception"] = self._unless_damaged(_finite, np.concatenate(self.fid), "inception", name)
-        found["expression"] = self._unless_damaged(_given_expression, self.path)
+            found["inception"] = self._unless_damaged(
+                finite_features, np.concatenate(self.fid), "inception", name
+            )
+        found["expression"] = self._unless_damaged(given_expression, self.path)
         return {network: values for network, values in found.items() if values is not None}
 
     def _face_vectors(self, found: np.ndarray) -> dict[str, np.ndarray]:
@@ -242,7 +243,7 @@ class _Looking:
         for name, parts in self.faces.items():
             whole = np.concatenate(parts)
             encoder = self.tools.faces[name].name
-            if self._unless_damaged(_finite, whole[found], encoder, self.path.name) is None:
+            if self._unless_damaged(finite_features, whole[found], encoder, self.path.name) is None:
                 whole = np.full_like(whole, np.nan)
             vectors[name] = whole
         return vectors
@@ -284,7 +285,7 @@ class _Comparing:
         self.notes: list[str] = []
         aspect = (info.width_px / info.height_px) / (self.size[0] / self.size[1])
         sizes = f"{info.width_px}x{info.height_px} against {self.size[0]}x{self.size[1]} px of the reference"
-        self.comparable = abs(aspect - 1) <= _ASPECT_TOLERANCE
+        self.comparable = abs(aspect - 1) <= ASPECT_TOLERANCE
         if not self.comparable:
             self.notes.append(f"{sizes}: another aspect ratio, pictures and keypoints are not compared")
         elif (info.width_px, info.height_px) != self.size:
@@ -329,50 +330,12 @@ def _encoded(encoder, chunk: np.ndarray, five: np.ndarray | None) -> np.ndarray:
     return spread
 
 
-def _given_expression(video: Path) -> np.ndarray | None:
-    """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
-    file = video.with_name(video.stem + ".expression.npy")
-    if not file.is_file():
-        return None
-    try:
-        with open(file, "rb") as handle:
-            values = np.lib.format.read_array(handle, allow_pickle=False)
-    except Exception as error:  # a damaged header also raises what the parser of its Python literal does
-        raise InputError(
-            f"{file.name}: cannot be read as numbers ({error}). Save it with numpy.save."
-        ) from error
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or len(values) < 1:
-        raise InputError(
-            f"{file.name}: holds {values.dtype} {list(values.shape)}; allowed is a matrix [n, D]."
-        )
-    return _finite(values.astype(np.float64), "expression", file.name)
-
-
 def _of_clips(clips: ClipFeatures, name: str) -> np.ndarray:
     """FVD's features; InputError, which names the video, where they are not finite."""
     try:
         return clips.finish()
     except Hallo4Error as error:
         raise InputError(f"{name}: FVD, protocol {clips.protocol.name}: {error}") from error
-
-
-def _given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
-    """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
-    they were made of. InputError: damaged, or of another aspect ratio.
-    """
-    width, height = info.width_px, info.height_px
-    skeleton = load_skeleton(file, fps=info.fps, size_px=(width, height))
-    aspect = (skeleton.width_px / skeleton.height_px) / (width / height)
-    if abs(aspect - 1) > _ASPECT_TOLERANCE:
-        raise InputError(
-            f"{file.name}: its points lie in a picture of {skeleton.width_px}x{skeleton.height_px} px, the "
-            f"video has {width}x{height}. Give keypoints of this video; its size may differ, its shape not."
-        )
-    scale = np.float32([width / skeleton.width_px, height / skeleton.height_px])
-    skeleton = replace(skeleton, points_px=skeleton.points_px * scale, width_px=width, height_px=height)
-    if skeleton.fps == FPS:
-        return skeleton
-    return resample(skeleton, max(1, round(len(skeleton) * FPS / skeleton.fps)))[0]
 
 
 def _padded(skeleton: Skeleton, frames: int) -> Skeleton:
@@ -402,11 +365,3 @@ def _resized(frames_u8: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return frames_u8
     pictures = (Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames_u8)
     return np.stack([np.asarray(picture) for picture in pictures])
-
-
-def _finite(values: np.ndarray, name: str, file: str) -> np.ndarray:
-    """`values` [n, D]; InputError, which names `file`, where they are not finite."""
-    bad = int((~np.isfinite(values)).any(axis=1).sum())
-    if bad:
-        raise InputError(f"{file}: {bad} of {len(values)} feature vectors of {name} are not finite (NaN).")
-    return values

@@ -25,10 +25,10 @@ from hallo4.evaluation.statistics import (
 )
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System
 from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes
+from hallo4.evaluation.video_scores import Rows, clip_scores, has_goal, values_of
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
 from hallo4.version import __version__
 
-Rows = Sequence[Mapping[str, Any]]
 FeatureTree = Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]
 """clip -> side -> feature -> [n, D]."""
 
@@ -64,7 +64,7 @@ def build_report(
         "clips": len(rows),
         "metrics": {n: {m: i.as_json() for m, i in intervals[n].items() if m in measured} for n in names},
         "undefined": {n: {m: i.undefined for m, i in intervals[n].items() if i.undefined} for n in names},
-        "unmeasured": {side: sum(not _values(row, side) for row in rows) for side in (*names, REFERENCE)},
+        "unmeasured": {side: sum(not values_of(row, side) for row in rows) for side in (*names, REFERENCE)},
         "reference_values": {m: bootstrap_interval(own[m]).as_json() for m in own if m in measured},
         "sets": sets,
         "pairs": [_pair(rows, a, b, measured) for a, b in combinations(names, 2)],
@@ -130,26 +130,6 @@ def videos_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def clip_scores(rows: Rows, system: str, name: str) -> dict[str, float]:
-    """Clip -> score of a metric, in which more is better; clips without a value are left out, and those
-    whose reference has none where the metric compares with it.
-    """
-    found = {}
-    for row in rows:
-        value, own = (_values(row, side).get(name) for side in (system, REFERENCE))
-        score = math.nan if value is None else VIDEO_METRICS[name].score(value, own)
-        if not math.isnan(score):
-            found[row["clip"]] = score
-    return found
-
-
-def _has_goal(name: str) -> bool:
-    """Whether good values of a metric lie near a number or the reference's, so that the sign of a difference
-    does not tell which side is better.
-    """
-    return VIDEO_METRICS[name].better not in ("higher", "lower")
-
-
 def _heading(side: str, report: Mapping[str, Any]) -> str:
     missing = report["unmeasured"][side]
     return f"{side} ({report['clips'] - missing} of {report['clips']} clips)" if missing else side
@@ -168,16 +148,11 @@ def _text(interval: Mapping[str, Any] | None, clips: int) -> str:
 # ---------------------------------------------------------------------- parts of the report
 
 
-def _values(row: Mapping[str, Any], side: str) -> Mapping[str, float | None]:
-    entry = row[REFERENCE] if side == REFERENCE else row["systems"].get(side, {})
-    return entry.get("values", {})
-
-
 def _columns(rows: Rows, side: str) -> dict[str, list[float | None]]:
     """Metric -> one value per clip that was measured; None where the metric is not defined for it."""
     names = [name for name, metric in VIDEO_METRICS.items() if side != REFERENCE or metric.alone]
-    measured = [row for row in rows if _values(row, side)]
-    return {name: [_values(row, side).get(name) for row in measured] for name in names}
+    measured = [row for row in rows if values_of(row, side)]
+    return {name: [values_of(row, side).get(name) for row in measured] for name in names}
 
 
 def _sets(features: FeatureTree, system: str) -> dict[str, Any]:
@@ -203,23 +178,23 @@ def _pair(rows: Rows, a: str, b: str, measured: set[str]) -> dict[str, Any]:
     p values test differences of scores. Where a metric has a goal, a score is the distance to it, not the
     value, so these differences are given too.
     """
-    both = [row for row in rows if _values(row, a) and _values(row, b)]
+    both = [row for row in rows if values_of(row, a) and values_of(row, b)]
     difference, goal_difference, p_value = {}, {}, {}
     for name in VIDEO_METRICS:
         if name not in measured:
             continue
-        sides = [[_values(row, side).get(name) for row in both] for side in (a, b)]
+        sides = [[values_of(row, side).get(name) for row in both] for side in (a, b)]
         interval = paired_difference(*sides)
         if interval.n == 0:
             continue
         difference[name] = interval.as_json()
         scores = _score_differences(name, both, a, b)
-        if _has_goal(name) and scores:
+        if has_goal(name) and scores:
             goal_difference[name] = bootstrap_interval(scores).as_json()
         p = sign_flip_test(scores)
         if p is not None and VIDEO_METRICS[name].axis is not None:
             p_value[name] = p
-    outcomes = [axis_outcomes(_values(r, a), _values(r, b), _values(r, REFERENCE)) for r in both]
+    outcomes = [axis_outcomes(values_of(r, a), values_of(r, b), values_of(r, REFERENCE)) for r in both]
     axes = sorted(
         {axis for outcome in outcomes for axis in outcome}, key=lambda axis: (axis != "overall", axis)
     )

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from video_folders import CLIPS, blurred, write
+from video_folders import SIZE_PX as VIDEO_SIDE_PX
 
 from hallo4.models.observer import KEY_POINTS, STATES, Observation
 from hallo4.types import FPS, KEYPOINTS, Audio, Skeleton
+from hallo4.world import make_episode
 
 SIZE_PX = 64
 INDICES = list(KEY_POINTS.values())
@@ -103,3 +106,17 @@ def make_painted():
 @pytest.fixture
 def reader():
     return PaintReader()
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    return {name: make_episode(7_100_000 + i, 1.2, VIDEO_SIDE_PX) for i, name in enumerate(CLIPS)}
+
+
+@pytest.fixture
+def folders(episodes, tmp_path):
+    for name, episode in episodes.items():
+        write(tmp_path / "truth" / f"{name}.mkv", episode.frames_u8, episode.audio)
+        write(tmp_path / "good" / f"{name}.mkv", episode.frames_u8, episode.audio)
+        write(tmp_path / "poor" / f"{name}.mkv", blurred(episode.frames_u8), episode.audio)
+    return tmp_path

@@ -10,60 +10,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from video_folders import SIZE_PX, evaluate, write
 
 from hallo4.cli import main
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.evaluation import videos as videos_module
 from hallo4.evaluation.charts import _ticks, strip
-from hallo4.evaluation.identity import PatchEncoder
 from hallo4.evaluation.networks.weights import WEIGHTS
 from hallo4.evaluation.video_files import matched_clips, systems_of
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
 from hallo4.evaluation.video_tools import ToolSettings, VideoTools, available_networks, weights_used
 from hallo4.evaluation.videos import evaluate_videos
-from hallo4.media import VideoWriter, stream_times
-from hallo4.motion import save_skeleton
-from hallo4.types import Skeleton
-from hallo4.world import make_episode
-
-SIZE_PX = 64
-CLIPS = ("ann", "bob", "cem")
-
-
-def write(path, frames, audio=None, fps=25.0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, frames.shape[2], frames.shape[1], audio=audio, fps=fps) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame))
-
-
-def blurred(frames):
-    wide = frames.astype(int)
-    return ((wide + np.roll(wide, 2, 1) + np.roll(wide, 2, 2) + np.roll(wide, -2, 2)) // 4).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def episodes():
-    return {name: make_episode(7_100_000 + i, 1.2, SIZE_PX) for i, name in enumerate(CLIPS)}
-
-
-@pytest.fixture
-def folders(episodes, tmp_path):
-    for name, episode in episodes.items():
-        write(tmp_path / "truth" / f"{name}.mkv", episode.frames_u8, episode.audio)
-        write(tmp_path / "good" / f"{name}.mkv", episode.frames_u8, episode.audio)
-        write(tmp_path / "poor" / f"{name}.mkv", blurred(episode.frames_u8), episode.audio)
-    return tmp_path
-
-
-def evaluate(folders, *systems, **more):
-    report = evaluate_videos(
-        [folders / system for system in systems], folders / "truth", folders / "report.json", **more
-    )
-    json.dumps(report, allow_nan=False)
-    assert json.loads((folders / "report.json").read_text()) == report
-    return report
+from hallo4.media import stream_times
 
 
 def test_the_better_system_wins_and_the_page_needs_nothing_else(folders):
@@ -164,25 +123,6 @@ def test_a_video_without_a_face_is_said_and_measured_without_one(folders, episod
     assert any("no face found in any frame" in note for note in report["notes"])
 
 
-def test_keypoints_without_confidence_are_no_face(folders, episodes):
-    """DWPose gives every point some confidence, in pictures of nothing too."""
-    for name, episode in episodes.items():
-        skeleton = episode.skeleton
-        unsure = np.full_like(skeleton.confidence, 0.05)
-        if name == "bob":
-            unsure[:15] = 1
-        save_skeleton(folders / "good" / f"{name}.keypoints.json", _with(skeleton, confidence=unsure))
-    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
-    values = {row["clip"]: row["systems"]["good"]["values"] for row in report["rows"]}
-    assert {clip: found["face_found_rate"] for clip, found in values.items()} == {
-        "ann": 0,
-        "bob": 0.5,
-        "cem": 0,
-    }
-    notes = [note for note in report["notes"] if "no face found in any frame" in note]
-    assert [note.split(":")[0] for note in notes] == ["good, ann", "good, cem"]
-
-
 def test_a_stopped_run_goes_on_and_changed_files_are_measured_again(folders, monkeypatch):
     looked = []
     original = videos_module.look_at
@@ -244,81 +184,6 @@ def test_processes_give_the_same_rows(folders):
     assert shared["rows"] == alone["rows"]
 
 
-def test_keypoints_and_expressions_beside_a_video_are_used(folders, episodes):
-    rng = np.random.default_rng(0)
-    for name, episode in episodes.items():
-        for folder in ("truth", "good"):
-            save_skeleton(folders / folder / f"{name}.keypoints.json", episode.skeleton)
-            np.save(folders / folder / f"{name}.expression.npy", rng.normal(size=(30, 5)))
-    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
-    assert report["rows"][0]["systems"]["good"]["keypoints"] == "file"
-    assert report["metrics"]["good"]["keypoint_distance"]["mean"] == 0
-    assert report["sets"]["good"]["e_fid[file]"]["samples"] == 90
-    broken = rng.normal(size=(30, 5))
-    broken[3, 2] = np.nan
-    np.save(folders / "good" / "bob.expression.npy", broken)
-    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
-    (problem,) = report["problems"]
-    assert (problem["clip"], problem["system"]) == ("bob", "good")
-    wrong = "bob.expression.npy: 1 of 30 feature vectors of expression are not finite (NaN)."
-    assert problem["what"] == wrong
-    assert report["metrics"]["good"]["keypoint_distance"]["n"] == 3
-    assert report["sets"]["good"]["e_fid[file]"]["samples"] == 60
-
-
-def _with(skeleton, points_px=None, confidence=None, size=(SIZE_PX, SIZE_PX)):
-    points = skeleton.points_px if points_px is None else points_px
-    return Skeleton(points, skeleton.confidence if confidence is None else confidence, skeleton.fps, *size)
-
-
-def test_damaged_files_beside_a_video_or_reference_cost_only_what_they_give(folders, episodes):
-    for folder in ("truth", "good"):
-        save_skeleton(folders / folder / "cem.keypoints.json", episodes["cem"].skeleton)
-    (folders / "truth" / "cem.keypoints.json").write_text('{"points_px": [[0, ')
-    header = b"\x93NUMPY\x01\x00\x0c\x00{'shape': (5\n"  # a bracket that does not close
-    for clip, content in (("ann", b""), ("bob", header)):
-        (folders / "good" / f"{clip}.expression.npy").write_bytes(content)
-    words = ["evaluate", "videos", str(folders / "good"), str(folders / "poor")]
-    words += ["--against", str(folders / "truth"), "-o", str(folders / "report.json"), "--players", "0"]
-    assert main(words) == 3
-    report = json.loads((folders / "report.json").read_text())
-    found = {(problem["clip"], problem["system"]): problem["what"] for problem in report["problems"]}
-    assert set(found) == {("ann", "good"), ("bob", "good"), ("cem", "reference")}
-    assert found["ann", "good"].startswith("ann.expression.npy: cannot be read as numbers")
-    assert found["bob", "good"].startswith("bob.expression.npy: cannot be read as numbers")
-    assert found["cem", "reference"].startswith("cem.keypoints.json: not valid JSON")
-    for system in ("good", "poor"):
-        assert report["metrics"][system]["ssim"]["n"] == 3
-        assert report["metrics"][system]["keypoint_distance"]["n"] == 2
-        assert report["metrics"][system]["hand_visible_rate"]["n"] == 3
-    assert report["rows"][2]["reference"]["keypoints"] is None, "not the observer's in their place"
-
-
-def test_keypoints_of_another_resolution_are_brought_to_the_video(folders, episodes):
-    video, skeleton = folders / "truth" / "ann.mkv", episodes["ann"].skeleton
-    sidecar = folders / "truth" / "ann.keypoints.npz"
-    tools = VideoTools("files", None, {"face_similarity": PatchEncoder()})
-
-    def look_with(scale):
-        size = np.int64(np.float32(scale) * SIZE_PX)
-        save_skeleton(sidecar, _with(skeleton, points_px=skeleton.points_px * np.float32(scale), size=size))
-        return look_at(video, tools)[0]
-
-    own = look_with((1, 1))
-    for scale in ((4, 4), (0.5, 0.5), (10, 10.1)):
-        other = look_with(scale)
-        assert (other.skeleton.width_px, other.skeleton.height_px) == (SIZE_PX, SIZE_PX)
-        assert other.skeleton.points_px == pytest.approx(own.skeleton.points_px, abs=0.1)
-        assert other.faces["face_similarity"] == pytest.approx(own.faces["face_similarity"], abs=2)
-    refused = look_with((2, 1))
-    assert refused.skeleton is None
-    assert refused.faces == {}
-    (problem,) = refused.problems
-    assert problem.startswith(
-        "ann.keypoints.npz: its points lie in a picture of 128x64 px, the video has 64x64"
-    )
-
-
 def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
     class Inception(torch.nn.Module):
         def forward(self, frames_u8):
@@ -336,32 +201,6 @@ def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
     assert value.interval.mean == pytest.approx(0, abs=1e-6)
     assert value.interval.low is None
     assert look.problems == ()
-
-
-def test_features_that_are_not_finite_are_named_and_left_out(folders, episodes):
-    class Broken:
-        name = "broken"
-
-        def __call__(self, faces_u8):
-            vectors = np.ones((len(faces_u8), 4))
-            vectors[-1] = np.nan
-            return vectors
-
-    save_skeleton(folders / "truth" / "ann.keypoints.json", episodes["ann"].skeleton)
-    networks = {
-        "inception": lambda frames: torch.full((len(frames), 3), float("nan")),
-        "i3d_disco": lambda clips: clips.mean(dim=(1, 3, 4)) * float("inf"),
-        "i3d_stylegan_v": lambda clips: clips.mean(dim=(1, 3, 4)),
-    }
-    tools = VideoTools("files", None, {"csim": Broken(), "face_similarity": PatchEncoder()}, networks)
-    look, _ = look_at(folders / "truth" / "ann.mkv", tools)
-    assert set(look.features) == {"i3d_stylegan_v"}
-    assert np.isnan(look.faces["csim"]).all(), "a vector that is not finite is no frame without a face"
-    assert np.isfinite(look.faces["face_similarity"]).all()
-    faces, *others = look.problems
-    assert faces == "ann.mkv: 1 of 30 feature vectors of broken are not finite (NaN)."
-    assert others[0].startswith("ann.mkv: FVD, protocol disco: ")
-    assert others[1] == "ann.mkv: 6 of 6 feature vectors of inception are not finite (NaN)."
 
 
 def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folders, tmp_path):

@@ -1,0 +1,68 @@
+"""Files that a user puts beside a video: its keypoints and its expression coefficients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hallo4.errors import InputError
+from hallo4.media import VideoInfo
+from hallo4.motion import load_skeleton, resample
+from hallo4.types import FPS, Skeleton
+
+SIDECARS = (".keypoints.json", ".keypoints.npz")
+ASPECT_TOLERANCE = 0.02
+"""How much two pictures' shapes may differ and still count as the same."""
+
+
+def keypoint_file(video: Path) -> Path | None:
+    """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
+    return next((f for suffix in SIDECARS if (f := video.with_name(video.stem + suffix)).is_file()), None)
+
+
+def given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
+    """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
+    they were made of. InputError: damaged, or of another aspect ratio.
+    """
+    width, height = info.width_px, info.height_px
+    skeleton = load_skeleton(file, fps=info.fps, size_px=(width, height))
+    aspect = (skeleton.width_px / skeleton.height_px) / (width / height)
+    if abs(aspect - 1) > ASPECT_TOLERANCE:
+        raise InputError(
+            f"{file.name}: its points lie in a picture of {skeleton.width_px}x{skeleton.height_px} px, the "
+            f"video has {width}x{height}. Give keypoints of this video; its size may differ, its shape not."
+        )
+    scale = np.float32([width / skeleton.width_px, height / skeleton.height_px])
+    skeleton = replace(skeleton, points_px=skeleton.points_px * scale, width_px=width, height_px=height)
+    if skeleton.fps == FPS:
+        return skeleton
+    return resample(skeleton, max(1, round(len(skeleton) * FPS / skeleton.fps)))[0]
+
+
+def given_expression(video: Path) -> np.ndarray | None:
+    """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
+    file = video.with_name(video.stem + ".expression.npy")
+    if not file.is_file():
+        return None
+    try:
+        with open(file, "rb") as handle:
+            values = np.lib.format.read_array(handle, allow_pickle=False)
+    except Exception as error:  # a damaged header also raises what the parser of its Python literal does
+        raise InputError(
+            f"{file.name}: cannot be read as numbers ({error}). Save it with numpy.save."
+        ) from error
+    if values.ndim != 2 or values.dtype.kind not in "fiu" or len(values) < 1:
+        raise InputError(
+            f"{file.name}: holds {values.dtype} {list(values.shape)}; allowed is a matrix [n, D]."
+        )
+    return finite_features(values.astype(np.float64), "expression", file.name)
+
+
+def finite_features(values: np.ndarray, name: str, file: str) -> np.ndarray:
+    """`values` [n, D]; InputError, which names `file`, where they are not finite."""
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        raise InputError(f"{file}: {bad} of {len(values)} feature vectors of {name} are not finite (NaN).")
+    return values
