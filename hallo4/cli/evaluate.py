@@ -98,7 +98,7 @@ class Motion:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a picture is put beside it"""
+    """where the report goes; a picture and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[int, arg(metavar="N")] = 8
@@ -117,7 +117,7 @@ class Drift:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a picture is put beside it"""
+    """where the report goes; a picture and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[int, arg(metavar="N")] = 6

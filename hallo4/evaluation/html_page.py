@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hallo4.evaluation import charts
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hallo4.types import Audio
 
 PLAYER_CRF = 27
+Thing = TypeVar("Thing")
 ARROWS = {"higher": "▲", "lower": "▼", "near 0": "→ 0", "near 1": "→ 1", "near the reference": "≈ ref"}
 """Where good values of a metric lie, as a sign."""
 
@@ -50,6 +51,13 @@ def video_url(
             for frame in frames_u8:
                 writer.write(frame)
         return "data:video/mp4;base64," + base64.b64encode(target.read_bytes()).decode()
+
+
+def evenly(ranked: Sequence[Thing], count: int) -> list[Thing]:
+    """`count` of `ranked` things, first and last among them, evenly between; all where there are no more."""
+    if count >= len(ranked) or count < 2:
+        return list(ranked[:count])
+    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
 
 
 def win_bars(rates: Mapping[str, Mapping[str, float]], colours: tuple[str, str]) -> str:

@@ -16,6 +16,7 @@ from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
 from hallo4.evaluation.html_page import (
     ARROWS,
     definitions_section,
+    evenly,
     html_page,
     list_section,
     video_url,
@@ -90,9 +91,7 @@ def chosen_clips(report: Mapping[str, Any], count: int) -> list[str]:
     measured = [r for r in playable if all("values" in r["systems"].get(s, {}) for s in report["systems"])]
     playable = measured or playable
     ranked = [row["clip"] for row in sorted(playable, key=value)]
-    if count >= len(ranked) or count < 2:
-        return ranked[:count]
-    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
+    return evenly(ranked, count)
 
 
 def player_source(path: Path) -> str | None:

@@ -52,10 +52,13 @@ class RowStore:
             os.fsync(file.fileno())
 
 
-def row_store(out: str | os.PathLike[str], decides: Mapping[str, Any]) -> RowStore:
-    """Rows by the embedded instrument, beside the report `out`, in a file named after what `decides` them."""
+def row_store(
+    out: str | os.PathLike[str], decides: Mapping[str, Any], observer: Path | None = None
+) -> RowStore:
+    """Rows beside the report `out` in a file named after what `decides` them, and the instrument `observer`
+    (None: the embedded one) that measures them."""
     from hallo4.evaluation.generators import folder_digest, text_digest
     from hallo4.evaluation.instrument import OBSERVER_FOLDER
 
-    known = {**decides, "version": __version__, "instrument": folder_digest(OBSERVER_FOLDER)}
+    known = {**decides, "version": __version__, "instrument": folder_digest(observer or OBSERVER_FOLDER)}
     return RowStore(Path(out), text_digest(json.dumps(known, sort_keys=True, default=vars)))

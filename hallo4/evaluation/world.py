@@ -11,7 +11,6 @@ on seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and ev
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -28,11 +27,10 @@ from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, draw_report
 from hallo4.evaluation.report_files import write_text, write_with_picture
-from hallo4.evaluation.row_store import Row, RowStore
+from hallo4.evaluation.row_store import Row, RowStore, row_store
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
 from hallo4.motion import draw_skeleton
-from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
 
@@ -91,12 +89,11 @@ def evaluate_world(
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
     report.
 
-    Bodies move `tempo` times as fast as people of the world do; lips keep to the sound.
-    With `against` the second model makes the same clips from the same noise seeds, and win rates are added.
+    Bodies move `tempo` times as fast as people of the world do; lips keep to the sound. With
+    `against` the second model makes the same clips from the same noise seeds, and win rates are added.
     With `out` the report is written there, and beside it a picture, the rows, and a page with `players` clips
     to look at, from the worst to the best; the same call goes on after a stop, and one with more `episodes`
-    reuses what is there. `workers` processes share the clips and the
-    cores.
+    reuses what is there. `workers` processes share the clips and the cores.
 
     InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
     OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
@@ -216,11 +213,10 @@ class _Judge:
 
 def _row_store(out: Path, settings: WorldSettings) -> RowStore:
     """Rows beside the report, in a file named after everything that decides them."""
-    decides = {**asdict(settings), "episodes": None, "observer": None, "version": __version__}
+    decides = {**asdict(settings), "episodes": None, "observer": None}
     decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
     decides["metrics"] = sorted(METRICS)
-    decides["instrument"] = generators.folder_digest(Path(settings.observer))
-    return RowStore(out, generators.text_digest(json.dumps(decides, sort_keys=True)))
+    return row_store(out, decides, Path(settings.observer))
 
 
 def _check(episodes: int, seed: int, seconds: float, tempo: float, workers: int, players: int) -> None:

@@ -12,6 +12,7 @@ from hallo4.evaluation.charts import REFERENCE_COLOUR, colour_of
 from hallo4.evaluation.html_page import (
     ARROWS,
     definitions_section,
+    evenly,
     html_page,
     list_section,
     video_url,
@@ -48,9 +49,7 @@ def chosen_rows(report: Report, count: int) -> list[Row]:
     ranked = sorted(
         (row for row in rows if row["model"][name] is not None), key=lambda row: row["model"][name]
     )
-    if count >= len(ranked) or count < 2:
-        return ranked[:count]
-    return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
+    return evenly(ranked, count)
 
 
 def world_page(report: Report, clips: Sequence[Shown]) -> str:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from disturbances import blur, frozen, late, noise, swapped
 from scipy.ndimage import gaussian_filter
 
 from hallo4.evaluation.frechet import frechet_distance
@@ -17,8 +18,7 @@ from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes, clip_v
 from hallo4.evaluation.video_tools import ToolSettings, load_tools
 from hallo4.media import VideoWriter
 from hallo4.types import Audio
-from hallo4.world import make_episode, sample_identity
-from hallo4.world.episode import draw_clip
+from hallo4.world import make_episode
 
 SECONDS, SIZE_PX = 2.0, 128
 
@@ -26,28 +26,6 @@ SECONDS, SIZE_PX = 2.0, 128
 @pytest.fixture(scope="module")
 def episode():
     return make_episode(7_000_005, SECONDS, SIZE_PX)
-
-
-def noise(episode, strength):
-    grain = np.random.default_rng(0).normal(size=episode.frames_u8.shape)
-    return np.clip(np.rint(episode.frames_u8 + strength * grain), 0, 255).astype(np.uint8)
-
-
-def blur(episode, strength):
-    return np.stack([gaussian_filter(frame, (strength, strength, 0)) for frame in episode.frames_u8])
-
-
-def frozen(episode, share):
-    frames = episode.frames_u8
-    kept = max(1, round(len(frames) * (1 - share)))
-    return np.concatenate([frames[:kept], np.repeat(frames[kept - 1 : kept], len(frames) - kept, axis=0)])
-
-
-def swapped(episode, share):
-    """Another person acts the same from here to the end."""
-    other = draw_clip(sample_identity(episode.seed + 77), episode.performance, slice(None), SIZE_PX)[1]
-    kept = round(len(other) * (1 - share))
-    return np.concatenate([episode.frames_u8[:kept], other[kept:]])
 
 
 def mirrored_hands(episode, share):
@@ -78,10 +56,6 @@ def fading(episode, strength):
     """Blurred more and more, up to `strength` at the end."""
     sigmas = np.linspace(0, strength, len(episode.frames_u8))
     return np.stack([gaussian_filter(f, (s, s, 0)) for f, s in zip(episode.frames_u8, sigmas, strict=True)])
-
-
-def late(episode, frames):
-    return np.roll(episode.frames_u8, frames, axis=0)
 
 
 DISTURBANCES = {

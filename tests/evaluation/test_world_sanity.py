@@ -7,45 +7,19 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from disturbances import blur, frozen, late, noise, swapped
 
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores, clip_values, make_clip
-from hallo4.world import make_episode, sample_identity
-from hallo4.world.episode import draw_clip
+from hallo4.world import make_episode
 
 SECONDS, SIZE_PX = 2.0, 128
 SEEDS = (7_000_005, 7_000_011)
 
 
-def noise(episode, strength):
-    grain = np.random.default_rng(0).normal(size=episode.frames_u8.shape)
-    return np.clip(np.rint(episode.frames_u8 + strength * grain), 0, 255).astype(np.uint8)
-
-
-def blur(episode, strength):
-    return np.stack([gaussian_filter(frame, (strength, strength, 0)) for frame in episode.frames_u8])
-
-
-def frozen(episode, share):
-    kept = _start(episode, share)
-    return np.concatenate([kept, np.repeat(kept[-1:], len(episode.frames_u8) - len(kept), axis=0)])
-
-
 def mirrored(episode, share):
     kept = _start(episode, share)
     return np.concatenate([kept, episode.frames_u8[len(kept) :, :, ::-1]])
-
-
-def swapped(episode, share):
-    """Another person acts the same from here to the end."""
-    other = draw_clip(sample_identity(episode.seed + 77), episode.performance, slice(None), SIZE_PX)[1]
-    kept = _start(episode, share)
-    return np.concatenate([kept, other[len(kept) :]])
-
-
-def late(episode, frames):
-    return np.roll(episode.frames_u8, frames, axis=0)
 
 
 def _start(episode, share):
