@@ -14,6 +14,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy as np
 from rich.table import Table
 
 from hallo4.errors import InputError
+from hallo4.evaluation.goals import goodness
 from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.statistics import (
@@ -31,7 +33,7 @@ from hallo4.evaluation.statistics import (
     rated_wins,
     sign_flip_test,
 )
-from hallo4.evaluation.world_metrics import AXES, BADNESS, METRICS, TIE_MARGIN, axis_scores
+from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores, metric_interval
 
 SAME = ("episodes", "seed")
 SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
@@ -213,7 +215,7 @@ def _check_alike(first: Mapping[str, Any], report: Mapping[str, Any], text: str)
 
 def _metrics(system: System) -> dict[str, Any]:
     names = [name for name in METRICS if any(name in row["model"] for run in system.runs for row in run)]
-    return {name: bootstrap_interval(system.values(name)).as_json() for name in names}
+    return {name: metric_interval(name, system.values(name)).as_json() for name in names}
 
 
 def _compared(system: System, base: System) -> dict[str, Any]:
@@ -231,12 +233,12 @@ def _compared(system: System, base: System) -> dict[str, Any]:
         if not np.isfinite(change).any():
             continue
         differences[name] = bootstrap_interval(change).as_json()
-        worse, worse_before = (side.values(name, BADNESS[METRICS[name].better]) for side in (system, base))
-        p = sign_flip_test(worse_before - worse)
+        good, before = (side.values(name, partial(goodness, METRICS[name].better)) for side in (system, base))
+        p = sign_flip_test(good - before)
         if p is not None:
             p_values[name] = p
-        spread = float(np.nanstd(worse_before)) or 1.0
-        standardised[name] = bootstrap_interval((worse_before - worse) / spread).as_json()
+        spread = float(np.nanstd(before)) or 1.0
+        standardised[name] = bootstrap_interval((good - before) / spread).as_json()
     return {
         "win_rate": {axis: _win_rate(together, axis).as_json() for axis in axes},
         "overall_of_runs": [_win_rate(run, "overall").as_json() for run in by_run],

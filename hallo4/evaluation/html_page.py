@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 PLAYER_CRF = 27
 Thing = TypeVar("Thing")
-ARROWS = {"higher": "▲", "lower": "▼", "near 0": "→ 0", "near 1": "→ 1", "near the reference": "≈ ref"}
+ARROWS = {
+    "higher": "▲",
+    "higher, to the reference": "▲ ref",
+    "lower": "▼",
+    "near 0": "→ 0",
+    "near 1": "→ 1",
+    "near the reference": "≈ ref",
+}
 """Where good values of a metric lie, as a sign."""
 
 

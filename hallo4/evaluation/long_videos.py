@@ -29,7 +29,7 @@ from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.world import episode_seed
-from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip
+from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip, metric_interval
 from hallo4.types import FPS
 from hallo4.version import __version__
 
@@ -102,7 +102,7 @@ def evaluate_drift(
             name: {"definition": METRICS[name].definition, "unit": METRICS[name].unit} for name in DRIFTING
         },
         "curves": {
-            model: {name: _curve([row[name] for row in of]) for name in DRIFTING}
+            model: {name: _curve(name, [row[name] for row in of]) for name in DRIFTING}
             for model, of in rows.items()
         },
         "drift": {
@@ -133,9 +133,9 @@ class _Judge:
         return clip, {n: [v if math.isfinite(v) else None for v in of] for n, of in values.items()}
 
 
-def _curve(rows: list[list[float | None]]) -> list[dict[str, Any]]:
+def _curve(name: str, rows: list[list[float | None]]) -> list[dict[str, Any]]:
     return [
-        {"start_s": index * PART_S, **bootstrap_interval(values).as_json()}
+        {"start_s": index * PART_S, **metric_interval(name, values).as_json()}
         for index, values in enumerate(zip(*rows, strict=True))
     ]
 

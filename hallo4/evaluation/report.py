@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from hallo4.evaluation.goals import goodness
 from hallo4.evaluation.statistics import (
     Interval,
-    bootstrap_interval,
     holm,
     interval_text,
     paired_difference,
     sign_flip_test,
     win_rate,
 )
-from hallo4.evaluation.world_metrics import BADNESS, METRICS, TIE_MARGIN, axis_scores
+from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores, metric_interval
 from hallo4.version import __version__
 
 GATE_DEFINITIONS = {
@@ -49,14 +49,14 @@ def build_report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> di
     own = _columns(rows, "model")
     other = _columns(rows, "against") if paired else {}
     sections: dict[str, dict[str, Interval]] = {
-        "metrics": {name: bootstrap_interval(values) for name, values in own.items()},
+        "metrics": {name: metric_interval(name, values) for name, values in own.items()},
         "instrument": {
-            name: bootstrap_interval(values) for name, values in _columns(rows, "instrument").items()
+            name: metric_interval(name, values) for name, values in _columns(rows, "instrument").items()
         },
     }
     if paired:
         shared = [name for name in own if name in other]
-        sections["against_metrics"] = {name: bootstrap_interval(values) for name, values in other.items()}
+        sections["against_metrics"] = {name: metric_interval(name, values) for name, values in other.items()}
         sections["difference"] = {name: paired_difference(own[name], other[name]) for name in shared}
         sections["win_rate"] = _win_rates(rows)
     identity = {key: settings[key] for key in ("model", "against", "episodes", "seed")}
@@ -165,8 +165,8 @@ def _p_values(own: dict[str, list[float | None]], other: dict[str, list[float | 
     found = {}
     for name, metric in METRICS.items():
         if name in own and name in other:
-            ours, theirs = (BADNESS[metric.better](np.array(side[name], float)) for side in (own, other))
-            p = sign_flip_test(theirs - ours)
+            ours, theirs = (goodness(metric.better, np.array(side[name], float)) for side in (own, other))
+            p = sign_flip_test(ours - theirs)
             if p is not None:
                 found[name] = p
     return found

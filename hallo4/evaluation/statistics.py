@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ class Interval:
     high: float | None
     n: int
     undefined: int = 0
+
+    def within(self, lowest: float, highest: float) -> Interval:
+        """The same with its ends moved to where values can lie: stretching for few clips may pass that."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
 
     def as_json(self) -> dict[str, float | int | None]:
         """The four keys of the evaluation report."""
@@ -68,7 +74,7 @@ def expanded(mean: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
     Resampling takes n clips for all there are, and knows no Student's t: of normal values its interval holds
     the true mean in 74 of 100 cases with 3 clips, 78 with 4, 91 with 10. Both ends move by the factor
     t(n - 1) / z * sqrt(n / (n - 1)): 2.7 for 3 clips, 1.9 for 4, 1.2 for 10, 1.02 for 100. Ends may lie
-    where no value can.
+    where no value can: see `Interval.within`.
     """
     factor = _student_975(n - 1) / _Z * math.sqrt(n / (n - 1))
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -105,7 +111,9 @@ def wilson_interval(successes: float, n: int, undefined: int = 0) -> Interval:
         return Interval(rate, None, None, 1, undefined)
     centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z * math.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
-    return Interval(rate, max(0.0, centre - half), min(1.0, centre + half), n, undefined)
+    # At no and at all successes an end is the rate itself, which rounding misses by 1e-17.
+    low, high = centre - half if rate > 0 else 0.0, centre + half if rate < 1 else 1.0
+    return Interval(rate, low, high, n, undefined).within(0.0, 1.0)
 
 
 # ---------------------------------------------------------------------- several raters per clip
@@ -234,7 +242,7 @@ def _clustered_rate(counted: np.ndarray, possible: np.ndarray, seed: int, undefi
     resampled = counted[drawn].sum(axis=1) / possible[drawn].sum(axis=1)
     rate = float(counted.sum() / possible.sum())
     low, high = expanded(rate, resampled, n)
-    return Interval(rate, max(0.0, low), min(1.0, high), n, undefined)
+    return Interval(rate, low, high, n, undefined).within(0.0, 1.0)
 
 
 def _shares(outcomes: Sequence[float]) -> tuple[float, float, float]:

@@ -7,17 +7,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from hallo4.evaluation import dynamics, metrics
+from hallo4.evaluation.goals import Better, goodness
 from hallo4.evaluation.identity import cosine_similarity, faces_found, similarity_transform
 from hallo4.evaluation.video_look import Beside, Look
 from hallo4.motion import layout
 from hallo4.types import Skeleton
 
-Better = Literal["higher", "lower", "near 0", "near 1", "near the reference"]
 MAX_LAG_FRAMES = 15
 _ENOUGH_FRAMES = 8  # curves shorter than this are not correlated
 
@@ -60,20 +59,11 @@ class VideoMetric:
     tie: float = 1e-9
 
     def score(self, value: float, reference: float | None) -> float:
-        """`value` turned so that more is better; NaN where that needs a reference's value and there is
+        """`goodness` of one value: more is better; NaN where that needs a reference's value and there is
         none.
         """
-        if not math.isfinite(value):
-            return math.nan
-        if self.better == "higher":
-            return value
-        if self.better == "lower":
-            return -value
-        if self.better == "near 0":
-            return -abs(value)
-        if self.better == "near 1":
-            return -abs(math.log(value)) if value > 0 else -math.inf
-        return math.nan if reference is None or not math.isfinite(reference) else -abs(value - reference)
+        score = float(goodness(self.better, value, reference))
+        return score if math.isfinite(score) else math.nan
 
 
 # ---------------------------------------------------------------------- functions of a pair

@@ -15,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from hallo4.errors import OutputError
+from hallo4.evaluation.goals import value_range
 from hallo4.evaluation.statistics import (
+    Interval,
     bootstrap_interval,
     holm,
     interval_text,
@@ -54,7 +56,7 @@ def build_report(
     names = [system.name for system in systems]
     columns = {name: _columns(rows, name) for name in names}
     own = _columns(rows, REFERENCE)
-    intervals = {n: {m: bootstrap_interval(v) for m, v in columns[n].items()} for n in names}
+    intervals = {n: {m: _interval(m, v) for m, v in columns[n].items()} for n in names}
     measured = {metric for name in names for metric, i in intervals[name].items() if i.n}
     sets = {name: _sets(features, name) for name in names}
     report: dict[str, Any] = {
@@ -65,7 +67,7 @@ def build_report(
         "metrics": {n: {m: i.as_json() for m, i in intervals[n].items() if m in measured} for n in names},
         "undefined": {n: {m: i.undefined for m, i in intervals[n].items() if i.undefined} for n in names},
         "unmeasured": {side: sum(not values_of(row, side) for row in rows) for side in (*names, REFERENCE)},
-        "reference_values": {m: bootstrap_interval(own[m]).as_json() for m in own if m in measured},
+        "reference_values": {m: _interval(m, own[m]).as_json() for m in own if m in measured},
         "sets": sets,
         "pairs": [_pair(rows, a, b, measured) for a, b in combinations(names, 2)],
         "problems": [*problems, *_problems(rows), *_set_problems(sets)],
@@ -146,6 +148,11 @@ def _text(interval: Mapping[str, Any] | None, clips: int) -> str:
 
 
 # ---------------------------------------------------------------------- parts of the report
+
+
+def _interval(name: str, values: Sequence[float | None]) -> Interval:
+    metric = VIDEO_METRICS[name]
+    return bootstrap_interval(values).within(*value_range(metric.unit, metric.better))
 
 
 def _columns(rows: Rows, side: str) -> dict[str, list[float | None]]:

@@ -253,7 +253,7 @@ def _key(
         "networks": sorted(name for name, missing in networks.items() if missing is None),
         "weights": weights,
         "observer": folder_digest(OBSERVER_FOLDER) if tools.pose in ("auto", "observer") else None,
-        "metrics": sorted([*VIDEO_METRICS, *SET_METRICS]),
+        "metrics": [{name: m.alone for name, m in VIDEO_METRICS.items()}, sorted(SET_METRICS)],
         "systems": {system.name: str(system.folder.resolve()) for system in systems},
         "version": __version__,
     }

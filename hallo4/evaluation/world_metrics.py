@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hallo4.errors import ShapeError
 from hallo4.evaluation import metrics
+from hallo4.evaluation.goals import Better, value_range
 from hallo4.evaluation.instrument import Measurement, true_key_points
+from hallo4.evaluation.statistics import Interval, bootstrap_interval
 from hallo4.models.observer import KEY_POINTS
 
 if TYPE_CHECKING:
     from hallo4.world import Episode, Truth
-
-BADNESS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "higher": lambda x: -x,
-    "lower": lambda x: x,
-    "near 0": np.abs,
-    "near 1": lambda x: np.abs(np.log(np.maximum(x, 1e-6))),
-}
-"""How far from good a value is, by where good values lie."""
 
 _FINGERTIPS = tuple(name for name in KEY_POINTS if name.endswith("_tip"))
 JOINTS = (
@@ -59,7 +53,7 @@ class Metric:
 
     definition: str
     unit: str
-    better: Literal["higher", "lower", "near 0", "near 1"]
+    better: Better
     of: Callable[[Clip], float]
 
 
@@ -229,6 +223,13 @@ METRICS: dict[str, Metric] = {
     ),
 }
 """Every metric of a generated clip by its name in the report."""
+
+
+def metric_interval(name: str, values: Sequence[float | None] | np.ndarray) -> Interval:
+    """`bootstrap_interval` of one value per clip of a metric, its ends where the metric's values can lie."""
+    metric = METRICS.get(name)  # None: of single drawings, which a report of an autoencoder has besides
+    interval = bootstrap_interval(values)
+    return interval if metric is None else interval.within(*value_range(metric.unit, metric.better))
 
 
 def clip_values(clip: Clip) -> dict[str, float]:

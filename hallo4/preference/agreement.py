@@ -200,7 +200,7 @@ def left_share(ratings: Sequence[Rating], seed: int = 0) -> Interval:
         chosen = left_chosen(rating)
         if chosen is not None:
             by_pair.setdefault(question_of(rating).clips, []).append(chosen)
-    return bootstrap_interval([statistics.fmean(chosen) for chosen in by_pair.values()], seed)
+    return bootstrap_interval([statistics.fmean(chosen) for chosen in by_pair.values()], seed).within(0, 1)
 
 
 def left_chosen(rating: Rating) -> bool | None:

@@ -148,7 +148,8 @@ def audit_motion(pairs: Sequence[Pair], clips: Mapping[str, Clip]) -> MotionAudi
         if won and lost:
             stiller.setdefault(pair.condition_id, []).append(0.5 + 0.5 * float(np.sign(lost - won)))
             ratios.setdefault(pair.condition_id, []).append(float(np.log(won / lost)))
-    return MotionAudit(*(bootstrap_interval([np.mean(v) for v in of.values()]) for of in (stiller, ratios)))
+    shares, logarithms = ([np.mean(values) for values in of.values()] for of in (stiller, ratios))
+    return MotionAudit(bootstrap_interval(shares).within(0, 1), bootstrap_interval(logarithms))
 
 
 def _fold(condition_id: str) -> int:

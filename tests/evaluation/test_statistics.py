@@ -13,6 +13,7 @@ from hallo4.evaluation.statistics import (
     jackknife_interval,
     paired_difference,
     sign_flip_test,
+    wilson_interval,
     win_rate,
 )
 
@@ -112,3 +113,20 @@ def test_the_jackknife_of_a_mean_is_the_textbook_interval():
     assert interval.mean == pytest.approx(values.mean())
     assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-3)
     assert jackknife_interval(lambda kept: values[kept].mean(), 2).low is None
+
+
+def test_stretched_ends_stay_where_values_can_lie():
+    values = [1.0, 1.0, 0.9]
+    stretched = bootstrap_interval(values)
+    assert stretched.high > 1.01
+    kept = stretched.within(0.0, 1.0)
+    assert (kept.mean, kept.low, kept.high, kept.n) == (stretched.mean, stretched.low, 1.0, 3)
+    assert bootstrap_interval([0.5]).within(0, 1) == bootstrap_interval([0.5])
+    assert bootstrap_interval([]).within(0, 1) == bootstrap_interval([])
+
+
+def test_never_and_always_end_at_the_rate_itself():
+    for n in range(2, 200):
+        assert wilson_interval(0, n).low == 0.0
+        assert wilson_interval(n, n).high == 1.0
+        assert 0 < wilson_interval(0, n).high < 1 > wilson_interval(n, n).low > 0
