@@ -141,11 +141,12 @@ def _pairs(options: words.Pairs) -> None:
 
 
 def _report(options: words.Report) -> None:
-    from hallo4.preference.report import preference_report, write_report
-    from hallo4.preference.report_views import report_table
+    from hallo4.evaluation.report_files import write_with_picture
+    from hallo4.preference.report import preference_report
+    from hallo4.preference.report_views import draw_report, report_table
 
     report = preference_report(PreferenceStore.open(options.store))
-    write_report(report, options.output)
+    report = write_with_picture(report, options.output, draw_report)
     Console().print(report_table(report))
     for note in report["notes"]:
         _say(f"note: {note}")

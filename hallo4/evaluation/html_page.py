@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hallo4.evaluation import charts
 
@@ -65,6 +65,46 @@ def evenly(ranked: Sequence[Thing], count: int) -> list[Thing]:
     if count >= len(ranked) or count < 2:
         return list(ranked[:count])
     return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
+
+
+def interval_cell(value: Mapping[str, Any] | None, clips: int) -> str:
+    """Mean and interval, with the number of clips where these are not all `clips`, and of a set's samples;
+    `failed` for a set that has a problem instead of a value."""
+    if value is None:
+        return "–"
+    if value.get("problem"):
+        return f'–<small title="{escape(value["problem"])}">failed</small>'
+    lines = [] if value["low"] is None else [f"{value['low']:.3g} … {value['high']:.3g}"]
+    if value["n"] < clips:
+        lines.append(f"n = {value['n']} of {clips}")
+    elif value["low"] is None or "samples" in value:
+        lines.append(f"n = {value['n']}")
+    if "samples" in value:
+        lines.append(f"{value['samples']} samples against {value['reference_samples']}")
+    mean = "–" if value["mean"] is None else f"{value['mean']:.3g}"
+    return mean + "".join(f"<small>{line}</small>" for line in lines)
+
+
+def every_clip_section(
+    names: Sequence[str], rows: Iterable[tuple[str, str, str, Mapping[str, float | None]]]
+) -> str:
+    """A table that a click on a heading sorts: (clip, system, its colour, values of the metrics `names`) a
+    row."""
+    head = "<th>clip</th><th>system</th>" + "".join(f'<th title="{n}">{escape(n)}</th>' for n in names)
+    body = []
+    for clip, system, colour, values in rows:
+        cells = "".join(
+            f'<td class="num">{"–" if (v := values.get(n)) is None else f"{v:.3g}"}</td>' for n in names
+        )
+        body.append(
+            f'<tr><td>{escape(clip)}</td><td><i style="background:{colour}"></i>{escape(system)}</td>'
+            f"{cells}</tr>"
+        )
+    return (
+        "<section><h2>Every clip</h2><p class='dim'>A click on a heading sorts.</p><div class='wide'>"
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
+        "</div></section>"
+    )
 
 
 def win_bars(rates: Mapping[str, Mapping[str, float]], colours: tuple[str, str]) -> str:

@@ -37,8 +37,9 @@ PART_S = 5.0
 FEWEST_PARTS = 3
 LONGEST_S = 600.0
 DRIFTING = (
-    "ssim", "colour_overlap", "sharpness_ratio", "background_flicker",
-    "joint_error_fraction", "jitter_ratio", "lip_sync_correlation", "mouth_closed_in_silence",
+    "face_similarity", "colour_overlap", "ssim", "sharpness_ratio", "background_flicker",
+    "joint_error_fraction", "hand_error_fraction", "jitter_ratio",
+    "lip_sync_correlation", "mouth_closed_in_silence",
 )  # fmt: skip
 """The metrics that are followed: who and where it is, how sharp, how steady, how well it moves and speaks."""
 
@@ -155,7 +156,7 @@ def draw_drift(report: dict[str, Any], path: Path) -> None:
     """Every metric over time, one line a model. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
-    figure = Figure(figsize=(16, 7), layout="constrained")
+    figure = Figure(figsize=(19, 7), layout="constrained")
     panels = figure.subplots(2, len(DRIFTING) // 2, sharex=True).ravel()
     for panel, name in zip(panels, DRIFTING, strict=True):
         for model, curves in report["curves"].items():

@@ -35,6 +35,7 @@ def write_with_picture(
     """
     report = dict(report)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
         try:
             draw(report, out.with_suffix(".png"))
         except ImportError:
@@ -42,8 +43,13 @@ def write_with_picture(
             report["notes"] = [*report.get("notes", ()), missing]
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
-    write_text(out, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_json(report, out)
     return report
+
+
+def write_json(report: dict[str, Any], out: Path) -> None:
+    """Write a report in one stroke. OutputError: it cannot be written."""
+    write_text(out, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

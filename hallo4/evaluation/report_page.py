@@ -17,7 +17,9 @@ from hallo4.evaluation.html_page import (
     ARROWS,
     definitions_section,
     evenly,
+    every_clip_section,
     html_page,
+    interval_cell,
     list_section,
     video_url,
     win_bars,
@@ -169,7 +171,7 @@ def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
             own = report["reference_values"].get(name)
             best = _best(name, report)
             cells = "".join(
-                f'<td class="num{" best" if system == best else ""}">{_cell(value, clips)}</td>'
+                f'<td class="num{" best" if system == best else ""}">{interval_cell(value, clips)}</td>'
                 for system, value in values.items()
             )
             marks = [(v, colours[s]) for s, v in values.items()] + ([(own, REFERENCE_COLOUR)] if own else [])
@@ -178,7 +180,7 @@ def _summary(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
                 f'<tr><td title="{escape(definition["definition"])}">{escape(name)}<small>'
                 f"{escape(definition['unit'])}"
                 f'</small></td><td class="dim arrow">{ARROWS[definition["better"]]}</td>{cells}'
-                f'<td class="num dim">{_cell(own, clips) if own else ""}</td>'
+                f'<td class="num dim">{interval_cell(own, clips) if own else ""}</td>'
                 f"<td>{charts.interval_line(drawn)}</td></tr>"
             )
     return (
@@ -220,23 +222,6 @@ def _best(name: str, report: Mapping[str, Any]) -> str | None:
     return first if scores[first] - scores[second] > tie else None
 
 
-def _cell(value: Mapping[str, Any] | None, clips: int) -> str:
-    """Mean and interval, with the number of clips where these are not all `clips`, and of a set's samples."""
-    if value is None:
-        return "–"
-    if value.get("problem"):
-        return f'–<small title="{escape(value["problem"])}">failed</small>'
-    lines = [] if value["low"] is None else [f"{value['low']:.3g} … {value['high']:.3g}"]
-    if value["n"] < clips:
-        lines.append(f"n = {value['n']} of {clips}")
-    elif value["low"] is None or "samples" in value:
-        lines.append(f"n = {value['n']}")
-    if "samples" in value:
-        lines.append(f"{value['samples']} samples against {value['reference_samples']}")
-    mean = "–" if value["mean"] is None else f"{value['mean']:.3g}"
-    return mean + "".join(f"<small>{line}</small>" for line in lines)
-
-
 def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     a, b = pair["a"], pair["b"]
     lines = []
@@ -248,8 +233,8 @@ def _pair(pair: Mapping[str, Any], report: Mapping[str, Any], colours: Mapping[s
         lines.append(
             f'<tr{strong}><td>{escape(name)}</td><td class="dim arrow">'
             f"{ARROWS[VIDEO_METRICS[name].better]}</td>"
-            f'<td class="num">{_cell(difference, pair["clips"])}</td>'
-            f'<td class="num">{_cell(nearer, pair["clips"]) if nearer else ""}</td>'
+            f'<td class="num">{interval_cell(difference, pair["clips"])}</td>'
+            f'<td class="num">{interval_cell(nearer, pair["clips"]) if nearer else ""}</td>'
             f"<td>{charts.interval_line([mark], zero=True)}</td>"
             f'<td class="num">{pair["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
         )
@@ -334,26 +319,13 @@ def _player(side: str, path: Path, entry: Mapping[str, Any], colour: str) -> str
 
 def _clip_table(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
     names = [n for n in report["definitions"] if n not in SET_METRICS]
-    head = "<th>clip</th><th>system</th>" + "".join(f'<th title="{n}">{escape(n)}</th>' for n in names)
-    body = []
-    for row in report["rows"]:
-        for system in colours:
-            entry = row["systems"].get(system)
-            if entry is None or "problem" in entry:
-                continue
-            cells = "".join(
-                f'<td class="num">{"–" if (v := entry["values"].get(n)) is None else f"{v:.3g}"}</td>'
-                for n in names
-            )
-            body.append(
-                f'<tr><td>{escape(row["clip"])}</td><td><i style="background:{colours[system]}"></i>'
-                f"{escape(system)}</td>{cells}</tr>"
-            )
-    return (
-        "<section><h2>Every clip</h2><p class='dim'>A click on a heading sorts.</p><div class='wide'>"
-        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-        "</div></section>"
-    )
+    rows = [
+        (row["clip"], system, colour, row["systems"][system]["values"])
+        for row in report["rows"]
+        for system, colour in colours.items()
+        if "values" in row["systems"].get(system, {})
+    ]
+    return every_clip_section(names, rows)
 
 
 def _notes(report: Mapping[str, Any]) -> str:

@@ -23,7 +23,14 @@ from hallo4.evaluation.fvd import ClipFeatures, resized_224
 from hallo4.evaluation.identity import align_face, faces_found, five_points
 from hallo4.evaluation.keypoints import mouth_opening
 from hallo4.evaluation.speech import loudness_dbfs
-from hallo4.evaluation.sync import FaceCropper, SyncScore, face_boxes, loudness_curve, syncnet_score
+from hallo4.evaluation.sync import (
+    FaceCropper,
+    SyncScore,
+    face_boxes,
+    loudness_curve,
+    syncnet_score,
+    windows_of,
+)
 from hallo4.evaluation.video_sidecars import (
     ASPECT_TOLERANCE,
     finite_features,
@@ -41,7 +48,7 @@ from hallo4.media import (
     read_frames,
     stream_times,
 )
-from hallo4.types import FPS, Skeleton
+from hallo4.types import FPS, Audio, Skeleton
 
 FRAMES_AT_ONCE = 32
 FID_EVERY_FRAMES = 5
@@ -260,19 +267,29 @@ class _Looking:
             return {"loudness": None, "sync": None}
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always", MediaWarning)
-            audio = load_audio(self.path, 16_000)
+            audio = self._unless_damaged(load_audio, self.path, 16_000)
         self.notes += [str(warning.message).removeprefix(f"{self.path}: ") for warning in said]
-        loudness = loudness_curve(loudness_dbfs(audio, self.frames))
+        if audio is None:
+            return {"loudness": None, "sync": None}
+        return {
+            "loudness": loudness_curve(loudness_dbfs(audio, self.frames)),
+            "sync": self._synced(skeleton, audio),
+        }
+
+    def _synced(self, skeleton: Skeleton | None, audio: Audio) -> SyncScore | None:
+        """SyncNet's score; None, and a note, for a clip too short or without a face; None, and a problem,
+        where its vectors are not finite."""
         network = self.tools.networks.get("syncnet")
         if network is None or skeleton is None:
-            return {"loudness": loudness, "sync": None}
+            return None
         try:
+            windows_of(self.frames, audio)
             cropper = FaceCropper(face_boxes(skeleton))
-            faces = np.stack([cropper(t, frame) for t, frame in enumerate(read_frames(self.path, FPS))])
-            return {"loudness": loudness, "sync": syncnet_score(network, faces, audio)}
         except Hallo4Error as error:
             self.notes.append(f"SyncNet: {error}")
-            return {"loudness": loudness, "sync": None}
+            return None
+        faces = np.stack([cropper(t, frame) for t, frame in enumerate(read_frames(self.path, FPS))])
+        return self._unless_damaged(syncnet_score, network, faces, audio)
 
 
 class _Comparing:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,8 +12,8 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from hallo4.errors import OutputError
 from hallo4.evaluation.goals import value_range
+from hallo4.evaluation.report_files import write_json, write_text
 from hallo4.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -89,18 +87,8 @@ def write_report(
     """
     from hallo4.evaluation.report_page import report_page
 
-    try:
-        for path, text in (
-            (out, json.dumps(report, indent=1, allow_nan=False) + "\n"),
-            (out.with_suffix(".html"), report_page(report, clips, players)),
-        ):
-            part = path.with_name(path.name + ".part")
-            part.write_text(text)
-            os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot be written ({error.strerror}); rows are kept beside it. Choose another path."
-        ) from error
+    write_json(report, out)
+    write_text(out.with_suffix(".html"), report_page(report, clips, players))
     return report
 
 

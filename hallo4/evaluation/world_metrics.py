@@ -12,6 +12,7 @@ import numpy as np
 from hallo4.errors import ShapeError
 from hallo4.evaluation import metrics
 from hallo4.evaluation.goals import Better, value_range
+from hallo4.evaluation.identity import faces_alike
 from hallo4.evaluation.instrument import Measurement, true_key_points
 from hallo4.evaluation.statistics import Interval, bootstrap_interval
 from hallo4.models.observer import KEY_POINTS
@@ -102,6 +103,15 @@ def _places(names: tuple[str, ...]) -> list[int]:
 
 
 _BODY = _places(JOINTS)
+_UPRIGHT = _places(("right_eye", "left_eye", "nose", "mouth_right", "mouth_left"))
+
+
+def _face_similarity(clip: Clip) -> float:
+    points = clip.true_points_px[:, _UPRIGHT].astype(np.float64)
+    points[~clip.visible[:, _UPRIGHT].all(axis=1)] = math.nan
+    alike = faces_alike(clip.frames_u8, clip.true_frames_u8, points)
+    return float(np.nanmean(alike)) if np.isfinite(alike).any() else math.nan
+
 
 METRICS: dict[str, Metric] = {
     "lip_sync_correlation": Metric(
@@ -202,6 +212,12 @@ METRICS: dict[str, Metric] = {
         "0..1",
         "higher",
         lambda c: metrics.colour_overlap(c.frames_u8, c.true_frames_u8),
+    ),
+    "face_similarity": Metric(
+        "mean cosine of coarse colours of the face, set upright by true points, with the rendered frame's",
+        "-1..1",
+        "higher",
+        _face_similarity,
     ),
     "sharpness_ratio": Metric(
         "mean squared Laplacian, generated over rendered",

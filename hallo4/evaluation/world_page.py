@@ -13,7 +13,9 @@ from hallo4.evaluation.html_page import (
     ARROWS,
     definitions_section,
     evenly,
+    every_clip_section,
     html_page,
+    interval_cell,
     list_section,
     video_url,
     win_bars,
@@ -95,12 +97,15 @@ def _summary(report: Report, sides: Mapping[str, str], colours: Mapping[str, str
         own = report["instrument"].get(name)
         marks = [(v, colours[s]) for s, v in values.items()] + [(own, REFERENCE_COLOUR)]
         drawn = [(v["mean"], v["low"], v["high"], c) for v, c in marks if v and v["mean"] is not None]
-        cells = "".join(f'<td class="num">{_cell(value, report)}</td>' for value in values.values())
+        cells = "".join(
+            f'<td class="num">{interval_cell(value, report["episodes"])}</td>' for value in values.values()
+        )
         body.append(
             f'<tr><td title="{escape(definition["definition"])}">{escape(name)}'
             f"<small>{escape(definition['unit'])}</small></td>"
             f'<td class="dim arrow">{ARROWS[definition["better"]]}</td>{cells}'
-            f'<td class="num dim">{_cell(own, report)}</td><td>{charts.interval_line(drawn)}</td></tr>'
+            f'<td class="num dim">{interval_cell(own, report["episodes"])}</td>'
+            f"<td>{charts.interval_line(drawn)}</td></tr>"
         )
     head = "".join(f"<th>{escape(name)}</th>" for name in sides.values())
     return (
@@ -109,16 +114,6 @@ def _summary(report: Report, sides: Mapping[str, str], colours: Mapping[str, str
         "<th>instrument on the truth</th><th>mean and interval</th></tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div></section>"
     )
-
-
-def _cell(value: Mapping[str, Any] | None, report: Report) -> str:
-    """Mean and interval, with the number of clips where it is not all of them."""
-    if value is None or value["mean"] is None:
-        return "–"
-    lines = [] if value["low"] is None else [f"{value['low']:.3g} … {value['high']:.3g}"]
-    if value["n"] < report["episodes"] or value["low"] is None:
-        lines.append(f"n = {value['n']} of {report['episodes']}")
-    return f"{value['mean']:.3g}" + "".join(f"<small>{line}</small>" for line in lines)
 
 
 def _tests(report: Report, sides: Mapping[str, str], colours: Mapping[str, str]) -> str:
@@ -134,7 +129,7 @@ def _tests(report: Report, sides: Mapping[str, str], colours: Mapping[str, str])
         lines.append(
             f"<tr{strong}><td>{escape(name)}</td>"
             f'<td class="dim arrow">{ARROWS[report["definitions"][name]["better"]]}</td>'
-            f'<td class="num">{_cell(difference, report)}</td>'
+            f'<td class="num">{interval_cell(difference, report["episodes"])}</td>'
             f"<td>{charts.interval_line([mark], zero=True)}</td>"
             f'<td class="num">{report["p_value"][name]:.2g}</td><td class="num">{p:.2g}</td></tr>'
         )
@@ -196,21 +191,9 @@ def _players(clips: Sequence[Shown], sides: Mapping[str, str], colours: Mapping[
 
 
 def _every_clip(report: Report, sides: Mapping[str, str], colours: Mapping[str, str]) -> str:
-    names = list(report["metrics"])
-    head = "<th>clip</th><th>model</th>" + "".join(f'<th title="{n}">{escape(n)}</th>' for n in names)
-    body = []
-    for row in report["rows"]:
-        for side, label in sides.items():
-            cells = "".join(
-                f'<td class="num">{"–" if (v := row[side].get(n)) is None else f"{v:.3g}"}</td>'
-                for n in names
-            )
-            body.append(
-                f'<tr><td>{row["clip"]}</td><td><i style="background:{colours[side]}"></i>'
-                f"{escape(label)}</td>{cells}</tr>"
-            )
-    return (
-        "<section><h2>Every clip</h2><p class='dim'>A click on a heading sorts.</p><div class='wide'>"
-        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{"".join(body)}</tbody></table>'
-        "</div></section>"
-    )
+    rows = [
+        (str(row["clip"]), label, colours[side], row[side])
+        for row in report["rows"]
+        for side, label in sides.items()
+    ]
+    return every_clip_section(list(report["metrics"]), rows)

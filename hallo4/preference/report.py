@@ -10,22 +10,17 @@ Sources are ranked on plain answers about two clips of one condition; intervals 
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
-from pathlib import Path
 from typing import Any
 
-from hallo4.errors import MissingExtraError, OutputError
 from hallo4.evaluation.statistics import holm, rated_wins
 from hallo4.preference.agreement import alpha_interval, left_share, rater_reports
 from hallo4.preference.answers import votes
 from hallo4.preference.audit import audit_pairs, source_of
 from hallo4.preference.ranking import Comparison, rank
-from hallo4.preference.report_views import draw_report
 from hallo4.preference.schema import AXES, Clip, Rating
 from hallo4.preference.store import PreferenceStore
 from hallo4.version import __version__
@@ -56,27 +51,6 @@ def preference_report(store: PreferenceStore) -> dict[str, Any]:
     }
     report["notes"] = _notes(report)
     return report
-
-
-def write_report(report: Mapping[str, Any], out: Path) -> Path | None:
-    """Write the report to `out` in one stroke and its picture beside it; returns the picture's path.
-
-    Without matplotlib there is no picture, and the report says so. OutputError: it cannot be written.
-    """
-    report, picture = dict(report), out.with_suffix(".png")
-    part = out.with_name(f".{out.name}.part")
-    drawn: Path | None = picture
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draw_report(report, picture)
-        except MissingExtraError as error:
-            report["notes"], drawn = [*report["notes"], f"No picture: {error}"], None
-        part.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
-        os.replace(part, out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}). Choose another path.") from error
-    return drawn
 
 
 # ---------------------------------------------------------------------- the numbers

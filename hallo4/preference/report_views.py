@@ -8,8 +8,6 @@ from typing import Any
 
 from rich.table import Table
 
-from hallo4.errors import MissingExtraError
-
 _AXIS_COLOURS = {"alignment": "tab:blue", "fidelity": "tab:orange"}
 
 
@@ -51,12 +49,10 @@ def report_table(report: Mapping[str, Any]) -> Table:
 def draw_report(report: Mapping[str, Any], path: Path) -> None:
     """Six panels: agreement, raters, strengths, wins of each source, gaps of the pairs, sides.
 
-    MissingExtraError without matplotlib.
+    ImportError without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no global state, no display
-    except ImportError as error:
-        raise MissingExtraError("Plots need matplotlib: pip install 'hallo4[evaluate]'.") from error
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
     figure = Figure(figsize=(14, 8), layout="constrained")
     if report["simulated_raters"]:
         figure.suptitle("with SIMULATED raters")

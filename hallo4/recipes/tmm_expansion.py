@@ -1,17 +1,19 @@
 """The ablation of temporal motion modulation: how many of the rho frames of a group a DiT is told of.
 
     tiny-dit-sft --with_expansion e--> the same network, told of e of every 4 sounds and skeletons
+    [--with_new_modulation--> the same, but nothing it learnt about sound and skeletons is left]
     trained further on people of whom some move two and four times as fast, as long for every e
     --hallo4 evaluate motion--> how fast a motion it still follows
 
-Begun from a trained model and not from scratch, because an hour for each does not fit two cores; at the
-start a variant reads the frames that it is still given in place of those that it is not.
+Begun from a trained model and not from scratch, because hours for each do not fit two cores. That model was
+trained with all 4; `modulation="new"` takes this advantage from the full variant: all begin as ignorant.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -34,9 +36,11 @@ def fast_clips() -> ClipStoreConfig:
 @dataclass(frozen=True)
 class ExpansionConfig(FineTuneConfig):
     """`FineTuneConfig` of one variant: of every group of rho frames, `expansion` sounds and skeletons are
-    told, evenly spread and always the last. Stop all variants after the same `train.steps`."""
+    told, evenly spread and always the last; `modulation`: whether what hands them on starts as trained or
+    new. Stop all variants after the same `train.steps`."""
 
     expansion: int = 1
+    modulation: Literal["trained", "new"] = "trained"
     start_from: str | None = "tiny-dit-sft"
     clips: ClipStoreConfig = field(default_factory=fast_clips)
     clips_folder: str = "runs/clips_fast"
@@ -73,12 +77,42 @@ def with_expansion(model: PortraitDiT, expansion: int) -> PortraitDiT:
     return changed
 
 
+FULL = {"audio_expansion": None, "skeleton_expansion": None}
+MODULATION = (
+    "skeleton_proj.proj.",
+    "skeleton_proj.norm.",
+    "attn_audio.",
+    "norm_audio.",
+    "attn_skeleton.",
+    "norm_skeleton.",
+)
+"""Parts of the names of weights that carry sound and skeletons into the blocks; how it hears is not among
+them, nor how frames that are left stand in for the others."""
+
+
+def with_new_modulation(model: PortraitDiT, seed: int) -> PortraitDiT:
+    """`model` with the weights of `MODULATION` as a new network has them, the same for every expansion; the
+    rest is shared."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        fresh = PortraitDiT.from_config(dict(model.config) | FULL).state_dict()
+    new = {name: value for name, value in fresh.items() if any(part in name for part in MODULATION)}
+    model.load_state_dict(model.state_dict() | new)
+    return model
+
+
+def adapted(model: PortraitDiT, config: ExpansionConfig) -> PortraitDiT:
+    """What a variant starts as."""
+    changed = with_expansion(model, config.expansion)
+    return with_new_modulation(changed, config.train.seed) if config.modulation == "new" else changed
+
+
 def run(config: ExpansionConfig, folder: Path) -> Path:
     """See `fine_tune`."""
     info = ModelInfo(config.train.name, __version__, steps=4, flow_shift=3.0)
     return fine_tune(
         config, folder, info, lambda channels: build_dit(DiTSizes(), channels), describe_dit,
-        adapt=lambda model: with_expansion(model, config.expansion),
+        adapt=lambda model: adapted(model, config),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ nothing else.
 import json
 import re
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,7 +21,13 @@ from hallo4.evaluation.networks.weights import WEIGHTS
 from hallo4.evaluation.video_files import matched_clips, systems_of
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
-from hallo4.evaluation.video_tools import ToolSettings, VideoTools, available_networks, weights_used
+from hallo4.evaluation.video_tools import (
+    ToolSettings,
+    VideoTools,
+    available_networks,
+    load_tools,
+    weights_used,
+)
 from hallo4.evaluation.videos import evaluate_videos
 from hallo4.media import stream_times
 
@@ -295,3 +302,39 @@ def test_charts_have_round_ticks_and_no_dots_out_of_nothing():
     drawn = strip([("a<b", [("clip", 1.0)], "red")], "one")
     assert drawn.count("<circle") == 1
     assert "a&lt;b" in drawn
+
+
+def test_sound_that_cannot_be_decoded_costs_the_sound_and_not_the_clip(folders):
+    file = folders / "good" / "bob.mkv"
+    stored = file.read_bytes()
+    codec = re.search(rb"A_[A-Z0-9_/]{4,}", stored).group()
+    file.write_bytes(stored.replace(codec, b"A_NOSUCH"[: len(codec)].ljust(len(codec), b"_")))
+    report = evaluate(folders, "good", players=1)
+    (problem,) = report["problems"]
+    assert (problem["clip"], problem["system"]) == ("bob", "good")
+    assert "bob.mkv" in problem["what"]
+    values = report["rows"][1]["systems"]["good"]["values"]
+    assert values["ssim"] == pytest.approx(1)
+    assert values["mouth_correlation"] == pytest.approx(1, abs=0.01)
+    assert values["mouth_sound_correlation"] is None
+
+
+def test_syncnet_vectors_that_are_not_finite_are_a_problem_and_short_clips_a_note(episodes, tmp_path):
+    class Broken:
+        def embed_faces(self, faces):
+            return torch.full((len(faces), 8), torch.nan)
+
+        def embed_sound(self, cepstra):
+            return torch.zeros(len(cepstra), 8)
+
+    tools = replace(load_tools(ToolSettings()), networks={"syncnet": Broken()})
+    episode = episodes["ann"]
+    write(tmp_path / "ann.mkv", episode.frames_u8, episode.audio)
+    look, _ = look_at(tmp_path / "ann.mkv", tools)
+    assert look.sync is None
+    assert ["not finite" in problem for problem in look.problems] == [True]
+    assert look.loudness is not None
+    write(tmp_path / "short.mkv", episode.frames_u8[:4], episode.audio)
+    look, _ = look_at(tmp_path / "short.mkv", tools)
+    assert look.problems == ()
+    assert any("SyncNet needs six frames" in note for note in look.notes)

@@ -8,8 +8,8 @@ import pytest
 
 from hallo4.evaluation.goals import Better, goodness
 from hallo4.evaluation.html_page import ARROWS
-from hallo4.evaluation.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.statistics import bootstrap_interval
+from hallo4.evaluation.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.world_metrics import METRICS, metric_interval
 
 WORST_TO_BEST = {

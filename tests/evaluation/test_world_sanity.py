@@ -36,7 +36,7 @@ DISTURBANCES = {
 WORSENS = {
     noise: (
         *("psnr_db", "ssim", "colour_overlap", "sharpness_ratio", "background_flicker"),
-        *("jitter_ratio", "face_error_fraction"),
+        *("jitter_ratio", "face_error_fraction", "face_similarity"),
     ),
     blur: (
         *("psnr_db", "ssim", "colour_overlap", "sharpness_ratio", "background_flicker"),
@@ -44,18 +44,21 @@ WORSENS = {
     ),
     frozen: (
         *("psnr_db", "ssim", "colour_overlap", "motion_amplitude_ratio", "jitter_ratio"),
-        *("joint_error_fraction", "face_error_fraction"),
+        *("joint_error_fraction", "face_error_fraction", "face_similarity"),
     ),
     mirrored: (
         *("psnr_db", "ssim", "background_flicker", "joint_missing_fraction"),
         *("joint_error_fraction", "hand_error_fraction", "face_error_fraction"),
     ),
-    swapped: ("psnr_db", "ssim", "colour_overlap", "sharpness_ratio", "face_error_fraction"),
+    swapped: (
+        *("psnr_db", "ssim", "colour_overlap", "sharpness_ratio", "face_error_fraction"),
+        "face_similarity",
+    ),
 }
 LIPS = ("lip_sync_correlation", "lip_sync_lag_frames", "lip_sync_abs_lag_frames", "mouth_closed_in_silence")
 LEAVES_ALONE = {
     noise: (*LIPS, "blink_correlation"),
-    blur: (*LIPS, "blink_correlation", "joint_error_fraction", "motion_amplitude_ratio"),
+    blur: (*LIPS, "blink_correlation", "joint_error_fraction", "motion_amplitude_ratio", "face_similarity"),
     frozen: ("background_flicker",),
     mirrored: (*LIPS, "mouth_open_error", "blink_correlation", "colour_overlap"),
     swapped: (
@@ -67,6 +70,7 @@ ALONE_WITHIN = {
     # The observer reads pixels, so its error changes a little with them: by at most as much as it errs on
     # rendered frames.
     "lip_sync_correlation": 0.01,
+    "face_similarity": 0.02,
     "mouth_open_error": 0.01,
     "blink_correlation": 0.02,
     "joint_error_fraction": 0.004,  # half a pixel of 128
@@ -128,7 +132,14 @@ each_disturbance = pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lamb
 @each_seed
 def test_the_rendered_video_has_the_values_of_perfection(measured, seed):
     values = measured(seed)
-    for name in ("ssim", "sharpness_ratio", "colour_overlap", "motion_amplitude_ratio", "jitter_ratio"):
+    for name in (
+        "ssim",
+        "face_similarity",
+        "sharpness_ratio",
+        "colour_overlap",
+        "motion_amplitude_ratio",
+        "jitter_ratio",
+    ):
         assert values[name] == pytest.approx(1), name
     assert values["psnr_db"] == 60
     assert values["lip_sync_lag_frames"] == 0

@@ -9,12 +9,13 @@ from preference_records import both, clip, condition, pair, rating
 from rich.console import Console
 
 from hallo4.errors import OutputError
+from hallo4.evaluation.report_files import write_with_picture
 from hallo4.evaluation.statistics import rated_wins
 from hallo4.preference import GoldAnswer, PreferenceStore
 from hallo4.preference.agreement import krippendorff_alpha
 from hallo4.preference.answers import votes
-from hallo4.preference.report import preference_report, write_report
-from hallo4.preference.report_views import report_table
+from hallo4.preference.report import preference_report
+from hallo4.preference.report_views import draw_report, report_table
 
 
 @pytest.fixture
@@ -69,11 +70,11 @@ def test_notes_say_what_must_be_known(rated):
 def test_it_is_written_and_drawn(rated, tmp_path):
     report = preference_report(rated)
     out = tmp_path / "new" / "report.json"
-    assert write_report(report, out) == out.with_suffix(".png")
+    assert write_with_picture(report, out, draw_report) == report
     assert json.loads(out.read_text())["counts"] == report["counts"]
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_report(report, tmp_path)
+        write_with_picture(report, tmp_path, draw_report)
 
 
 def test_without_matplotlib_the_report_says_so(rated, tmp_path, monkeypatch):
@@ -86,8 +87,10 @@ def test_without_matplotlib_the_report_says_so(rated, tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     out = tmp_path / "report.json"
-    assert write_report(preference_report(rated), out) is None
-    assert "No picture: Plots need matplotlib" in json.loads(out.read_text())["notes"][-1]
+    report = write_with_picture(preference_report(rated), out, draw_report)
+    assert "No picture: matplotlib is missing" in report["notes"][-1]
+    assert json.loads(out.read_text())["notes"] == report["notes"]
+    assert not out.with_suffix(".png").exists()
 
 
 def test_the_table_shows_people_and_simulations_apart(rated):
@@ -104,5 +107,5 @@ def test_an_empty_store_has_a_report_too(tmp_path):
     report = preference_report(store)
     assert report["pairs"] is None
     assert report["notes"] == []
-    assert write_report(report, tmp_path / "r.json")
+    assert write_with_picture(report, tmp_path / "r.json", draw_report)
     report_table(report)

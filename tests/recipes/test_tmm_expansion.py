@@ -1,12 +1,14 @@
 """A network told of fewer or more conditions begins as the one it was made of."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from hallo4.models.temporal_motion_modulation import kept_slots
 from hallo4.pipelines.model_folder import load_model
 from hallo4.recipes.tiny_unet import UNetSizes, build_unet
-from hallo4.recipes.tmm_expansion import with_expansion
+from hallo4.recipes.tmm_expansion import ExpansionConfig, adapted, with_expansion
 from hallo4.recipes.unet_rate import with_skeleton_rho
 
 
@@ -38,6 +40,29 @@ def test_frames_that_are_left_stand_in_for_those_before_them(told_of_all, expans
 def test_variants_have_as_many_parameters_to_a_hundredth(told_of_all):
     counts = [sum(p.numel() for p in with_expansion(told_of_all, e).parameters()) for e in (1, 2, 4)]
     assert max(counts) / min(counts) < 1.01
+
+
+def test_all_variants_with_new_modulation_begin_equally_ignorant(told_of_all):
+    trained = told_of_all.state_dict()
+    starts = []
+    for expansion in (1, 2, 4):
+        config = ExpansionConfig(expansion=expansion, modulation="new")
+        starts.append(adapted(deepcopy(told_of_all), config).state_dict())
+    shared = [name for name in trained if all(name in start for start in starts)]
+    assert shared == list(trained)
+    motion = ("attn_audio", "attn_skeleton", "norm_audio", "norm_skeleton", "skeleton_proj")
+    for name in shared:
+        assert all(torch.equal(start[name], starts[0][name]) for start in starts), name
+        same = torch.equal(starts[0][name], trained[name])
+        if any(part in name for part in motion):
+            assert not same or name.endswith("bias") or "norm" in name, name
+        else:
+            assert same, f"{name}: pictures and hearing stay as trained"
+
+
+def test_trained_modulation_is_kept_as_it_is(told_of_all):
+    kept = adapted(deepcopy(told_of_all), ExpansionConfig(expansion=4)).state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in told_of_all.state_dict().items())
 
 
 def test_a_unet_told_of_more_skeletons_begins_with_the_first_and_can_learn_of_the_second():
