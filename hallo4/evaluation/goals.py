@@ -43,12 +43,17 @@ def goodness(
     raise ValueError(f"no goal is called {better!r}")
 
 
+SIGNED_UNITS = ("frames of 40 ms", "seconds", "per second", "levels of 255 per second")
+"""Of shifts and slopes, which go both ways; all else that is compared with the reference is an amount."""
+
+
 def value_range(unit: str, better: str) -> tuple[float, float]:
     """Between what ends values of a metric lie at all, by its unit and goal: shares 0 to 1, correlations
-    -1 to 1; distances and ratios, which are good low or near 1, from 0 on.
+    -1 to 1; distances, ratios and amounts from 0 on.
     """
     if unit == "0..1":
         return 0.0, 1.0
     if unit == "-1..1":
         return -1.0, 1.0
-    return (0.0 if better in ("lower", "near 1") else -math.inf), math.inf
+    amount = better in ("lower", "near 1") or (better == "near the reference" and unit not in SIGNED_UNITS)
+    return (0.0 if amount else -math.inf), math.inf

@@ -12,6 +12,7 @@ from disturbances import blur, frozen, late, noise, swapped
 from scipy.ndimage import gaussian_filter
 
 from hallo4.evaluation.frechet import frechet_distance
+from hallo4.evaluation.goals import value_range
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_measures import VideoPair, expression_features
 from hallo4.evaluation.video_metrics import VIDEO_METRICS, axis_outcomes, clip_values, own_values
@@ -273,6 +274,14 @@ def test_what_has_nothing_to_do_with_it_stays(measured, disturbance):
                 name,
                 strength,
             )
+
+
+@pytest.mark.parametrize("disturbance", DISTURBANCES, ids=lambda d: d.__name__)
+def test_no_value_leaves_the_range_of_its_metric(measured, disturbance):
+    for strength in DISTURBANCES[disturbance]:
+        for name, value in measured(disturbance, strength)[0].items():
+            low, high = value_range(VIDEO_METRICS[name].unit, VIDEO_METRICS[name].better)
+            assert math.isnan(value) or low - 1e-9 <= value <= high + 1e-9, (name, strength, value)
 
 
 @pytest.mark.parametrize("frames", [-6, 3, 8])

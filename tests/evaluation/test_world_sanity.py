@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from disturbances import blur, frozen, late, noise, swapped
 
+from hallo4.evaluation.goals import value_range
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores, clip_values, make_clip
 from hallo4.world import make_episode
@@ -163,6 +164,15 @@ def test_no_disturbed_video_scores_better_than_the_rendered_one(measured, seed, 
             assert theirs < best + TIE_MARGIN, (axis, strength)
         theirs, best = axis_scores(values, perfect)["overall"]
         assert theirs < best - TIE_MARGIN, strength
+
+
+@each_seed
+@each_disturbance
+def test_no_value_leaves_the_range_of_its_metric(measured, seed, disturbance):
+    for strength in DISTURBANCES[disturbance]:
+        for name, value in measured(seed, disturbance, strength).items():
+            low, high = value_range(METRICS[name].unit, METRICS[name].better)
+            assert math.isnan(value) or low - 1e-9 <= value <= high + 1e-9, (name, strength, value)
 
 
 @each_seed
