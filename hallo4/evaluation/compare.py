@@ -102,13 +102,15 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """The figures for a terminal: metrics of every system, then win rates against the base."""
     base = comparison["against"]
     title = f"{comparison['clips']} unseen episodes; win rates against {base}"
-    table = Table(title=title, caption="mean [95 % interval over clips]", title_justify="left")
-    table.add_column("")
+    table = Table(
+        title=title, caption="mean [95 % interval over clips]; * is part of no score", title_justify="left"
+    )
+    table.add_column("", overflow="fold")
     for name, runs in comparison["runs"].items():
-        table.add_column(name if runs == 1 else f"{name} ({runs} runs)", justify="right")
+        table.add_column(name if runs == 1 else f"{name} ({runs} runs)", justify="right", overflow="fold")
     for metric in comparison["metrics"][base]:
         cells = [interval_text(of.get(metric)) for of in comparison["metrics"].values()]
-        mark = "" if metric in SCORED else " (unscored)"
+        mark = "" if metric in SCORED else " *"
         table.add_row(metric + mark, *cells)
     for axis in ("overall", *AXES):
         rates = [

@@ -83,15 +83,15 @@ def report_table(report: dict[str, Any]) -> Table:
     beside it."""
     title = f"{report['model']}: {report['episodes']} unseen episodes, seed {report['seed']}"
     table = Table(title=title, caption="mean [95 % interval]", title_justify="left")
-    table.add_column("metric")
-    table.add_column("is", style="dim")
-    table.add_column(report["model"], justify="right")
+    table.add_column("metric", overflow="fold")
+    table.add_column("is", style="dim", overflow="fold")
+    table.add_column(report["model"], justify="right", overflow="fold")
     sections = ["metrics"]
     if report["against"] is not None:
-        table.add_column(report["against"], justify="right")
-        table.add_column("difference", justify="right")
+        table.add_column(report["against"], justify="right", overflow="fold")
+        table.add_column("difference", justify="right", overflow="fold")
         sections += ["against_metrics", "difference"]
-    table.add_column("instrument on truth", justify="right", style="dim")
+    table.add_column("instrument on truth", justify="right", style="dim", overflow="fold")
     for name in report["metrics"]:
         unit, better = report["definitions"][name]["unit"], report["definitions"][name]["better"]
         cells = [interval_text(report[section].get(name)) for section in sections]

@@ -102,11 +102,11 @@ def videos_table(report: Mapping[str, Any]) -> Table:
         caption="mean [95 % interval over clips], (n=clips with a value) where these are not all",
         title_justify="left",
     )
-    table.add_column("metric")
-    table.add_column("good is", style="dim")
+    table.add_column("metric", overflow="fold")
+    table.add_column("good is", style="dim", overflow="fold")
     for system in report["systems"]:
-        table.add_column(escape(_heading(system, report)), justify="right")
-    table.add_column(_heading(REFERENCE, report), justify="right", style="dim")
+        table.add_column(escape(_heading(system, report)), justify="right", overflow="fold")
+    table.add_column(_heading(REFERENCE, report), justify="right", style="dim", overflow="fold")
     for name in report["definitions"]:
         definition = report["definitions"][name]
         values = [report["metrics"][s].get(name) or report["sets"][s].get(name) for s in report["systems"]]

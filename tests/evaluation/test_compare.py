@@ -1,14 +1,17 @@
 """Systems that were measured one by one, side by side: against values by hand, and bad input."""
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from hallo4.cli import main
 from hallo4.errors import InputError, OutputError
 from hallo4.evaluation import compare_reports
+from hallo4.evaluation.compare import comparison_table
 from hallo4.evaluation.world_metrics import METRICS
 
 CLIPS = 12
@@ -149,5 +152,15 @@ def test_the_command_prints_a_table_and_draws(tmp_path, capsys):
     assert main(["evaluate", "compare", f"SFT={base}", f"DPO={other}", "-o", str(out)]) == 0
     said = capsys.readouterr().out
     assert "win rate, overall" in said
-    assert "psnr_db (unscored)" in said
+    assert "psnr_db *" in said
     assert out.with_suffix(".png").stat().st_size > 10_000
+
+
+def test_a_narrow_terminal_loses_nothing_of_names_and_numbers(tmp_path):
+    systems = [report(tmp_path, name, lambda i: {"ssim": 0.123 + 0.001 * i}) for name in "abcdef"]
+    console = Console(width=70, record=True, file=StringIO())
+    console.print(comparison_table(compare_reports(systems)))
+    text = console.export_text()
+    assert "…" not in text
+    first = "".join(line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│"))
+    assert all(name in first for name in METRICS)
