@@ -202,6 +202,7 @@ def _run_world(options: World, errors: Any) -> None:
 
 def _run_motion(options: Motion, errors: Any) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from hallo4.evaluation import evaluate_motion
@@ -216,7 +217,7 @@ def _run_motion(options: Motion, errors: Any) -> None:
         workers=options.workers,
     )
     for model, parts in report["responses"].items():
-        table = Table(title=model, caption="mean [95 % interval]", title_justify="left")
+        table = Table(title=escape(model), caption="mean [95 % interval]", title_justify="left")
         for heading in ("part", "Hz", "gain", "delay, frames"):
             table.add_column(heading, justify="left" if heading == "part" else "right")
         for part, entries in parts.items():
@@ -229,6 +230,7 @@ def _run_motion(options: Motion, errors: Any) -> None:
 
 def _run_drift(options: Drift, errors: Any) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from hallo4.evaluation import evaluate_drift
@@ -244,7 +246,7 @@ def _run_drift(options: Drift, errors: Any) -> None:
         workers=options.workers,
     )
     for model, drift in report["drift"].items():
-        table = Table(title=model, caption="mean [95 % interval] over clips", title_justify="left")
+        table = Table(title=escape(model), caption="mean [95 % interval] over clips", title_justify="left")
         for heading in ("metric", "first part", "last part", "slope a minute"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
         for name, found in drift.items():

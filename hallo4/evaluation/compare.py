@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from hallo4.errors import InputError
 from hallo4.evaluation.goals import goodness
 from hallo4.evaluation.named_paths import split_name
-from hallo4.evaluation.report_files import write_with_picture
+from hallo4.evaluation.report_files import require_writable, write_with_picture
 from hallo4.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -79,6 +80,8 @@ def compare_reports(
     InputError: a file that is no such report, or other episodes than the first. OutputError: `out` cannot
     be written.
     """
+    if out is not None:
+        require_writable(Path(out))
     systems = _systems([os.fspath(report) for report in reports])
     names = [system.name for system in systems]
     base_name = names[0] if against is None else against
@@ -101,13 +104,15 @@ def compare_reports(
 def comparison_table(comparison: Mapping[str, Any]) -> Table:
     """The figures for a terminal: metrics of every system, then win rates against the base."""
     base = comparison["against"]
-    title = f"{comparison['clips']} unseen episodes; win rates against {base}"
+    title = escape(f"{comparison['clips']} unseen episodes; win rates against {base}")
     table = Table(
         title=title, caption="mean [95 % interval over clips]; * is part of no score", title_justify="left"
     )
     table.add_column("", overflow="fold")
     for name, runs in comparison["runs"].items():
-        table.add_column(name if runs == 1 else f"{name} ({runs} runs)", justify="right", overflow="fold")
+        table.add_column(
+            escape(name if runs == 1 else f"{name} ({runs} runs)"), justify="right", overflow="fold"
+        )
     for metric in comparison["metrics"][base]:
         cells = [interval_text(of.get(metric)) for of in comparison["metrics"].values()]
         mark = "" if metric in SCORED else " *"

@@ -10,7 +10,9 @@ within a report only.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +36,17 @@ def flow_frame(frame_u8: np.ndarray) -> np.ndarray:
     return np.asarray(small, np.float32) / 255
 
 
+def require_optical_flow() -> Callable[..., Any]:
+    """scikit-image's iterative Lucas-Kanade; MissingExtraError without it."""
+    try:
+        from skimage.registration import optical_flow_ilk
+    except ImportError:
+        raise MissingExtraError(
+            "Dynamics need scikit-image for optical flow: pip install 'hallo4[evaluate]'."
+        ) from None
+    return optical_flow_ilk
+
+
 def flow_speed(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
     """Two `flow_frame`s -> speed of every pixel [h, w], in frame widths per second (at 25 fps).
 
@@ -43,13 +56,7 @@ def flow_speed(earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
         raise ShapeError(f"Flow needs frames of one size; found {earlier.shape} and {later.shape}.")
     if np.array_equal(earlier, later):
         return np.zeros_like(earlier)
-    try:
-        from skimage.registration import optical_flow_ilk
-    except ImportError:
-        raise MissingExtraError(
-            "Dynamics need scikit-image for optical flow: pip install 'hallo4[evaluate]'."
-        ) from None
-    down, across = optical_flow_ilk(earlier, later, radius=_RADIUS_PX, num_warp=_WARPS)
+    down, across = require_optical_flow()(earlier, later, radius=_RADIUS_PX, num_warp=_WARPS)
     return np.hypot(down, across) * (FPS / earlier.shape[1])
 
 

@@ -119,18 +119,19 @@ def cosine_similarity(vectors: np.ndarray, reference: np.ndarray) -> Similarity:
     return Similarity(cosine, mean, float(found.mean()))
 
 
-def faces_alike(frames_u8: np.ndarray, others_u8: np.ndarray, points_px: np.ndarray) -> np.ndarray:
+def faces_alike(
+    frames_u8: np.ndarray, points_px: np.ndarray, others_u8: np.ndarray, others_px: np.ndarray
+) -> np.ndarray:
     """[T]: cosine of `PatchEncoder`'s vectors of the faces of two videos [T, H, W, 3] uint8, moment by
-    moment, both set upright by the same five points [T, 5, 2] px; NaN where a point is NaN or a face is
-    mid-grey.
+    moment, each set upright by its own five points [T, 5, 2] px; NaN where a point is NaN or a face mid-grey.
     """
-    found = np.flatnonzero(np.isfinite(points_px).all(axis=(1, 2)))
+    found = np.flatnonzero((np.isfinite(points_px) & np.isfinite(others_px)).all(axis=(1, 2)))
     alike = np.full(len(frames_u8), math.nan)
     if not len(found):
         return alike
     one, other = (
-        PatchEncoder()(np.stack([align_face(video[t], points_px[t]) for t in found]))
-        for video in (frames_u8, others_u8)
+        PatchEncoder()(np.stack([align_face(video[t], points[t]) for t in found]))
+        for video, points in ((frames_u8, points_px), (others_u8, others_px))
     )
     lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
     cosine = (one * other).sum(axis=1) / np.where(lengths > 0, lengths, math.nan)

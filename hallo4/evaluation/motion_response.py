@@ -230,10 +230,12 @@ def _entry(hz: float, values: Sequence[complex]) -> dict[str, Any]:
         means = complex_values[drawn].mean(axis=1)
         low, high = expanded(abs(mean), np.abs(means), len(values))
         ends["gain"] = (max(0.0, low), high)
-        angles = expanded(0.0, -np.angle(means / mean), len(values))
+        angles = expanded(0.0, -np.angle(means * mean.conjugate()), len(values))
         ends["delay"] = tuple(_frames(-cmath.phase(mean) + angle, hz) for angle in angles)
     delay = _frames(-cmath.phase(mean), hz)
-    if hz >= FPS / 2:  # frames see only the turning points there: any delay looks like a smaller gain
+    # At half the frame rate frames see only the turning points: any delay looks like a smaller gain. And
+    # what does not move at all has no delay.
+    if hz >= FPS / 2 or mean == 0:
         delay, ends["delay"] = None, (None, None)
     return {
         "hz": hz,

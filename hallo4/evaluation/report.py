@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from hallo4.evaluation.goals import goodness
@@ -24,7 +25,7 @@ from hallo4.version import __version__
 
 GATE_DEFINITIONS = {
     "skeleton_psnr_db": ("PSNR of single skeleton drawings through the autoencoder", "dB", "higher"),
-    "skeleton_ssim": ("SSIM of single skeleton drawings through the autoencoder", "0..1", "higher"),
+    "skeleton_ssim": ("SSIM of single skeleton drawings through the autoencoder", "-1..1", "higher"),
 }
 PROTOCOL = (
     "whole clips of unseen people at 25 fps, generated from portrait, sound and skeleton; mouth, eyes and "
@@ -81,14 +82,14 @@ def build_report(settings: dict[str, Any], rows: Sequence[dict[str, Any]]) -> di
 def report_table(report: dict[str, Any]) -> Table:
     """The figures of a report for a terminal: mean [95 % interval] of every metric, the instrument's own
     beside it."""
-    title = f"{report['model']}: {report['episodes']} unseen episodes, seed {report['seed']}"
+    title = escape(f"{report['model']}: {report['episodes']} unseen episodes, seed {report['seed']}")
     table = Table(title=title, caption="mean [95 % interval]", title_justify="left")
     table.add_column("metric", overflow="fold")
     table.add_column("is", style="dim", overflow="fold")
-    table.add_column(report["model"], justify="right", overflow="fold")
+    table.add_column(escape(report["model"]), justify="right", overflow="fold")
     sections = ["metrics"]
     if report["against"] is not None:
-        table.add_column(report["against"], justify="right", overflow="fold")
+        table.add_column(escape(report["against"]), justify="right", overflow="fold")
         table.add_column("difference", justify="right", overflow="fold")
         sections += ["against_metrics", "difference"]
     table.add_column("instrument on truth", justify="right", style="dim", overflow="fold")

@@ -12,7 +12,14 @@ from hallo4.errors import OutputError
 
 
 def require_writable(out: Path) -> None:
-    """OutputError, before any work, unless a report can be written to `out`; its folder is made."""
+    """OutputError, before any work, unless a report can be written to `out`; its folder is made.
+
+    Page and picture of a report lie beside it under the same name, so it may not end as they do.
+    """
+    if out.suffix.lower() in (".html", ".png"):
+        raise OutputError(
+            f"{out}: a page or picture takes that name; the report is JSON. Choose one that ends in .json."
+        )
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
     try:

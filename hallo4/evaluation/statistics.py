@@ -35,10 +35,14 @@ class Interval:
     undefined: int = 0
 
     def within(self, lowest: float, highest: float) -> Interval:
-        """The same with its ends moved to where values can lie: stretching for few clips may pass that."""
-        if self.low is None or self.high is None:
+        """The same with its ends moved to where values can lie: stretching for few clips may pass that.
+
+        An end never passes the mean, even if that lies outside.
+        """
+        if self.mean is None or self.low is None or self.high is None:
             return self
-        return replace(self, low=max(self.low, lowest), high=min(self.high, highest))
+        low, high = min(self.mean, max(self.low, lowest)), max(self.mean, min(self.high, highest))
+        return replace(self, low=low, high=high)
 
     def as_json(self) -> dict[str, float | int | None]:
         """The four keys of the evaluation report."""

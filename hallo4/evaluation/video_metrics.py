@@ -260,7 +260,7 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
     ),
     "ssim": VideoMetric(
         "structural similarity to the reference",
-        "0..1",
+        "-1..1",
         "higher",
         "Wang et al. 2004",
         "Gaussian window 11, sigma 1.5, valid area, mean of RGB and frames",

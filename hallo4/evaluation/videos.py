@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
+from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
+from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.report_files import require_writable
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
 from hallo4.evaluation.video_look import Beside, Look, look_at
@@ -66,17 +68,15 @@ def evaluate_videos(
     matched.
 
     InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
-    that are needed and missing or damaged, MissingExtraError if ArcFace is needed without onnxruntime,
-    OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
+    that are needed and missing or damaged, MissingExtraError without scikit-image, or if ArcFace is needed
+    without onnxruntime, OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
-    if Path(out).suffix.lower() == ".html":
-        raise OutputError(
-            f"{out}: the page takes that name; the report is JSON. Choose one that ends in .json."
-        )
     out, references, tools = Path(out), Path(against), tools or ToolSettings()
+    require_writable(out)
+    require_optical_flow()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
     networks, weights = available_networks(tools), weights_used(tools)
@@ -129,6 +129,8 @@ class _ClipJudge:
             reference, _ = look_at(clip.reference, self.tools)
             row[REFERENCE] = _facts(reference, own_values(reference)) | {"curves": _curves(reference, None)}
             _keep(features, REFERENCE, reference)
+        except MissingExtraError:
+            raise  # not of this clip, and gone once it is installed
         except Hallo4Error as error:
             row[REFERENCE] = {"file": clip.reference.name, "problem": _line(error)}
             reference = None
@@ -145,6 +147,8 @@ class _ClipJudge:
                 facts["notes"] += _notes(look, reference, beside)
                 row["systems"][system] = facts | {"curves": _curves(look, beside)}
                 _keep(features, system, look)
+            except MissingExtraError:
+                raise
             except Hallo4Error as error:
                 row["systems"][system] = {"file": path.name, "problem": _line(error)}
         if self.features is not None:

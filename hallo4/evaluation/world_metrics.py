@@ -14,8 +14,10 @@ from hallo4.evaluation import metrics
 from hallo4.evaluation.goals import Better, value_range
 from hallo4.evaluation.identity import faces_alike
 from hallo4.evaluation.instrument import Measurement, true_key_points
+from hallo4.evaluation.keypoints import hand_variance
 from hallo4.evaluation.statistics import Interval, bootstrap_interval
 from hallo4.models.observer import KEY_POINTS
+from hallo4.types import FPS, KEYPOINTS, Skeleton
 
 if TYPE_CHECKING:
     from hallo4.world import Episode, Truth
@@ -102,15 +104,34 @@ def _places(names: tuple[str, ...]) -> list[int]:
     return [order.index(name) for name in names]
 
 
-_BODY = _places(JOINTS)
+_BODY, _HAND_PLACES = _places(JOINTS), _places(HANDS)
 _UPRIGHT = _places(("right_eye", "left_eye", "nose", "mouth_right", "mouth_left"))
 
 
 def _face_similarity(clip: Clip) -> float:
-    points = clip.true_points_px[:, _UPRIGHT].astype(np.float64)
-    points[~clip.visible[:, _UPRIGHT].all(axis=1)] = math.nan
-    alike = faces_alike(clip.frames_u8, clip.true_frames_u8, points)
+    sides = []
+    for seen, frames_u8 in ((clip.measured, clip.frames_u8), (clip.measured_truth, clip.true_frames_u8)):
+        points = seen.points_px[:, _UPRIGHT].astype(np.float64)
+        points[~(seen.seen & clip.visible)[:, _UPRIGHT].all(axis=1)] = math.nan
+        sides += [frames_u8, points]
+    alike = faces_alike(*sides)
     return float(np.nanmean(alike)) if np.isfinite(alike).any() else math.nan
+
+
+def _hand_variance_ratio(clip: Clip) -> float:
+    own, true = (_hand_variance(clip, seen) for seen in (clip.measured, clip.measured_truth))
+    return own / true if true > 0 else math.nan
+
+
+def _hand_variance(clip: Clip, seen: Measurement) -> float:
+    frames, (height, width) = len(seen), clip.frames_u8.shape[1:3]
+    points, confidence = (
+        np.zeros((frames, KEYPOINTS, 2), np.float32),
+        np.zeros((frames, KEYPOINTS), np.float32),
+    )
+    places = list(KEY_POINTS.values())
+    points[:, places], confidence[:, places] = seen.points_px, seen.seen & clip.visible
+    return hand_variance(Skeleton(points, confidence, FPS, width, height))
 
 
 METRICS: dict[str, Metric] = {
@@ -189,6 +210,19 @@ METRICS: dict[str, Metric] = {
         "lower",
         lambda c: metrics.missing_fraction(c.measured.seen[:, _BODY], c.visible[:, _BODY]),
     ),
+    "hand_missing_fraction": Metric(
+        "the same of wrists and fingertips alone",
+        "0..1",
+        "lower",
+        lambda c: metrics.missing_fraction(c.measured.seen[:, _HAND_PLACES], c.visible[:, _HAND_PLACES]),
+    ),
+    "hand_variance_ratio": Metric(
+        "HKV (variance of wrists and fingertips over time in shoulder widths), generated over rendered, both "
+        "measured",
+        "ratio",
+        "near 1",
+        _hand_variance_ratio,
+    ),
     "motion_amplitude_ratio": Metric(
         "spread of body joints around their mean, generated over rendered, both measured",
         "ratio",
@@ -214,7 +248,7 @@ METRICS: dict[str, Metric] = {
         lambda c: metrics.colour_overlap(c.frames_u8, c.true_frames_u8),
     ),
     "face_similarity": Metric(
-        "mean cosine of coarse colours of the face, set upright by true points, with the rendered frame's",
+        "mean cosine of coarse colours of the face, wherever it is, with the rendered face of the moment",
         "-1..1",
         "higher",
         _face_similarity,
@@ -227,7 +261,7 @@ METRICS: dict[str, Metric] = {
     ),
     "ssim": Metric(
         "structural similarity to the rendered frames (Gaussian window 11, sigma 1.5, RGB)",
-        "0..1",
+        "-1..1",
         "higher",
         lambda c: metrics.ssim(c.frames_u8, c.true_frames_u8),
     ),

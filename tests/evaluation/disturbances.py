@@ -33,3 +33,17 @@ def swapped(episode, share):
 
 def late(episode, frames):
     return np.roll(episode.frames_u8, frames, axis=0)
+
+
+def hidden_hands(episode, share):
+    """The background's colour over the fingers of both hands."""
+    frames = episode.frames_u8.copy()
+    size_px = frames.shape[1]
+    colour = np.median(frames[:, :8].reshape(-1, 3), axis=0)
+    for t in range(round(len(frames) * share)):
+        for fingers in (slice(92, 112), slice(113, 133)):
+            points = episode.skeleton.points_px[t, fingers]
+            x0, y0 = (points.min(axis=0) - 2).astype(int).clip(0, size_px)
+            x1, y1 = (points.max(axis=0) + 2).astype(int).clip(0, size_px)
+            frames[t, y0:y1, x0:x1] = colour
+    return frames

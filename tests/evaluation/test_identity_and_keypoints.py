@@ -82,19 +82,25 @@ def test_two_videos_are_alike_by_the_colours_of_the_face_alone():
     video = rng.integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
     points = np.repeat(identity.TEMPLATE_PX[None], 4, axis=0)
     points[2, 1] = math.nan
-    assert identity.faces_alike(video, video, points) == pytest.approx([1, 1, math.nan, 1], nan_ok=True)
+    assert identity.faces_alike(video, points, video, points) == pytest.approx(
+        [1, 1, math.nan, 1], nan_ok=True
+    )
     opposite = 256 - np.maximum(video.astype(int), 1)  # x - 128 becomes 128 - x
     other = video.copy()
     other[1] = opposite[1]
     other[3, :16] = other[3, 104:] = other[3, :, :16] = other[3, :, 96:] = 0  # what is no face
-    found = identity.faces_alike(other, video, points)
+    found = identity.faces_alike(other, points, video, points)
     assert found[1] == pytest.approx(-1, abs=0.01)
     assert found[0] == pytest.approx(1)
     assert found[3] == pytest.approx(1, abs=1e-4)
+    moved = np.roll(video, 9, axis=2)
+    moved[:, :, :9] = 0
+    found = identity.faces_alike(moved[:1], points[:1] + [9, 0], video[:1], points[:1])
+    assert found == pytest.approx([1], abs=1e-3), "where it is does not matter"
     grey = np.full_like(video, 128)
-    assert np.isnan(identity.faces_alike(grey, video, points)).all()
+    assert np.isnan(identity.faces_alike(grey, points, video, points)).all()
     nowhere = np.full_like(points, math.nan)
-    assert np.isnan(identity.faces_alike(video, video, nowhere)).all()
+    assert np.isnan(identity.faces_alike(video, points, video, nowhere)).all()
 
 
 def test_arcface_without_its_file_says_which(tmp_path):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from disturbances import blur, frozen, late, noise, swapped
+from disturbances import blur, frozen, hidden_hands, late, noise, swapped
 from scipy.ndimage import gaussian_filter
 
 from hallo4.evaluation.frechet import frechet_distance
@@ -37,19 +37,6 @@ def mirrored_hands(episode, share):
             x0, y0 = (points.min(axis=0) - 5).astype(int).clip(0, SIZE_PX)
             x1, y1 = (points.max(axis=0) + 5).astype(int).clip(0, SIZE_PX)
             frames[t, y0:y1, x0:x1] = frames[t, y0:y1, x0:x1][:, ::-1]
-    return frames
-
-
-def hidden_hands(episode, share):
-    """The background's colour over the fingers of both hands."""
-    frames = episode.frames_u8.copy()
-    colour = np.median(frames[:, :8].reshape(-1, 3), axis=0)
-    for t in range(round(len(frames) * share)):
-        for fingers in (slice(92, 112), slice(113, 133)):
-            points = episode.skeleton.points_px[t, fingers]
-            x0, y0 = (points.min(axis=0) - 2).astype(int).clip(0, SIZE_PX)
-            x1, y1 = (points.max(axis=0) + 2).astype(int).clip(0, SIZE_PX)
-            frames[t, y0:y1, x0:x1] = colour
     return frames
 
 
