@@ -247,12 +247,16 @@ def _run_drift(options: Drift, errors: Any) -> None:
     )
     for model, drift in report["drift"].items():
         table = Table(title=escape(model), caption="mean [95 % interval] over clips", title_justify="left")
-        for heading in ("metric", "first part", "last part", "slope a minute"):
+        beyond = report["beyond"].get(model)
+        for heading in ("metric", "first part", "last part", "last minus first"):
             table.add_column(heading, justify="left" if heading == "metric" else "right")
+        if beyond:
+            table.add_column(escape(f"beyond {beyond['of']}"), justify="right")
         for name, found in drift.items():
             means = (report["curves"][model][name][part]["mean"] for part in (0, -1))
-            ends = ("-" if mean is None else f"{mean:.3g}" for mean in means)
-            table.add_row(name, *ends, interval_text(found["per_minute"]))
+            ends = ["-" if mean is None else f"{mean:.3g}" for mean in means]
+            changes = [found["last_minus_first"], *([beyond["last_minus_first"][name]] if beyond else [])]
+            table.add_row(name, *ends, *map(interval_text, changes))
         Console().print(table)
     print(options.output)
 

@@ -39,6 +39,8 @@ from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scor
 SAME = ("episodes", "seed")
 SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
 """With what a report without it means: those of version 0.1 know no tempo."""
+OBSERVER = "observer_weights"
+"""A hash of the instrument's weights; a report that has none was made by one that is not known."""
 SCORED = frozenset(name for parts in AXES.values() for name in parts)
 """Metrics that decide who wins a clip, and that machine scores of the world are made of; no others are."""
 
@@ -207,13 +209,16 @@ def _check_alike(first: Mapping[str, Any], report: Mapping[str, Any], text: str)
     pairs = [(name, first[name], report[name]) for name in SAME]
     for name, default in SAME_SETTINGS.items():
         pairs.append((name, *(one["settings"].get(name, default) for one in (first, report))))
+    observers = [one["settings"].get(OBSERVER) for one in (first, report)]
+    if None not in observers:
+        pairs.append((OBSERVER, *observers))
     clips = [sorted(row["episode_seed"] for row in one["rows"]) for one in (first, report)]
     pairs.append(("the episodes", "those", "others" if clips[0] != clips[1] else "those"))
     for name, wanted, found in pairs:
         if wanted != found:
             raise InputError(
-                f"{text}: {name} is {found!r}, of the first report {wanted!r}; clips must be the same. "
-                "Measure both with the same --episodes, --seed and --seconds."
+                f"{text}: {name} is {found!r}, of the first report {wanted!r}; clips and instrument must be "
+                "the same. Measure both with the same --episodes, --seed, --seconds and --observer."
             )
 
 

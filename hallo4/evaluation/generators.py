@@ -43,7 +43,7 @@ def load_generator(model: str, steps: int | None = None, guidance_scale: float |
     if model == TRUTH:
         return lambda episode, seed: episode.frames_u8
     if is_autoencoder(model):
-        autoencoder = load_autoencoder(_owner(model))
+        autoencoder = load_autoencoder(owner(model))
         return lambda episode, seed: through_autoencoder(autoencoder, episode.frames_u8)
     return _animator(model, steps, guidance_scale)
 
@@ -56,7 +56,7 @@ def is_autoencoder(model: str) -> bool:
 def frame_size_px(model: str) -> int:
     """Side of the square frames that a model was made for; 128 where it does not say."""
     try:
-        return _WORLD_SIZE_PX if model == TRUTH else read_info(resolve_model(_owner(model))).size_px
+        return _WORLD_SIZE_PX if model == TRUTH else read_info(resolve_model(owner(model))).size_px
     except CheckpointError:
         if is_autoencoder(model):  # one in training has no model around it yet
             return _WORLD_SIZE_PX
@@ -67,10 +67,10 @@ def weights_digest(model: str) -> str:
     """A hash of the weights behind a name, so that rows of another state of a model are never mixed in."""
     if model == TRUTH:
         return TRUTH
-    folder = Path(_owner(model))
+    folder = Path(owner(model))
     if (folder / "autoencoder").is_dir():
         return folder_digest(folder)
-    digests = [folder_digest(each) for each in folders_of_model(_owner(model))]
+    digests = [folder_digest(each) for each in folders_of_model(owner(model))]
     return digests[0] if len(digests) == 1 else text_digest(" ".join(digests))
 
 
@@ -118,7 +118,7 @@ def _animator(model: str, steps: int | None, guidance_scale: float | None) -> Ge
     return generate
 
 
-def _owner(model: str) -> str:
+def owner(model: str) -> str:
     """`autoencoder:NAME` -> NAME; `autoencoder` -> the default model; anything else is itself."""
     if not is_autoencoder(model):
         return model

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,8 @@ DRIFTING = (
 """The metrics that are followed: who and where it is, how sharp, how steady, how well it moves and speaks."""
 
 Progress = Callable[[int, int], None]
+Rows = list[dict[str, list[float | None]]]
+"""Of every clip of a model: metric -> its curve."""
 
 
 def part_of(clip: Clip, span: slice) -> Clip:
@@ -78,8 +80,10 @@ def evaluate_drift(
 
     `report["curves"][model][metric]` is a list with `start_s` and the mean over clips with its interval, one
     entry a part of five seconds; `report["drift"][model][metric]` has `per_minute`, the slope of a clip's own
-    curve, and `last_minus_first`. With `out` it is written as JSON with a picture and the rows beside it; the
-    same call goes on after a stop.
+    curve, and `last_minus_first`. Part of every curve is what the clips are about, so `report["beyond"]` has,
+    of each model whose ceiling is among `models` (`of`: its autoencoder alone, else `truth`), by how much
+    more than it the model changed, clip by clip. With `out` it is written as JSON with a picture and the rows
+    beside it; the same call goes on after a stop.
 
     InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
     Cancelled on Ctrl-C.
@@ -110,6 +114,7 @@ def evaluate_drift(
             model: {name: _drift([row[name] for row in of]) for name in DRIFTING}
             for model, of in rows.items()
         },
+        "beyond": {model: _beyond(rows[model], rows[base], base) for model, base in _ceilings(named).items()},
     }
     return report if out is None else write_with_picture(report, Path(out), draw_drift)
 
@@ -145,11 +150,33 @@ def _drift(rows: list[list[float | None]]) -> dict[str, Any]:
     """Of clips' curves; a part without a value (nobody silent in it, say) is left out of the slope."""
     curves = np.array(rows, dtype=np.float64)  # None is NaN
     slopes = [60 * drift_per_second(curve, fps=1 / PART_S) for curve in curves]
-    steps = curves[:, -1] - curves[:, 0]
     return {
         "per_minute": bootstrap_interval([s if math.isfinite(s) else math.nan for s in slopes]).as_json(),
-        "last_minus_first": bootstrap_interval(steps).as_json(),
+        "last_minus_first": bootstrap_interval([_step(row) for row in rows]).as_json(),
     }
+
+
+def _ceilings(named: Mapping[str, str]) -> dict[str, str]:
+    """Name of a model that is no ceiling itself -> name of its own autoencoder, else of the truth."""
+    truth = next((name for name, model in named.items() if model == generators.TRUTH), None)
+    alone = {
+        generators.owner(model): name for name, model in named.items() if generators.is_autoencoder(model)
+    }
+    ceilings = {truth, *alone.values()}
+    found = {name: alone.get(model, truth) for name, model in named.items() if name not in ceilings}
+    return {name: base for name, base in found.items() if base is not None}
+
+
+def _beyond(rows: Rows, base_rows: Rows, base: str) -> dict[str, Any]:
+    steps = {
+        name: [_step(own[name]) - _step(other[name]) for own, other in zip(rows, base_rows, strict=True)]
+        for name in DRIFTING
+    }
+    return {"of": base, "last_minus_first": {n: bootstrap_interval(v).as_json() for n, v in steps.items()}}
+
+
+def _step(curve: list[float | None]) -> float:
+    return math.nan if curve[0] is None or curve[-1] is None else curve[-1] - curve[0]
 
 
 def draw_drift(report: dict[str, Any], path: Path) -> None:

@@ -119,8 +119,11 @@ def evaluate_world(
     except KeyboardInterrupt:
         kept = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
         raise Cancelled(f"Stopped after {len(rows)} of {episodes} clips: {kept}.") from None
-    # A report may travel: it names the package's own observer, not where it lies.
+    # A report may travel: it names the package's own observer, not where it lies. Names stay when weights
+    # change, hashes do not.
     named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
+    named["observer_weights"] = generators.folder_digest(folder)
+    named["weights"] = [generators.weights_digest(name) for name in (model, against) if name is not None]
     report = build_report(named, [rows[clip] for clip in range(episodes)])
     if out is None:
         return report

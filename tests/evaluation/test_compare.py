@@ -119,6 +119,30 @@ def test_a_metric_that_an_old_report_has_not_is_a_gap(tmp_path, capsys):
     assert compare_reports([f"A={new}", f"B={moved}"])["runs"] == {"A": 1, "B": 1}
 
 
+def test_reports_of_another_instrument_are_refused_where_both_name_it(tmp_path):
+    one, other = (report(tmp_path, name, observer_weights=name) for name in "ab")
+    old = report(tmp_path, "old")
+    with pytest.raises(InputError, match="observer_weights is 'b', of the first report 'a'"):
+        compare_reports([one, other])
+    assert compare_reports([one, old])["against"] == "a"
+
+
+def test_names_are_text(tmp_path):
+    systems = [f"{name}={report(tmp_path, 'x')}" for name in ("DPO[b500]", "DPO[b2000]", "a[/x]")]
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(comparison_table(compare_reports(systems)))
+    text = console.export_text()
+    assert all(name in text for name in ("DPO[b500]", "DPO[b2000]", "a[/x]", "against DPO[b500]"))
+
+
+@pytest.mark.parametrize("name", ["c.html", "c.PNG"])
+def test_a_report_does_not_take_the_name_of_its_picture(tmp_path, name):
+    systems = [report(tmp_path, "a"), report(tmp_path, "b")]
+    with pytest.raises(OutputError, match=r"ends in \.json"):
+        compare_reports(systems, out=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
 def test_other_episodes_are_refused_and_named(tmp_path):
     base = report(tmp_path, "sft")
     longer = report(tmp_path, "long", seconds=3.2)

@@ -304,6 +304,19 @@ def test_charts_have_round_ticks_and_no_dots_out_of_nothing():
     assert "a&lt;b" in drawn
 
 
+def test_what_is_not_installed_is_said_before_any_work_and_is_no_problem_of_a_clip(folders, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "skimage.registration", None)
+        with pytest.raises(MissingExtraError, match="scikit-image"):
+            evaluate(folders, "good", players=0)
+        patch.setattr(videos_module, "require_optical_flow", lambda: None)
+        with pytest.raises(MissingExtraError, match="scikit-image"):
+            evaluate(folders, "good", players=0)
+    report = evaluate(folders, "good", players=0)
+    assert report["problems"] == []
+    assert report["metrics"]["good"]["subject_dynamics"]["n"] == 3
+
+
 def test_sound_that_cannot_be_decoded_costs_the_sound_and_not_the_clip(folders):
     file = folders / "good" / "bob.mkv"
     stored = file.read_bytes()

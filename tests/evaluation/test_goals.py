@@ -10,6 +10,7 @@ from hallo4.evaluation.goals import Better, goodness
 from hallo4.evaluation.html_page import ARROWS
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
+from hallo4.evaluation.video_report import _interval
 from hallo4.evaluation.world_metrics import METRICS, metric_interval
 
 WORST_TO_BEST = {
@@ -67,3 +68,19 @@ def test_the_interval_of_a_metric_ends_where_its_values_can_lie(name, values, en
     assert kept.low == (free.low if ends[0] is None else ends[0])
     assert kept.high == (free.high if ends[1] is None else ends[1])
     assert free != kept or ends == (None, None), "the example must pass its end"
+
+
+def test_an_end_never_passes_the_mean():
+    outside = bootstrap_interval([-0.05, -0.03, -0.04])
+    odd = outside.within(0.0, 1.0)
+    assert odd.low == odd.mean == outside.mean
+    assert odd.high == outside.high
+    inverted = metric_interval("ssim", [-0.05, -0.03, -0.04])
+    assert inverted.low < inverted.mean < inverted.high
+
+
+def test_amounts_that_are_compared_with_the_reference_have_no_interval_below_zero():
+    values = [0.1, 0.1, 9.0]
+    assert bootstrap_interval(values).low < 0
+    assert _interval("hand_variance", values).low == _interval("temporal_flicker", values).low == 0
+    assert _interval("colour_drift", values) == bootstrap_interval(values), "a slope may be negative"

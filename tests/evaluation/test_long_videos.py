@@ -71,9 +71,34 @@ def test_truth_does_not_drift_and_what_fades_does(monkeypatch, tmp_path):
     means = [np.mean((1 - 0.05 * np.arange(first, first + 125) / 25) ** 2) for first in (0, 125, 250)]
     sharpness = report["curves"]["fading"]["sharpness_ratio"]
     assert [entry["mean"] for entry in sharpness] == pytest.approx(means, rel=0.03)
+    beyond = report["beyond"]
+    assert beyond.keys() == {"fading"}, "the truth is a ceiling itself"
+    assert beyond["fading"]["of"] == "truth"
+    own = report["drift"]["fading"]["sharpness_ratio"]["last_minus_first"]
+    assert beyond["fading"]["last_minus_first"]["sharpness_ratio"] == pytest.approx(own), "the truth stays 1"
     slope = report["drift"]["fading"]["sharpness_ratio"]["per_minute"]["mean"]
     assert slope == pytest.approx(12 * (means[2] - means[0]) / 2, rel=0.06)
     assert [entry["start_s"] for entry in sharpness] == [0.0, 5.0, 10.0]
+
+
+def test_a_model_is_compared_with_its_own_autoencoder_clip_by_clip(monkeypatch):
+    steps = {"truth": (0.0, 0.0), "autoencoder:a": (0.1, -0.3), "a": (0.3, -0.1), "b": (0.2, 0.4)}
+
+    class Judge:
+        def __init__(self, settings):
+            self.model = settings[0]
+
+        def __call__(self, clip):
+            return clip, {name: [0.5, None, 0.5 + steps[self.model][clip]] for name in DRIFTING}
+
+    monkeypatch.setattr("hallo4.evaluation.long_videos._Judge", Judge)
+    monkeypatch.setattr(generators, "weights_digest", lambda name: name)
+    found = evaluate_drift(["x=truth", "autoencoder:a", "mine=a", "b"], clips=2)["beyond"]
+    assert {name: of["of"] for name, of in found.items()} == {"mine": "autoencoder:a", "b": "x"}
+    assert found["mine"]["last_minus_first"]["ssim"]["mean"] == pytest.approx(0.2)
+    assert found["mine"]["last_minus_first"]["ssim"]["low"] == pytest.approx(0.2), "alike in both clips"
+    assert found["b"]["last_minus_first"]["ssim"]["mean"] == pytest.approx(0.3)
+    assert evaluate_drift(["a", "b"], clips=2)["beyond"] == {}
 
 
 def test_impossible_lengths_and_numbers_are_refused():
@@ -91,7 +116,7 @@ def test_the_command_prints_first_last_and_slope(tmp_path, monkeypatch, capsys):
         == 0
     )
     shown = capsys.readouterr().out
-    assert "slope a minute" in shown
+    assert "last minus first" in shown
     assert shown.splitlines()[-1] == str(out)
     assert json.loads(out.read_text())["drift"]["truth"]["ssim"]["per_minute"]["mean"] == pytest.approx(-1.2)
 

@@ -1,6 +1,8 @@
 """Gain and delay by frequency: closed forms, what the world draws, and what a frozen or late video gives."""
 
+import cmath
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +12,15 @@ pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 
 from hallo4.cli import main
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import evaluate_motion, generators, motion_response
-from hallo4.evaluation.motion_response import FRAMES, PARTS, SKELETON_RHO, amplitude, driven_episode, response
+from hallo4.evaluation.motion_response import (
+    FRAMES,
+    PARTS,
+    SKELETON_RHO,
+    _entry,
+    amplitude,
+    driven_episode,
+    response,
+)
 from hallo4.models.observer import KEY_POINTS
 
 
@@ -148,3 +158,12 @@ class _Quick:
 
     def __call__(self, item):
         return item, [1.0, 0.0]
+
+
+def test_a_mouth_that_never_opens_has_no_gain_and_no_delay():
+    entry = _entry(2.0, [0j, 0j, 0j])
+    assert (entry["gain"]["mean"], entry["gain"]["low"], entry["gain"]["high"]) == (0, 0, 0)
+    assert (entry["delay_frames"]["mean"], entry["delay_frames"]["low"]) == (None, None)
+    json.dumps(entry, allow_nan=False)
+    late = cmath.exp(-0.5j)
+    assert _entry(2.0, [late, late])["delay_frames"]["mean"] == pytest.approx(0.5 / (4 * math.pi) * 25)
