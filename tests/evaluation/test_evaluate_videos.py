@@ -172,8 +172,11 @@ def test_rows_are_kept_under_everything_that_decides_them(folders, tmp_path, mon
     assert key() == first
     assert key(syncnet="SyncNet: not measured") != first
     with monkeypatch.context() as patch:
-        patch.setitem(videos_module.VIDEO_METRICS, "new", None)
+        patch.setitem(videos_module.VIDEO_METRICS, "new", VIDEO_METRICS["ssim"])
         assert key() != first
+    with monkeypatch.context() as patch:
+        patch.setitem(videos_module.VIDEO_METRICS, "csim", replace(VIDEO_METRICS["csim"], alone=False))
+        assert key() != first, "references have other values of their own"
     observer = tmp_path / "observer"
     observer.mkdir()
     (observer / "config.json").write_text("{}")
