@@ -20,6 +20,7 @@ from hallo4.evaluation.charts import _ticks, strip
 from hallo4.evaluation.networks.weights import WEIGHTS
 from hallo4.evaluation.video_files import matched_clips, systems_of
 from hallo4.evaluation.video_look import look_at
+from hallo4.evaluation.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
 from hallo4.evaluation.video_tools import (
     ToolSettings,
