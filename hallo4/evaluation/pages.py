@@ -119,7 +119,6 @@ SHOWN = {
     "ssim": ".3f",
     "psnr_db": ".1f",
     "colour_overlap": ".3f",
-    "face_similarity": ".3f",
     "sharpness_ratio": ".2f",
 }
 """Metrics of the leaderboard, and how they are written."""
