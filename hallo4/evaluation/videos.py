@@ -24,7 +24,6 @@ from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.processes import shared_work
-from hallo4.evaluation.report_files import require_writable
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
 from hallo4.evaluation.video_look import Beside, Look, look_at
@@ -75,7 +74,6 @@ def evaluate_videos(
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
     out, references, tools = Path(out), Path(against), tools or ToolSettings()
-    require_writable(out)
     require_optical_flow()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)

@@ -105,7 +105,8 @@ def evaluate_world(
         model, against, episodes, seed, seconds, tempo, size_px, steps, guidance_scale, os.fspath(folder)
     )
     out = None if out is None else Path(out)
-    store = None if out is None else _row_store(out, settings)
+    weights = [generators.weights_digest(name) for name in (model, against) if name is not None]
+    store = None if out is None else _row_store(out, settings, weights)
     kept_rows = () if store is None else store.rows()
     rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
     todo = [clip for clip in range(episodes) if clip not in rows]
@@ -123,7 +124,7 @@ def evaluate_world(
     # change, hashes do not.
     named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
     named["observer_weights"] = generators.folder_digest(folder)
-    named["weights"] = [generators.weights_digest(name) for name in (model, against) if name is not None]
+    named["weights"] = weights
     report = build_report(named, [rows[clip] for clip in range(episodes)])
     if out is None:
         return report
@@ -214,10 +215,9 @@ class _Judge:
         return row
 
 
-def _row_store(out: Path, settings: WorldSettings) -> RowStore:
+def _row_store(out: Path, settings: WorldSettings, weights: list[str]) -> RowStore:
     """Rows beside the report, in a file named after everything that decides them."""
-    decides = {**asdict(settings), "episodes": None, "observer": None}
-    decides["weights"] = [generators.weights_digest(m) for m in (settings.model, settings.against) if m]
+    decides = {**asdict(settings), "episodes": None, "observer": None, "weights": weights}
     decides["metrics"] = sorted(METRICS)
     return row_store(out, decides, Path(settings.observer))
 

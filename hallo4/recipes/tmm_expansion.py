@@ -77,7 +77,6 @@ def with_expansion(model: PortraitDiT, expansion: int) -> PortraitDiT:
     return changed
 
 
-FULL = {"audio_expansion": None, "skeleton_expansion": None}
 MODULATION = (
     "skeleton_proj.proj.",
     "skeleton_proj.norm.",
@@ -93,9 +92,10 @@ them, nor how frames that are left stand in for the others."""
 def with_new_modulation(model: PortraitDiT, seed: int) -> PortraitDiT:
     """`model` with the weights of `MODULATION` as a new network has them, the same for every expansion; the
     rest is shared."""
+    full = dict(model.config) | {"audio_expansion": None, "skeleton_expansion": None}
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
-        fresh = PortraitDiT.from_config(dict(model.config) | FULL).state_dict()
+        fresh = PortraitDiT.from_config(full).state_dict()
     new = {name: value for name, value in fresh.items() if any(part in name for part in MODULATION)}
     model.load_state_dict(model.state_dict() | new)
     return model
