@@ -233,16 +233,35 @@ class Backbone(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class AutoencoderSpec:
+    """What others may know of an autoencoder.
+
+    `latent_channels` C; `frames_per_latent`: video frames that one latent frame holds (1: pictures);
+    `cell_px`: pixels per latent cell, each way. `independent_latents`: latent frame k depends on the video
+    frames of its own group alone, so latents may be cut from one video and joined with those of another.
+    """
+
+    latent_channels: int
+    frames_per_latent: int
+    cell_px: int
+    independent_latents: bool
+
+
 @runtime_checkable
 class Autoencoder(Protocol):
-    """8x8 pixels to a cell, normalised to unit variance; of videos, causal: T = 4k+1 frames <-> F = k+1
-    latents, or of pictures: F = T."""
+    """Pixels <-> latents of unit variance; of videos, causal: T = 4k+1 frames <-> F = k+1 latents, or of
+    pictures: F = T."""
 
-    config: Any
+    spec: AutoencoderSpec
 
     def encode_video(self, video_pm1: Tensor) -> Tensor:
         """[B, 3, T, H, W] -> [B, C, F, h, w]; ShapeError for a T it cannot code, or unless H, W are
-        multiples of 8."""
+        multiples of `cell_px`."""
+        ...
+
+    def encode_frames(self, frames_pm1: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame as a video of one frame, in bounded batches."""
         ...
 
     def decode_video(self, latents: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
 from hallo4.models.temporal_motion_modulation import group_frames, ungroup_frames
+from hallo4.types import AutoencoderSpec
 
 SPATIAL = 8
 """Pixels per latent cell, in height and in width."""
@@ -145,6 +146,11 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
     # ------------------------------------------------------------------ videos
 
+    @property
+    def spec(self) -> AutoencoderSpec:
+        """Its sizes; every latent is made of its own group alone."""
+        return AutoencoderSpec(self.config.latent_channels, self.config.frames_per_latent, SPATIAL, True)
+
     def encode_video(self, video_pm1: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> normalised latents [B, C, F, h, w].
 
@@ -157,6 +163,12 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         groups = groups.movedim(2, 1).flatten(0, 1)
         latents = torch.cat([self.encode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
         return latents.unflatten(0, (batch, frames)).movedim(1, 2)
+
+    def encode_frames(self, frames_pm1: Tensor) -> Tensor:
+        """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame encoded as a video of one frame."""
+        batch, frames = frames_pm1.shape[0], frames_pm1.shape[2]
+        singles = frames_pm1.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B T) 3 1 H W
+        return self.encode_video(singles)[:, :, 0].unflatten(0, (batch, frames)).transpose(1, 2)
 
     def decode_video(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, C, F, h, w] -> [B, 3, T, H, W] with T = 4F-3 (F, of pictures), not clamped.
