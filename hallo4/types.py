@@ -74,9 +74,11 @@ class MotionConditions:
     `control_latents`   [B, 2C+64, F+1, h, w]: VACE context (inactive, reactive, mask; reference slot in
     front).
     `text`              [B, L, D]: text embedding; a single null token for models without text.
+    `negative_text`     [B, L, D]: the text of the other side of guidance; None: the same text.
 
-    The DiT needs the last two. A UNet takes those below instead, all of them None where there is nothing to
-    say; for one that is built for rho conditions per frame, audio and skeleton are rho*T long.
+    The DiT needs `control_latents` and `text`. A UNet takes those below instead, all of them None where
+    there is nothing to say; for one that is built for rho conditions per frame, audio and skeleton are rho*T
+    long.
 
     `motion_latents`    [B, C, M, h, w]: the M frames before the window, each encoded alone.
     `face_embedding`    [B, E]: who it is; of zeros or None: not said.
@@ -91,6 +93,7 @@ class MotionConditions:
     skeleton_latents: Tensor | None = None
     control_latents: Tensor | None = None
     text: Tensor | None = None
+    negative_text: Tensor | None = None
     motion_latents: Tensor | None = None
     face_embedding: Tensor | None = None
     locator_01: Tensor | None = None
@@ -130,10 +133,10 @@ class StepSchedule:
 
 @runtime_checkable
 class WindowRules(Protocol):
-    """How a backbone makes a long video out of windows, and what it is told about each.
+    """How a backbone makes a long video out of windows, and what each is conditioned on.
 
-    A window makes T frames. From the second on it is told the `known_frames` before its first new one; the
-    DiT makes the last of them once more (`repeated_frames` 1), the UNet none.
+    A window makes T frames. From the second on, the `known_frames` before its first new one are among its
+    conditions; the DiT makes the last of them once more (`repeated_frames` 1), the UNet none.
     """
 
     known_frames: int
@@ -150,21 +153,37 @@ class WindowRules(Protocol):
         """ShapeError unless the backbone makes windows of T = `frames`."""
         ...
 
-    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
+    def encode_scene(
+        self,
+        autoencoder: Autoencoder,
+        portrait_pm1: Tensor,
+        frames: int,
+        text: Tensor | None = None,
+        negative_text: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """What all windows of a video share, from portraits [B, 3, H, W]; `reference` [B, C, 1, h, w] is in
-        it. Every tensor has the batch, or 1, as axis 0."""
+        it. Every tensor has the batch, or 1, as axis 0.
+
+        `text`, `negative_text` [1, L, D]: embeddings of both prompts; ShapeError for a model that takes none.
+        """
         ...
 
     def encode_known(
-        self, autoencoder: Autoencoder, known_pm1: Tensor, frames: int, generator: torch.Generator
+        self,
+        autoencoder: Autoencoder,
+        known_pm1: Tensor,
+        scene: Mapping[str, Tensor],
+        generator: torch.Generator,
     ) -> Tensor:
-        """What a window is told of the frames before it, [B, 3, M, H, W]; `generator`: for what is random
-        about it."""
+        """The frames before a window, [B, 3, M, H, W], as `known_latents` of `conditions`; `generator`: for
+        what is random about it."""
         ...
 
-    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
-        """As `encode_known`, from the latents [B, C, M, h, w] of those frames, for an autoencoder whose
-        latents are made one by one."""
+    def known_from_latents(
+        self, spec: AutoencoderSpec, known_latents: Tensor, scene: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As `encode_known`, from the latents [B, C, M, h, w] of those frames. ShapeError unless `spec` says
+        that latents are independent of each other."""
         ...
 
     def conditions(
@@ -187,49 +206,78 @@ class WindowRules(Protocol):
         ...
 
 
+Presence = Literal["required", "optional", "none"]
+"""Whether a backbone must be given a condition, may be, or has no layers for it."""
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """What others may know of the conditions that a backbone takes.
+
+    `latent_channels` C of video, portrait and skeleton; `audio_blocks`, `audio_channels` of the audio
+    features; `text_dim` D of the text embedding and `text_len`, the most tokens it may have (None: any); a
+    `text_dim` of None: no text.
+    """
+
+    latent_channels: int
+    audio: Presence
+    audio_blocks: int
+    audio_channels: int
+    skeleton: Presence
+    text_dim: int | None = None
+    text_len: int | None = None
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A denoiser of portrait video: what pipelines, training and preference code know about DiT and UNet
     alike.
 
     `latents` [B, C, F', h, w] is the backbone's own sample layout (the DiT keeps a reference slot in front,
-    F' = F + 1). Step-invariant work happens once in `prepare`; `forward` runs at every step.
+    F' = F + 1). Every computation with parameters happens in `forward`.
     """
 
-    config: Any
+    condition_spec: ConditionSpec
     windows: WindowRules
     schedule: StepSchedule | None
     """None: a flow model. Else a v model whose timesteps are the steps of this schedule."""
-    sides_meet: bool
-    """Whether both sides of guidance must be prepared as one batch, the unconditional one first."""
+    sides_share_a_batch: bool
+    """Whether both sides of guidance must be one batch, the unconditional one first."""
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F', h, w) of the noise for a window of `frames` video frames; ShapeError for a bad length."""
-        ...
-
-    def prepare(self, conditions: MotionConditions, cache_kv: bool = False) -> Mapping[str, Tensor]:
-        """Project the conditions to tokens and features that stay the same over all denoising steps.
-
-        `cache_kv`: also to what every layer makes of them; the same output, faster steps, more memory.
-        """
         ...
 
     def pin(self, latents: Tensor, conditions: MotionConditions) -> Tensor:
         """Put what is known (the clean reference) into the sample; called before every step."""
         ...
 
-    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+    def to_sample_layout(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
         """Noisy video latents [B, C, F, h, w] -> the sample, with what is known in it; `video_latents` is its
         inverse."""
         ...
 
-    def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        """Velocity, same shape as `latents`: noise - data of a flow model, whose `timestep` [B] is 1000
-        sigma, or v, with a step 0..999."""
-        ...
-
     def video_latents(self, latents: Tensor) -> Tensor:
         """Drop what is not video (the reference slot): [B, C, F', h, w] -> [B, C, F, h, w]."""
+        ...
+
+    def new_cache(self, budget_bytes: int | None = None) -> Any:
+        """An empty cache for `forward`: of one window, and one side of guidance (or both as one batch).
+
+        `budget_bytes`: how much may be kept beside the embedded conditions, which are always kept; None: all
+        that stays the same over the steps.
+        """
+        ...
+
+    def forward(
+        self, latents: Tensor, timestep: Tensor, conditions: MotionConditions, cache: Any = None
+    ) -> Tensor:
+        """Velocity, same shape as `latents`: noise - data of a flow model, whose `timestep` [B] is 1000
+        sigma, or v, with a step 0..999.
+
+        `cache` of `new_cache`: what the conditions alone decide is computed at the first call and reused by
+        the others, which must be given the same conditions. The output is the same with and without.
+        """
         ...
 
 

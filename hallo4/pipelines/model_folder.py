@@ -19,9 +19,10 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -32,9 +33,14 @@ from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.plan import WindowNoise
 from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+
+if TYPE_CHECKING:
+    from hallo4.pipelines.prompts import PromptEmbeddings
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
@@ -50,8 +56,11 @@ class ModelInfo:
     """`model.json`: what the model is called and how it was trained to be used.
 
     `family`: its backbone. `size_px`: side of the square frames it was trained on; other shapes keep that
-    area. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and, of a flow
-    model, `flow_shift` are the defaults of sampling.
+    area. `canvas_sizes_px`: the only sizes (height, width) it was trained on, if there are such; pictures get
+    black bars then. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and,
+    of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
+    model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
+    the frames before it as they were decoded ("float") or in the whole levels of the finished video.
     """
 
     name: str
@@ -64,6 +73,11 @@ class ModelInfo:
     flow_shift: float = 1.0
     fps: float = FPS
     description: str = ""
+    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
+    prompt: str = ""
+    negative_prompt: str = ""
+    window_noise: WindowNoise = "own"
+    known_frames_as: Literal["uint8", "float"] = "uint8"
 
     def __post_init__(self) -> None:
         problem = None
@@ -81,13 +95,20 @@ class ModelInfo:
                 f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
                 "they must be finite, flow_shift above 0"
             )
+        elif any(side < 16 or side % 8 for size in self.canvas_sizes_px for side in size):
+            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8, 16 or more"
         if problem:
             raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients."""
+    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients.
+
+    `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
+    products run in bf16. `cache_bytes`: how much of what stays the same over the steps of a window may be
+    kept (None: all of it).
+    """
 
     info: ModelInfo
     backbone: Backbone
@@ -96,6 +117,22 @@ class LoadedModel:
     folder: Path | None = None
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
+    prompts: PromptEmbeddings | None = None
+    autocast: bool = True
+    cache_bytes: int | None = None
+
+    def denoising(self) -> AbstractContextManager:
+        """The number format of the backbone's products, as a context."""
+        return fast_autocast() if self.autocast and self.device.type == "cpu" else nullcontext()
+
+    def autoencoding(self) -> AbstractContextManager:
+        """The number format of the autoencoder's products, as a context."""
+        return nullcontext() if stays_fp32(self.autoencoder) else self.denoising()
+
+
+def stays_fp32(module: Any) -> bool:
+    """Whether a part computes in fp32 whatever the others do: the released autoencoder."""
+    return getattr(module, "computes_in_fp32", False)
 
 
 def embedded_models() -> list[str]:
@@ -290,7 +327,7 @@ def _check_belonging(
     info: ModelInfo, backbone: Any, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
 ) -> None:
     """The parts were made for each other: CheckpointError if sizes that must agree do not."""
-    wanted, made, rules = backbone.config, autoencoder.config, backbone.windows
+    wanted, made, rules = backbone.condition_spec, autoencoder.spec, backbone.windows
     try:
         rules.check_length(info.window_frames)
     except ShapeError as error:
@@ -305,7 +342,7 @@ def _check_belonging(
         ("audio/: channels", front_end.channels, wanted.audio_channels),
         ("audio/: rate_hz", front_end.rate_hz, FPS * rules.audio_rho),
         ("autoencoder/: frames_per_latent", made.frames_per_latent, rules.frames_per_latent),
-        ("autoencoder/: latent_channels", made.latent_channels, wanted.in_channels),
+        ("autoencoder/: latent_channels", made.latent_channels, wanted.latent_channels),
     ):
         if found != expected:
             raise CheckpointError(
@@ -316,12 +353,15 @@ def _check_belonging(
 
 def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
     """Onto the device, in evaluation mode, in `dtype` but for what the class keeps in fp32."""
+    dtype = torch.float32 if stays_fp32(module) else dtype
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
-    nn.Module.to(module, device)  # diffusers' own `to` imports peft and transformers first: seconds
+    keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
     module.eval().requires_grad_(False)
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if tensor.is_floating_point():
-            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
+            tensor.data = tensor.data.to(device, torch.float32 if keeps_fp32(name) else dtype)
+        else:
+            tensor.data = tensor.data.to(device)
     return module
 
 
