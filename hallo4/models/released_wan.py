@@ -1,4 +1,4 @@
-"""Names of the released Wan2.1 autoencoder (`Wan2.1_VAE.pth`) and of diffusers' `AutoencoderKLWan`, both ways.
+"""Names of the released Wan2.1 autoencoder and of diffusers' `AutoencoderKLWan`, both ways.
 
 Read off `wan/modules/vae.py` of Wan2.1 (9737cba) and `autoencoder_kl_wan.py` of diffusers 0.42.1. The tables
 hold for the released depth, two residual blocks at each of four resolutions; widths do not matter. Whole
