@@ -1,6 +1,7 @@
 """A request -> a video of any length, window by window, in constant memory."""
 
 from hallo4.pipelines.animator import PortraitAnimator
+from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import AnimationRequest
 from hallo4.pipelines.model_folder import (
     DEFAULT_MODEL,
@@ -21,6 +22,7 @@ __all__ = [
     "ModelInfo",
     "PortraitAnimator",
     "Progress",
+    "convert_release",
     "embedded_models",
     "load_model",
     "resolve_model",
