@@ -33,8 +33,8 @@ from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines import adapter as adapters
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+from hallo4.weights.module_folder import load_strictly, save_weights
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
