@@ -42,8 +42,8 @@ from hallo4.pipelines.model_info import (
     read_json,
     resolve_model,
 )
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+from hallo4.weights.module_folder import load_strictly, save_weights
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings

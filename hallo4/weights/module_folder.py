@@ -1,9 +1,8 @@
-"""Weights that fit exactly or not at all: safetensors in and out of a module, checked tensor by tensor."""
+"""A module in a folder, `config.json` and safetensors: read strictly, tensor by tensor, and written."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hallo4.errors import CheckpointError, ShapeError
+from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -28,14 +28,17 @@ def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder:
     found = _shapes_in(files)
     module = _build(module_class, config, folder)
     wanted = module.state_dict()
-    _compare({name: tuple(tensor.shape) for name, tensor in wanted.items()}, found, folder)
+    problems = misfits(shapes_of(wanted), found)
+    if problems:
+        raise CheckpointError(
+            f"{folder}: does not fit its config.json: tensors {problems}. Use weights and config.json of the "
+            "same model."
+        )
     state: dict[str, torch.Tensor] = {}
     for file in files:
         state.update(load_file(file))
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy it anew.")
-        state[name] = tensor.to(wanted[name].dtype)
+    refuse_non_finite(state.items(), folder)
+    state = {name: tensor.to(wanted[name].dtype) for name, tensor in state.items()}
     module.load_state_dict(state, assign=True)
     assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer that is not saved is not filled"
     return module
@@ -109,27 +112,3 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
         raise CheckpointError(
             f"{folder / 'config.json'}: no model can be built from it ({reason})."
         ) from error
-
-
-def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], folder: Path) -> None:
-    complaints = []
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    wrong = [
-        f"{name} (found {list(found[name])}, expected {list(wanted[name])})"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name] != found[name]
-    ]
-    for kind, names in (("missing", missing), ("unexpected", extra), ("mis-shaped", wrong)):
-        if names:
-            complaints.append(f"{len(names)} {kind}: {_first(names)}")
-    if complaints:
-        raise CheckpointError(
-            f"{folder}: the tensors do not fit config.json: {'; '.join(complaints)}. "
-            "Use weights and config.json of the same model."
-        )
-
-
-def _first(names: Iterable[str], count: int = 3) -> str:
-    names = list(names)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
