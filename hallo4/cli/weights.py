@@ -1,4 +1,4 @@
-"""`hallo4 weights`: files that come from elsewhere: list, fetch, check, and convert them to a model folder."""
+"""`hallo4 weights`: files that come from elsewhere: list them, fetch, check and convert them."""
 
 from __future__ import annotations
 
