@@ -18,7 +18,7 @@ _HOMES = {
     "start_from_sd15": "released_unet",
     "region_pyramid": "portrait_guides",
     "TinyVideoAutoencoder": "autoencoder",
-    "LogMelFrontEnd": "audio_features",
+    "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
     "PortraitObserver": "observer",
 }

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.models.audio_features import audio_windows
+from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
@@ -23,6 +23,7 @@ from hallo4.pipelines.conditions import (
     IdleMotion,
     PathLike,
     prepare_audio,
+    prepare_feature_sound,
     prepare_motion,
     prepare_portrait,
 )
@@ -89,7 +90,7 @@ class Job:
                 request.image, model.info.size_px, rules.side_multiple_px
             )
             self.audio, audio_notes = prepare_audio(request.audio)
-            self.total_frames = frame_count(len(self.audio.samples), self.audio.sample_rate_hz)
+            self.total_frames = frame_count(len(self.audio), self.audio.sample_rate_hz)
             if self.total_frames > MAX_SECONDS * FPS:
                 raise InputError(
                     f"the audio lasts {self.audio.duration_s:.0f} s; {MAX_SECONDS} s are allowed. Cut it."
@@ -99,8 +100,8 @@ class Job:
                 *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho),
             )
         with reporter.stage("listen"):
-            steps = self.total_frames * rules.audio_rho
-            self._features = model.audio_front_end.features(self.audio, steps)
+            sound = prepare_feature_sound(request.audio, self.audio, model.audio_front_end)
+            self._features = model.audio_front_end.stream(sound, self.total_frames * rules.audio_rho)
         self.notes = [*portrait_notes, *audio_notes, *motion_notes]
         self.total_windows = len(self.plan())
         self._uses_skeleton = getattr(model.backbone.config, "skeleton", "required") != "none"
@@ -153,8 +154,7 @@ class Job:
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
             + [has_bf16_units(self.model.device.type)],
             "portrait": self.portrait.pixels_u8,
-            "samples": self.audio.samples,
-            "rate": self.audio.sample_rate_hz,
+            "sound": self.audio,
             "model": _model_stamp(self.model),
         }
         motion = self.request.motion
@@ -193,9 +193,7 @@ class Job:
 
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""
-        indices = self.indices(window, self.rules.audio_rho)
-        heard = audio_windows(self._features, start=int(indices[0]), stop=int(indices[-1]) + 1)
-        return heard[torch.from_numpy(indices - indices[0])]
+        return audio_windows_of(self._features, self.indices(window, self.rules.audio_rho))
 
 
 def _model_stamp(model: LoadedModel) -> list[Any]:
