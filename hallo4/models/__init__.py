@@ -19,7 +19,7 @@ _HOMES = {
     "region_pyramid": "portrait_guides",
     "TinyVideoAutoencoder": "autoencoder",
     "WanAutoencoder": "wan_autoencoder",
-    "LogMelFrontEnd": "audio_features",
+    "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
     "PortraitObserver": "observer",
 }

@@ -114,7 +114,7 @@ def load_model(
     backbone = _load_part(parts_folder / info.family, {backbone_class: backbone_class})
     autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio)
+    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, device)
     _check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)

@@ -67,9 +67,9 @@ class PromptEmbeddings:
     def embeddings(self, prompts: Sequence[str]) -> list[PromptEmbedding]:
         """The embedding of each prompt; the encoder is loaded at most once, and freed before this returns.
 
-        Notes say how much of a prompt was cut, that a stored file was damaged and not used, and that the cache
-        could not be written. CheckpointError: a prompt has to be encoded and the encoder is
-        missing or damaged.
+        Notes say how much of a prompt was cut, that a stored file was damaged and not used, and that the
+        cache could not be written. CheckpointError: a prompt has to be encoded and the encoder is missing or
+        damaged.
         """
         cleaned = [clean_prompt(prompt) for prompt in prompts]
         notes: dict[str, list[str]] = {text: [] for text in cleaned}

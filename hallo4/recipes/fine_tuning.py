@@ -22,8 +22,8 @@ from hallo4.data.latents import LatentCache, RegionWeights, build_cache
 from hallo4.diffusion import denoise_ddim, sample_sigma, sft_loss
 from hallo4.diffusion.flow import Distribution
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.window_conditions import null_text
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
 from hallo4.pipelines.model_info import ModelInfo

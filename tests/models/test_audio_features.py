@@ -2,21 +2,20 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, ShapeError
-from hallo4.models import audio_features
-from hallo4.models.audio_features import (
-    LogMelFrontEnd,
-    Wav2Vec2FrontEnd,
-    audio_front_end_from_config,
-    audio_windows,
-)
-from hallo4.types import Audio, AudioFrontEnd
+from hallo4.models import log_mel, wav2vec2
+from hallo4.models.audio_features import audio_front_end_from_config, audio_windows, audio_windows_of
+from hallo4.models.log_mel import LogMelFrontEnd
+from hallo4.models.wav2vec2 import Wav2Vec2FrontEnd
+from hallo4.types import Audio, AudioFrontEnd, FeatureStream
 
+RELEASED = Path(__file__).parents[3] / "shared/golden/end_to_end"
 RATE_HZ = 16000
 FRONT_END = LogMelFrontEnd()
 SILENCE = (FRONT_END.floor_db - FRONT_END.mean_db) / FRONT_END.std_db
@@ -62,12 +61,14 @@ def test_an_impulse_lands_in_the_hop_of_its_time(hop):
 def test_hops_agree_with_a_slow_transform_of_one_window():
     samples = speech_like(0.6, seed=3)
     front_end = LogMelFrontEnd(floor_db=-200)
-    features = front_end.features(Audio(samples, RATE_HZ), 15, gain=1.0)
+    features = front_end.features(Audio(samples, RATE_HZ), 15)
+    gain = front_end.speech_gain(Audio(samples, RATE_HZ))
     frame, block = 5, 2
     start = (frame * 4 + block) * 160 + 80 - 200
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     times, bins = np.arange(400), np.arange(257)
-    spectrum = np.exp(-2j * np.pi * np.outer(bins, times) / 512) @ (samples[start : start + 400] * window)
+    heard = gain * samples[start : start + 400]
+    spectrum = np.exp(-2j * np.pi * np.outer(bins, times) / 512) @ (heard * window)
     mel = 2595 * np.log10(1 + bins * RATE_HZ / 512 / 700)
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (60, 7600))
     step = (high - low) / 41
@@ -125,14 +126,50 @@ def test_a_click_does_not_set_the_gain():
     assert ratio == pytest.approx(1, abs=0.1)
 
 
-def test_slices_and_pieces_equal_the_whole(monkeypatch):
+def test_slices_and_pieces_equal_the_whole_bit_for_bit(monkeypatch):
+    """Also the gain, whose powers are measured in blocks: another block length changes nothing."""
     audio = Audio(speech_like(5.3), RATE_HZ)
     whole = FRONT_END.features(audio, 140)
-    gain = FRONT_END.speech_gain(audio)
-    slices = [FRONT_END.features(audio, 35, start=start, gain=gain) for start in range(0, 140, 35)]
-    torch.testing.assert_close(torch.cat(slices), whole, atol=1e-5, rtol=0)
-    monkeypatch.setattr(audio_features, "PIECE_S", 9 / 25)
-    torch.testing.assert_close(FRONT_END.features(audio, 140), whole, atol=1e-5, rtol=0)
+    stream = FRONT_END.stream(audio, 140)
+    assert isinstance(stream, FeatureStream)
+    assert stream.rows == 140
+    for size in (1, 35, 61):
+        slices = [stream.features(start, min(start + size, 140)) for start in range(0, 140, size)]
+        assert torch.equal(torch.cat(slices), whole)
+    monkeypatch.setattr(log_mel, "PIECE_S", 9 / 25)
+    monkeypatch.setattr(log_mel, "BLOCK", 1000)
+    assert torch.equal(FRONT_END.features(audio, 140), whole)
+
+
+def test_a_stream_reads_only_what_its_features_see():
+    class Watched(Audio):
+        seen: list = []  # noqa: RUF012 - of this test alone
+
+        def read(self, start, stop):
+            self.seen.append((start, stop))
+            return super().read(start, stop)
+
+    sound = Watched(speech_like(60.0), RATE_HZ)
+    stream = FRONT_END.stream(sound, 1500)
+    sound.seen.clear()
+    stream.features(700, 710)
+    assert sound.seen == [(700 * 640 - 120, 710 * 640 + 120)]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 3), (4, 3), (0, 26)])
+def test_rows_outside_of_a_sound_are_refused(start, stop, wav2vec2_folder):
+    for front_end in (FRONT_END, Wav2Vec2FrontEnd(wav2vec2_folder)):
+        with pytest.raises(ShapeError, match=f"{start}..{stop} of 25"):
+            front_end.stream(tone(100), 25).features(start, stop)
+
+
+def test_a_stream_takes_sound_at_its_own_rate_only(wav2vec2_folder):
+    high = Audio(np.zeros(44100, np.float32), 44100)
+    for front_end in (FRONT_END, Wav2Vec2FrontEnd(wav2vec2_folder)):
+        with pytest.raises(ShapeError, match=r"44100 samples .* takes 16000; .*resampled"):
+            front_end.stream(high, 25)
+        with pytest.raises(ShapeError, match="0 frames"):
+            front_end.stream(tone(100), 0)
 
 
 def test_frames_are_exactly_as_asked_and_padded_with_silence():
@@ -209,6 +246,16 @@ def test_windows_of_a_slice_see_neighbours_outside_of_it():
             audio_windows(features, start=start, stop=stop)
 
 
+def test_windows_of_a_stream_are_those_of_all_its_features():
+    stream = FRONT_END.stream(Audio(speech_like(1.0), RATE_HZ), 25)
+    windows = audio_windows(stream.features(0, 25))
+    for indices in ([0, 1, 2], [10, 11, 12, 13], [22, 23, 24, 24, 24], [24], [3, 20]):
+        assert torch.equal(audio_windows_of(stream, np.array(indices)), windows[indices])
+    for indices in ([], [-1, 0], [24, 25], [[1, 2]]):
+        with pytest.raises(ShapeError, match="of 25"):
+            audio_windows_of(stream, np.array(indices))
+
+
 @pytest.fixture(scope="module")
 def wav2vec2_folder(tmp_path_factory):
     transformers = pytest.importorskip("transformers")
@@ -274,13 +321,90 @@ def test_wav2vec2_pads_short_sound_and_hears_long_sound_in_pieces(wav2vec2_folde
         assert front_end.features(Audio(speech_like(1)[:samples], RATE_HZ), 21).shape == (21, 3, 32)
     audio = Audio(speech_like(4.0), RATE_HZ)
     whole = front_end.features(audio, 100)
-    monkeypatch.setattr(audio_features, "PIECE_S", 1.6)
-    monkeypatch.setattr(audio_features, "CONTEXT_S", 1.2)
+    monkeypatch.setattr(wav2vec2, "WHOLE_S", 3.0)
+    monkeypatch.setattr(wav2vec2, "STRETCH_S", 1.6)
+    monkeypatch.setattr(wav2vec2, "CONTEXT_S", 1.2)
     pieces = front_end.features(audio, 100)
     assert pieces.shape == whole.shape
     correlation = torch.corrcoef(torch.stack([pieces.flatten(), whole.flatten()]))[0, 1]
     assert correlation > 0.9  # not equal: attention and group norm reach over the whole piece
     assert front_end.features(audio, 57).shape == (57, 3, 32)
+
+
+def test_a_stretch_of_wav2vec2_is_a_forward_of_its_samples_and_their_surroundings(
+    wav2vec2_folder, monkeypatch
+):
+    """Rows 40..79 with 30 on each side, cut at row 100: samples from 6400 on, normalised as in the whole."""
+    monkeypatch.setattr(wav2vec2, "WHOLE_S", 3.0)
+    monkeypatch.setattr(wav2vec2, "STRETCH_S", 1.6)
+    monkeypatch.setattr(wav2vec2, "CONTEXT_S", 1.2)
+    samples = speech_like(4.0, seed=5)
+    front_end = Wav2Vec2FrontEnd(wav2vec2_folder)
+    forwards = []
+    encode = front_end.encode
+    monkeypatch.setattr(front_end, "encode", lambda s, n: forwards.append((len(s), n)) or encode(s, n))
+    stream = front_end.stream(Audio(samples, RATE_HZ), 100)
+    rows = stream.features(45, 78)
+    assert forwards == [(640 * 90, 90)]
+    normal = (samples - samples.mean(dtype=np.float64)) / np.sqrt(samples.var(dtype=np.float64) + 1e-7)
+    expected = encode(normal[640 * 10 :].astype(np.float32), 90)[35:68]
+    torch.testing.assert_close(rows, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(stream.features(50, 60), rows[5:15])
+    assert len(forwards) == 1, "what was computed last is kept"
+    whole = torch.cat([stream.features(start, min(start + 33, 100)) for start in range(0, 100, 33)])
+    assert torch.equal(whole[45:78], rows)
+    assert torch.equal(stream.features(0, 100), whole)
+
+
+def test_wav2vec2_rows_go_on_to_the_end_of_the_sound_whatever_is_asked_for(wav2vec2_folder):
+    front_end = Wav2Vec2FrontEnd(wav2vec2_folder)
+    sound = Audio(speech_like(1.21), RATE_HZ)  # 30.25 frames
+    assert front_end.stream(sound, 30).rows == 31
+    assert front_end.stream(sound, 40).rows == 40
+    windows = audio_windows_of(front_end.stream(sound, 30), np.arange(30))
+    assert torch.equal(windows[29, 3], front_end.features(sound, 31)[30]), "clamped at the end of the sound"
+
+
+def test_wav2vec2_statistics_are_of_the_whole_sound_block_by_block(wav2vec2_folder, monkeypatch):
+    """With an offset and a level that a sum of squares in fp32 would lose."""
+    samples = (speech_like(2.0, level=1e-3) + 0.5).astype(np.float32)
+    mean, deviation = wav2vec2._mean_and_deviation(Audio(samples, RATE_HZ))
+    exact = samples.astype(np.float64)
+    assert mean == pytest.approx(exact.mean(), rel=1e-12)
+    assert deviation == pytest.approx(np.sqrt(exact.var() + 1e-7), rel=1e-6)
+    monkeypatch.setattr(wav2vec2, "BLOCK", 999)
+    assert wav2vec2._mean_and_deviation(Audio(samples, RATE_HZ)) == pytest.approx((mean, deviation), rel=1e-9)
+    samples[-1] = np.inf
+    with pytest.raises(InputError, match="infinite"):
+        Wav2Vec2FrontEnd(wav2vec2_folder).stream(Audio(samples, RATE_HZ), 5)
+
+
+def test_freed_weights_come_back(wav2vec2_folder):
+    front_end = Wav2Vec2FrontEnd(wav2vec2_folder)
+    stream = front_end.stream(tone(300), 25)
+    assert front_end._model is None, "nothing is loaded before the first features"
+    before = stream.features(0, 25)
+    front_end.free()
+    assert front_end._model is None
+    assert torch.equal(front_end.features(tone(300), 25), before)
+    FRONT_END.free()
+
+
+@pytest.mark.skipif(not RELEASED.is_dir(), reason="the end-to-end golden case is not in the project")
+def test_features_and_windows_of_the_released_program():
+    """`audio_features` and `audio_windows` of the golden case, from its 16 kHz file, untouched."""
+    import soundfile
+    from safetensors.torch import load_file
+
+    samples, rate_hz = soundfile.read(RELEASED / "inputs/speech.wav", dtype="float32")
+    assert rate_hz == RATE_HZ
+    wanted = load_file(RELEASED / "main/conditions.safetensors")
+    front_end = Wav2Vec2FrontEnd(RELEASED / "pretrained_models/wav2vec/wav2vec2-base-960h")
+    stream = front_end.stream(Audio(samples, RATE_HZ), 30)
+    assert stream.rows == len(wanted["audio_features"])
+    windows = audio_windows_of(stream, np.arange(stream.rows))
+    for name, made in (("audio_features", stream.features(0, stream.rows)), ("audio_windows", windows)):
+        assert (made - wanted[name]).abs().max() <= 2e-6 * wanted[name].abs().max(), name
 
 
 def test_wav2vec2_refuses_what_it_cannot_read(wav2vec2_folder, tmp_path, monkeypatch):
