@@ -20,6 +20,7 @@ _HOMES = {
     "TinyVideoAutoencoder": "autoencoder",
     "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
+    "audio_windows_of": "audio_features",
     "PortraitObserver": "observer",
 }
 
