@@ -21,6 +21,7 @@ _HOMES = {
     "WanAutoencoder": "wan_autoencoder",
     "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
+    "audio_windows_of": "audio_features",
     "PortraitObserver": "observer",
 }
 

@@ -36,9 +36,9 @@ class Wav2Vec2FrontEnd:
     of the convolutions brought to the frame count (linear, align_corners=True) *before* the encoder.
 
     Source: hallo4 utils/wav2vec.py:72-74,193-206 and prep.py:403-404. Different here: a sound longer than a
-    minute is encoded in stretches of six seconds with two seconds of context on each side, so that memory
-    stays what a sound of ten seconds takes (ten seconds with a sixth on each side is also how the speech
-    recognition of transformers works on long files); mean and variance are summed in fp64; and no voice is
+    minute is encoded in stretches of six seconds with two seconds of context on each side, so that it takes
+    the memory of ten seconds (the speech recognition of transformers cuts long files likewise, by default
+    with a sixth of a chunk as context on each side); mean and variance are summed in fp64; and no voice is
     separated from music beforehand.
 
     CheckpointError: no such folder, foreign or incomplete weights. MissingExtraError: no transformers.
