@@ -21,6 +21,7 @@ _HOMES = {
     "LogMelFrontEnd": "audio_features",
     "audio_windows": "audio_features",
     "PortraitObserver": "observer",
+    "UMT5TextEncoder": "text_encoder",
 }
 
 __all__ = sorted(_HOMES)

@@ -12,6 +12,7 @@ from hallo4.pipelines.model_folder import (
     save_model_folder,
 )
 from hallo4.pipelines.progress import AnimationResult, Progress
+from hallo4.pipelines.prompts import PromptEmbeddings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -21,6 +22,7 @@ __all__ = [
     "ModelInfo",
     "PortraitAnimator",
     "Progress",
+    "PromptEmbeddings",
     "embedded_models",
     "load_model",
     "resolve_model",
