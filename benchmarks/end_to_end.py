@@ -41,8 +41,8 @@ from torch import Tensor
 
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.pipelines import AnimationRequest, LoadedModel, load_model
-from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.conventions import RELEASED
+from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import Job
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter

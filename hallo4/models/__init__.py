@@ -23,6 +23,7 @@ _HOMES = {
     "audio_windows": "audio_features",
     "audio_windows_of": "audio_features",
     "PortraitObserver": "observer",
+    "UMT5TextEncoder": "text_encoder",
 }
 
 __all__ = sorted(_HOMES)

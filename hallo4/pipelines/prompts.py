@@ -68,8 +68,8 @@ class PromptEmbeddings:
         """The embedding of each prompt; the encoder is loaded at most once, and freed before this returns.
 
         Notes say how much of a prompt was cut, that a stored file was damaged and not used, and that the
-        cache could not be written. CheckpointError: a prompt has to be encoded and the encoder is missing or
-        damaged.
+        cache could not be written. CheckpointError: a prompt has to be encoded and the encoder is
+        missing or damaged.
         """
         cleaned = [clean_prompt(prompt) for prompt in prompts]
         notes: dict[str, list[str]] = {text: [] for text in cleaned}
@@ -167,7 +167,7 @@ def _user_cache() -> Path | None:
             base = Path.home() / ".cache"
         except RuntimeError:
             return None
-    return base / "hallo4" / "prompts"
+    return base / "hallo4/prompts"
 
 
 def _file_name(text: str, identity: str) -> str:

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -12,7 +13,6 @@ from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models import wan_autoencoder as module
 from hallo4.models import wan_layers
 from hallo4.models.wan_autoencoder import WanAutoencoder
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import Autoencoder, AutoencoderSpec
 
 SMALL = {"base_dim": 8}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hallo4.models.checkpoint_files import read_tensors
 from safetensors.torch import load_file
 
 from hallo4.media import read_frames
-from hallo4.models.checkpoint_files import read_tensors
 from hallo4.models.released_wan import released_vae_name_to_diffusers
 from hallo4.models.wan_autoencoder import WanAutoencoder
 
