@@ -115,7 +115,8 @@ class MotionConditions:
     `motion_latents`    [B, C, M, h, w]: the M frames before the window, each encoded alone.
     `face_embedding`    [B, E]: who it is; of zeros or None: not said.
     `locator_01`        [B, 3, 1 or T, H, W] in [0, 1]: where the face may be.
-    `region_masks`      [B, T, 3, n]: how much each cell hears as (full, face, lip); see `region_pyramid`.
+    `region_masks`      [B, T, 3, n]: weights of the sound in each cell, as (full, face, lip); see
+    `region_pyramid`.
     `portrait_given`, `locator_given`, `audio_given` [B] bool: False where a clip does without (the other
     side of guidance, dropout in training); None: given to all.
     """
@@ -351,12 +352,10 @@ class Autoencoder(Protocol):
 
 @runtime_checkable
 class FeatureStream(Protocol):
-    """The features of one sound, made when they are asked for, in memory that does not grow with its length.
-
-    `rows`: how many there are, from the beginning of the sound on.
-    """
+    """The features of one sound, made when asked for, in memory that does not grow with its length."""
 
     rows: int
+    """How many there are, from the beginning of the sound on."""
 
     def features(self, start: int, stop: int) -> Tensor:
         """[stop - start, blocks, channels] float32 on the CPU, rows start..stop - 1; the same values in any

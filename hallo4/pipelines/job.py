@@ -85,7 +85,7 @@ class Job:
         reporter: Reporter,
         rest_pose: FindPose,
     ) -> None:
-        """Read portrait, sound and motion. InputError: one of them cannot be used."""
+        """Read portrait, sound (whose features `sound` gives) and motion. InputError: one cannot be used."""
         self.model, self.request, self._reporter = model, request, reporter
         self.rules = rules = model.backbone.windows
         self.steps = model.info.steps if request.steps is None else request.steps
@@ -113,7 +113,7 @@ class Job:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("listen"):
             self._sound_steps = sound_frames * rules.audio_rho
-            self._features = model.audio_front_end.stream(sound, self._sound_steps)
+            self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()
         self.notes = [*portrait_notes, *audio_notes, *motion_notes, *text_notes]
         self.total_windows = len(self.plan())
@@ -256,15 +256,11 @@ class Job:
             return None
         return self.motion.frames_pm1(self.indices(window, self.rules.skeleton_rho, self.motion.frames))
 
-    def sound_features(self) -> Tensor:
-        """[steps, blocks, channels]: audio features of the whole sound, for comparisons."""
-        return self._features.features(0, self._sound_steps)
-
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""
         first = self.request.conventions.start_frame * self.rules.audio_rho
         indices = first + self.indices(window, self.rules.audio_rho, self._sound_steps - first)
-        return audio_windows_of(self._features, indices)
+        return audio_windows_of(self.sound, indices)
 
 
 def _model_stamp(model: LoadedModel) -> list[Any]:
