@@ -7,8 +7,8 @@ from PIL import Image
 from hallo4.errors import InputError
 from hallo4.media import VideoWriter
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
+from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import fit_frame, prepare_audio, prepare_motion, prepare_portrait
-from hallo4.pipelines.plan import Canvas
 from hallo4.types import Audio
 
 
