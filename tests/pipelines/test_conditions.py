@@ -10,6 +10,7 @@ from PIL import Image
 from hallo4.errors import InputError
 from hallo4.media import MediaWarning, VideoWriter, load_audio
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
+from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import (
     fit_frame,
     prepare_audio,
@@ -17,7 +18,6 @@ from hallo4.pipelines.conditions import (
     prepare_motion,
     prepare_portrait,
 )
-from hallo4.pipelines.plan import Canvas
 from hallo4.types import Audio
 
 

@@ -5,21 +5,24 @@ import pytest
 
 from hallo4.errors import OutputError
 from hallo4.media import SpooledSound
+from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.session import WorkFolder, fingerprint, partial_video_path
 
 
-def window(value):
-    return np.full((3, 8, 6, 3), value, np.uint8)
+def window(value, known_pm1=None):
+    return WindowFrames(np.full((3, 8, 6, 3), value, np.uint8), known_pm1)
 
 
 def test_windows_come_back_bit_for_bit(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (3, 8, 6, 3), np.uint8)
     work = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
-    work.save(0, noise)
-    work.save(1, window(1)[::-1])
+    work.save(0, WindowFrames(noise, None))
+    work.save(1, window(1))
     again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
     assert again.finished() == 2
-    assert np.array_equal(np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1)]))
+    assert np.array_equal(
+        np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1).frames_u8])
+    )
     assert not again.discarded
 
 
