@@ -1,4 +1,4 @@
-"""`hallo4 weights`: list, fetch and check the files that come from elsewhere."""
+"""`hallo4 weights`: list, fetch, check and convert the files that come from elsewhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from hallo4.cli.weights_convert import Convert, convert
 
 if TYPE_CHECKING:
     from hallo4.weights.catalogue import WeightFile
@@ -69,6 +71,7 @@ def run(words: Sequence[str]) -> None:
         "list": (List, _list),
         "fetch": (Fetch, _fetch),
         "check": (Check, _check),
+        "convert": (Convert, convert),
     }
     options = tyro.extras.subcommand_cli_from_dict(
         {name: command for name, (command, _) in commands.items()},

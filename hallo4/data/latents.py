@@ -18,7 +18,7 @@ from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
-from hallo4.models.window_conditions import encode_frames, encode_grey, encode_portrait
+from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -136,11 +136,11 @@ def _encode_clip(
     return {
         "video": autoencoder.encode_video(frames)[0].half(),
         "reference": encode_portrait(autoencoder, portrait)[0].half(),
-        "skeleton": encode_frames(autoencoder, skeleton)[0].half(),
+        "skeleton": autoencoder.encode_frames(skeleton)[0].half(),
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
         "regions": region_cells(
             np.array(store.get("points_px", index)),
-            *(frames.shape[-1], frames.shape[-2], autoencoder.config.frames_per_latent),
+            *(frames.shape[-1], frames.shape[-2], autoencoder.spec.frames_per_latent),
         ),
     }
 

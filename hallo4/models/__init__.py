@@ -18,9 +18,12 @@ _HOMES = {
     "start_from_sd15": "released_unet",
     "region_pyramid": "portrait_guides",
     "TinyVideoAutoencoder": "autoencoder",
-    "LogMelFrontEnd": "audio_features",
+    "WanAutoencoder": "wan_autoencoder",
+    "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
+    "audio_windows_of": "audio_features",
     "PortraitObserver": "observer",
+    "UMT5TextEncoder": "text_encoder",
 }
 
 __all__ = sorted(_HOMES)

@@ -24,6 +24,7 @@ from hallo4.data.pair_latents import encode_pairs
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, clip_errors
 from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
+from hallo4.media.pixels import pm1_to_frames
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
 from hallo4.pipelines.plan import window_noise
@@ -51,7 +52,7 @@ from hallo4.training import (
     evaluate_pairs,
     found_and_wanted,
     load_weights,
-    predict_velocity,
+    predict,
     prediction_of,
     train,
 )
@@ -116,7 +117,7 @@ def winners_method(config: PreferenceLossConfig):
     def method(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
         pairs = PairBatch(**batch)
         draws = (pairs.winner, pairs.noise, pairs.sigma, pairs.conditions)
-        found, wanted = found_and_wanted(predict_velocity, config.prediction, model, *draws)
+        found, wanted = found_and_wanted(predict, config.prediction, model, *draws)
         errors = clip_errors(found, wanted, pairs.loss_weights)
         return errors.mean(), {"winner_error": float(errors.detach().mean())}
 
@@ -170,7 +171,7 @@ class HeldOut:
         hardly differed from the reference.)
         """
         with fast_autocast(next(model.parameters()).device.type):
-            stats = evaluate_pairs(model, self._batches(), predict_velocity, reference, self.config.loss)
+            stats = evaluate_pairs(model, self._batches(), predict, reference, self.config.loss)
             values = stats.summary() | {"loss": float(stats.loss.mean())}
             if len(self.made_from):
                 if self.reference_motion is None:
@@ -195,7 +196,7 @@ class HeldOut:
             cells = batch["winner"].shape[-2:]
             noise = window_noise(model.sample_shape(info.window_frames, *cells), 0, row)
             clean = denoise_window(made_by, conditions, noise, info.steps, 1.0, on_step=lambda done: None)
-            amplitude = amplitude_px(measure(observer(), decode_window(made_by, clean)))
+            amplitude = amplitude_px(measure(observer(), pm1_to_frames(decode_window(made_by, clean))))
             if amplitude is not None:
                 amplitudes.append(amplitude)
         if not amplitudes:
@@ -259,7 +260,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     held_out = HeldOut(data, _spread(~splits, config.held_out_windows), clips, start, config)
     method = winners_method(config.loss)
     if config.learn == "preferences":
-        method = dpo_method(predict_velocity, reference, config.loss, config.mode)
+        method = dpo_method(predict, reference, config.loss, config.mode)
     batches = data.training(training, config.batch_size, config.train.seed)
     if config.anchor_weight:
         method = anchored(method, config.anchor, config.anchor_weight, start.autoencoder)

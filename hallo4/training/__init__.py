@@ -31,7 +31,7 @@ _HOMES = {
     "PairBatch": "pair_batch",
     "pair_step": "preference_step",
     "found_and_wanted": "denoising",
-    "predict_velocity": "denoising",
+    "predict": "denoising",
     "prediction_of": "denoising",
     "dpo_method": "preference_step",
     "evaluate_pairs": "preference_step",

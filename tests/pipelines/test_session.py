@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hallo4.errors import OutputError
+from hallo4.media import SpooledSound
 from hallo4.pipelines.session import WorkFolder, fingerprint, partial_video_path
 
 
@@ -80,3 +81,17 @@ def test_a_fingerprint_sees_values_files_shapes_and_names(tmp_path):
     assert len({first, *map(fingerprint, changed)}) == 5
     file.write_bytes(b"abd")
     assert fingerprint(base) != first
+
+
+def test_a_fingerprint_of_sound_is_of_its_rate_and_samples_wherever_they_are():
+    samples = np.random.default_rng(0).normal(0, 0.1, 300_000).astype(np.float32)
+    first = fingerprint({"sound": SpooledSound([samples], 16000)})
+    assert first == fingerprint({"sound": SpooledSound(np.split(samples, 3), 16000)})
+    late = samples.copy()
+    late[-1] += 0.1
+    others = [
+        SpooledSound([late], 16000),
+        SpooledSound([samples], 48000),
+        SpooledSound([samples[:-1]], 16000),
+    ]
+    assert len({first, *(fingerprint({"sound": other}) for other in others)}) == 4

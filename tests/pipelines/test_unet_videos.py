@@ -9,8 +9,8 @@ import torch
 
 from hallo4.errors import CheckpointError
 from hallo4.media import probe_video, read_frames
-from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.precision import fast_autocast
 from hallo4.models.window_conditions import encode_frames

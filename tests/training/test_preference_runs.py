@@ -29,7 +29,7 @@ from hallo4.training import (
     dpo_method,
     evaluate_pairs,
     load_weights,
-    predict_velocity,
+    predict,
     read_log,
     train,
 )
@@ -61,7 +61,7 @@ def trained_adapter(toolbox, folder, steps: int, mode="batched"):
     def data(index, generator):
         return toolbox.make_batch(pairs, batch_indices(5, 2, 0, index), batch_visits(5, 2, index))
 
-    method = dpo_method(predict_velocity, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
+    method = dpo_method(predict, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
     result = train(replace(RUN, steps=steps), method, model, data, folder=folder)
     return model, result
 
