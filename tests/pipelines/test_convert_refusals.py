@@ -174,7 +174,7 @@ def test_a_tensor_too_many_and_a_wrong_shape_are_named(own, capsys):
 
     edit(own / DIT, change)
     refused(
-        capsys, "1 unexpected (blocks.0.norm9.weight)", "1 mis-shaped (head.head.bias (3,) instead of (64,))"
+        capsys, "1 unexpected (blocks.0.norm9.weight)", "1 mis-shaped (head.head.bias [3] instead of [64])"
     )
 
 
@@ -193,7 +193,7 @@ def test_encoders_that_lack_a_tensor_are_refused(own, capsys, place):
 def test_an_autoencoder_of_another_latent_size_is_refused(own, capsys):
     edit(own / AUTOENCODER, lambda t: t.update({"conv2.weight": torch.zeros(48, 48, 1, 1, 1)}))
     refused(
-        capsys, "Wan2.1_VAE.pth", "mis-shaped (conv2.weight (48, 48, 1, 1, 1) instead of (16, 16, 1, 1, 1))"
+        capsys, "Wan2.1_VAE.pth", "mis-shaped (conv2.weight [48, 48, 1, 1, 1] instead of [16, 16, 1, 1, 1])"
     )
 
 
