@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,6 +13,7 @@ from hallo4.models import wan_autoencoder as module
 from hallo4.models import wan_layers
 from hallo4.models.wan_autoencoder import WanAutoencoder
 from hallo4.types import Autoencoder, AutoencoderSpec
+from hallo4.weights.module_folder import load_strictly, save_weights
 
 SMALL = {"base_dim": 8}
 
