@@ -10,8 +10,8 @@ from hallo4.pipelines.model_folder import (
     embedded_models,
     load_model,
     resolve_model,
-    save_model_folder,
 )
+from hallo4.pipelines.model_writing import save_model_folder
 from hallo4.pipelines.progress import AnimationResult, Progress
 
 __all__ = [

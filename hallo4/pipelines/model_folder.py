@@ -1,4 +1,4 @@
-"""Models on disk: find one by name or folder, load it strictly, write one.
+"""Models on disk: find one by name or folder, load it strictly. `model_writing.py` writes them.
 
     model.json     what the model is and how it wants to be sampled (`ModelInfo`)
     dit/ or unet/  config.json, *.safetensors      the backbone
@@ -17,10 +17,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,14 +28,15 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from hallo4 import models
-from hallo4.errors import CheckpointError, OutputError, ShapeError
+from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.autoencoder import TinyVideoAutoencoder
-from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.precision import fast_autocast
+from hallo4.models.precision import fast_autocast, stays_fp32
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.placement import PlacementPlan
 from hallo4.pipelines.plan import WindowNoise
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
+from hallo4.pipelines.strict_weights import load_strictly
+from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
-CPU = torch.device("cpu")
 
 AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
 FAMILIES = {"dit": "PortraitDiT", "unet": "PortraitUNet"}
@@ -103,11 +102,12 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients.
+    """A model ready to run on `device`, with products in `dtype`, without gradients.
 
     `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
     products run in bf16. `cache_bytes`: how much of what stays the same over the steps of a window may be
-    kept (None: all of it).
+    kept (None: all of it). `plan`: where the weights live (None: all on `device`); `turns`: parts of which
+    one at a time is on the device.
     """
 
     info: ModelInfo
@@ -120,19 +120,21 @@ class LoadedModel:
     prompts: PromptEmbeddings | None = None
     autocast: bool = True
     cache_bytes: int | None = None
+    plan: PlacementPlan | None = None
+    turns: OneAtATime | None = None
 
     def denoising(self) -> AbstractContextManager:
-        """The number format of the backbone's products, as a context."""
-        return fast_autocast() if self.autocast and self.device.type == "cpu" else nullcontext()
+        """The backbone comes to its place; the number format of its products, as a context."""
+        return self._using("backbone", self.autocast)
 
     def autoencoding(self) -> AbstractContextManager:
-        """The number format of the autoencoder's products, as a context."""
-        return nullcontext() if stays_fp32(self.autoencoder) else self.denoising()
+        """The autoencoder comes to its place; the number format of its products, as a context."""
+        return self._using("autoencoder", self.autocast and not stays_fp32(self.autoencoder))
 
-
-def stays_fp32(module: Any) -> bool:
-    """Whether a part computes in fp32 whatever the others do: the released autoencoder."""
-    return getattr(module, "computes_in_fp32", False)
+    def _using(self, part: str, autocast: bool) -> AbstractContextManager:
+        if self.turns is not None:
+            self.turns.bring(part)
+        return fast_autocast() if autocast and self.device.type == "cpu" else nullcontext()
 
 
 def embedded_models() -> list[str]:
@@ -165,7 +167,7 @@ def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
 
 def read_info(folder: Path) -> ModelInfo:
     """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
-    values = _read_json(folder / "model.json")
+    values = read_json(folder / "model.json")
     allowed = {field.name for field in fields(ModelInfo)}
     unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
     if unknown or missing:
@@ -183,32 +185,45 @@ def load_model(
     name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    plan: PlacementPlan | None = None,
+    autocast: bool = True,
 ) -> LoadedModel:
     """Load a model, every part strictly; no network, no pickles.
 
+    `plan`: where the weights live (None: all on `device`). `dtype`, `autocast`: see `WeightRules`.
     CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped
-    tensors.
+    tensors. MissingExtraError: the plan needs an extra.
     """
     folder = resolve_model(name_or_dir)
-    info, adapter = read_info(folder), _adapter(folder)
+    info, adapter = read_info(folder), adapter_in(folder)
     parts_folder = _parts_folder(folder, adapter)
-    device = torch.device(device)
-    backbone_class = FAMILIES[info.family]
-    backbone = _load_part(parts_folder / info.family, {backbone_class: getattr(models, backbone_class)})
-    autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
+    rules = WeightRules(torch.device(device), "resident" if plan is None else plan.placement, dtype, autocast)
+    # An adapter is added to the weights as its base has them in fp32.
+    placing = rules.placing if adapter is None else None
+    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), placing)
+    autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(_read_json(audio / "config.json"), audio)
-    _check_belonging(info, backbone, autoencoder, front_end, folder)
+    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio)
+    check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
-    parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
-    return LoadedModel(info, *parts, folder, device, dtype)
+        _place(backbone, rules.placing(backbone))
+    for part in (backbone, autoencoder):
+        part.eval().requires_grad_(False)
+    turns = rules.settle(backbone, autoencoder)
+    return LoadedModel(
+        *(info, backbone, autoencoder, front_end, folder, rules.device, rules.products),
+        autocast=autocast,
+        cache_bytes=None if plan is None else plan.cache_bytes,
+        plan=plan,
+        turns=turns,
+    )
 
 
 def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
     """Where everything of a model lies: its own folder and, for an adapter, that of the model it changes."""
     folder = resolve_model(name_or_dir)
-    return list(dict.fromkeys([folder, _parts_folder(folder, _adapter(folder))]))
+    return list(dict.fromkeys([folder, _parts_folder(folder, adapter_in(folder))]))
 
 
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
@@ -216,85 +231,12 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     folder = Path(os.fspath(name_or_dir))
     if not (folder / "autoencoder").is_dir():
         folder = resolve_model(name_or_dir)
-        folder = _parts_folder(folder, _adapter(folder))
-    return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
+        folder = _parts_folder(folder, adapter_in(folder))
+    loaded = load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS), WeightRules().placing)
+    return loaded.eval().requires_grad_(False)  # type: ignore[return-value]
 
 
-def save_model_folder(
-    folder: str | os.PathLike[str],
-    info: ModelInfo,
-    backbone: nn.Module,
-    autoencoder: nn.Module,
-    audio_config: dict[str, Any],
-    card: str,
-    dtype: torch.dtype = torch.bfloat16,
-) -> Path:
-    """Write a model folder that `load_model` reads; weights are stored in `dtype`, `card` becomes README.md.
-
-    The folder is written beside its place and then moved there, so an older model is replaced as a whole or
-    not at all. OutputError: something else than a model stands there, or it cannot be written.
-    """
-
-    def write_parts(building: Path) -> None:
-        for part, module in ((info.family, backbone), ("autoencoder", autoencoder)):
-            save_weights(building / part, module, dtype)
-        (building / "audio").mkdir()
-        (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
-
-    return _write_folder(Path(folder), info, card, write_parts)
-
-
-def save_adapter_folder(
-    folder: str | os.PathLike[str],
-    info: ModelInfo,
-    base: str | os.PathLike[str],
-    state: Mapping[str, Tensor],
-    scale: float,
-    card: str,
-) -> Path:
-    """Write a model folder that is the model `base` (a name or a folder) plus `scale` times the low-rank
-    changes `state` (see `adapter.py`).
-
-    OutputError: as `save_model_folder`. CheckpointError: `base` is no model, or itself an adapter.
-    """
-    if _adapter(resolve_model(base)) is not None:
-        raise CheckpointError(f"{os.fspath(base)}: is an adapter; build on the model it belongs to.")
-    target, name = Path(folder), os.fspath(base)
-    named = name if name in embedded_models() else os.path.relpath(name, target)
-    hashed = weights_fingerprint(load_model(base).backbone)
-    adapter = adapters.Adapter(named, float(scale), hashed, state)
-    return _write_folder(
-        target, info, card, lambda building: adapters.write_adapter(building / adapters.FOLDER, adapter)
-    )
-
-
-def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callable[[Path], None]) -> Path:
-    if (
-        target.exists()
-        and not (target / "model.json").is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
-        raise OutputError(
-            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
-        )
-    building = target.with_name(f".{target.name}.writing")
-    try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        write_parts(building)
-        (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
-        (building / "README.md").write_text(card)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(building, target)
-    except OSError as error:
-        raise OutputError(
-            f"{target}: the model cannot be written there ({error.strerror}). Choose another path."
-        ) from error
-    return target
-
-
-def _adapter(folder: Path) -> adapters.Adapter | None:
+def adapter_in(folder: Path) -> adapters.Adapter | None:
     """The changes that a resolved model consists of; None if it has parts of its own."""
     place = folder / adapters.FOLDER
     return adapters.read_adapter(place) if place.is_dir() else None
@@ -313,17 +255,27 @@ def _parts_folder(folder: Path, adapter: adapters.Adapter | None) -> Path:
     return parts
 
 
-def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
-    config = _read_json(folder / "config.json")
+def backbone_classes(info: ModelInfo) -> dict[str, type[nn.Module]]:
+    """The class that `read_part` must find in the folder of the backbone, by name."""
+    name = FAMILIES[info.family]
+    return {name: getattr(models, name)}
+
+
+def read_part(
+    folder: Path, classes: Mapping[str, type[nn.Module]]
+) -> tuple[type[nn.Module], dict[str, Any], Path]:
+    """Class, configuration and folder of a part, as `load_strictly` takes them. CheckpointError: a class that
+    is not known here, or no readable `config.json`."""
+    config = read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in classes:
         raise CheckpointError(
             f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
         )
-    return load_strictly(classes[name], config, folder)
+    return classes[name], config, folder
 
 
-def _check_belonging(
+def check_belonging(
     info: ModelInfo, backbone: Any, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
 ) -> None:
     """The parts were made for each other: CheckpointError if sizes that must agree do not."""
@@ -351,21 +303,14 @@ def _check_belonging(
             )
 
 
-def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    """Onto the device, in evaluation mode, in `dtype` but for what the class keeps in fp32."""
-    dtype = torch.float32 if stays_fp32(module) else dtype
-    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
-    keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
-    module.eval().requires_grad_(False)
+def _place(module: nn.Module, place: Callable[[str, Tensor], Tensor]) -> None:
+    """Bring every tensor of a module to its type and place, one after the other."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(device, torch.float32 if keeps_fp32(name) else dtype)
-        else:
-            tensor.data = tensor.data.to(device)
-    return module
+        tensor.data = place(name, tensor.data)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder. CheckpointError: missing, damaged, or something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
