@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -135,10 +134,13 @@ def make_release(folder: Path) -> None:
 
 
 def resident_bytes() -> dict[str, int]:
-    """What this process holds now: `anonymous` and mapped from `file`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    fields = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
-    return {"anonymous": int(fields["RssAnon"]) * 1024, "file": int(fields["RssFile"]) * 1024}
+    """What this process holds now, `anonymous` and mapped from `file`, and the most it ever held (`peak`).
+
+    getrusage is of no use for the last: its value survives the exec of another program.
+    """
+    lines = [line.split() for line in Path("/proc/self/status").read_text().splitlines()]
+    fields = {words[0]: int(words[1]) * 1024 for words in lines if words[0].startswith(("Rss", "VmHWM"))}
+    return {"anonymous": fields["RssAnon:"], "file": fields["RssFile:"], "peak": fields["VmHWM:"]}
 
 
 def convert(release: Path, model: Path, dtype: str) -> dict[str, object]:
@@ -163,7 +165,7 @@ def convert(release: Path, model: Path, dtype: str) -> dict[str, object]:
         "bytes_read": sum(sources),
         "bytes_written": sum(path.stat().st_size for path in model.rglob("*") if path.is_file()),
         "largest_file_bytes": max(sources),
-        "peak_resident_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_resident_bytes": peak["peak"],
         "peak_anonymous_bytes": peak["anonymous"],
         "peak_file_bytes": peak["file"],
         "anonymous_at_start_bytes": at_start["anonymous"],

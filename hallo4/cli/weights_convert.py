@@ -30,8 +30,8 @@ class Convert:
     output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
     """the model folder to write; an older model there is replaced when the new one is complete"""
     dtype: Literal["keep", "bf16", "fp32"] = "keep"
-    """how the DiT is stored: as in the file, in bf16 (sensitive layers stay fp32), or in fp32; the text encoder
-    stays as it is and the autoencoder is always fp32"""
+    """how the DiT is stored: as in the file, in bf16 (sensitive layers stay fp32), or in fp32; the text
+    encoder stays as it is and the autoencoder is always fp32"""
     canvas: Annotated[
         UseAppendAction[tuple[str, ...]],
         arg(metavar="HxW", help_behavior_hint="(repeatable; default: 480x832 and 832x480)"),

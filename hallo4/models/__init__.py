@@ -18,6 +18,7 @@ _HOMES = {
     "start_from_sd15": "released_unet",
     "region_pyramid": "portrait_guides",
     "TinyVideoAutoencoder": "autoencoder",
+    "WanAutoencoder": "wan_autoencoder",
     "LogMelFrontEnd": "audio_features",
     "audio_windows": "audio_features",
     "PortraitObserver": "observer",

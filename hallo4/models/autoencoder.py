@@ -157,7 +157,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         Latent 0 sees frame 0 (four copies of it), latent k frames 4k-3..4k; of pictures, latent k frame k.
         ShapeError unless T = 4k+1 (any, of pictures) and H, W are multiples of 8.
         """
-        _check_video(video_pm1)
+        check_video(video_pm1)
         groups = group_frames(video_pm1, self.config.frames_per_latent, dim=2)  # [B, 3, F, 4, H, W]
         batch, frames = groups.shape[0], groups.shape[2]
         groups = groups.movedim(2, 1).flatten(0, 1)
@@ -176,12 +176,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         Group 0 decodes four frames too, of which the last is frame 0.
         ShapeError unless C is this model's and F at least 1.
         """
-        channels = self.config.latent_channels
-        if latents.ndim != 5 or latents.shape[1] != channels or latents.shape[2] < 1:
-            raise ShapeError(
-                f"Latents must be [B, {channels}, F, h, w] with F at least 1; found {list(latents.shape)}. "
-                "Pass what encode_video of the same autoencoder returns."
-            )
+        check_latents(latents, self.config.latent_channels)
         batch, frames = latents.shape[0], latents.shape[2]
         groups = latents.movedim(2, 1).flatten(0, 1)
         video = torch.cat([self.decode_groups(chunk) for chunk in groups.split(MAX_GROUPS)])
@@ -296,7 +291,8 @@ def _column(per_channel: Tensor) -> Tensor:
     return per_channel[:, None, None]
 
 
-def _check_video(video_pm1: Tensor) -> None:
+def check_video(video_pm1: Tensor) -> None:
+    """ShapeError unless this is [B, 3, T, H, W] with H and W positive multiples of 8."""
     if video_pm1.ndim != 5 or video_pm1.shape[1] != 3:
         raise ShapeError(f"A video must be [B, 3, T, H, W]; found {list(video_pm1.shape)}.")
     height, width = video_pm1.shape[3:]
@@ -304,4 +300,13 @@ def _check_video(video_pm1: Tensor) -> None:
         raise ShapeError(
             f"Height and width must be positive multiples of {SPATIAL}; found {height}x{width}. "
             "Pad or resize the video first."
+        )
+
+
+def check_latents(latents: Tensor, channels: int) -> None:
+    """ShapeError unless these are [B, `channels`, F, h, w] with F, h and w at least 1."""
+    if latents.ndim != 5 or latents.shape[1] != channels or 0 in latents.shape[2:]:
+        raise ShapeError(
+            f"Latents must be [B, {channels}, F, h, w] with F at least 1 and a picture that is not empty; "
+            f"found {list(latents.shape)}. Pass what encode_video of the same autoencoder returns."
         )

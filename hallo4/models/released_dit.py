@@ -173,13 +173,13 @@ def config_from_released(released: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(released: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, int]:
-    config = {ours: released[theirs] for theirs, ours in names.items() if theirs in released}
-    for name, value in config.items():
+    found = {theirs: released[theirs] for theirs in names if theirs in released}
+    for name, value in found.items():
         if not isinstance(value, int) or value < 1:
             raise CheckpointError(
                 f"{name} is {value!r} in the released config: give a whole number above zero"
             )
-    return config
+    return {names[theirs]: value for theirs, value in found.items()}
 
 
 def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[str, Any]:

@@ -3,15 +3,8 @@
 from hallo4.pipelines.animator import PortraitAnimator
 from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import AnimationRequest
-from hallo4.pipelines.model_folder import (
-    DEFAULT_MODEL,
-    LoadedModel,
-    ModelInfo,
-    embedded_models,
-    load_model,
-    resolve_model,
-)
-from hallo4.pipelines.model_writing import save_model_folder
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
+from hallo4.pipelines.model_info import DEFAULT_MODEL, ModelInfo, embedded_models, resolve_model
 from hallo4.pipelines.progress import AnimationResult, Progress
 
 __all__ = [

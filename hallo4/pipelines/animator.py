@@ -11,7 +11,7 @@ From here down: `job.py` (one request, window by window) -> `window.py` (one win
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from hallo4.media import VideoWriter, check_output, provenance_record
 from hallo4.pipelines.conditions import FindPose, PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.job import AnimationRequest, Job, Motion
-from hallo4.pipelines.model_folder import DEFAULT_MODEL, LoadedModel, load_model
+from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import WorkFolder, partial_video_path
@@ -47,15 +48,14 @@ class PortraitAnimator:
         name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
         device: str | torch.device = "auto",
         dtype: torch.dtype | None = None,
+        prompts: Sequence[str | None] | None = None,
     ) -> PortraitAnimator:
         """Load a model by name or folder.
 
-        `device` "auto" takes CUDA where there is one; `dtype` None is bfloat16 there and float32 on a CPU.
+        `device` "auto" takes CUDA where there is one; `dtype` and `prompts`: see `load_model`.
         CheckpointError: see `load_model`. InputError: a device that is not there.
         """
-        device = _device(device)
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(load_model(name_or_dir, device, dtype))
+        return cls(load_model(name_or_dir, _device(device), dtype, prompts))
 
     def frames(
         self,

@@ -16,6 +16,7 @@ from hallo4.pipelines.model_outline import ModelOutline, count_decoding, count_e
 from hallo4.pipelines.placement import GB, PlacementPlan
 from hallo4.pipelines.plan import plan_windows, window_count
 from hallo4.pipelines.weight_moves import WeightRules
+from hallo4.pipelines.window import latents_holding
 
 MEASURED_S = 0.2
 """How long one number format is measured."""
@@ -45,8 +46,8 @@ class JobFlops:
 
 @dataclass(frozen=True)
 class Expectation:
-    """An estimate of a job: `seconds`, from `flops` and the measured `flops_per_s` of the denoiser's products;
-    `peak_bytes` of the device's memory (None: not planned)."""
+    """An estimate of a job: `seconds` from its `flops` and the measured `flops_per_s` of the denoiser's
+    products; `peak_bytes` of the device's memory (None: not planned)."""
 
     job: JobSize
     windows: int
@@ -63,21 +64,21 @@ class Expectation:
         return (
             f"{self.job.frames} frames of {self.job.height_px}x{self.job.width_px} in {count}, "
             f"{self.job.steps} steps each: expect about {duration(self.seconds)}{memory} (an estimate: "
-            f"{self.flops / 1e12:.3g} TFLOP at the {self.flops_per_s / 1e12:.3g} TFLOP/s that matrix products "
-            "reach here; attention and data movement can take longer)"
+            f"{self.flops / 1e12:.3g} TFLOP at {self.flops_per_s / 1e12:.3g} TFLOP/s, the speed of matrix "
+            "products here; attention and data movement can take longer)"
         )
 
 
 def expected(
     outline: ModelOutline, job: JobSize, rules: WeightRules, plan: PlacementPlan | None
 ) -> Expectation | None:
-    """What `job` will take on the device of `rules`; None for a backbone whose FLOPs are not known (a UNet)."""
+    """What `job` will take on the device of `rules`; None for a backbone without known FLOPs (a UNet)."""
     flops = job_flops(outline, job, rules, plan)
     if flops is None:
         return None
     products = _bf16_on_cpu(rules) or rules.products
     rate = measured_flops_per_s(rules.device, products)
-    coding = final_dtype(outline.autoencoder, "", products)
+    coding = final_dtype(outline.autoencoder, "encoder", products)  # the slower of its two sides
     coding_rate = rate if coding == products else measured_flops_per_s(rules.device, coding)
     seconds = flops.denoising / rate + flops.autoencoding / coding_rate
     return Expectation(
@@ -116,7 +117,7 @@ def job_flops(
     windows = window_count(job.frames, info.window_frames, repeated)
     held = outline.autoencoder.spec.frames_per_latent
     latents = sum(
-        1 - (-(window.first_kept + window.kept - 1) // held)
+        latents_holding(window.first_kept + window.kept, held)
         for window in plan_windows(job.frames, info.window_frames, repeated)
     )
     measured = (count_decoding(outline, rules, job.height_px, job.width_px, n).flops for n in (1, 3))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -146,11 +146,18 @@ class Job:
         """How many frames of the video the first `windows` windows make."""
         return sum(window.kept for window in self.plan()[:windows])
 
-    def windows(self, first: int = 0, known_pm1: Tensor | None = None) -> Iterator[WindowFrames]:
+    def windows(
+        self,
+        first: int = 0,
+        known_pm1: Tensor | None = None,
+        inspect: Callable[[str, Tensor], object] = lambda name, value: None,
+    ) -> Iterator[WindowFrames]:
         """Yield the new frames of every window from number `first` on.
 
         `known_pm1` [n, 3, H, W]: the last frames of window `first - 1`, as many as the model is conditioned
-        on, or more. Only one window is in memory.
+        on, or more. Only one window is in memory. `inspect` is called with the name and value of what every
+        window is made of, for comparisons: `skeleton_pm1`, `reference`, `skeleton_latents`,
+        `control_latents`, `latents`.
         """
         model, reporter, info = self.model, self._reporter, self.model.info
         with reporter.timed("conditions"):
@@ -158,8 +165,9 @@ class Job:
         shape = model.backbone.sample_shape(info.window_frames, *scene["reference"].shape[-2:])
         for window in self.plan()[first:]:
             with reporter.timed("conditions"):
+                skeleton_pm1 = self.skeleton_pm1(window)
                 conditions = window_conditions(
-                    *(model, scene, self.skeleton_pm1(window), self.sound_windows(window)),
+                    *(model, scene, skeleton_pm1, self.sound_windows(window)),
                     *(known_pm1 if window.index else None, self._known_generator(window)),
                 )
             with reporter.timed("denoise"):
@@ -167,6 +175,15 @@ class Job:
                 latents = denoise_window(
                     model, conditions, noise, self.steps, self.guidance_scale, partial(self._step, window)
                 )
+            for name, value in (
+                ("skeleton_pm1", skeleton_pm1),
+                ("reference", conditions.reference_latents),
+                ("skeleton_latents", conditions.skeleton_latents),
+                ("control_latents", conditions.control_latents),
+                ("latents", latents),
+            ):
+                if value is not None:
+                    inspect(name, value)
             with reporter.timed("decode"):
                 end = window.first_kept + window.kept
                 new_pm1 = decode_window(model, latents, end)[window.first_kept :]
@@ -236,6 +253,10 @@ class Job:
         if not self._uses_skeleton:
             return None
         return self.motion.frames_pm1(self.indices(window, self.rules.skeleton_rho, self.motion.frames))
+
+    def sound_features(self) -> Tensor:
+        """[steps, blocks, channels]: audio features of the whole sound, for comparisons."""
+        return self._features
 
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""

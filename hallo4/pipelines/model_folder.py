@@ -1,9 +1,10 @@
-"""Models on disk: find one by name or folder, load it strictly. `model_writing.py` writes them.
+"""Models on disk: find one by name or folder, load it strictly, write one.
 
     model.json     what the model is and how it wants to be sampled (`ModelInfo`)
     dit/ or unet/  config.json, *.safetensors      the backbone
     autoencoder/   config.json, *.safetensors
-    audio/         config.json                     the audio front end
+    audio/         config.json                     the audio front end, and what it needs
+    text/          config.json, *.safetensors, tokenizer/, embeddings/    of a model that takes prompts
     README.md      the card
 
 or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
@@ -15,89 +16,42 @@ files with its own shape, nothing else may be, and pickles are never opened.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from hallo4 import models
-from hallo4.errors import CheckpointError, ShapeError
+from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
-from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast, stays_fp32
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.model_info import (
+    DEFAULT_MODEL,
+    FAMILIES,
+    ModelInfo,
+    embedded_models,
+    read_info,
+    read_json,
+    resolve_model,
+)
 from hallo4.pipelines.placement import PlacementPlan
-from hallo4.pipelines.plan import WindowNoise
-from hallo4.pipelines.strict_weights import load_strictly
-from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules
+from hallo4.pipelines.strict_weights import load_strictly, save_weights
+from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-DEFAULT_MODEL = "tiny-dit"
-
-AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
-FAMILIES = {"dit": "PortraitDiT", "unet": "PortraitUNet"}
-"""Name of the backbone's folder -> its class, which is imported when it is needed."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """`model.json`: what the model is called and how it was trained to be used.
-
-    `family`: its backbone. `size_px`: side of the square frames it was trained on; other shapes keep that
-    area. `canvas_sizes_px`: the only sizes (height, width) it was trained on, if there are such; pictures get
-    black bars then. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and,
-    of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
-    model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
-    the frames before it as they were decoded ("float") or in the whole levels of the finished video.
-    """
-
-    name: str
-    version: str
-    family: str = "dit"
-    size_px: int = 128
-    window_frames: int = 17
-    steps: int = 16
-    guidance_scale: float = 1.0
-    flow_shift: float = 1.0
-    fps: float = FPS
-    description: str = ""
-    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
-    prompt: str = ""
-    negative_prompt: str = ""
-    window_noise: WindowNoise = "own"
-    known_frames_as: Literal["uint8", "float"] = "uint8"
-
-    def __post_init__(self) -> None:
-        problem = None
-        if self.family not in FAMILIES:
-            problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
-        elif self.fps != FPS:
-            problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif self.size_px < 16 or self.steps < 1 or self.window_frames < 1:
-            problem = (
-                f"size_px is {self.size_px}, steps {self.steps} and window_frames {self.window_frames}; "
-                "at least 16, 1 and 1 are needed"
-            )
-        elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
-            problem = (
-                f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
-                "they must be finite, flow_shift above 0"
-            )
-        elif any(side < 16 or side % 8 for size in self.canvas_sizes_px for side in size):
-            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8, 16 or more"
-        if problem:
-            raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
+AUTOENCODERS = {"TinyVideoAutoencoder": "TinyVideoAutoencoder", "AutoencoderKLWan": "WanAutoencoder"}
+"""`_class_name` in a folder's config -> our class, which is imported when it is needed."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +59,9 @@ class LoadedModel:
     """A model ready to run on `device`, with products in `dtype`, without gradients.
 
     `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
-    products run in bf16. `cache_bytes`: how much of what stays the same over the steps of a window may be
-    kept (None: all of it). `plan`: where the weights live (None: all on `device`); `turns`: parts of which
-    one at a time is on the device.
+    products run in bf16. `plan`: where the weights live, and how much of what stays the same over the steps
+    of a window may be kept (None: all weights on `device`, all of it kept). `turns`: the parts of which one
+    at a time is on the device.
     """
 
     info: ModelInfo
@@ -119,9 +73,13 @@ class LoadedModel:
     dtype: torch.dtype = torch.float32
     prompts: PromptEmbeddings | None = None
     autocast: bool = True
-    cache_bytes: int | None = None
     plan: PlacementPlan | None = None
     turns: OneAtATime | None = None
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """How much of what stays the same over the steps of a window may be kept; None: all of it."""
+        return None if self.plan is None else self.plan.cache_bytes
 
     def denoising(self) -> AbstractContextManager:
         """The backbone comes to its place; the number format of its products, as a context."""
@@ -137,93 +95,48 @@ class LoadedModel:
         return fast_autocast() if autocast and self.device.type == "cpu" else nullcontext()
 
 
-def embedded_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in ASSETS.glob("*/model.json"))
-
-
-def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by the name of an embedded one or by its path.
-
-    CheckpointError: neither a known name nor a folder with a `model.json`.
-    """
-    text = os.fspath(name_or_dir)
-    embedded = ASSETS / text
-    is_name = text in embedded_models()
-    folder = embedded if is_name else Path(text)
-    if not is_name and not folder.exists():
-        known = ", ".join(embedded_models()) or "(none in this installation)"
-        raise CheckpointError(f"{text!r} is no model: give a folder or one of {known}.")
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file."
-        )
-    if not (folder / "model.json").is_file():
-        raise CheckpointError(
-            f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
-        )
-    return folder
-
-
-def read_info(folder: Path) -> ModelInfo:
-    """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
-    values = read_json(folder / "model.json")
-    allowed = {field.name for field in fields(ModelInfo)}
-    unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
-    if unknown or missing:
-        found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
-        raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
-    try:
-        return TypeAdapter(ModelInfo).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{folder / 'model.json'}: {place}: {first['msg']}. Mend it.") from error
-
-
 def load_model(
     name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
+    prompts: Sequence[str | None] | None = None,
     plan: PlacementPlan | None = None,
-    autocast: bool = True,
 ) -> LoadedModel:
     """Load a model, every part strictly; no network, no pickles.
 
-    `plan`: where the weights live (None: all on `device`). `dtype`, `autocast`: see `WeightRules`.
+    `dtype` of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU with
+    units for them (see `WeightRules`). `plan`: where the weights live (None: all on `device`). `prompts`
+    (prompt and negative prompt, None: the model's own): texts that will be needed are embedded before the
+    backbone is loaded, so that it and the text encoder are not in memory together; other texts are embedded
+    when they are asked for.
+
     CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped
     tensors. MissingExtraError: the plan needs an extra.
     """
     folder = resolve_model(name_or_dir)
-    info, adapter = read_info(folder), adapter_in(folder)
+    info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
-    rules = WeightRules(torch.device(device), "resident" if plan is None else plan.placement, dtype, autocast)
-    # An adapter is added to the weights as its base has them in fp32.
-    placing = rules.placing if adapter is None else None
-    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), placing)
+    rules = WeightRules(torch.device(device), dtype, "resident" if plan is None else plan.placement)
+    texts = _text(parts_folder, info, rules.device, prompts)
+    # An adapter is added to the weights of its base as they are in fp32.
+    backbone_placing = rules.placing if adapter is None else None
+    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), backbone_placing)
     autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
     front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio)
     check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
-        _place(backbone, rules.placing(backbone))
-    for part in (backbone, autoencoder):
-        part.eval().requires_grad_(False)
+        place_all(backbone, rules.placing(backbone))
+    parts = (_at_rest(backbone), _at_rest(autoencoder), front_end)
     turns = rules.settle(backbone, autoencoder)
-    return LoadedModel(
-        *(info, backbone, autoencoder, front_end, folder, rules.device, rules.products),
-        autocast=autocast,
-        cache_bytes=None if plan is None else plan.cache_bytes,
-        plan=plan,
-        turns=turns,
-    )
+    return LoadedModel(info, *parts, folder, rules.device, rules.products, texts, rules.autocast, plan, turns)
 
 
 def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
     """Where everything of a model lies: its own folder and, for an adapter, that of the model it changes."""
     folder = resolve_model(name_or_dir)
-    return list(dict.fromkeys([folder, _parts_folder(folder, adapter_in(folder))]))
+    return list(dict.fromkeys([folder, _parts_folder(folder, _adapter(folder))]))
 
 
 def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
@@ -231,12 +144,85 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     folder = Path(os.fspath(name_or_dir))
     if not (folder / "autoencoder").is_dir():
         folder = resolve_model(name_or_dir)
-        folder = _parts_folder(folder, adapter_in(folder))
-    loaded = load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS), WeightRules().placing)
-    return loaded.eval().requires_grad_(False)  # type: ignore[return-value]
+        folder = _parts_folder(folder, _adapter(folder))
+    return _at_rest(load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS)))
 
 
-def adapter_in(folder: Path) -> adapters.Adapter | None:
+def save_model_folder(
+    folder: str | os.PathLike[str],
+    info: ModelInfo,
+    backbone: nn.Module,
+    autoencoder: nn.Module,
+    audio_config: dict[str, Any],
+    card: str,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Path:
+    """Write a model folder that `load_model` reads; weights are stored in `dtype`, `card` becomes README.md.
+
+    The folder is written beside its place and then moved there, so an older model is replaced as a whole or
+    not at all. OutputError: something else than a model stands there, or it cannot be written.
+    """
+
+    def write_parts(building: Path) -> None:
+        for part, module in ((info.family, backbone), ("autoencoder", autoencoder)):
+            save_weights(building / part, module, dtype)
+        (building / "audio").mkdir()
+        (building / "audio" / "config.json").write_text(json.dumps(audio_config, indent=2) + "\n")
+
+    return _write_folder(Path(folder), info, card, write_parts)
+
+
+def save_adapter_folder(
+    folder: str | os.PathLike[str],
+    info: ModelInfo,
+    base: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    scale: float,
+    card: str,
+) -> Path:
+    """Write a model folder that is the model `base` (a name or a folder) plus `scale` times the low-rank
+    changes `state` (see `adapter.py`).
+
+    OutputError: as `save_model_folder`. CheckpointError: `base` is no model, or itself an adapter.
+    """
+    if _adapter(resolve_model(base)) is not None:
+        raise CheckpointError(f"{os.fspath(base)}: is an adapter; build on the model it belongs to.")
+    target, name = Path(folder), os.fspath(base)
+    named = name if name in embedded_models() else os.path.relpath(name, target)
+    hashed = weights_fingerprint(load_model(base).backbone)
+    adapter = adapters.Adapter(named, float(scale), hashed, state)
+    return _write_folder(
+        target, info, card, lambda building: adapters.write_adapter(building / adapters.FOLDER, adapter)
+    )
+
+
+def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callable[[Path], None]) -> Path:
+    if (
+        target.exists()
+        and not (target / "model.json").is_file()
+        and (not target.is_dir() or any(target.iterdir()))
+    ):
+        raise OutputError(
+            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
+        )
+    building = target.with_name(f".{target.name}.writing")
+    try:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        write_parts(building)
+        (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+        (building / "README.md").write_text(card)
+        if target.exists():
+            shutil.rmtree(target)
+        os.replace(building, target)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: the model cannot be written there ({error.strerror}). Choose another path."
+        ) from error
+    return target
+
+
+def _adapter(folder: Path) -> adapters.Adapter | None:
     """The changes that a resolved model consists of; None if it has parts of its own."""
     place = folder / adapters.FOLDER
     return adapters.read_adapter(place) if place.is_dir() else None
@@ -255,24 +241,36 @@ def _parts_folder(folder: Path, adapter: adapters.Adapter | None) -> Path:
     return parts
 
 
-def backbone_classes(info: ModelInfo) -> dict[str, type[nn.Module]]:
-    """The class that `read_part` must find in the folder of the backbone, by name."""
-    name = FAMILIES[info.family]
-    return {name: getattr(models, name)}
+def _text(
+    folder: Path, info: ModelInfo, device: torch.device, prompts: Sequence[str | None] | None
+) -> PromptEmbeddings | None:
+    """The embeddings of a model with text, those of `prompts` made; None for a model without."""
+    if not (folder / "text").is_dir():
+        return None
+    from hallo4.pipelines.prompts import PromptEmbeddings
+
+    texts = PromptEmbeddings(folder / "text", device=device)
+    if prompts is not None:
+        own = (info.prompt, info.negative_prompt)
+        texts.embeddings([mine if given is None else given for given, mine in zip(prompts, own, strict=True)])
+    return texts
 
 
-def read_part(
-    folder: Path, classes: Mapping[str, type[nn.Module]]
-) -> tuple[type[nn.Module], dict[str, Any], Path]:
+def backbone_classes(info: ModelInfo) -> dict[str, str]:
+    """The class that `read_part` must find in the folder of the backbone."""
+    return {FAMILIES[info.family]: FAMILIES[info.family]}
+
+
+def read_part(folder: Path, classes: Mapping[str, str]) -> tuple[type[nn.Module], dict[str, Any], Path]:
     """Class, configuration and folder of a part, as `load_strictly` takes them. CheckpointError: a class that
-    is not known here, or no readable `config.json`."""
+    is not among `classes`, or no readable `config.json`."""
     config = read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in classes:
         raise CheckpointError(
             f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
         )
-    return classes[name], config, folder
+    return getattr(models, classes[name]), config, folder
 
 
 def check_belonging(
@@ -303,24 +301,6 @@ def check_belonging(
             )
 
 
-def _place(module: nn.Module, place: Callable[[str, Tensor], Tensor]) -> None:
-    """Bring every tensor of a module to its type and place, one after the other."""
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        tensor.data = place(name, tensor.data)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder. CheckpointError: missing, damaged, or something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as JSON ({error}). Copy the model folder anew."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew."
-        )
-    return content
+def _at_rest(module: nn.Module) -> Any:
+    """In evaluation mode, without gradients."""
+    return module.eval().requires_grad_(False)

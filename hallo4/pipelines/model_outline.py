@@ -19,14 +19,12 @@ from hallo4.models.dit_cost import WindowSize, window_memory
 from hallo4.models.precision import final_dtype
 from hallo4.pipelines.model_folder import (
     AUTOENCODERS,
-    ModelInfo,
     backbone_classes,
     check_belonging,
     folders_of_model,
-    read_info,
-    read_json,
     read_part,
 )
+from hallo4.pipelines.model_info import ModelInfo, read_info, read_json
 from hallo4.pipelines.placement import PartBytes, PlacementPlan, WorkBytes, plan_placement
 from hallo4.pipelines.strict_weights import build_strictly, stored_bytes
 from hallo4.pipelines.weight_moves import WeightRules, blocks_of, names_in_blocks

@@ -36,6 +36,7 @@ def model_description(
         "prompt": RELEASED_PROMPT,
         "negative_prompt": RELEASED_NEGATIVE_PROMPT,
         "window_noise": "shared",
+        "known_frames_as": "float",
         "description": "Hallo4's DiT with Wan2.1's autoencoder, umT5 and wav2vec2, from the published files.",
     }
 

@@ -107,6 +107,8 @@ def build_on_meta(make: Callable[[], nn.Module], file: Path) -> nn.Module:
     try:
         with torch.device("meta"):
             return make()
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (CheckpointError, TypeError, ValueError, IndexError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{file}: no model has the sizes of its config ({reason}).") from error
+        raise CheckpointError(
+            f"{file}: no model has these sizes ({reason}). Use the file that belongs to the weights."
+        ) from error

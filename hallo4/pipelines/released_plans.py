@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, MissingExtraError
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
 from hallo4.models.released_dit import config_from_released, config_from_shapes, our_name, released_name
 from hallo4.models.released_umt5 import released_umt5_name
 from hallo4.models.released_wan import diffusers_vae_name_to_released, released_vae_name_to_diffusers
@@ -57,7 +57,8 @@ def _plan_dit(root: Path, dtype: torch.dtype | None) -> Part:
     if released is None:
         notes.append(f"{files.DIT_CONFIG} is not there: the sizes of the DiT are read off its tensors")
     config = dit_config(found, released, read_json(audio_path), paths[0], config_path)
-    model_config, tensors = plan_dit_tensors(found, config, dtype, paths[0])
+    sized_by = paths[0] if released is None else config_path
+    model_config, tensors = plan_dit_tensors(found, config, dtype, paths[0], sized_by)
     return Part(
         "dit", files.DIT.what, tuple(paths), WEIGHTS_NAME, tensors, {"config.json": model_config},
         configs=(audio_path,) if released is None else (config_path, audio_path), notes=tuple(notes),
@@ -65,21 +66,23 @@ def _plan_dit(root: Path, dtype: torch.dtype | None) -> Part:
 
 
 def plan_dit_tensors(
-    found: Mapping[str, Tensor], config: Mapping[str, Any], dtype: torch.dtype | None, file: Path
+    found: Mapping[str, Tensor],
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None,
+    file: Path,
+    sized_by: Path,
 ) -> tuple[dict[str, Any], dict[str, tuple[str, StoredTensor]]]:
     """`config.json` of the part and its tensors; norms, timestep and modulation layers and the output layer
-    are fp32 whatever the `dtype` of the others."""
-    model = build_on_meta(lambda: PortraitDiT(**config, mask_rule="nearest"), file)
+    are fp32 whatever the `dtype` of the others. `sized_by`: the file that `config` was read from."""
+    rules = {"mask_rule": "nearest", "known_dropped": KNOWN_DROPPED}
+    model = build_on_meta(lambda: PortraitDiT(**config, **rules), sized_by)
     sources = match_tensors(file, found, model.state_dict(), our_name, released_name)
-    kept = None if dtype is None else torch.float32
 
     def stored_type(name: str) -> torch.dtype | None:
-        in_fp32 = name.startswith("proj_out.") or set(KEPT_IN_FP32) & set(name.split("."))
-        return kept if in_fp32 else dtype
+        return torch.float32 if dtype is not None and model.keeps_fp32(name) else dtype
 
     described = {name: value for name, value in model.config.items() if name != "_use_default_values"}
-    document = {"_class_name": "PortraitDiT", **described, "known_dropped": KNOWN_DROPPED}
-    return document, stored_tensors(sources, found, stored_type)
+    return {"_class_name": "PortraitDiT", **described}, stored_tensors(sources, found, stored_type)
 
 
 def dit_config(
@@ -98,8 +101,7 @@ def dit_config(
     plain = {released_name(our_name(name)): tensor for name, tensor in found.items() if our_name(name)}
     sizes = _audio_sizes(plain, wav2vec2, file)
     if released is not None:
-        values = {name: value for name, value in released.items() if name != "model_type"}
-        return config_from_released(values) | sizes
+        return _config_from_file(released, config_path) | sizes
     width = plain["patch_embedding.weight"].shape[0] if "patch_embedding.weight" in plain else 1536
     if width != 1536:
         raise CheckpointError(
@@ -108,6 +110,15 @@ def dit_config(
             f"(that of the released ones is published in {files.WAN})."
         )
     return config_from_shapes(plain, file.name) | sizes
+
+
+def _config_from_file(released: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    values = {name: value for name, value in released.items() if name != "model_type"}
+    try:
+        values["eps"] = float(values.get("eps", 1e-6))
+        return config_from_released(values)
+    except (CheckpointError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}. Use the file that belongs to the weights.") from error
 
 
 def _audio_sizes(plain: Mapping[str, Tensor], wav2vec2: Mapping[str, Any], file: Path) -> dict[str, int]:

@@ -21,14 +21,23 @@ CPU = torch.device("cpu")
 class WeightRules:
     """Where weights are kept and in which type, and where and in which type they are used.
 
-    `dtype`: of weights and products; a CPU without units for bf16 keeps the weights of blocks in it, but
-    multiplies in fp32. `autocast`: on a CPU with these units products run in bf16 whatever the weights are.
+    `dtype`: of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU
+    that has units for them. A CPU without keeps bf16 weights of blocks, but multiplies in fp32.
     """
 
     device: torch.device = CPU
+    asked_dtype: torch.dtype | None = torch.float32
     placement: Placement = "resident"
-    dtype: torch.dtype = torch.float32
-    autocast: bool = True
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which weights are kept, where the file does not decide."""
+        return self.asked_dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
+
+    @property
+    def autocast(self) -> bool:
+        """Whether products run in bf16, whatever the weights are, on a CPU with units for it."""
+        return self.asked_dtype is None
 
     @property
     def products(self) -> torch.dtype:
@@ -114,6 +123,12 @@ def blocks_of(backbone: nn.Module) -> dict[str, nn.Module]:
         if type(module).__name__ in kinds and not inside:
             found[name] = module
     return found
+
+
+def place_all(module: nn.Module, place: Callable[[str, Tensor], Tensor]) -> None:
+    """Bring every tensor of a module to its type and place, one after the other."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        tensor.data = place(name, tensor.data)
 
 
 def names_in_blocks(module: nn.Module) -> set[str]:

@@ -25,8 +25,8 @@ from hallo4.errors import InputError
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.window_conditions import null_text
-from hallo4.pipelines.model_folder import LoadedModel, ModelInfo, load_model
-from hallo4.pipelines.model_writing import save_model_folder
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (

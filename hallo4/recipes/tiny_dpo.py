@@ -26,8 +26,7 @@ from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
 from hallo4.media.pixels import pm1_to_frames
 from hallo4.models.precision import fast_autocast
-from hallo4.pipelines.model_folder import LoadedModel, load_model
-from hallo4.pipelines.model_writing import save_adapter_folder
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
 from hallo4.pipelines.plan import window_noise
 from hallo4.pipelines.window import decode_window, denoise_window
 from hallo4.preference import Pair, PreferenceStore, StoreWarning

@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.evaluation.generators import weights_digest
 from hallo4.pipelines import ModelInfo, load_model, model_folder
-from hallo4.pipelines.model_folder import load_autoencoder
-from hallo4.pipelines.model_writing import save_adapter_folder
+from hallo4.pipelines.model_folder import load_autoencoder, save_adapter_folder
 
 LAYER = "blocks.0.attn1.to_q"
 OTHER = "blocks.0.attn_audio.to_out.0"

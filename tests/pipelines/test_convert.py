@@ -19,6 +19,7 @@ from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.released_dit import load_released_dit
 from hallo4.models.released_wan import released_vae_name_to_diffusers
 from hallo4.pipelines import convert_release
+from hallo4.pipelines.model_folder import read_info
 from hallo4.pipelines.released_card import RELEASED_NEGATIVE_PROMPT, RELEASED_PROMPT
 from hallo4.pipelines.released_plans import dit_config, plan_dit_tensors
 from hallo4.types import Audio
@@ -72,7 +73,6 @@ def test_the_dit_is_the_one_of_the_released_loader(release, model):
     assert all(torch.equal(stored[name], tensor) for name, tensor in expected.items())
     written = json.loads((model / "dit/config.json").read_text())
     assert written.pop("_class_name") == "PortraitDiT"
-    assert written.pop("known_dropped") == 0.1
     of_class = tiny_dit().config
     assert {name: of_class[name] for name in written} == {
         name: tuple(value) if isinstance(of_class[name], tuple) else value for name, value in written.items()
@@ -115,10 +115,12 @@ def test_sound_features_are_those_of_the_published_folder(release, model, hum):
 
 
 def test_model_json_says_how_the_release_is_used(model):
+    read_info(model)  # strict: every key is known
     info = json.loads((model / "model.json").read_text())
     assert info["canvas_sizes_px"] == [[480, 832], [832, 480]]
     numbers = ("window_frames", "steps", "guidance_scale", "flow_shift", "window_noise", "family")
     assert [info[name] for name in numbers] == [81, 25, 6.0, 8.0, "shared", "dit"]
+    assert info["known_frames_as"] == "float"
     assert info["prompt"] == RELEASED_PROMPT
     assert info["negative_prompt"] == RELEASED_NEGATIVE_PROMPT
 
@@ -246,7 +248,7 @@ def test_all_1996_released_keys_are_covered_with_and_without_a_config():
     published = {"dim": 1536, "num_heads": 12, "num_layers": 30, "ffn_dim": 8960, "model_type": "vace"}
     file = Path("model_weight.pth")
     configs = [dit_config(released, config, wav2vec2, file, Path(CONFIG)) for config in (published, None)]
-    planned = [plan_dit_tensors(released, config, torch.bfloat16, file) for config in configs]
+    planned = [plan_dit_tensors(released, config, torch.bfloat16, file, file) for config in configs]
     (with_config, tensors), (without, _) = planned
     assert json.dumps(with_config) == json.dumps(without)
     assert {theirs for theirs, _ in tensors.values()} == released.keys()

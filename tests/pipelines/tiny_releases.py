@@ -39,7 +39,7 @@ def tiny_dit() -> PortraitDiT:
     return PortraitDiT(
         num_attention_heads=2, attention_head_dim=12, text_dim=24, freq_dim=16, ffn_dim=32, num_layers=2,
         vace_layers=(0,), audio_blocks=2, audio_channels=16, audio_hidden_dim=16, audio_tokens=4,
-        mask_rule="nearest",
+        mask_rule="nearest", known_dropped=0.1,
     )  # fmt: skip
 
 
