@@ -7,7 +7,8 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 START, END = "<!-- file tree: made by `make readme` -->", "<!-- end of the file tree -->"
 ORDER = [
-    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "models", "diffusion"),
+    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "weights"),
+    *("models", "diffusion"),
     *("pipelines", "data", "training", "evaluation", "preference", "studio", "recipes", "cli"),
 ]
 """Reading order, as in docs/architecture.md; what is not named here comes last."""

@@ -17,12 +17,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "media": set(),
     "motion": {"media"},
     "world": {"media", "motion"},
-    "models": set(),
+    "weights": set(),
+    "models": {"weights"},
     "diffusion": set(),
-    "pipelines": {"media", "motion", "models", "diffusion"},
+    "pipelines": {"media", "motion", "weights", "models", "diffusion"},
     "data": {"media", "motion", "world", "models"},
-    "training": {"models", "diffusion", "data"},
-    "evaluation": {"media", "motion", "world", "models", "pipelines"},
+    "training": {"weights", "models", "diffusion", "data"},
+    "evaluation": {"media", "motion", "world", "weights", "models", "pipelines"},
     "preference": {"media", "motion", "world", "models", "pipelines", "evaluation"},
     "studio": {
         "media",
@@ -40,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "media",
         "motion",
         "world",
+        "weights",
         "models",
         "diffusion",
         "pipelines",
@@ -85,7 +87,8 @@ def imported(path: Path) -> Iterator[str]:
                 f"{base}.{alias.name}" if f"{base}.{alias.name}" in NAMES else base for alias in node.names
             ]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in NAMES:
-            found = [node.value]  # a module named in a string is imported late, by importlib
+            # A module named in a string is imported late, by importlib; "hallo4" alone is a word like others.
+            found = [node.value] if "." in node.value else []
         else:
             continue
         yield from (name for name in found if name == "hallo4" or name.startswith("hallo4."))

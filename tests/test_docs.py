@@ -77,6 +77,7 @@ def test_scripts_exist():
 
 
 SECOND_WORDS = {
+    "weights": ["list", "fetch", "check", "convert"],
     "world": ["episode"],
     "evaluate": ["world", "videos", "motion", "drift", "compare", "page"],
     "prefer": list(PREFER),

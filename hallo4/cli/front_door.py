@@ -16,7 +16,7 @@ from hallo4.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "animate": ("hallo4.cli.animate", "make a video of a portrait that speaks a recording"),
-    "weights": ("hallo4.cli.weights", "files from elsewhere: turn the released files into a model folder"),
+    "weights": ("hallo4.cli.weights", "fetch, check and convert files that come from elsewhere"),
     "world": ("hallo4.cli.world", "write episodes of the procedural portrait world"),
     "train": ("hallo4.cli.train", "run or resume a training recipe"),
     "prefer": ("hallo4.cli.prefer", "collect preferences: candidates, ratings, pairs"),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError
-from hallo4.models.checkpoint_files import misfits, read_tensors
 from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.weights.tensors import misfits, read_tensors, shapes_of
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
 # `audio_cross_attn.q`, as it would by replacing substrings.
@@ -111,16 +111,14 @@ def released_name(ours: str) -> str:
 
 def convert_released(released: Mapping[str, Tensor], model: PortraitDiT, file_name: str) -> dict[str, Tensor]:
     """Tensors under our names, exactly those of `model`; CheckpointError that names what does not fit."""
-    expected = model.state_dict()
-    converted = {our_name(name): tensor for name, tensor in released.items()}
-    unexpected = [name for name in released if our_name(name) not in expected]
-    problems = misfits(expected, converted, unexpected, released_name)
+    expected = {released_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = misfits(expected, shapes_of(released))
     if problems:
         raise CheckpointError(
             f"{file_name} does not hold this Hallo4 DiT: tensors {problems}; "
             f"{len(expected)} are expected: use the released file, or give the config that belongs to it"
         )
-    return converted
+    return {our_name(name): tensor for name, tensor in released.items()}
 
 
 _COUNTS = {

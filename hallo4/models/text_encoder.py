@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, MissingExtraError
-from hallo4.models.checkpoint_files import misfits
+from hallo4.weights.tensors import misfits, shapes_of
 
 MAX_TOKENS = 512
 """Tokens that the encoder reads, the end token included; `text_len` of the released model."""
@@ -188,11 +188,7 @@ class _StoredTensors:
     def check(self, model: nn.Module, folder: Path) -> None:
         """CheckpointError unless these are the tensors of `model`, all of them, as floating-point numbers."""
         wanted = {name: tensor for name, tensor in model.state_dict().items() if name != _SAME_AS_SHARED}
-        found = {
-            name: torch.empty(shape, device="meta") for name, shape in self.shapes.items() if name in wanted
-        }
-        unexpected = sorted(self.shapes.keys() - wanted.keys())
-        problem = misfits(wanted, found, unexpected, lambda name: name)
+        problem = misfits(shapes_of(wanted), self.shapes)
         if problem:
             raise CheckpointError(
                 f"{folder}: the tensors do not fit config.json: {problem}. Use all files of one umT5 encoder."

@@ -10,14 +10,25 @@ import torch
 
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.dit_cache import kept_streams
-from hallo4.models.dit_cost import denoising_flops, window_memory
+from hallo4.models.dit_cost import WindowSize, denoising_flops, window_memory
 from hallo4.models.precision import final_dtype, has_bf16_units
-from hallo4.pipelines.model_outline import ModelOutline, count_decoding, count_encoding, window_size
+from hallo4.pipelines.model_folder import LoadedModel
+from hallo4.pipelines.model_outline import (
+    ModelOutline,
+    count_decoding,
+    count_encoding,
+    read_outline,
+    window_size,
+)
 from hallo4.pipelines.placement import GB, PlacementPlan
 from hallo4.pipelines.plan import plan_windows, window_count
 from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.pipelines.window import latents_holding
 
+LONG_S = 30.0
+"""Jobs that take longer are announced."""
+QUICK_FLOPS = 1e12
+"""Of denoising: any machine does so many in about that time or less, so nothing is measured."""
 MEASURED_S = 0.2
 """How long one number format is measured."""
 SIDE = {"cuda": 8192, "cpu": 1024}
@@ -128,6 +139,30 @@ def job_flops(
         frames = windows * info.window_frames
         encoding = frames * count_encoding(outline, rules, job.height_px, job.width_px).flops
     return JobFlops(windows, windows * denoising, decoding + encoding)
+
+
+def notes_before_work(model: LoadedModel, job: JobSize) -> list[str]:
+    """Lines for a person who is about to wait: where the weights are, and how long a job takes that takes
+    long."""
+    notes = [] if model.plan is None else [model.plan.describe()]
+    if model.folder is None or not isinstance(model.backbone, PortraitDiT):
+        return notes
+    outline = read_outline(model.folder) if _may_take_long(model, job) else None
+    if outline is not None:
+        rules = WeightRules(model.device, None if model.autocast else model.dtype)
+        estimate = expected(outline, job, rules, model.plan)
+        if estimate is not None and estimate.seconds > LONG_S:
+            notes.append(estimate.describe())
+    return notes
+
+
+def _may_take_long(model: LoadedModel, job: JobSize) -> bool:
+    """Whether denoising alone is more than a machine does in a short time; costs nothing to ask."""
+    cell = model.autoencoder.spec.cell_px
+    frames = model.info.window_frames
+    size = WindowSize(frames, job.height_px // cell, job.width_px // cell)
+    windows = window_count(job.frames, frames, model.backbone.windows.repeated_frames)
+    return windows * job.steps * denoising_flops(model.backbone.config, size) > QUICK_FLOPS
 
 
 @torch.inference_mode()

@@ -43,9 +43,9 @@ from hallo4.pipelines.model_info import (
     resolve_model,
 )
 from hallo4.pipelines.placement import PlacementPlan
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+from hallo4.weights.module_folder import load_strictly, save_weights
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings

@@ -25,10 +25,19 @@ from hallo4.pipelines.model_folder import (
     read_part,
 )
 from hallo4.pipelines.model_info import ModelInfo, read_info, read_json
-from hallo4.pipelines.placement import PartBytes, PlacementPlan, WorkBytes, plan_placement
-from hallo4.pipelines.strict_weights import build_strictly, stored_bytes
+from hallo4.pipelines.placement import (
+    PartBytes,
+    PlacementPlan,
+    WorkBytes,
+    plan_placement,
+    usable_bytes,
+)
 from hallo4.pipelines.weight_moves import WeightRules, blocks_of, names_in_blocks
 from hallo4.pipelines.window import FEW_CELLS
+from hallo4.weights.module_folder import build_strictly, stored_bytes
+
+SMALL = 100
+"""A model is small where its weights are stored in less than this part of the memory."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,18 @@ def largest_canvas_px(info: ModelInfo) -> tuple[int, int]:
     """Height and width of the largest pictures that a model makes by itself."""
     sizes = info.canvas_sizes_px or ((info.size_px, info.size_px),)
     return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def plan_if_large(
+    name_or_dir: str | os.PathLike[str], rules: WeightRules, memory: str | float
+) -> PlacementPlan | None:
+    """`plan_model` of a model in its folder for `memory` (see `usable_bytes`); None where its files are so
+    small beside it that nothing needs planning."""
+    usable = usable_bytes(memory, rules.device)
+    files = [file for folder in folders_of_model(name_or_dir) for file in folder.glob("*/*.safetensors")]
+    if sum(file.stat().st_size for file in files) * SMALL < usable:
+        return None
+    return plan_model(read_outline(name_or_dir), rules, usable)
 
 
 def plan_model(outline: ModelOutline, rules: WeightRules, usable_bytes: int) -> PlacementPlan:

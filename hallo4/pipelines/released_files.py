@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, InputError
-from hallo4.models.checkpoint_files import read_tensors
+from hallo4.weights.tensors import read_tensors
 
 ENCODERS = "Wan2.1_Encoders"
 HALLO4, WAN, WAV2VEC2 = "fudan-generative-ai/hallo4", "Wan-AI/Wan2.1-T2V-1.3B", "facebook/wav2vec2-base-960h"

@@ -6,7 +6,7 @@ fit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError
-from hallo4.models.checkpoint_files import misfits
 from hallo4.pipelines.released_files import Wanted, check_kind, find_files, is_mapped, open_tensors
 from hallo4.pipelines.safetensors_stream import StoredTensor
+from hallo4.weights.tensors import misfits
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,15 @@ def match_tensors(
 ) -> dict[str, str]:
     """Every expected name -> the name in the file; CheckpointError: missing, unexpected, mis-shaped."""
     sources: dict[str, str] = {}
-    unexpected = []
+    shapes: dict[str, Sequence[int]] = {}  # under the names of the file, so that a person finds them there
     for name in found:
         ours = new_name(name)
-        if ours not in expected or ours in sources:
-            unexpected.append(name)
-        else:
+        known = ours in expected and ours not in sources
+        if known:
             sources[ours] = name
-    fitting = {ours: found[name] for ours, name in sources.items()}
-    problems = misfits(expected, fitting, unexpected, lambda name: foreign_name(name) or name)
+        shapes[(foreign_name(ours) or ours) if known else name] = tuple(found[name].shape)
+    wanted = {foreign_name(name) or name: tuple(tensor.shape) for name, tensor in expected.items()}
+    problems = misfits(wanted, shapes)
     if problems:
         raise CheckpointError(
             f"{file}: the tensors do not fit: {problems}; {len(expected)} are expected. "

@@ -24,8 +24,8 @@ from hallo4.pipelines.released_part import (
     stored_tensors,
 )
 from hallo4.pipelines.safetensors_stream import StoredTensor
-from hallo4.pipelines.strict_weights import WEIGHTS_NAME
 from hallo4.types import FPS
+from hallo4.weights.module_folder import WEIGHTS_NAME
 
 StoredType = Literal["keep", "bf16", "fp32"]
 DIT_TYPES = {"keep": None, "bf16": torch.bfloat16, "fp32": torch.float32}

@@ -312,7 +312,7 @@ class _Run:
         """Take over everything from `path`; rates and decays come from the configuration, which may have
         changed."""
         state = checkpoint.load(path)
-        checkpoint.load_strictly(self.raw, state["model"], path)
+        checkpoint.fill_model(self.raw, state["model"], path)
         self.ema.load_state_dict(state["mean"])
         checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
         if self.accelerator.scaler and state["scaler"]:

@@ -19,8 +19,8 @@ from hallo4.evaluation.instrument_data import (
 )
 from hallo4.evaluation.speech import loudness_dbfs, measure_speech_response, speech_and_pauses
 from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
-from hallo4.pipelines.strict_weights import save_weights
 from hallo4.types import FPS, Audio
+from hallo4.weights.module_folder import save_weights
 
 STILL = Disturbance(0, 1.0, 0, 0, 0, 0, 0, 0, untouched_share=0.0)
 

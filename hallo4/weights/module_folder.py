@@ -1,9 +1,9 @@
-"""Weights that fit exactly or not at all: safetensors in and out of a module, checked tensor by tensor."""
+"""A module in a folder, `config.json` and safetensors: read strictly, tensor by tensor, and written."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
+from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -40,11 +41,8 @@ def load_strictly(
     place = (lambda name, tensor: tensor.to(types[name])) if placing is None else placing(module)
     state: dict[str, Tensor] = {}
     for name, tensor in _stored_tensors(_weight_files(folder)):
-        if not tensor.is_floating_point():
-            tensor = tensor.to(types[name])
-        elif tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all():
-            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy it anew.")
-        state[name] = place(name, tensor)
+        refuse_non_finite([(name, tensor)], folder)
+        state[name] = place(name, tensor if tensor.is_floating_point() else tensor.to(types[name]))
     module.load_state_dict(state, assign=True)
     assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer that is not saved is not filled"
     return module
@@ -55,8 +53,12 @@ def build_strictly(module_class: type[nn.Module], config: dict[str, Any], folder
     checked, so the errors are the same but for values that are not finite."""
     found = _shapes_in(_weight_files(folder))
     module = _build(module_class, config, folder)
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    _compare(wanted, found, folder)
+    problems = misfits(shapes_of(module.state_dict()), found)
+    if problems:
+        raise CheckpointError(
+            f"{folder}: does not fit its config.json: tensors {problems}. Use weights and config.json of the "
+            "same model."
+        )
     return module
 
 
@@ -155,27 +157,3 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
         raise CheckpointError(
             f"{folder / 'config.json'}: no model can be built from it ({reason})."
         ) from error
-
-
-def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], folder: Path) -> None:
-    complaints = []
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    wrong = [
-        f"{name} (found {list(found[name])}, expected {list(wanted[name])})"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name] != found[name]
-    ]
-    for kind, names in (("missing", missing), ("unexpected", extra), ("mis-shaped", wrong)):
-        if names:
-            complaints.append(f"{len(names)} {kind}: {_first(names)}")
-    if complaints:
-        raise CheckpointError(
-            f"{folder}: the tensors do not fit config.json: {'; '.join(complaints)}. "
-            "Use weights and config.json of the same model."
-        )
-
-
-def _first(names: Iterable[str], count: int = 3) -> str:
-    names = list(names)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more
