@@ -24,8 +24,9 @@ from hallo4.models.dit_block import (
     picture_rotations,
     video_rotations,
 )
-from hallo4.models.dit_cache import ConditionTokens, DiTCache
+from hallo4.models.dit_cache import ConditionTokens, DiTCache, Stream, stream_bytes
 from hallo4.models.dit_conditions import check_dit_conditions, check_dit_config, check_grid
+from hallo4.models.precision import autocast_off
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.timestep import timestep_waves
@@ -53,7 +54,7 @@ class ConditionEmbedder(nn.Module):
 
     def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """`timestep` [B] in [0, 1000] -> embedding [B, D] and the blocks' modulation [B, 6, D], in fp32."""
-        with torch.autocast(timestep.device.type, enabled=False):
+        with autocast_off(timestep.device.type):
             waves = timestep_waves(timestep, self.freq_dim).to(self.time_proj.weight.dtype)
             embedding = self.time_embedder(waves)
             return embedding.float(), self.time_proj(F.silu(embedding)).float().unflatten(1, (6, -1))
@@ -238,7 +239,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         picture = self._picture_rotations(height, width)
         embedding, time = self.condition_embedder.time(timestep.expand(batch))
         stream = self._patches(self.patch_embedding, latents).float()
-        control = stream + tokens.control
+        control = stream  # to which the first VACE block adds the control tokens
         vace_index = {layer: index for index, layer in enumerate(self.config.vace_layers)}
         for layer, block in enumerate(self.blocks):
             hint = None
@@ -270,11 +271,16 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
             skeleton = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
         text = self.condition_embedder.text_embedder(self._padded(conditions.text).to(dtype))
-        tokens = ConditionTokens(text, self.vace_blocks[0].proj_in(control), audio, skeleton)
+        tokens = ConditionTokens(text, control, audio, skeleton)
         if cache is not None:
-            value_bytes = compute_dtype(self.patch_embedding.weight).itemsize
-            cache.fill(tokens, len(self.blocks), len(self.vace_blocks), value_bytes)
+            cache.fill(tokens, self.stream_bytes(tokens), len(self.blocks), len(self.vace_blocks))
         return tokens
+
+    def stream_bytes(self, tokens: ConditionTokens) -> dict[Stream, int]:
+        """What a cache would keep of each stream; see `dit_cache.stream_bytes`."""
+        asks = self.config.skeleton_attention == "skeleton_queries"
+        value_bytes = compute_dtype(self.patch_embedding.weight).itemsize
+        return stream_bytes(tokens, len(self.blocks), len(self.vace_blocks), value_bytes, asks)
 
     def _run(self, block: nn.Module, *inputs: object) -> object:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -296,7 +302,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     def _head(self, stream: Tensor, embedding: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
-        with torch.autocast(stream.device.type, enabled=False):  # the velocity keeps its precision
+        with autocast_off(stream.device.type):  # the velocity keeps its precision
             tokens = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
             return self.proj_out(tokens.to(self.proj_out.weight.dtype))
 

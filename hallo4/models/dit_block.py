@@ -26,7 +26,8 @@ alike: a model and its reference must agree bit for bit."""
 def compute_dtype(weight: Tensor) -> torch.dtype:
     """The type that matrix products run in: autocast's where it is on, else the weights'."""
     device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if enabled else weight.dtype
 
 
 def _rotations(positions: int, channels: int, theta: float) -> Tensor:
@@ -290,7 +291,7 @@ class DiTBlock(_BaseBlock):
 class VaceBlock(_BaseBlock):
     """A block of the VACE branch: carries the control stream on and leaves a hint for its main block.
 
-    Only the first has `proj_in`, through which the control tokens enter (`PortraitDiT` applies it).
+    Only the first has `proj_in`, through which the control tokens enter.
     """
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, eps: float, first: bool) -> None:
@@ -306,11 +307,18 @@ class VaceBlock(_BaseBlock):
         tokens: ConditionTokens,
         cache: BlockCache | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`control` [B, L, D] -> the control stream for the next VACE block, and the main one's hint."""
-        text = None if cache is None else cache.kept.text
-        text = self.project_text(tokens.text) if text is None else text
+        """`control` [B, L, D] -> the control stream for the next VACE block, and the main one's hint.
+
+        The first is given the video stream, to which it adds the control tokens.
+        """
+        kept = BlockConditions() if cache is None else cache.kept
+        text = self.project_text(tokens.text) if kept.text is None else kept.text
+        entering = kept.control
+        if self.proj_in is not None and entering is None:
+            entering = self.proj_in(tokens.control)
         if cache is not None:
-            cache.keep(BlockConditions(text))
+            cache.keep(BlockConditions(text, control=entering))
+        control = control if entering is None else control + entering
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(time)
         control = self._self_attention(control, shift, scale, gate, rotations)
         control = self._text_attention(control, text)

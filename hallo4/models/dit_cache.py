@@ -8,7 +8,7 @@ compilation see them. With one they are filled in at the first step and kept as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,8 +23,9 @@ STREAMS: tuple[Stream, ...] = ("text", "audio", "skeleton")
 class ConditionTokens:
     """Conditions at the width of the model, the same for all blocks.
 
-    `text` [B, L, D]; `control` [B, (F+1)*N, D]; `audio` [B, F+1, n, D] and `skeleton` [B, F+1, N, D], None
-    where there is none; slot 0 of these two, where the reference stands, is zero.
+    `text` [B, L, D]; `control` [B, (F+1)*N, D], before the first VACE block's `proj_in`; `audio`
+    [B, F+1, n, D] and `skeleton` [B, F+1, N, D], None where there is none; slot 0 of these two, where the
+    reference stands, is zero.
     """
 
     text: Tensor
@@ -46,16 +47,18 @@ class BlockConditions:
     """What one block makes of `ConditionTokens`.
 
     `text`: a KeyValue, or, of a single token, what attention over it gives every query, [B, 1, D]. `audio`:
-    a KeyValue. `skeleton`: the query where the skeleton asks, a KeyValue where it is asked. None: not
-    computed (yet), or not there.
+    a KeyValue. `skeleton`: the query where the skeleton asks, a KeyValue where it is asked. `control`: of
+    the first VACE block, what enters its stream, [B, (F+1)*N, D]; always kept. None: not computed (yet), or
+    not there.
     """
 
     text: KeyValue | Tensor | None = None
     audio: KeyValue | None = None
     skeleton: KeyValue | Tensor | None = None
+    control: Tensor | None = None
 
     def only(self, streams: Iterable[Stream]) -> BlockConditions:
-        """The same without the other streams."""
+        """The same without the other streams (`control` is none of them)."""
         return replace(self, **{name: None for name in STREAMS if name not in streams})
 
 
@@ -84,10 +87,12 @@ class DiTCache:
         self._blocks: list[BlockCache] = []
         self._vace_blocks: list[BlockCache] = []
 
-    def fill(self, tokens: ConditionTokens, blocks: int, vace_blocks: int, bytes_per_value: int) -> None:
-        """The first step: decide which streams are kept, and make room."""
+    def fill(
+        self, tokens: ConditionTokens, sizes: Mapping[Stream, int], blocks: int, vace_blocks: int
+    ) -> None:
+        """The first step: decide by the `sizes` of `stream_bytes` which streams are kept, and make room."""
         self.tokens = tokens
-        streams = kept_streams(tokens, blocks, vace_blocks, bytes_per_value, self.budget_bytes)
+        streams = kept_streams(sizes, self.budget_bytes)
         self._blocks = [BlockCache(streams) for _ in range(blocks)]
         self._vace_blocks = [BlockCache(streams) for _ in range(vace_blocks)]
 
@@ -100,24 +105,26 @@ class DiTCache:
         return self._vace_blocks[index]
 
 
-def stream_bytes(tokens: ConditionTokens, blocks: int, vace_blocks: int, bytes_per_value: int) -> dict:
-    """Stream -> bytes that all blocks together keep of it, keys, values and queries in `bytes_per_value`."""
-    text = 1 if tokens.text.shape[1] == 1 else 2  # a single token is one value
-    counts = {"text": text * (blocks + vace_blocks) * tokens.text.numel()}
+def stream_bytes(
+    tokens: ConditionTokens, blocks: int, vace_blocks: int, bytes_per_value: int, skeleton_asks: bool
+) -> dict[Stream, int]:
+    """Stream -> bytes that all blocks together keep of it, in values of `bytes_per_value`.
+
+    A key and a value for each token; of a single text token one value, of a skeleton that asks its query.
+    """
+    text = 1 if tokens.text.shape[1] == 1 else 2
+    counts: dict[Stream, int] = {"text": text * (blocks + vace_blocks) * tokens.text.numel()}
     if tokens.audio is not None:
         counts["audio"] = 2 * blocks * tokens.audio.numel()
     if tokens.skeleton is not None:
-        counts["skeleton"] = 2 * blocks * tokens.skeleton.numel()  # a query alone is half of that
+        counts["skeleton"] = (1 if skeleton_asks else 2) * blocks * tokens.skeleton.numel()
     return {name: count * bytes_per_value for name, count in counts.items()}
 
 
-def kept_streams(
-    tokens: ConditionTokens, blocks: int, vace_blocks: int, bytes_per_value: int, budget_bytes: int | None
-) -> frozenset[Stream]:
-    """The streams that fit into the budget, in the order of `STREAMS`."""
+def kept_streams(sizes: Mapping[Stream, int], budget_bytes: int | None) -> frozenset[Stream]:
+    """The streams of `stream_bytes` that fit into the budget, in the order of `STREAMS`."""
     if budget_bytes is None:
         return frozenset(STREAMS)
-    sizes = stream_bytes(tokens, blocks, vace_blocks, bytes_per_value)
     kept, used = set(), 0
     for name in STREAMS:
         if name in sizes and used + sizes[name] <= budget_bytes:

@@ -20,14 +20,19 @@ from PIL import Image
 
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import VideoWriter, check_output, provenance_record
+from hallo4.models.attention_backend import choose_attention
 from hallo4.pipelines.conditions import FindPose, PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
+from hallo4.pipelines.devices import find_device, find_dtype
+from hallo4.pipelines.expected import notes_before_work
 from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import LoadedModel, load_model
 from hallo4.pipelines.model_info import DEFAULT_MODEL
+from hallo4.pipelines.model_outline import plan_if_large
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import WorkFolder, partial_video_path
+from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.types import Audio
 
 
@@ -47,15 +52,27 @@ class PortraitAnimator:
         cls,
         name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
         device: str | torch.device = "auto",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
         prompts: Sequence[str | None] | None = None,
+        memory: str | float = "auto",
+        attention: str | None = None,
     ) -> PortraitAnimator:
         """Load a model by name or folder.
 
-        `device` "auto" takes CUDA where there is one; `dtype` and `prompts`: see `load_model`.
-        CheckpointError: see `load_model`. InputError: a device that is not there.
+        `device` "auto" takes CUDA where there is one; `dtype`: of weights and products, also by the names
+        "auto", "fp32" and "bf16"; `prompts`: see `load_model`. `memory`: how many GB of the device may be
+        used, from which follows where the weights live ("auto": what is free). `attention`: a backend of
+        diffusers (None: PyTorch's own); see `choose_attention`.
+
+        CheckpointError: see `load_model`. InputError: a device that is not there or has too little memory, or
+        a type or backend that cannot be used.
         """
-        return cls(load_model(name_or_dir, _device(device), dtype, prompts))
+        device, dtype = find_device(device), find_dtype(dtype)
+        plan = plan_if_large(name_or_dir, WeightRules(device, dtype), memory)
+        model = load_model(name_or_dir, device, dtype, prompts, plan)
+        if attention is not None:
+            choose_attention(model.backbone, attention, device, model.dtype)
+        return cls(model)
 
     def frames(
         self,
@@ -132,7 +149,7 @@ class PortraitAnimator:
             work = WorkFolder(target, job.fingerprint(), *size_px, resume)
         except KeyboardInterrupt:
             raise Cancelled("stopped while reading the inputs; nothing was generated.") from None
-        notes = list(job.notes)
+        notes = [*job.notes, *notes_before_work(self.model, job.size)]
         if work.discarded:
             notes.append("an unfinished video of another request stood beside the output and was discarded")
         try:
@@ -206,15 +223,3 @@ def _enlarged(frame_u8: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
     if (width_px, height_px) == size_px:
         return frame_u8
     return np.asarray(Image.fromarray(frame_u8).resize(size_px, Image.Resampling.LANCZOS))
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"device {device!r} cannot be used here ({reason}). Use auto or cpu.") from error
-    return chosen

@@ -29,6 +29,7 @@ from hallo4.pipelines.conditions import (
     prepare_portrait,
 )
 from hallo4.pipelines.conventions import OURS, Conventions
+from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
 from hallo4.pipelines.plan import (
@@ -138,6 +139,12 @@ class Job:
         found = self.model.prompts.embeddings(prompts)
         self.texts = (found[0].tokens, found[1].tokens)
         return [note for embedding in found for note in embedding.notes]
+
+    @property
+    def size(self) -> JobSize:
+        """What decides how long it takes."""
+        canvas = self.portrait.canvas
+        return JobSize(self.total_frames, canvas.height_px, canvas.width_px, self.steps, self.guidance_scale)
 
     def plan(self) -> list[Window]:
         """All windows of the video."""

@@ -31,7 +31,7 @@ from hallo4 import models
 from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.precision import fast_autocast
+from hallo4.models.precision import fast_autocast, stays_fp32
 from hallo4.pipelines import adapter as adapters
 from hallo4.pipelines.model_info import (
     DEFAULT_MODEL,
@@ -42,13 +42,13 @@ from hallo4.pipelines.model_info import (
     read_json,
     resolve_model,
 )
+from hallo4.pipelines.placement import PlacementPlan
+from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 from hallo4.weights.module_folder import load_strictly, save_weights
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings
-
-CPU = torch.device("cpu")
 
 AUTOENCODERS = {"TinyVideoAutoencoder": "TinyVideoAutoencoder", "AutoencoderKLWan": "WanAutoencoder"}
 """`_class_name` in a folder's config -> our class, which is imported when it is needed."""
@@ -56,11 +56,12 @@ AUTOENCODERS = {"TinyVideoAutoencoder": "TinyVideoAutoencoder", "AutoencoderKLWa
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients.
+    """A model ready to run on `device`, with products in `dtype`, without gradients.
 
     `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
-    products run in bf16. `cache_bytes`: how much of what stays the same over the steps of a window may be
-    kept (None: all of it).
+    products run in bf16. `plan`: where the weights live, and how much of what stays the same over the steps
+    of a window may be kept (None: all weights on `device`, all of it kept). `turns`: the parts of which one
+    at a time is on the device.
     """
 
     info: ModelInfo
@@ -72,20 +73,26 @@ class LoadedModel:
     dtype: torch.dtype = torch.float32
     prompts: PromptEmbeddings | None = None
     autocast: bool = True
-    cache_bytes: int | None = None
+    plan: PlacementPlan | None = None
+    turns: OneAtATime | None = None
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """How much of what stays the same over the steps of a window may be kept; None: all of it."""
+        return None if self.plan is None else self.plan.cache_bytes
 
     def denoising(self) -> AbstractContextManager:
-        """The number format of the backbone's products, as a context."""
-        return fast_autocast() if self.autocast and self.device.type == "cpu" else nullcontext()
+        """The backbone comes to its place; the number format of its products, as a context."""
+        return self._using("backbone", self.autocast)
 
     def autoencoding(self) -> AbstractContextManager:
-        """The number format of the autoencoder's products, as a context."""
-        return nullcontext() if stays_fp32(self.autoencoder) else self.denoising()
+        """The autoencoder comes to its place; the number format of its products, as a context."""
+        return self._using("autoencoder", self.autocast and not stays_fp32(self.autoencoder))
 
-
-def stays_fp32(module: Any) -> bool:
-    """Whether a part computes in fp32 whatever the others do: the released autoencoder."""
-    return getattr(module, "computes_in_fp32", False)
+    def _using(self, part: str, autocast: bool) -> AbstractContextManager:
+        if self.turns is not None:
+            self.turns.bring(part)
+        return fast_autocast() if autocast and self.device.type == "cpu" else nullcontext()
 
 
 def load_model(
@@ -93,33 +100,37 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
     prompts: Sequence[str | None] | None = None,
+    plan: PlacementPlan | None = None,
 ) -> LoadedModel:
     """Load a model, every part strictly; no network, no pickles.
 
-    `dtype` of the backbone's weights; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU
-    with units for them. `prompts` (prompt and negative prompt, None: the model's own): texts that will be
-    needed are embedded before the backbone is loaded, so that it and the text encoder are not in memory
-    together; other texts are embedded when they are asked for.
+    `dtype` of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU with
+    units for them (see `WeightRules`). `plan`: where the weights live (None: all on `device`). `prompts`
+    (prompt and negative prompt, None: the model's own): texts that will be needed are embedded before the
+    backbone is loaded, so that it and the text encoder are not in memory together; other texts are embedded
+    when they are asked for.
 
     CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped
-    tensors.
+    tensors. MissingExtraError: the plan needs an extra.
     """
     folder = resolve_model(name_or_dir)
     info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
-    device, autocast = torch.device(device), dtype is None
-    dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-    texts = _text(parts_folder, info, device, prompts)
-    backbone_class = FAMILIES[info.family]
-    backbone = _load_part(parts_folder / info.family, {backbone_class: backbone_class})
-    autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
+    rules = WeightRules(torch.device(device), dtype, "resident" if plan is None else plan.placement)
+    texts = _text(parts_folder, info, rules.device, prompts)
+    # An adapter is added to the weights of its base as they are in fp32.
+    backbone_placing = rules.placing if adapter is None else None
+    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), backbone_placing)
+    autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, device)
-    _check_belonging(info, backbone, autoencoder, front_end, folder)
+    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, rules.device)
+    check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
-    parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
-    return LoadedModel(info, *parts, folder, device, dtype, texts, autocast)
+        place_all(backbone, rules.placing(backbone))
+    parts = (_at_rest(backbone), _at_rest(autoencoder), front_end)
+    turns = rules.settle(backbone, autoencoder)
+    return LoadedModel(info, *parts, folder, rules.device, rules.products, texts, rules.autocast, plan, turns)
 
 
 def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
@@ -134,7 +145,7 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     if not (folder / "autoencoder").is_dir():
         folder = resolve_model(name_or_dir)
         folder = _parts_folder(folder, _adapter(folder))
-    return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
+    return _at_rest(load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS)))
 
 
 def save_model_folder(
@@ -245,17 +256,24 @@ def _text(
     return texts
 
 
-def _load_part(folder: Path, classes: Mapping[str, str]) -> nn.Module:
+def backbone_classes(info: ModelInfo) -> dict[str, str]:
+    """The class that `read_part` must find in the folder of the backbone."""
+    return {FAMILIES[info.family]: FAMILIES[info.family]}
+
+
+def read_part(folder: Path, classes: Mapping[str, str]) -> tuple[type[nn.Module], dict[str, Any], Path]:
+    """Class, configuration and folder of a part, as `load_strictly` takes them. CheckpointError: a class that
+    is not among `classes`, or no readable `config.json`."""
     config = read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in classes:
         raise CheckpointError(
             f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
         )
-    return load_strictly(getattr(models, classes[name]), config, folder)
+    return getattr(models, classes[name]), config, folder
 
 
-def _check_belonging(
+def check_belonging(
     info: ModelInfo, backbone: Any, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
 ) -> None:
     """The parts were made for each other: CheckpointError if sizes that must agree do not."""
@@ -283,15 +301,6 @@ def _check_belonging(
             )
 
 
-def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    """Onto the device, in evaluation mode, in `dtype` but for what the class keeps in fp32."""
-    dtype = torch.float32 if stays_fp32(module) else dtype
-    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
-    keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
-    module.eval().requires_grad_(False)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(device, torch.float32 if keeps_fp32(name) else dtype)
-        else:
-            tensor.data = tensor.data.to(device)
-    return module
+def _at_rest(module: nn.Module) -> Any:
+    """In evaluation mode, without gradients."""
+    return module.eval().requires_grad_(False)
