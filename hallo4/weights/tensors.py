@@ -78,7 +78,10 @@ def misfits(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[
 def refuse_non_finite(tensors: Iterable[tuple[str, Tensor]], source: object) -> None:
     """CheckpointError that names the first of these named tensors which holds NaN or infinite values."""
     for name, tensor in tensors:
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        extremes = torch.stack(torch.aminmax(tensor))  # NaN is both the smallest and the largest
+        if not torch.isfinite(extremes).all():
             raise CheckpointError(f"{source}: tensor {name} holds NaN or infinite values. Copy it anew.")
 
 
