@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
-from diffusers.utils import logging
+from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    attention_backend,
+    dispatch_attention_fn,
+)
 
 from hallo4.errors import InputError
 
@@ -26,16 +30,16 @@ def choose_attention(backbone: Any, name: str, device: torch.device, dtype: torc
     known = attention_backends()
     if name not in known:
         raise InputError(f"attention {name!r} is unknown; there are {', '.join(known)}.")
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # it says each time that backends are experimental
     try:
         tokens = torch.ones(1, 4, 2, 64, device=device, dtype=dtype)
-        dispatch_attention_fn(tokens, tokens, tokens, backend=AttentionBackendName(name))
-        backbone.set_attention_backend(name)
+        with attention_backend(name):  # which checks that its package is there
+            dispatch_attention_fn(tokens, tokens, tokens, backend=AttentionBackendName(name))
     except Exception as error:  # packages and kernels refuse in many ways
         reason = " ".join(str(error).split())[:160]
         raise InputError(
             f"attention {name!r} cannot be used on {device} ({reason}). Use native, or leave it out."
         ) from error
-    finally:
-        logging.set_verbosity(verbosity)
+    # Not by `backbone.set_attention_backend`, which chooses for all models of the process.
+    for module in backbone.modules():
+        if isinstance(module, AttentionModuleMixin):
+            module.processor._attention_backend = AttentionBackendName(name)

@@ -131,9 +131,8 @@ def job_flops(
         latents_holding(window.first_kept + window.kept, held)
         for window in plan_windows(job.frames, info.window_frames, repeated)
     )
-    measured = (count_decoding(outline, rules, job.height_px, job.width_px, n).flops for n in (1, 3))
-    one, three = measured  # the first latent of a video may cost less
-    decoding = windows * one + (latents - windows) * (three - one) // 2
+    one, two = (count_decoding(outline, rules, job.height_px, job.width_px, n).flops for n in (1, 2))
+    decoding = windows * one + (latents - windows) * (two - one)  # the first of a video may cost less
     encoding = 0
     if backbone.condition_spec.skeleton != "none":
         frames = windows * info.window_frames

@@ -105,7 +105,7 @@ def part_bytes(outline: ModelOutline, rules: WeightRules) -> PartBytes:
     kept = of_rest + sum(used(tensors, backbone, rules.dtype) for tensors in blocks)
     cast = 0 if rules.dtype == rules.products else block  # one block at a time, beside what is kept
     autoencoder = used(_tensors(outline.autoencoder), outline.autoencoder, rules.products)
-    return PartBytes(kept + cast, autoencoder, block, of_rest, outline.stored[outline.info.family])
+    return PartBytes(kept + cast, autoencoder, block, of_rest)
 
 
 def work_bytes(outline: ModelOutline, rules: WeightRules) -> WorkBytes:

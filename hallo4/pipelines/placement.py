@@ -3,7 +3,8 @@
 * `resident`: all parts are on the device.
 * `offload`: backbone and autoencoder take turns; the other one waits in main memory.
 * `stream`: the backbone's blocks come to the device one by one. On a CPU they stay as they lie in the file,
-  mapped, and each is cast to the number format of the products for its own turn.
+  mapped, and each is cast to the number format of the products for its own turn. What is mapped does not
+  count as needed: the system keeps it in memory while there is room, and reads it again when there is not.
 
 Only arithmetic; `weight_moves.py` does it. The text encoder is not part of this: it comes block by block
 before the others are loaded (`hallo4.models.text_encoder`).
@@ -12,7 +13,7 @@ before the others are loaded (`hallo4.models.text_encoder`).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -29,13 +30,12 @@ GB = 1e9
 @dataclass(frozen=True)
 class PartBytes:
     """Sizes of weights: `backbone` and `autoencoder` in the number formats in which they are used; of the
-    backbone the largest `block`, all that is in no block (`rest`), and all of it as `stored` in its file."""
+    backbone the largest `block` and all that is in no block (`rest`)."""
 
     backbone: int
     autoencoder: int
     block: int
     rest: int
-    stored: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ def plan_placement(
     options = placements(parts, work, device)
     for placement, needed in options.items():
         if needed <= free_bytes:
-            cache = min(work.cache, free_bytes - needed)
+            denoising = needed_bytes(parts, replace(work, autoencoding=0), placement, device)
+            cache = min(work.cache, free_bytes - denoising)
             backbone_at, autoencoder_at = _places(placement, device)
             peak = needed_bytes(parts, work, placement, device, cache)
             return PlacementPlan(device, placement, backbone_at, autoencoder_at, cache, peak)
@@ -112,7 +113,7 @@ def needed_bytes(
     if placement == "resident" or device.type == "cpu":
         backbone = parts.backbone
         if placement == "stream":
-            backbone = parts.stored + parts.block + parts.rest
+            backbone = parts.block + parts.rest
         return RESERVE_BYTES + backbone + parts.autoencoder + max(denoising, work.autoencoding)
     backbone = parts.backbone
     if placement == "stream":

@@ -18,7 +18,7 @@ from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 STORED_TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-MAPPED_AT_ONCE_BYTES = 256_000_000
+MAPPED_AT_ONCE_BYTES = 32_000_000
 """A file is mapped anew after so many bytes; till then, pages that were read count as memory in use."""
 
 Placing = Callable[[nn.Module], Callable[[str, Tensor], Tensor]]

@@ -78,10 +78,11 @@ def misfits(expected: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[
 def refuse_non_finite(tensors: Iterable[tuple[str, Tensor]], source: object) -> None:
     """CheckpointError that names the first of these named tensors which holds NaN or infinite values."""
     for name, tensor in tensors:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or not tensor.numel():
             continue
         values = tensor.float() if tensor.element_size() == 1 else tensor  # torch cannot ask all kinds of fp8
-        if not torch.isfinite(values).all():
+        extremes = torch.stack(torch.aminmax(values))  # NaN is both the smallest and the largest
+        if not torch.isfinite(extremes).all():
             raise CheckpointError(f"{source}: tensor {name} holds NaN or infinite values. Copy it anew.")
 
 
