@@ -7,8 +7,8 @@ so that whatever else the machine does falls on all alike, and prints one JSON l
 * `full_ratio`: PortraitDiT with audio and skeleton attention over diffusers;
 * each as median and the range of the middle half of the rounds, plus seconds per step and the sizes.
 
-What the conditions alone decide is computed once and kept in the model's cache, as the pipeline does; diffusers
-recomputes its own each step.
+What the conditions alone decide is computed once and kept in the model's cache, as the pipeline does;
+diffusers recomputes its own each step.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hallo4.errors import CheckpointError
 from hallo4.models.checkpoint_files import misfits, read_tensors
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
 # `audio_cross_attn.q`, as it would by replacing substrings.
@@ -232,5 +232,4 @@ def _plain_name(name: str) -> str:
 
 def _cast(model: PortraitDiT, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
-        in_fp32 = set(KEPT_IN_FP32) & set(name.split("."))
-        parameter.data = parameter.data.to(torch.float32 if in_fp32 else dtype)
+        parameter.data = parameter.data.to(torch.float32 if model.keeps_fp32(name) else dtype)
