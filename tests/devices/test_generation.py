@@ -1,4 +1,4 @@
-"""A window is made wherever the model is: nothing that is made on the CPU stays there, and nothing changes."""
+"""A window is made wherever the model is: nothing made on the CPU stays there, and nothing changes."""
 
 import copy
 from dataclasses import replace
