@@ -83,10 +83,16 @@ def read_frames(
             f"{shown(path)}: lasts {info.duration_s:.3f} s, frames from {start_s:.3f} s on were asked for. "
             "Begin earlier."
         )
-    end = end if end_s is None else min(end, Fraction(end_s))
+    start = _exact(start_s)
+    end = end if end_s is None else min(end, _exact(end_s))
     if fps is None:
-        return _every_picture(path, Fraction(start_s), end)
-    return _resampled(path, Fraction(fps).limit_denominator(1001), Fraction(start_s), end, tolerance)
+        return _every_picture(path, start, end)
+    return _resampled(path, Fraction(fps).limit_denominator(1001), start, end, tolerance)
+
+
+def _exact(time_s: float) -> Fraction:
+    """What was meant: 0.2 is 1/5, not the float a little above it."""
+    return Fraction(time_s).limit_denominator(10**6)
 
 
 def _every_picture(path: str | os.PathLike[str], start: Fraction, end: Fraction) -> Iterator[np.ndarray]:

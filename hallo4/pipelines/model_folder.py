@@ -285,7 +285,12 @@ def check_belonging(
     if info.window_frames - rules.repeated_frames < rules.known_frames:
         raise CheckpointError(
             f"{folder / 'model.json'}: windows of {info.window_frames} frames are shorter than what the next "
-            f"one is told of them: give {rules.known_frames + rules.repeated_frames} or more."
+            f"one is conditioned on: give {rules.known_frames + rules.repeated_frames} or more."
+        )
+    if any(side % rules.side_multiple_px for size in info.canvas_sizes_px for side in size):
+        raise CheckpointError(
+            f"{folder / 'model.json'}: canvas_sizes_px is {info.canvas_sizes_px}, but the backbone makes "
+            f"sides that are multiples of {rules.side_multiple_px}. Mend it."
         )
     for what, found, expected in (
         ("audio/: blocks", front_end.blocks, wanted.audio_blocks),

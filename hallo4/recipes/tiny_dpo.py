@@ -242,7 +242,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     held-out margin. InputError: no pairs, none held out, or none for training.
     """
     torch.manual_seed(config.train.seed)
-    start = load_model(config.start_from, training_device())
+    start = load_model(config.start_from, training_device(), torch.float32)
     if prediction_of(start.backbone) != config.loss.prediction:
         raise InputError(
             f"{config.start_from} predicts {prediction_of(start.backbone)!r}, but the loss is of "

@@ -15,7 +15,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 def with_exact_sigma(field, steps: int, shift: float):
     """`velocity(x, timestep)` from `field(x, sigma)`: the timestep is cut to a whole number, sigma is not."""
-    sigmas = iter(flow_sigmas(steps, shift).double())
+    sigmas = iter(flow_sigmas(steps, shift))
     return lambda x, timestep: field(x, next(sigmas))
 
 

@@ -115,6 +115,29 @@ def test_variable_frame_rate(tmp_path, seed, suffix, codec, pixel_format):
         assert abs(len(numbers) - end * 25) <= 1
 
 
+@pytest.mark.parametrize(
+    "times_ms",
+    [range(0, 480, 40), range(0, 480, 20), [0, 7, 18, 51, 264, 270, 311, 500], [0, 1000, 1001, 1002]],
+    ids=["25 fps", "50 fps", "variable", "still, then fast"],
+)
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format"), [("mkv", "ffv1", "bgr0"), ("mp4", "libx264", "yuv420p")]
+)
+def test_without_a_rate_every_picture_comes_once_in_the_order_of_showing(
+    tmp_path, times_ms, suffix, codec, pixel_format
+):
+    path, times = tmp_path / f"a.{suffix}", [Fraction(ms, 1000) for ms in times_ms]
+    write_video(path, times, Fraction(1, 1000), codec, pixel_format)
+    assert [number_of(frame) for frame in read_frames(path, fps=None)] == list(range(len(times)))
+
+
+def test_without_a_rate_a_part_is_what_begins_in_it(tmp_path):
+    times = [Fraction(ms, 1000) for ms in (0, 30, 90, 100, 200, 210)]
+    write_video(tmp_path / "a.mkv", times, Fraction(1, 1000))
+    part = read_frames(tmp_path / "a.mkv", fps=None, start_s=0.09, end_s=0.2)
+    assert [number_of(frame) for frame in part] == [2, 3]
+
+
 def test_parts_are_slices_of_the_whole(tmp_path):
     write_video(tmp_path / "a.mkv", steady(24, Fraction(12)), Fraction(1, 12))
     whole = list(read_frames(tmp_path / "a.mkv"))

@@ -268,6 +268,16 @@ def test_bf16_weights_run_and_stay_near_fp32(form, tmp_path):
         assert all(close(velocity(model, given, cache), plain, rtol=1e-6) for _ in range(2))
 
 
+def test_the_head_stays_in_fp32_and_the_vace_blocks_layer_of_that_name_does_not():
+    model = make(RELEASED_FORM)
+    kept = {name for name, _ in model.named_parameters() if model.keeps_fp32(name)}
+    assert {"proj_out.weight", "proj_out.bias", "scale_shift_table", "blocks.0.norm2.weight"} <= kept
+    assert {"blocks.1.attn_audio.norm_k.weight", "condition_embedder.time_proj.bias"} <= kept
+    assert not any(name.startswith("vace_blocks.") and "proj_out" in name for name in kept)
+    cast = {"blocks.0.attn1.to_q.weight", "vace_blocks.1.proj_out.weight", "audio_proj.proj3.weight"}
+    assert not kept & cast
+
+
 @torch.no_grad()
 def test_attention_backend_can_be_chosen():
     model, given = make(TINY_FORM), conditions()

@@ -97,13 +97,16 @@ def test_every_container_gives_the_same_model(released, tmp_path, name, wrapped)
     assert not load_released_dit(path, CONFIG).training
 
 
-def test_casting_keeps_norms_and_modulation_in_fp32():
+def test_casting_keeps_norms_modulation_and_head_in_fp32():
     model = load_released_dit(CASE / "weights.safetensors", CONFIG, torch.bfloat16)
     assert model.blocks[0].attn_audio.to_q.weight.dtype == torch.bfloat16
+    assert model.vace_blocks[0].proj_out.weight.dtype == torch.bfloat16
     for parameter in (
         model.blocks[0].norm_audio.weight,
         model.blocks[0].scale_shift_table,
         model.audio_proj.norm.bias,
+        model.proj_out.weight,
+        model.proj_out.bias,
     ):
         assert parameter.dtype == torch.float32
 

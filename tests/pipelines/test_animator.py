@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from watching import Killed, Watching, kill_at
 
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import load_audio, probe_video, read_frames, read_provenance
@@ -18,39 +19,6 @@ from hallo4.types import Audio
 @pytest.fixture
 def animator(tiny_model):
     return PortraitAnimator(tiny_model)
-
-
-class Killed(BaseException):
-    """Nothing in the package catches it, like a kill."""
-
-
-def kill_at(frames):
-    def on_progress(progress):
-        if progress.stage == "generate" and progress.frames_done > frames:
-            raise Killed
-
-    return on_progress
-
-
-class Watching:
-    """An autoencoder or backbone that notes what passes through it; `conditions`: one for each window and
-    side of guidance."""
-
-    def __init__(self, inner):
-        self.inner, self.encoded, self.batches, self.conditions = inner, [], [], []
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
-
-    def encode_video(self, video_pm1):
-        self.encoded.append(video_pm1)
-        return self.inner.encode_video(video_pm1)
-
-    def __call__(self, latents, timestep, conditions, cache):
-        if not any(conditions is seen for seen in self.conditions):
-            self.conditions.append(conditions)
-        self.batches.append(len(latents))
-        return self.inner(latents, timestep, conditions, cache)
 
 
 # ---------------------------------------------------------------------- length and content

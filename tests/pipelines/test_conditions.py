@@ -6,9 +6,10 @@ import pytest
 import soundfile
 import soxr
 from PIL import Image
+from slow_resize import slow_fit_by_height
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, VideoWriter, load_audio
+from hallo4.media import MediaWarning, VideoWriter, load_audio, read_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
 from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import (
@@ -18,6 +19,7 @@ from hallo4.pipelines.conditions import (
     prepare_motion,
     prepare_portrait,
 )
+from hallo4.pipelines.conventions import Conventions
 from hallo4.types import Audio
 
 
@@ -183,6 +185,46 @@ def test_a_film_of_another_rate_keeps_its_duration(square, tmp_path):
     source, notes = prepare_motion(numbered_video(tmp_path / "s.mp4", 20, fps=50.0), square, 10, seed=0)
     assert levels(source, 10) == list(range(0, 20, 2))
     assert notes == ["skeleton: resampled from 50 to 25 fps"]
+
+
+def test_a_film_on_a_trained_size_is_resized_without_rounding_when_it_is_needed(portrait_u8, tmp_path):
+    """Frames are kept as they are, and each is what the slow resize makes of it, also when it runs back."""
+    portrait, _ = prepare_portrait(portrait_u8, 64, 16, ((32, 48),))
+    frames = np.random.default_rng(1).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    with VideoWriter(tmp_path / "s.mkv", 50, 40) as writer:
+        for frame in frames:
+            writer.write(frame)
+    kept = list(read_frames(tmp_path / "s.mkv"))
+    source, notes = prepare_motion(tmp_path / "s.mkv", portrait, 7, seed=0)
+    assert source.frames == 7
+    assert any("back and forth" in note for note in notes)
+    found = source.frames_pm1(np.array([0, 2, 3, 5])).numpy()
+    assert found.shape == (4, 3, 32, 48)
+    for picture, index in zip(found, (0, 2, 1, 1)):
+        np.testing.assert_allclose(picture, slow_fit_by_height(kept[index], 32, 48), atol=1e-5)
+    whole = source.frames_u8(np.array([0, 2, 3, 5]))
+    np.testing.assert_array_equal(whole, ((found + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def test_keypoints_on_a_trained_size_lie_where_the_portrait_does(portrait_u8):
+    """A skeleton of the image's own frame is moved by the bar on the left and scaled by the height."""
+    portrait, _ = prepare_portrait(portrait_u8, 64, 16, ((32, 64),))
+    rest = default_rest_pose(40, 40)
+    source, _ = prepare_motion(rest, portrait, 1, seed=0)
+    expected = rest.points_px[0] * (32 / 40) + np.array([16, 0])
+    np.testing.assert_allclose(source.skeleton.points_px[0], expected, atol=1e-3)
+    assert (source.skeleton.width_px, source.skeleton.height_px) == (64, 32)
+
+
+def test_frame_by_frame_takes_every_frame_from_the_start_frame_on(square, tmp_path):
+    film = numbered_video(tmp_path / "s.mp4", 10, fps=50.0)
+    released = Conventions(skeleton_timing="frame_by_frame", start_frame=3)
+    source, notes = prepare_motion(film, square, 99, seed=0, conventions=released)
+    assert source.frames == 7
+    assert levels(source, 7) == list(range(3, 10))
+    assert "one by one" in notes[0]
+    with pytest.raises(InputError, match="no frame from frame 10 on"):
+        prepare_motion(film, square, 99, seed=0, conventions=replace(released, start_frame=10))
 
 
 def test_a_film_of_one_frame_is_held(square, tmp_path):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.pipelines import ModelInfo, load_model, model_folder, resolve_model, save_model_folder
+from hallo4.pipelines import ModelInfo, load_model, model_info, resolve_model, save_model_folder
 from hallo4.pipelines.model_folder import load_autoencoder
 from hallo4.weights.module_folder import WEIGHTS_NAME
 
@@ -52,10 +52,12 @@ def test_in_bf16_what_the_class_keeps_in_fp32_stays(tiny_model_folder):
     kinds = {name: p.dtype for name, p in model.backbone.named_parameters()}
     assert kinds["condition_embedder.time_proj.weight"] == torch.float32
     assert kinds["blocks.0.attn1.to_q.weight"] == torch.bfloat16
+    assert kinds["proj_out.weight"] == kinds["proj_out.bias"] == torch.float32
+    assert kinds["vace_blocks.0.proj_out.weight"] == torch.bfloat16
 
 
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, tiny_model_folder):
-    monkeypatch.setattr(model_folder, "ASSETS", tiny_model_folder.parent)
+    monkeypatch.setattr(model_info, "ASSETS", tiny_model_folder.parent)
     with pytest.raises(CheckpointError, match=r"'no-such'.*testling"):
         resolve_model("no-such")
     assert resolve_model("testling") == tiny_model_folder
@@ -108,6 +110,20 @@ def test_a_truncated_file_is_refused(folder):
         ("model.json", '{"name": "a", "version": "1", "window": 3}', "'window'"),
         ("model.json", '{"name": "a", "version": "1", "window_frames": 16}', "4k\\+1"),
         ("model.json", '{"name": "a", "version": "1", "steps": "many"}', "steps|type"),
+        *(
+            ("model.json", json.dumps({"name": "a", "version": "1", "window_frames": 5} | change), words)
+            for change, words in (
+                ({"canvas_sizes_px": [[480, 836]]}, r"canvas_sizes_px is .*836.*multiples of 8, 16 or more"),
+                ({"canvas_sizes_px": [[8, 832]]}, "canvas_sizes_px is .*16 or more"),
+                ({"canvas_sizes_px": [[0, 0]]}, "canvas_sizes_px is .*16 or more"),
+                ({"canvas_sizes_px": [[40, 64]]}, "canvas_sizes_px is .*sides that are multiples of 16"),
+                ({"canvas_sizes_px": [480, 832]}, r"canvas_sizes_px\.0"),
+                ({"canvas_sizes_px": [[480, 832, 3]]}, r"canvas_sizes_px\.0"),
+                ({"window_noise": "same"}, "window_noise: .*'own' or 'shared'"),
+                ({"known_frames_as": "half"}, "known_frames_as: .*'uint8' or 'float'"),
+                ({"prompt": 7}, "prompt: "),
+            )
+        ),
         ("dit/config.json", '{"_class_name": "Other"}', "Other.*PortraitDiT"),
         ("dit/config.json", '{"_class_name": "PortraitDiT", "depth": 3}', "'depth'"),
         ("dit/config.json", '{"_class_name": "PortraitDiT", "num_layers": 1}', "vace_layers"),
@@ -116,8 +132,9 @@ def test_a_truncated_file_is_refused(folder):
 )
 def test_a_wrong_description_is_named(folder, file, content, words):
     (folder / file).write_text(content)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=words) as refused:
         load_model(folder)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_missing_part_is_named(folder):

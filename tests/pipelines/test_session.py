@@ -2,6 +2,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
 from hallo4.errors import OutputError
 from hallo4.media import SpooledSound
@@ -24,6 +25,21 @@ def test_windows_come_back_bit_for_bit(tmp_path):
         np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1).frames_u8])
     )
     assert not again.discarded
+
+
+def test_what_the_next_window_is_conditioned_on_comes_back_as_the_same_floats(tmp_path):
+    known = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    work = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
+    assert work.known(0) is None
+    work.save(0, window(1, known.movedim(0, 1).contiguous().movedim(0, 1)))
+    again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
+    assert torch.equal(again.known(0), known)
+    again.save(1, window(2, known + 1))
+    assert again.known(0) is None, "only the last is kept"
+    assert torch.equal(again.known(1), known + 1)
+    next(again.path.glob("known_*")).write_bytes(b"torn")
+    with pytest.raises(OutputError, match="no-resume"):
+        again.known(1)
 
 
 @pytest.mark.parametrize(("request_hash", "resume"), [("other", True), ("request", False)])
