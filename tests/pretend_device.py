@@ -48,6 +48,10 @@ class PretendTensor(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    def tolist(self) -> Any:
+        """The values, as of any tensor."""
+        return self.held.tolist()
+
     @classmethod
     def __torch_dispatch__(
         cls, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None
