@@ -98,7 +98,7 @@ def test_a_batch_depends_on_its_generator_alone(noise_store):
     assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
 
 
-class Shifted:
+class Shifted(torch.nn.Module):
     """An autoencoder whose reconstruction is off by 0.2 everywhere, towards grey."""
 
     def encode_video(self, video):
@@ -158,9 +158,11 @@ def test_the_loss_of_the_audio_projector_weighs_the_opening_most():
 
 
 def test_correlation_is_one_for_a_model_that_reads_the_opening(sounds):
-    def reading(windows):
-        return windows[:, :, 2, 0, :3]
+    class Reading(torch.nn.Module):
+        def forward(self, windows):
+            return windows[:, :, 2, 0, :3]
 
+    reading = Reading()
     assert held_out_correlation(reading, sounds) == pytest.approx(
         {"correlation_clean": 1.0, "correlation_degraded": 1.0, "one_minus_correlation": 0.0}, abs=1e-3
     )

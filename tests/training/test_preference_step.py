@@ -159,9 +159,10 @@ def test_group_6_split_equals_batched(toolbox, config, dense, checkpoints):
         model.enable_gradient_checkpointing()
     loss, stats, whole = gradients(model, batch, config)
     split_loss, split_stats, split = gradients(model, batch, config, "split")
-    assert split_loss == pytest.approx(float(loss), rel=1e-5)
     torch.testing.assert_close(split_stats.logit, stats.logit, rtol=1e-4, atol=1e-4)
-    assert_same_gradients(split, whole)
+    # the loss moves at most as much as a logit, in which beta multiplies the rounding of the errors
+    assert split_loss == pytest.approx(float(loss), abs=1e-4)
+    assert_same_gradients(split, whole, relative=3e-5)
 
 
 def test_group_6_split_equals_batched_when_all_weights_are_trained(toolbox):
