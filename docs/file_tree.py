@@ -1,4 +1,4 @@
-"""Rewrite the file tree of architecture.md, one line per file: what its docstring says first (`make file-tree`)."""
+"""Rewrite the file tree of architecture.md: what every file's docstring says first (`make file-tree`)."""
 
 import ast
 from pathlib import Path

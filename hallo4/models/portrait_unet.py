@@ -223,7 +223,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         batch, _, frames, height, width = latents.shape
         self.windows.check_length(frames)
         check_cells(self.config, height, width)
-        window = self._embedded(conditions, cache)
+        window = self.embedded(conditions, cache)
         self._check_window(latents, window)
         masks = None
         if window.masks is not None:
@@ -238,7 +238,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
 
     # ------------------------------------------------------------------ parts
 
-    def _embedded(self, conditions: MotionConditions, cache: UNetCache | None) -> EmbeddedWindow:
+    def embedded(self, conditions: MotionConditions, cache: UNetCache | None) -> EmbeddedWindow:
         """The conditions embedded: from the cache, or computed, and kept where there is a cache."""
         if cache is not None and cache.window is not None:
             return cache.window

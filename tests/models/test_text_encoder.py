@@ -269,7 +269,7 @@ BROKEN = {
     "bad value": (lambda f: configure(f, num_layers="many"), "config.json: no text encoder can be built"),
     "missing": (lambda f: write(f, {NORM: None}), f"1 missing ({NORM})"),
     "unexpected": (lambda f: write(f, {"lm_head.weight": torch.ones(2)}), "1 unexpected (lm_head.weight)"),
-    "mis-shaped": (lambda f: write(f, {NORM: torch.ones(17)}), f"{NORM} (17,) instead of (16,)"),
+    "mis-shaped": (lambda f: write(f, {NORM: torch.ones(17)}), f"{NORM} [17] instead of [16]"),
     "other heads": (lambda f: configure(f, num_heads=2, d_kv=12), "3 mis-shaped"),
     "fewer layers": (lambda f: configure(f, num_layers=2), "unexpected (encoder.block.2."),
     "quantized": (

@@ -47,7 +47,7 @@ def gradients(model, batch, config=CONFIG, mode="batched", reference=None):
     )
 
 
-def assert_same_gradients(found, expected, relative=3e-5):
+def assert_same_gradients(found, expected, relative=1e-5):
     assert found.keys() == expected.keys()
     scale = max(float(g.abs().max()) for g in expected.values())
     assert scale > 0
@@ -159,10 +159,10 @@ def test_group_6_split_equals_batched(toolbox, config, dense, checkpoints):
         model.enable_gradient_checkpointing()
     loss, stats, whole = gradients(model, batch, config)
     split_loss, split_stats, split = gradients(model, batch, config, "split")
-    # kernels for 3 and for 6 clips round otherwise; beta 200 enlarges it, so 1e-5 holds on some machines only
-    assert split_loss == pytest.approx(float(loss), rel=5e-5)
     torch.testing.assert_close(split_stats.logit, stats.logit, rtol=1e-4, atol=1e-4)
-    assert_same_gradients(split, whole)
+    # the loss moves at most as much as a logit, in which beta multiplies the rounding of the errors
+    assert split_loss == pytest.approx(float(loss), abs=1e-4)
+    assert_same_gradients(split, whole, relative=3e-5)
 
 
 def test_group_6_split_equals_batched_when_all_weights_are_trained(toolbox):
