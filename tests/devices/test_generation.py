@@ -6,6 +6,7 @@ import pytest
 import torch
 from pretend_device import pretend_device
 
+from hallo4.models.window_conditions import blacken_patches
 from hallo4.pipelines import window
 from hallo4.pipelines.plan import window_noise
 
@@ -42,6 +43,15 @@ def test_a_window_is_the_same_on_another_device(family, few_cells, request, ther
         found = frames_of(there(model, device), known)
     assert found.device.type == "cpu"
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_black_patches_of_the_known_frame_are_drawn_on_the_cpu_for_every_device():
+    frames = torch.rand(2, 3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = blacken_patches(frames, 0.3, torch.Generator().manual_seed(1))
+    with pretend_device() as device:
+        found = blacken_patches(frames.to(device), 0.3, torch.Generator().manual_seed(1))
+        assert found.device == device
+        assert torch.equal(found.cpu(), expected)
 
 
 def test_the_device_refuses_what_was_left_on_the_cpu(tiny_model, there):

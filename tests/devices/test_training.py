@@ -11,7 +11,7 @@ from pretend_device import pretend_device
 
 pytest.importorskip("accelerate", reason="recipes train: pip install 'hallo4[train]'")
 
-from hallo4.data.latents import RegionWeights
+from hallo4.data.latents import RegionWeights, build_cache
 from hallo4.data.pair_latents import PairWindow, encode_pair_window
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig
 from hallo4.evaluation.instrument_data import observer_method
@@ -45,6 +45,11 @@ def clips_of(model):
     }  # fmt: skip
 
 
+def gradient_of(backbone):
+    """The sum of the sizes of all gradients."""
+    return sum(float(p.grad.abs().sum()) for p in backbone.parameters() if p.grad is not None)
+
+
 def step_of(model, batch, config):
     """(loss, summed gradient) of a step of fine-tuning on the device of the backbone."""
     torch.manual_seed(SEED)
@@ -53,9 +58,7 @@ def step_of(model, batch, config):
     loss, _ = method(backbone, to_device_of(backbone, batch), 0)
     loss.backward()
     assert loss.device == device_of(backbone)
-    return float(loss.detach()), sum(
-        float(p.grad.abs().sum()) for p in backbone.parameters() if p.grad is not None
-    )
+    return float(loss.detach()), gradient_of(backbone)
 
 
 @pytest.mark.parametrize(
@@ -120,9 +123,7 @@ def preference_step(model, tensors, mode):
     loss, stats = pair_step(backbone, batch, predict, AdapterOff(backbone), config, mode)
     loss.backward()
     assert stats.summary()["margin"] == 0.0
-    return float(loss.detach()), sum(
-        float(p.grad.abs().sum()) for p in backbone.parameters() if p.grad is not None
-    )
+    return float(loss.detach()), gradient_of(backbone)
 
 
 @pytest.mark.parametrize("mode", ["batched", "split"])
@@ -180,13 +181,30 @@ def test_the_audio_projector_is_trained_and_judged_where_it_is():
 
 
 class _Store:
-    """Two clips of noise."""
+    """Two clips of noise, 32 px, 5 frames."""
+
+    config, folder = None, "noise"
 
     def __len__(self):
         return 2
 
     def get(self, name, index):
-        return np.random.default_rng(index).integers(0, 256, (5, 32, 32, 3), np.uint8)
+        rng = np.random.default_rng(index)
+        if name == "points_px":
+            return rng.uniform(2, 30, (5, 133, 2)).astype(np.float32)
+        if name == "audio_windows":
+            return rng.normal(size=(5, 5, 4, 40)).astype(np.float16)
+        return rng.integers(0, 256, (32, 32, 3) if name == "portrait_u8" else (5, 32, 32, 3), np.uint8)
+
+
+def test_clips_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(tiny_model, there, tmp_path):
+    expected = build_cache(_Store(), there(tiny_model, "cpu").autoencoder, tmp_path / "here").tensors
+    with pretend_device() as device:
+        found = build_cache(_Store(), there(tiny_model, device).autoencoder, tmp_path / "there").tensors
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.device.type == "cpu", name
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=2e-3, msg=name)
 
 
 def test_the_autoencoder_is_trained_and_judged_where_it_is(tiny_model):
