@@ -27,9 +27,9 @@ class PairWindow:
 
     `winner_u8`, `loser_u8` [T, H, W, 3]; `skeleton_pm1` [rho T, 3, H, W]; `portrait_pm1` [3, H, W];
     `audio_windows` [rho T, 5, blocks, channels]; `points_px` [T, 133, 2] or None. The first `real_frames` are
-    of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: what the window
-    was told of the frames before, each clip's own; None in a first window. `seed`: for what is random about
-    telling.
+    of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: the frames
+    before the window that it is conditioned on, each clip's own; None in a first window. `seed`: for what is
+    random about encoding them.
     """
 
     winner_u8: np.ndarray

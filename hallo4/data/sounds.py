@@ -1,8 +1,7 @@
-"""Speech of the world as audio features with mouth truth: what the audio projector learns to hear from.
+"""Speech of the world as audio features with mouth truth: what the audio projector is trained on.
 
-The voices are formant synthesis, but the model must follow real recordings, so each speech is also heard
-through changed
-speed and pitch, rooms, microphones (spectral tilt and peaks) and noise.
+The voices are formant synthesis, but the model must follow real recordings, so each speech also comes
+with changed speed and pitch, through rooms and microphones (spectral tilt and peaks) and with noise.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from hallo4.world.visemes import mouth_curves, speaking_frames
 
 SECONDS = 3.4
 VARIANTS = 3
-"""Hearings of each speech: one clean, the others degraded."""
+"""Recordings of each speech: one clean, the others degraded."""
 
 
 def change_speed(speech: Speech, factor: float) -> Speech:
@@ -62,7 +61,7 @@ def degrade(samples: np.ndarray, sample_rate_hz: int, rng: np.random.Generator) 
     return (out + noise).astype(np.float32)
 
 
-def hear(seed: int, variant: int) -> tuple[np.ndarray, np.ndarray]:
+def recording(seed: int, variant: int) -> tuple[np.ndarray, np.ndarray]:
     """(features [T, blocks, channels] float16, curves [T, 3] float32: mouth_open, mouth_wide, speaking);
     variant 0 is clean."""
     _, speech, performance, _ = act(seed, SECONDS)
@@ -80,8 +79,8 @@ def hear(seed: int, variant: int) -> tuple[np.ndarray, np.ndarray]:
     return LogMelFrontEnd().features(speech.audio, frames).numpy().astype(np.float16), curves
 
 
-def _hear_all(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    features, curves = zip(*(hear(seed, variant) for variant in range(VARIANTS)))
+def _recordings(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    features, curves = zip(*(recording(seed, variant) for variant in range(VARIANTS)))
     return np.stack(features), np.stack(curves)
 
 
@@ -104,7 +103,7 @@ def build_sounds(
         # One thread each: a forked process must not use the thread pool of its parent.
         with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             seeds = range(first_seed, first_seed + episodes)
-            for done, (f, c) in enumerate(pool.map(_hear_all, seeds, chunksize=16), 1):
+            for done, (f, c) in enumerate(pool.map(_recordings, seeds, chunksize=16), 1):
                 features.append(f)
                 curves.append(c)
                 if on_progress and done % 100 == 0:
@@ -115,8 +114,8 @@ def build_sounds(
     with np.load(path, allow_pickle=False) as stored:
         sounds = {"features": stored["features"], "curves": stored["curves"]}
     if (found := len(sounds["features"])) != (wanted := episodes * VARIANTS):
-        raise InputError(f"{path} holds {found} hearings, not {wanted}; delete it to make the sounds again")
+        raise InputError(f"{path} holds {found} recordings, not {wanted}; delete it to make the sounds again")
     return sounds
 
 
-__all__ = ["audio_windows", "build_sounds", "change_speed", "degrade", "hear"]
+__all__ = ["audio_windows", "build_sounds", "change_speed", "degrade", "recording"]

@@ -10,7 +10,7 @@
     latents [B F, C, h, w], and the mirror image of both paths on the way back.
 
 Every group is coded on its own, so the code is causal, and all groups of all clips are one batch. Nearly all
-variance of a group is its mean picture: a code that is not told otherwise keeps that alone, and mouths stand
+variance of a group is its mean picture: a code that is free to choose keeps that alone, and mouths stand
 still for four frames. So the networks see, and make, changes `motion_gain` times larger than they are.
 
 The linear path can start as the principal components of the folded data (`initialize_linear_path`), so that

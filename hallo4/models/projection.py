@@ -20,8 +20,8 @@ class AudioProjector(nn.Module):
 
     With axis "token" (released) a frame's token is `dim` wide and a latent frame gets `expansion` times as
     many tokens; with axis "channel" it is dim/rho wide and the frames of a group lie side by side in the
-    channels, so that the place of a sub-frame can be told. Where `expansion` < rho makes those channels
-    narrower than `dim`, a Linear brings them back. `causal` False: every rho steps are a group, T = rho*k
+    channels, so that the model can tell them apart. Where `expansion` < rho makes those channels narrower
+    than `dim`, a Linear brings them back. `causal` False: every rho steps are a group, T = rho*k
     (for backbones that do not compress time).
     """
 
@@ -49,7 +49,7 @@ class AudioProjector(nn.Module):
         self.norm = FP32LayerNorm(width, eps=1e-5)
         self.widen = _widen(width, dim, rho, axis, expansion)
 
-    def freeze_hearing(self) -> None:
+    def freeze_frame_layers(self) -> None:
         """Train no layer that works on single frames; how their tokens are joined stays free."""
         for layer in (self.proj1, self.proj2, self.proj3, self.norm):
             layer.requires_grad_(False)

@@ -105,18 +105,18 @@ def check_conditions(config: Any, rules: UNetWindows, conditions: MotionConditio
 
 
 def _frames(config: Any, rules: UNetWindows, conditions: MotionConditions) -> int:
-    """T as the audio tells it; ShapeError where skeleton or masks tell something else."""
+    """T by the length of the audio; ShapeError where skeleton or masks have another."""
     steps = conditions.audio_windows.shape[1]
-    told = {f"{steps} steps of sound at {config.audio_rate_hz:g} Hz": steps / rules.audio_rho}
+    counts = {f"{steps} steps of sound at {config.audio_rate_hz:g} Hz": steps / rules.audio_rho}
     if config.skeleton != "none" and conditions.skeleton_latents is not None:
         skeletons = conditions.skeleton_latents.shape[2]
-        told[f"{skeletons} skeletons at {config.skeleton_fps:g} fps"] = skeletons / rules.skeleton_rho
+        counts[f"{skeletons} skeletons at {config.skeleton_fps:g} fps"] = skeletons / rules.skeleton_rho
     if conditions.region_masks is not None:
-        told[f"{conditions.region_masks.shape[1]} region masks"] = float(conditions.region_masks.shape[1])
-    frames = set(told.values())
+        counts[f"{conditions.region_masks.shape[1]} region masks"] = float(conditions.region_masks.shape[1])
+    frames = set(counts.values())
     if len(frames) > 1 or steps % rules.audio_rho:
         raise ShapeError(
-            f"{' and '.join(told)} are {' and '.join(f'{count:g}' for count in told.values())} frames at "
+            f"{' and '.join(counts)} are {' and '.join(f'{count:g}' for count in counts.values())} frames at "
             f"{config.fps:g} fps: give every condition at the rate that the model was built for"
         )
     return steps // rules.audio_rho

@@ -24,7 +24,7 @@ def tiny_unet_config(latent_channels: int = 4, condition_rho: int = 1) -> dict[s
 
     Against the released sizes: three levels of one layer, and no face embedding: portraits of the world
     have none, the reference network carries who it is. Sound lies side by side in the channels, so that the
-    place of a sub-frame can be told. Heads have 32 channels: four of 8 would make a training step on two
+    model can tell its sub-frames apart. Heads have 32 channels: four of 8 would make a training step on two
     cores 1.5 times as long, most of it in the softmax of 256 cells over 512.
     """
     return {

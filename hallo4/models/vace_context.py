@@ -1,4 +1,4 @@
-"""The VACE context: what the control branch is told about known frames, the mask and the reference."""
+"""The VACE context: what the control branch is given: known frames, the mask, the reference."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def vace_context(
     channels alike because whole frames are known or not.
 
     `mask_rule` "group": a latent frame counts as known only if all frames of its group are (latent 0 holds
-    frame 0 alone, so a carried-over first frame is told). "nearest" (released, Hallo4 `wan_vace.py:183-214`):
-    the mask is resized from T to F by nearest-exact, which reads frame 1 for latent 0 at T = 81 and so loses
-    that flag. Raises ShapeError where lengths or sizes do not belong together.
+    frame 0 alone, so a carried-over first frame is marked). "nearest" (released, Hallo4
+    `wan_vace.py:183-214`): the mask is resized from T to F by nearest-exact, which reads frame 1 for latent 0
+    at T = 81 and so loses that flag. Raises ShapeError where lengths or sizes do not belong together.
     """
     batch, channels, latent_frames, height, width = inactive_latents.shape
     expected = {

@@ -30,7 +30,7 @@ released weights.
 * **Backbone**: {backbone}
 * **Autoencoder**: {coded}
   on its own.
-* **Audio**: log-mel, no download; the projector was pre-trained to hear mouth shapes and then frozen.
+* **Audio**: log-mel, no download; the projector was pre-trained to predict mouth shapes and then frozen.
 * **Made by**: `hallo4 train` with {makers}, `tiny-audio`, `{name}`; seed {seed},
   {clips} clips of 17 frames, {steps} steps of {batch_size} clips, on two CPU cores.
 * **Licence of the data**: none needed; portraits, motion and voices (espeak-ng, formant synthesis) are

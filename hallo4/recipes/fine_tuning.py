@@ -1,4 +1,4 @@
-"""Supervised fine-tuning on the portrait world, of any backbone: from autoencoder and ear to a model folder.
+"""Supervised fine-tuning on the portrait world, of any backbone: from its parts to a model folder.
 
     clips --autoencoder, once--> cached latents --batches--> fine_tuning_method --train--> folder/model
 
@@ -79,7 +79,7 @@ class FineTuneConfig:
 
     `shift` concentrates training on noisy latents, `known_share` of the windows know the frames before them
     (slightly wrong, by up to `known_noise`, as generated frames are), `silent_share` do without what guidance
-    leaves out. `own_known_share` of those windows are told of frames that the model made itself, as in a long
+    leaves out. `own_known_share` of those windows know frames that the model made itself, as in a long
     video, up to `own_known_rounds` windows deep: see `own_known_latents`. `window_frames`: of every clip only
     so many frames in a row are made, anywhere in it (None: all that follow the known ones); a first run on
     few frames shows a backbone of pictures more people and noise levels in the same time, a second one
@@ -144,9 +144,9 @@ def own_known_latents(
 ) -> Tensor:
     """The known frames [B, C, M, h, w] of a batch of picture latents as `model` makes them itself.
 
-    A long video hands errors on from window to window, which a model that has only been told of true frames
-    does not know how to mend. So the frames are made from the portrait on as a window of their own, shown,
-    encoded again, and made again `rounds` - 1 times, told of what was made before. (The frames of several
+    A long video hands errors on from window to window, which a model that has only known true frames
+    cannot correct. So the frames are made from the portrait on as a window of their own, shown,
+    encoded again, and made again `rounds` - 1 times, after what was made before. (The frames of several
     windows in a row would be truer to use, and cost several training steps.) InputError for a backbone whose
     latents hold several frames.
     """
@@ -227,7 +227,7 @@ def fine_tune(
 ) -> Path:
     """Encode what is missing, train, save the model folder `folder/model` (mean weights); returns it.
 
-    `info`: but for the length of a window, which is that of the clips without what the backbone is told.
+    `info`: but for the length of a window, which is that of the clips without the frames that are known.
     `new_backbone`: of so many latent channels; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further. InputError if the
     autoencoder or the audio projector has not been trained yet.
@@ -243,7 +243,7 @@ def fine_tune(
         model.audio_proj.load_state_dict(load_file(config.audio_proj))
     rho = model.windows.skeleton_rho
     cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"), rho)
-    model.audio_proj.freeze_hearing()  # of real recordings, which must not be forgotten
+    model.audio_proj.freeze_frame_layers()  # of real recordings, which must not be forgotten
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
     data = CachedClips(cache, config.batch_size, config.train.seed)
@@ -273,7 +273,8 @@ def _start(name: str, family: str) -> LoadedModel:
 
 
 def _autoencoder(config: FineTuneConfig) -> TinyVideoAutoencoder:
-    """The autoencoder of a new model; InputError if it or the ear has not been trained yet."""
+    """The autoencoder of a new model; InputError if it or the audio projector has not been
+    trained yet."""
     for maker, path in ((config.autoencoder_recipe, config.autoencoder), ("tiny-audio", config.audio_proj)):
         if not Path(path).exists():
             raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")

@@ -101,8 +101,8 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
 def windows_of(model: LoadedModel) -> str:
     """What of a model, beside its autoencoder, decides how windows are encoded."""
     config, info = model.backbone.config, model.info  # type: ignore[attr-defined]
-    ear = model.audio_front_end.to_config()
-    return json.dumps([dict(config), info.window_frames, info.size_px, ear], default=str)
+    front_end = model.audio_front_end.to_config()
+    return json.dumps([dict(config), info.window_frames, info.size_px, front_end], default=str)
 
 
 class PairData:

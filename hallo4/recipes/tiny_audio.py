@@ -1,5 +1,4 @@
-"""Pre-training of the audio projector: hear what the mouth does, in formant voices made to sound like
-recordings.
+"""Pre-training of the audio projector: mouth shapes, out of formant voices made to sound like recordings.
 
 It plays the part that wav2vec2's pre-training plays for the released model. The linear read-out is thrown
 away; the projector's
@@ -29,7 +28,7 @@ FRAMES = 17
 
 @dataclass(frozen=True)
 class TinyAudioConfig:
-    """Sizes of the projector (they must be the DiT's) and what it hears."""
+    """Sizes of the projector (they must be the DiT's) and what it is trained on."""
 
     dim: int = 192
     tokens: int = 4
@@ -78,7 +77,7 @@ def listen_method(
 
 
 class ListenData:
-    """Random 17-frame windows of random hearings."""
+    """Random 17-frame windows of random recordings."""
 
     def __init__(self, sounds: dict[str, np.ndarray], batch_size: int) -> None:
         self.features, self.curves = sounds["features"], sounds["curves"]
@@ -99,7 +98,7 @@ class ListenData:
 
 @torch.no_grad()
 def held_out_correlation(model: MouthListener, sounds: dict[str, np.ndarray]) -> dict[str, float]:
-    """Correlation of heard and true mouth opening over whole unseen speeches: clean, and degraded."""
+    """Correlation of predicted and true mouth opening over whole unseen speeches: clean, and degraded."""
     scores: dict[str, list[float]] = {"clean": [], "degraded": []}
     for i in range(len(sounds["features"])):
         windows = audio_windows(torch.as_tensor(sounds["features"][i]).float())[None]
@@ -132,5 +131,5 @@ def run(config: TinyAudioConfig, folder: Path) -> Path:
 
 
 def recipe() -> Recipe:
-    """The ear of the tiny models."""
+    """The audio projector of the tiny models."""
     return Recipe("tiny-audio", "the audio projector of the tiny models, pre-trained", TinyAudioConfig(), run)

@@ -18,8 +18,8 @@ from hallo4.version import __version__
 
 @dataclass(frozen=True)
 class UNetSizes:
-    """Channels and heads of each level. The ear's sizes are those of `tiny-audio`, whose tokens of a frame
-    are a quarter of the DiT's width."""
+    """Channels and heads of each level. Sizes of the audio projector are those of `tiny-audio`, whose tokens
+    of a frame are a quarter of the DiT's width."""
 
     widths: tuple[int, ...] = (32, 64, 96)
     heads: tuple[int, ...] = (1, 2, 3)

@@ -1,6 +1,6 @@
-"""The ablation of temporal motion modulation: how many of the rho frames of a group a DiT is told of.
+"""The ablation of temporal motion modulation: how many of the rho frames of a group a DiT is given.
 
-    tiny-dit-sft --with_expansion e--> the same network, told of e of every 4 sounds and skeletons
+    tiny-dit-sft --with_expansion e--> the same network, given e of every 4 sounds and skeletons
     [--with_new_modulation--> the same, but nothing it learnt about sound and skeletons is left]
     trained further on people of whom some move two and four times as fast, as long for every e
     --hallo4 evaluate motion--> how fast a motion it still follows
@@ -36,7 +36,7 @@ def fast_clips() -> ClipStoreConfig:
 @dataclass(frozen=True)
 class ExpansionConfig(FineTuneConfig):
     """`FineTuneConfig` of one variant: of every group of rho frames, `expansion` sounds and skeletons are
-    told, evenly spread and always the last; `modulation`: whether what hands them on starts as trained or
+    used, evenly spread and always the last; `modulation`: whether what hands them on starts as trained or
     new. Stop all variants after the same `train.steps`."""
 
     expansion: int = 1
@@ -51,7 +51,7 @@ class ExpansionConfig(FineTuneConfig):
 
 
 def with_expansion(model: PortraitDiT, expansion: int) -> PortraitDiT:
-    """`model` told of `expansion` of the rho frames of a group, sound and skeleton; other weights shared.
+    """`model`, given `expansion` of the rho frames of a group, sound and skeleton; other weights shared.
 
     The Linear behind the narrower tokens puts each frame that is left in its own place and in those of the
     frames before it that are not.
@@ -85,8 +85,8 @@ MODULATION = (
     "attn_skeleton.",
     "norm_skeleton.",
 )
-"""Parts of the names of weights that carry sound and skeletons into the blocks; how it hears is not among
-them, nor how frames that are left stand in for the others."""
+"""Parts of the names of weights that carry sound and skeletons into the blocks; the layers of single audio
+frames are not among them, nor how frames that are left stand in for the others."""
 
 
 def with_new_modulation(model: PortraitDiT, seed: int) -> PortraitDiT:
@@ -118,5 +118,5 @@ def run(config: ExpansionConfig, folder: Path) -> Path:
 
 def recipe() -> Recipe:
     """One variant of the sweep over expansions."""
-    summary = "ablation: a tiny DiT told of 1, 2 or 4 of every 4 sounds and skeletons"
+    summary = "ablation: a tiny DiT given 1, 2 or 4 of every 4 sounds and skeletons"
     return Recipe("tmm-expansion", summary, ExpansionConfig(), run)

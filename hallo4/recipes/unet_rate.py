@@ -1,6 +1,6 @@
 """Temporal motion modulation in a UNet: skeletons at twice the frame rate, against one for every frame.
 
-    tiny-unet-sft --with_skeleton_rho--> the same network, told of rho skeletons a frame, of which it keeps e
+    tiny-unet-sft --with_skeleton_rho--> the same network, given rho skeletons a frame, of which it keeps e
     trained further on people of whom some move two and four times as fast, as long for every variant
     --hallo4 evaluate motion--> how fast a motion it follows, and how late
 
@@ -46,7 +46,7 @@ class RateConfig(TinyUNetConfig):
 
 
 def with_skeleton_rho(model: PortraitUNet, rho: int, expansion: int | None = None) -> PortraitUNet:
-    """`model`, built for one skeleton a frame, told of `rho`; other weights shared.
+    """`model`, built for one skeleton a frame, now given `rho`; other weights shared.
 
     Where all are kept, its guider reads the first, which belongs to the frame, as before, and the others with
     weights of zero, so that nothing changes yet. Where only some are kept, the last reads as the first did.
@@ -74,5 +74,5 @@ def run(config: RateConfig, folder: Path) -> Path:
 
 def recipe() -> Recipe:
     """One variant of the comparison of rates."""
-    summary = "ablation: a tiny UNet told of one or two skeletons a frame"
+    summary = "ablation: a tiny UNet given one or two skeletons a frame"
     return Recipe("unet-rate", summary, RateConfig(), run)

@@ -35,8 +35,8 @@ def test_a_video_has_exactly_the_frames_of_its_sound(animator, portrait_u8, samp
 
 def test_the_file_holds_the_frames_the_sound_and_the_provenance(animator, portrait_u8, hum, tmp_path):
     path = tmp_path / "talk.mkv"  # lossless
-    told = []
-    result = animator.animate(portrait_u8, hum(0.5), output=path, seed=7, on_progress=told.append)
+    seen = []
+    result = animator.animate(portrait_u8, hum(0.5), output=path, seed=7, on_progress=seen.append)
     frames = np.concatenate(list(animator.frames(portrait_u8, hum(0.5), seed=7)))
     assert result.path == path
     assert result.frames == len(frames) == 12
@@ -51,11 +51,11 @@ def test_the_file_holds_the_frames_the_sound_and_the_provenance(animator, portra
     )  # fmt: skip
     assert set(result.timings_s) == {"read", "listen", "conditions", "denoise", "decode", "write"}
     assert [p.name for p in tmp_path.iterdir()] == ["talk.mkv"]
-    assert [p.stage for p in told if p.notes] == ["generate"]
-    generated = [p.frames_done for p in told if p.stage == "generate"]
+    assert [p.stage for p in seen if p.notes] == ["generate"]
+    generated = [p.frames_done for p in seen if p.stage == "generate"]
     assert generated == sorted(generated)
     assert generated[-1] == 12
-    assert told[-1].eta_s == 0
+    assert seen[-1].eta_s == 0
 
 
 def test_the_same_seed_is_the_same_video_and_another_is_not(animator, portrait_u8, hum):
@@ -175,12 +175,12 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_the_same(
 ):
     whole = tmp_path / "whole.mp4"
     animator.animate(portrait_u8, hum(0.6), output=whole)
-    path, told = tmp_path / "killed.mp4", []
+    path, seen = tmp_path / "killed.mp4", []
     with pytest.raises(Killed):
         animator.animate(portrait_u8, hum(0.6), output=path, on_progress=kill_at(frames_before_kill))
     assert not path.exists()
-    result = animator.animate(portrait_u8, hum(0.6), output=path, on_progress=told.append)
-    start = next(p.frames_done for p in told if p.stage == "generate")
+    result = animator.animate(portrait_u8, hum(0.6), output=path, on_progress=seen.append)
+    start = next(p.frames_done for p in seen if p.stage == "generate")
     assert start == (5 if frames_before_kill else 0)
     assert any("resumed" in note for note in result.notes) == bool(start)
     assert path.read_bytes() == whole.read_bytes()
@@ -189,11 +189,11 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_the_same(
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"guidance_scale": 1.5}, {"resume": False}])
 def test_another_request_does_not_go_on(animator, portrait_u8, hum, tmp_path, change):
-    path, told = tmp_path / "o.mp4", []
+    path, seen = tmp_path / "o.mp4", []
     with pytest.raises(Killed):
         animator.animate(portrait_u8, hum(0.6), output=path, on_progress=kill_at(7))
-    animator.animate(portrait_u8, hum(0.6), output=path, on_progress=told.append, **change)
-    assert next(p.frames_done for p in told if p.stage == "generate") == 0
+    animator.animate(portrait_u8, hum(0.6), output=path, on_progress=seen.append, **change)
+    assert next(p.frames_done for p in seen if p.stage == "generate") == 0
 
 
 @pytest.mark.parametrize("how", ["callback", "ctrl-c"])
@@ -231,13 +231,13 @@ def test_a_stop_before_the_first_window_says_so(animator, portrait_u8, hum, tmp_
 
 def test_time_left_is_what_the_pace_so_far_says():
     now = [0.0]
-    told = []
-    reporter = Reporter(told.append, clock=lambda: now[0])
+    seen = []
+    reporter = Reporter(seen.append, clock=lambda: now[0])
     reporter.begin_windows(windows=5, steps=10, frames_total=21, finished=1, finished_frames=5)
     now[0] = 30.0
     reporter.step(window=2, steps_done=5, frames_before=9, frames_in_window=4)
-    assert told[-1].eta_s == pytest.approx(30.0 / 1.5 * 2.5)
-    assert told[-1].frames_done == 11
+    assert seen[-1].eta_s == pytest.approx(30.0 / 1.5 * 2.5)
+    assert seen[-1].frames_done == 11
 
 
 # ---------------------------------------------------------------------- what cannot be

@@ -134,7 +134,7 @@ def test_the_loss_of_the_autoencoder_is_the_weighted_error_and_the_pull():
 
 @pytest.fixture(scope="module")
 def sounds():
-    """Six hearings of 40 frames; feature 0 of each frame is the mouth opening."""
+    """Six recordings of 40 frames; feature 0 of each frame is the mouth opening."""
     rng = np.random.default_rng(0)
     curves = rng.random((6, 40, 3)).astype(np.float32)
     features = rng.normal(size=(6, 40, 4, 40)).astype(np.float16)
@@ -167,7 +167,7 @@ def test_correlation_is_one_for_a_model_that_reads_the_opening(sounds):
         {"correlation_clean": 1.0, "correlation_degraded": 1.0, "one_minus_correlation": 0.0}, abs=1e-3
     )
     features = sounds["features"].copy()
-    features[[1, 2, 4, 5], :, 0] *= -1  # all but every third hearing, which is the clean one
+    features[[1, 2, 4, 5], :, 0] *= -1  # all but every third recording, which is the clean one
     scores = held_out_correlation(reading, sounds | {"features": features})
     assert scores == pytest.approx(
         {"correlation_clean": 1.0, "correlation_degraded": -1.0, "one_minus_correlation": 2.0}, abs=1e-3

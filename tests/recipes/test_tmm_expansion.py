@@ -1,4 +1,4 @@
-"""A network told of fewer or more conditions begins as the one it was made of."""
+"""A network given fewer or more conditions begins as the one it was made of."""
 
 from copy import deepcopy
 
@@ -57,7 +57,7 @@ def test_all_variants_with_new_modulation_begin_equally_ignorant(told_of_all):
         if any(part in name for part in motion):
             assert not same or name.endswith("bias") or "norm" in name, name
         else:
-            assert same, f"{name}: pictures and hearing stay as trained"
+            assert same, f"{name}: pictures and audio frames stay as trained"
 
 
 def test_trained_modulation_is_kept_as_it_is(told_of_all):

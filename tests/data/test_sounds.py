@@ -1,10 +1,10 @@
-"""Speech heard in many ways: faster, in rooms, through microphones; always as long and never broken."""
+"""Speech recorded in many ways: faster, in rooms, through microphones; always as long and never broken."""
 
 import numpy as np
 import pytest
 
 from hallo4.data import build_sounds
-from hallo4.data.sounds import SECONDS, VARIANTS, change_speed, degrade, hear
+from hallo4.data.sounds import SECONDS, VARIANTS, change_speed, degrade, recording
 from hallo4.errors import InputError
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.types import Audio
@@ -71,8 +71,8 @@ def test_silence_stays_quiet():
     assert np.abs(heard).max() < 1e-4
 
 
-def test_a_clean_hearing_is_the_features_and_the_mouth(quick_world):
-    features, curves = hear(3, 0)
+def test_a_clean_recording_is_the_features_and_the_mouth(quick_world):
+    features, curves = recording(3, 0)
     _, speech, performance, _ = quick_world(3, SECONDS)
     frames = len(performance)
     expected = LogMelFrontEnd().features(speech.audio, frames).numpy().astype(np.float16)
@@ -84,9 +84,9 @@ def test_a_clean_hearing_is_the_features_and_the_mouth(quick_world):
 
 
 @pytest.mark.parametrize("variant", range(1, VARIANTS))
-def test_a_degraded_hearing_has_curves_at_its_own_speed(quick_world, variant):
-    features, curves = hear(3, variant)
-    clean, true = hear(3, 0)
+def test_a_degraded_recording_has_curves_at_its_own_speed(quick_world, variant):
+    features, curves = recording(3, variant)
+    clean, true = recording(3, 0)
     assert features.shape == clean.shape
     assert features.dtype == np.float16
     assert np.isfinite(features.astype(np.float32)).all()
@@ -105,19 +105,19 @@ def test_sounds_are_made_once_and_kept(quick_world, tmp_path, monkeypatch):
     assert made["features"].dtype == np.float16
     assert made["curves"].shape == (2 * VARIANTS, 85, 3)
     for k in range(2 * VARIANTS):
-        features, curves = hear(7 + k // VARIANTS, k % VARIANTS)
+        features, curves = recording(7 + k // VARIANTS, k % VARIANTS)
         np.testing.assert_array_equal(made["features"][k], features)
         np.testing.assert_array_equal(made["curves"][k], curves)
     assert [p.name for p in path.parent.iterdir()] == ["sounds.npz"]
-    monkeypatch.setattr("hallo4.data.sounds.hear", lambda *_: pytest.fail("heard again"))
+    monkeypatch.setattr("hallo4.data.sounds.recording", lambda *_: pytest.fail("made again"))
     kept = build_sounds(path, 2, first_seed=7, workers=1)
     assert all(np.array_equal(made[name], kept[name]) for name in made)
-    with pytest.raises(InputError, match="6 hearings, not 9"):
+    with pytest.raises(InputError, match="6 recordings, not 9"):
         build_sounds(path, 3, first_seed=7)
 
 
 def test_real_voices_are_heard():
     pytest.importorskip("espeakng_loader")
-    features, curves = hear(1, 0)
+    features, curves = recording(1, 0)
     loudness = features.astype(np.float32).mean((1, 2))
     assert np.corrcoef(loudness, curves[:, 2])[0, 1] > 0.6
