@@ -22,7 +22,10 @@ from torch.utils.backend_registration import (
 
 
 class _Backend(_DummyBackendModule):
-    """What `torch.autocast` and others ask of a device."""
+    """What `torch.autocast` and others ask of a device; nobody should choose it by itself."""
+
+    def is_available(self) -> bool:
+        return False
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16]
