@@ -62,7 +62,9 @@ def test_the_released_model_on_cards_of_several_sizes(released, free_gb, expecte
 
 
 def test_a_card_that_is_too_small_is_told_what_would_fit(released):
-    with pytest.raises(InputError, match=r"offers 4\.0 GB.*needs [45]\.\d GB.*stream.*--memory.*cpu") as error:
+    with pytest.raises(
+        InputError, match=r"offers 4\.0 GB.*needs [45]\.\d GB.*stream.*--memory.*cpu"
+    ) as error:
         plan_placement(*released, 4 * GB, CUDA)
     assert "\n" not in str(error.value)
 
