@@ -37,7 +37,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hallo4.diffusion import PreferenceLossConfig
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
 from hallo4.training import (
     AdapterConfig,
     AdapterOff,
@@ -221,7 +221,7 @@ def dit(args: argparse.Namespace, dtype: torch.dtype) -> PortraitDiT:
     if not args.no_checkpointing:
         model.enable_gradient_checkpointing()
     for name, parameter in model.named_parameters():
-        if not set(KEPT_IN_FP32) & set(name.split(".")):
+        if not model.keeps_fp32(name):
             parameter.data = parameter.data.to(dtype)
     return model.to(args.device).train()
 

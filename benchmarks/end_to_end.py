@@ -1,19 +1,19 @@
 """Compare our pipeline with the released program: `python benchmarks/end_to_end.py DIR [--case NAME]`.
 
-DIR holds what the released program was given (`pretrained_models/`, `inputs/`, `settings.json`) and, for every
-case, what it computed on the way and in the end. The released files are converted by `hallo4 weights convert`
-into a temporary model folder, which our pipeline then runs, in fp32 on the CPU.
+DIR holds what the released program was given (`pretrained_models/`, `inputs/`, `settings.json`) and, for
+every case, what it computed on the way and in the end. The released files are converted by `hallo4 weights
+convert` into a temporary model folder, which our pipeline then runs, in fp32 on the CPU.
 
-Our pipeline differs from the released program on purpose in a few choices (`hallo4.pipelines.conventions`); here
-they are set to the released ones: the shorter of sound and skeleton ends the video, skeleton frames are taken
-one by one, pixels are rounded down, frames before `start_inf_frame` are skipped, and the black patches of known
-frames are drawn with the seeds of the case.
+Our pipeline differs from the released program on purpose in a few choices (`hallo4.pipelines.conventions`);
+here they are set to the released ones: the shorter of sound and skeleton ends the video, skeleton frames are
+taken one by one, pixels are rounded down, frames before `start_inf_frame` are skipped, and the black patches
+of known frames are drawn with the seeds of the case.
 
 Prints one JSON line. Errors are max |ours - theirs| / max |theirs|, the worst over all windows of all cases:
 
-* `text_embedding`, `audio_features` (and their windows), `reference_canvas`, `skeleton_canvas` (first and last
-  frame of each window), `reference_latent`, `skeleton_latents`, `vace_context`, `velocity` (both sides of
-  guidance at the first step), `denoised`: of every stage;
+* `text_embedding`, `audio_features` (and their windows), `reference_canvas`, `skeleton_canvas` (first and
+  last frame of each window), `reference_latent`, `skeleton_latents`, `vace_context`, `velocity` (both sides
+  of guidance at the first step), `denoised`: of every stage;
 * `frames_max_difference` in grey levels, `frames_differing`: share of the values, `psnr_db` (capped at 200).
 
 Exit code 2 and one line if DIR cannot be used.
@@ -40,9 +40,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hallo4.errors import Hallo4Error, InputError
+from hallo4.models.audio_features import audio_windows_of
 from hallo4.pipelines import AnimationRequest, LoadedModel, load_model
-from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.conventions import RELEASED
+from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import Job
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter
@@ -129,8 +130,9 @@ def compare_case(root: Path, case: Case, model: LoadedModel, worst: Worst) -> di
 def _compare_inputs(job: Job, expected: Mapping[str, Tensor], worst: Worst) -> None:
     for ours, name in zip(job.texts, ("text_embedding", "text_uncond_embedding"), strict=True):
         worst.compare("text_embedding", ours[0], expected[name])
-    features = job.sound_features()
-    worst.compare("audio_features", features, expected["audio_features"][: len(features)])
+    rows = torch.arange(job.sound.rows)
+    worst.compare("audio_features", job.sound.features(0, job.sound.rows), expected["audio_features"])
+    worst.compare("audio_features", audio_windows_of(job.sound, rows.numpy()), expected["audio_windows"])
     worst.compare("reference_canvas", job.portrait.video_pm1, expected["reference_canvas"])
 
 
@@ -156,7 +158,7 @@ def _compare_window(
 
 @contextmanager
 def first_velocities(model: LoadedModel) -> Iterator[list[Tensor]]:
-    """A list that collects what the backbone says at the first step: the unconditional side, then the other."""
+    """A list that collects the velocities of the first step: the unconditional side, then the other."""
     found: list[Tensor] = []
 
     def collect(_module: torch.nn.Module, _inputs: tuple, velocity: Tensor) -> None:
@@ -200,8 +202,9 @@ def read_cases(root: Path, chosen: str | None) -> tuple[dict[str, Any], list[Cas
     found = []
     for name in cases if chosen is None else [chosen]:
         run = cases[name]
-        texts = (run.get("prompt", prompts["prompt"]), run.get("negative_prompt", settings["negative_prompt"]))
-        found.append(Case(name, root / name, run, *texts, settings["mask_seed"]))
+        prompt = run.get("prompt", prompts["prompt"])
+        negative = run.get("negative_prompt", settings["negative_prompt"])
+        found.append(Case(name, root / name, run, prompt, negative, settings["mask_seed"]))
     return settings, found
 
 

@@ -32,9 +32,34 @@ KEYPOINTS = 133
 hand."""
 
 
+@runtime_checkable
+class SampleSource(Protocol):
+    """Mono sound that is read in parts, so that its length costs no memory: a file (`media.open_sound`), or
+    an `Audio`."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples in a second."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        ...
+
+    def __len__(self) -> int:
+        """S, the number of samples."""
+        ...
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """[n] float32: samples start..stop - 1, without those that lie before the beginning or behind the
+        end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Audio:
-    """Mono sound: `samples` [S] float32 in [-1, 1] at `sample_rate_hz`."""
+    """Mono sound in memory: `samples` [S] float32 in [-1, 1] at `sample_rate_hz`; a `SampleSource`."""
 
     samples: np.ndarray
     sample_rate_hz: int
@@ -43,6 +68,13 @@ class Audio:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate_hz
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """See `SampleSource`."""
+        return np.asarray(self.samples[max(start, 0) : max(stop, 0)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -83,7 +115,8 @@ class MotionConditions:
     `motion_latents`    [B, C, M, h, w]: the M frames before the window, each encoded alone.
     `face_embedding`    [B, E]: who it is; of zeros or None: not said.
     `locator_01`        [B, 3, 1 or T, H, W] in [0, 1]: where the face may be.
-    `region_masks`      [B, T, 3, n]: how much each cell hears as (full, face, lip); see `region_pyramid`.
+    `region_masks`      [B, T, 3, n]: weights of the sound in each cell, as (full, face, lip); see
+    `region_pyramid`.
     `portrait_given`, `locator_given`, `audio_given` [B] bool: False where a clip does without (the other
     side of guidance, dropout in training); None: given to all.
     """
@@ -318,6 +351,19 @@ class Autoencoder(Protocol):
 
 
 @runtime_checkable
+class FeatureStream(Protocol):
+    """The features of one sound, made when asked for, in memory that does not grow with its length."""
+
+    rows: int
+    """How many there are, from the beginning of the sound on."""
+
+    def features(self, start: int, stop: int) -> Tensor:
+        """[stop - start, blocks, channels] float32 on the CPU, rows start..stop - 1; the same values in any
+        slices. ShapeError unless 0 <= start < stop <= rows."""
+        ...
+
+
+@runtime_checkable
 class AudioFrontEnd(Protocol):
     """Sound -> features. Log-mel needs no download; wav2vec2 is the released model's."""
 
@@ -326,9 +372,27 @@ class AudioFrontEnd(Protocol):
     """Features in a second: the frame rate, or a multiple of it."""
     blocks: int
     channels: int
+    from_video_sound: bool
+    """Whether pipelines make features of a file from the sound of the written video, brought to
+    `sample_rate_hz`, or, if not, from the file's own samples."""
+
+    def stream(self, sound: SampleSource, frames: int) -> FeatureStream:
+        """The features of a sound at `sample_rate_hz`, at least `frames` rows of them.
+
+        The sound is gone through once, for what depends on the whole of it. InputError: samples that are not
+        finite. ShapeError: another sample rate, or frames < 1.
+        """
+        ...
 
     def features(self, audio: Audio, frames: int) -> Tensor:
-        """[frames, blocks, channels] float32: the first `frames` features of the sound."""
+        """[frames, blocks, channels] float32: the first `frames` features of a sound in memory, at any rate.
+
+        Errors as for `stream`; InputError also for sound that is not mono.
+        """
+        ...
+
+    def free(self) -> None:
+        """Let go of the weights; they are loaded again when they are needed."""
         ...
 
     def to_config(self) -> dict[str, Any]:

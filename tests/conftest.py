@@ -14,9 +14,9 @@ def tiny_parts():
     """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd)."""
     import torch
 
-    from hallo4.models.audio_features import LogMelFrontEnd
     from hallo4.models.autoencoder import TinyVideoAutoencoder
     from hallo4.models.dit import PortraitDiT
+    from hallo4.models.log_mel import LogMelFrontEnd
 
     torch.manual_seed(0)
     front_end = LogMelFrontEnd()

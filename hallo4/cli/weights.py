@@ -1,4 +1,4 @@
-"""`hallo4 weights`: files that come from elsewhere: list them, fetch, check and convert them."""
+"""`hallo4 weights`: list, fetch, check and convert the files that come from elsewhere."""
 
 from __future__ import annotations
 
@@ -142,21 +142,20 @@ def _check(options: Check) -> None:
     from hallo4.weights.check import check_file
 
     asked: list[tuple[WeightFile, Path | None]] = [pair for word in options.names for pair in _meant(word)]
-    findings = [
-        check_file(file, folder) for file, folder in asked or [(file, None) for file in FILES.values()]
-    ]
+    places = asked or [(file, None) for file in FILES.values()]
+    findings = [(check_file(file, folder), folder) for file, folder in places]
     if not asked:
-        findings = [finding for finding in findings if finding.state != "missing"]
-    rows = [(f.file.name, f.state + _doubt(f.state), str(f.path)) for f in findings]
+        findings = [(finding, folder) for finding, folder in findings if finding.state != "missing"]
+    rows = [(f.file.name, f.state + _doubt(f.state), str(f.path)) for f, _ in findings]
     Console().print(_table("files from elsewhere", ("file", "is", "where"), rows))
-    bad = [finding for finding in findings if finding.state in ("wrong", "missing")]
+    bad = [item for item in findings if item[0].state in ("wrong", "missing")]
     if bad:
-        first = bad[0]
+        first, folder = bad[0]
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise CheckpointError(
             f"{first.path}: {first.reason or 'is not there'}{more}. "
             + ("Move it away and fetch it again" if first.reason else "Fetch it")
-            + f": hallo4 weights fetch {first.file.name}."
+            + f": hallo4 weights fetch {first.file.name}{f' -o {folder}' if folder else ''}."
         )
 
 

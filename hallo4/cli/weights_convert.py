@@ -24,10 +24,16 @@ class Convert:
     Nothing is fetched and no code in the files is run. Stop it with Ctrl-C and the same command goes on.
     """
 
-    pretrained: Annotated[Positional[Path], arg(metavar="PRETRAINED")]
+    pretrained: Annotated[
+        Positional[Path | None],
+        arg(metavar="[PRETRAINED]", help_behavior_hint="(default: where `weights fetch hallo4` puts it)"),
+    ] = None
     """the folder with hallo4/, Wan2.1_Encoders/ and wav2vec/ as published; Wan's autoencoder and umT5 may
     also lie in diffusers layout: vae/, text_encoder/, tokenizer/"""
-    output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
+    output: Annotated[
+        Path | None,
+        arg(aliases=("-o",), metavar="DIR", help_behavior_hint="(default: where `--model hallo4` finds it)"),
+    ] = None
     """the model folder to write; an older model there is replaced when the new one is complete"""
     dtype: Literal["keep", "bf16", "fp32"] = "keep"
     """how the DiT is stored: as in the file, in bf16 (sensitive layers stay fp32), or in fp32; the text
@@ -48,12 +54,14 @@ def convert(options: Convert) -> None:
     sizes = [_size_px(text) for text in options.canvas]  # before torch is loaded
 
     from hallo4.pipelines.convert import convert_release
+    from hallo4.pipelines.model_info import RELEASED_MODEL, models_folder
+    from hallo4.weights.places import weights_root
 
     chosen = {"canvas_sizes_px": sizes} if sizes else {}
     with _shown(options.quiet) as on_progress:
         result = convert_release(
-            options.pretrained,
-            options.output,
+            options.pretrained or weights_root() / "pretrained_models",
+            options.output or models_folder() / RELEASED_MODEL,
             options.dtype,
             window_frames=options.window_frames,
             on_progress=on_progress,

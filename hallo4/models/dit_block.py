@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 from diffusers.models.attention import AttentionModuleMixin, FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from hallo4.models.dit_cache import BlockCache, BlockConditions, ConditionTokens, KeyValue
 from hallo4.models.rms_norm import RMSNorm
+from hallo4.tables import cached_table
 
 PICTURE_THETA = 30.0
 """Base of the skeleton attention's position table. A picture has tens of patches a side, not thousands: all
@@ -37,7 +36,7 @@ def _rotations(positions: int, channels: int, theta: float) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-@lru_cache(maxsize=16)
+@cached_table
 def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
     """Rotary table of self-attention for a (frames, rows, columns) grid: [L, 1, head_dim/2] complex64.
 
@@ -46,24 +45,22 @@ def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.dev
     """
     frames, rows, columns = grid
     side = 2 * (head_dim // 6)
-    with torch.inference_mode(False):  # the cached table must also serve training
-        in_time = _rotations(frames, head_dim - 2 * side, 10000.0).view(frames, 1, 1, -1)
-        down = _rotations(rows, side, 10000.0).view(1, rows, 1, -1)
-        across = _rotations(columns, side, 10000.0).view(1, 1, columns, -1)
-        table = torch.cat([part.expand(*grid, -1) for part in (in_time, down, across)], dim=-1)
-        return table.flatten(0, 2).unsqueeze(1).to(device)
+    in_time = _rotations(frames, head_dim - 2 * side, 10000.0).view(frames, 1, 1, -1)
+    down = _rotations(rows, side, 10000.0).view(1, rows, 1, -1)
+    across = _rotations(columns, side, 10000.0).view(1, 1, columns, -1)
+    table = torch.cat([part.expand(*grid, -1) for part in (in_time, down, across)], dim=-1)
+    return table.flatten(0, 2).unsqueeze(1).to(device)
 
 
-@lru_cache(maxsize=16)
+@cached_table
 def picture_rotations(grid: tuple[int, int], head_dim: int, device: torch.device) -> Tensor:
     """Rotary table inside one frame, half of the channels each way: [N, 1, head_dim/2] complex64."""
     rows, columns = grid
     across_channels = 2 * (head_dim // 4)
-    with torch.inference_mode(False):
-        down = _rotations(rows, head_dim - across_channels, PICTURE_THETA).view(rows, 1, -1)
-        across = _rotations(columns, across_channels, PICTURE_THETA).view(1, columns, -1)
-        table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
-        return table.flatten(0, 1).unsqueeze(1).to(device)
+    down = _rotations(rows, head_dim - across_channels, PICTURE_THETA).view(rows, 1, -1)
+    across = _rotations(columns, across_channels, PICTURE_THETA).view(1, columns, -1)
+    table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
+    return table.flatten(0, 1).unsqueeze(1).to(device)
 
 
 def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
@@ -72,10 +69,15 @@ def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
     On a CPU one complex product, several times faster there than the sine and cosine form; elsewhere, and
     in compiled code, which cannot fuse complex numbers, the real form of the same product.
     """
-    pairs = heads.unflatten(-1, (-1, 2))
     if heads.device.type == "cpu" and not torch.compiler.is_compiling():
-        return torch.view_as_real(torch.view_as_complex(pairs) * rotations).flatten(-2)
-    first, second = pairs.unbind(-1)
+        pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * rotations).flatten(-2)
+    return rotate_without_complex(heads, rotations)
+
+
+def rotate_without_complex(heads: Tensor, rotations: Tensor) -> Tensor:
+    """The real form of `rotate`."""
+    first, second = heads.unflatten(-1, (-1, 2)).unbind(-1)
     cosine, sine = torch.view_as_real(rotations).unbind(-1)
     return torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1).flatten(-2)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
 from hallo4.weights.tensors import misfits, read_tensors, shapes_of
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
@@ -230,5 +230,4 @@ def _plain_name(name: str) -> str:
 
 def _cast(model: PortraitDiT, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
-        in_fp32 = set(KEPT_IN_FP32) & set(name.split("."))
-        parameter.data = parameter.data.to(torch.float32 if in_fp32 else dtype)
+        parameter.data = parameter.data.to(torch.float32 if model.keeps_fp32(name) else dtype)

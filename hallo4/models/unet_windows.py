@@ -147,9 +147,9 @@ class UNetWindows:
     def unconditional(self, conditions: MotionConditions, which: Tensor | None = None) -> MotionConditions:
         """As in Hallo 1 (`face_animate.py:291-379`): no portrait to look at and no face, no locator, no audio
         tokens; known frames, skeleton and regions stay."""
-        batch = len(conditions.reference_latents)
-        given = torch.zeros(batch, dtype=torch.bool) if which is None else ~which.bool()
+        given = conditions.reference_latents.new_zeros(len(conditions.reference_latents), dtype=torch.bool)
+        given = given if which is None else ~which.to(given)
         names = ("portrait_given", "locator_given", "audio_given")
         before = {name: getattr(conditions, name) for name in names}
-        left = {name: given if value is None else value & given.to(value) for name, value in before.items()}
+        left = {name: given if value is None else value.to(given) & given for name, value in before.items()}
         return replace(conditions, **left)

@@ -1,15 +1,16 @@
 """The layers of diffusers' `AutoencoderKLWan`, with the same results in fewer operations and less memory.
 
-    encoder, a step of 1 or 4 frames                          decoder, a step of 1 latent frame
-      conv_in, blocks at H, H/2       | n frames at a time      conv_in, middle, blocks at H/8, H/4
-      half the rate, blocks at H/4    | all at once             blocks at H/2, H, conv_out   | n at a time
-      half the rate, blocks at H/8, middle, conv_out
+    encoder, a step of 1 or 4 frames                decoder, a step of 1 latent frame
+      conv_in, blocks at H     |                      conv_in, middle, blocks at H/8
+      blocks at H/2            | few at a time        twice the rate, blocks at H/4
+      half the rate, blocks at H/4                    twice the rate, blocks at H/2       | few at a time
+      half the rate, blocks at H/8, middle, conv_out  blocks at H, conv_out               |
 
 Three changes, none of them to a parameter or its name (`adopt` gives the classes below to existing layers):
 
 * a single frame without a past meets only the last time slice of a kernel, so its convolution is a 2-D one;
-* the layers at full and half size, which need most of the memory, take few frames at a time. Their causal
-  convolutions keep their last two input frames anyway, so it makes no difference in which steps frames come;
+* large layers, which need most of the memory, take few frames at a time. Their convolutions keep their last
+  two input frames anyway, so it makes no difference in which steps frames come;
 * a stage of the encoder whose last frames were all equal goes on with the output it has (`StageState`).
 
 Differences to diffusers 0.42.1 (`autoencoder_kl_wan.py`) are rounding; without these classes its encoder and
@@ -120,44 +121,36 @@ class SteppedEncoder(WanEncoder3d):
         return x
 
     def stage_count(self) -> int:
-        """Into how many stages the changes of the frame rate divide it."""
+        """Into how many stages the changes of size divide it."""
         return len(self._stages())
 
     def _stages(self) -> list[_Stage]:
-        ends = [i for i, layer in enumerate(self.down_blocks) if hasattr(layer, "time_conv")]
-        groups = [
-            list(self.down_blocks[start:stop])
-            for start, stop in zip([0, *(end + 1 for end in ends)], [*(end + 1 for end in ends), None])
-        ]
-        groups[0] = [self.conv_in, *groups[0]]
+        groups = [[self.conv_in]]
+        for layer in self.down_blocks:
+            groups[-1].append(layer)
+            if isinstance(layer, WanResample):
+                groups.append([])
         groups[-1] += [self.mid_block, self.norm_out, self.nonlinearity, self.conv_out]
-        return [_Stage(layers, at_full_size=number == 0) for number, layers in enumerate(groups)]
+        return [_Stage(layers) for layers in groups]
 
 
 class _Stage:
-    """Layers of the encoder between two changes of the frame rate; the change is the last of them."""
+    """The layers of the encoder at one size; the step to the next size is the last of them."""
 
-    def __init__(self, layers: list[nn.Module], at_full_size: bool):
-        self.layers = layers
-        self.at_full_size = at_full_size
-        self.frames_per_output = 2 if hasattr(layers[-1], "time_conv") else 1
+    def __init__(self, layers: list[nn.Module]):
+        self.by_frames = list(takewhile(lambda layer: not hasattr(layer, "time_conv"), layers))
+        self.at_once = layers[len(self.by_frames) :]
+        self.frames_per_output = 2 if self.at_once else 1
         convolutions = [
             part for layer in layers for part in layer.modules() if isinstance(part, WanCausalConv3d)
         ]
         self.span = HISTORY * sum(part.kernel_size[0] > 1 for part in convolutions)
 
     def run(self, x: Tensor, feat_cache: list, feat_idx: list[int]) -> Tensor:
-        """All layers in turn; at full size only the change of rate sees all frames of the step at once."""
-        if not self.at_full_size:
-            return _run(self.layers, x, feat_cache, feat_idx)
-        single = list(takewhile(lambda layer: not hasattr(layer, "time_conv"), self.layers))
-        x = by_frames(
-            lambda part: _run(single, part, feat_cache, feat_idx),
-            x,
-            frames_at_once(*x.shape[-2:]),
-            feat_idx,
-        )
-        return _run(self.layers[len(single) :], x, feat_cache, feat_idx)
+        """All layers in turn; only a change of the frame rate sees all frames of the step at once."""
+        frames = frames_at_once(*x.shape[-2:])
+        x = by_frames(lambda part: _run(self.by_frames, part, feat_cache, feat_idx), x, frames, feat_idx)
+        return _run(self.at_once, x, feat_cache, feat_idx)
 
 
 class SteppedDecoder(WanDecoder3d):

@@ -6,6 +6,7 @@ from hallo4.pipelines.job import AnimationRequest
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, ModelInfo, embedded_models, resolve_model
 from hallo4.pipelines.progress import AnimationResult, Progress
+from hallo4.pipelines.prompts import PromptEmbeddings
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -15,6 +16,7 @@ __all__ = [
     "ModelInfo",
     "PortraitAnimator",
     "Progress",
+    "PromptEmbeddings",
     "convert_release",
     "embedded_models",
     "load_model",

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, load_audio, load_image, probe_video, read_frames
+from hallo4.media import MediaWarning, load_image, open_sound, probe_video, read_frames, resampled
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
 from hallo4.pipelines.canvas import (
@@ -35,7 +35,7 @@ from hallo4.pipelines.canvas import (
 )
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.portrait_pose import portrait_rest
-from hallo4.types import FPS, Audio, Skeleton
+from hallo4.types import FPS, Audio, AudioFrontEnd, SampleSource, Skeleton
 
 PathLike = str | os.PathLike[str]
 
@@ -43,7 +43,7 @@ FindPose = Callable[[np.ndarray], Skeleton | None]
 """Image [H, W, 3] uint8 -> the pose at rest [1 frame] of the person in it; None if nobody is seen."""
 
 SOUND_RATE_HZ = 48_000
-"""Rate at which sound is kept for the finished video; front ends resample it for themselves."""
+"""Rate of the sound of the finished video."""
 
 KEYPOINT_SUFFIXES = (".json", ".npz")
 
@@ -117,12 +117,15 @@ def prepare_portrait(
     return Portrait(on_canvas, video_pm1, canvas, width_px, height_px), notes
 
 
-def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
-    """Sound or video file, or an `Audio`, checked. InputError: as `load_audio`; no samples, NaN, not mono."""
+def prepare_audio(audio: PathLike | Audio) -> tuple[SampleSource, list[str]]:
+    """Sound or video file, or an `Audio`, checked: the sound of the finished video.
+
+    InputError, OutputError: as `open_sound`; no samples, NaN, not mono.
+    """
     notes: list[str] = []
     if not isinstance(audio, Audio):
         with collect_notes(notes):
-            return load_audio(audio, SOUND_RATE_HZ), notes
+            return open_sound(audio, SOUND_RATE_HZ), notes
     samples = np.asarray(audio.samples)
     if samples.ndim != 1 or not len(samples) or audio.sample_rate_hz < 1:
         raise InputError(
@@ -134,6 +137,20 @@ def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
             "the audio holds NaN or infinite samples; only finite ones are allowed. Clean it first."
         )
     return replace(audio, samples=samples.astype(np.float32, copy=False)), notes
+
+
+def prepare_feature_sound(
+    audio: PathLike | Audio, video_sound: SampleSource, front_end: AudioFrontEnd
+) -> SampleSource:
+    """The sound that `front_end` makes features of, at its own rate.
+
+    `video_sound` is what `prepare_audio` made of `audio`. A front end that does not go by it takes the file's
+    own samples, so that a file at its rate is not resampled on the way. Errors as there.
+    """
+    if front_end.from_video_sound or isinstance(audio, Audio):
+        return resampled(video_sound, front_end.sample_rate_hz)
+    with collect_notes([]):  # `prepare_audio` has said them all
+        return open_sound(audio, front_end.sample_rate_hz)
 
 
 # ---------------------------------------------------------------------- motion

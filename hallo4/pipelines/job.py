@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
-from hallo4.models.audio_features import audio_windows
+from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
@@ -24,6 +24,7 @@ from hallo4.pipelines.conditions import (
     IdleMotion,
     PathLike,
     prepare_audio,
+    prepare_feature_sound,
     prepare_motion,
     prepare_portrait,
 )
@@ -85,7 +86,7 @@ class Job:
         reporter: Reporter,
         rest_pose: FindPose,
     ) -> None:
-        """Read portrait, sound and motion. InputError: one of them cannot be used."""
+        """Read portrait, sound (whose features `sound` gives) and motion. InputError: one cannot be used."""
         self.model, self.request, self._reporter = model, request, reporter
         self.rules = rules = model.backbone.windows
         self.steps = model.info.steps if request.steps is None else request.steps
@@ -96,8 +97,10 @@ class Job:
                 *(request.image, model.info.size_px, rules.side_multiple_px, model.info.canvas_sizes_px)
             )
             self.audio, audio_notes = prepare_audio(request.audio)
+            sound = prepare_feature_sound(request.audio, self.audio, model.audio_front_end)
             shortest = request.conventions.length == "shortest"
-            sound_frames = frame_count(len(self.audio.samples), self.audio.sample_rate_hz, up=shortest)
+            counted = sound if shortest else self.audio
+            sound_frames = frame_count(len(counted), counted.sample_rate_hz, up=shortest)
             self.total_frames = sound_frames - request.conventions.start_frame
             if self.total_frames > MAX_SECONDS * FPS:
                 raise InputError(
@@ -111,7 +114,7 @@ class Job:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("listen"):
             self._sound_steps = sound_frames * rules.audio_rho
-            self._features = model.audio_front_end.features(self.audio, self._sound_steps)
+            self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()
         self.notes = [*portrait_notes, *audio_notes, *motion_notes, *text_notes]
         self.total_windows = len(self.plan())
@@ -228,8 +231,7 @@ class Job:
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
             + [has_bf16_units(self.model.device.type)],
             "portrait": self.portrait.pixels_u8,
-            "samples": self.audio.samples,
-            "rate": self.audio.sample_rate_hz,
+            "sound": self.audio,
             "model": _model_stamp(self.model),
         }
         motion = self.request.motion
@@ -261,16 +263,11 @@ class Job:
             return None
         return self.motion.frames_pm1(self.indices(window, self.rules.skeleton_rho, self.motion.frames))
 
-    def sound_features(self) -> Tensor:
-        """[steps, blocks, channels]: audio features of the whole sound, for comparisons."""
-        return self._features
-
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""
         first = self.request.conventions.start_frame * self.rules.audio_rho
         indices = first + self.indices(window, self.rules.audio_rho, self._sound_steps - first)
-        found = audio_windows(self._features, start=int(indices[0]), stop=int(indices[-1]) + 1)
-        return found[torch.from_numpy(indices - indices[0])]
+        return audio_windows_of(self.sound, indices)
 
 
 def _model_stamp(model: LoadedModel) -> list[Any]:

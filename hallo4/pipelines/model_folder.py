@@ -123,7 +123,7 @@ def load_model(
     backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), backbone_placing)
     autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio)
+    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, rules.device)
     check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)

@@ -7,7 +7,6 @@ on. The last window runs past the end of the video and what it makes there is dr
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from hallo4.diffusion import keyed_generator
 from hallo4.types import FPS
 
 
@@ -71,7 +71,5 @@ def window_noise(shape: tuple[int, ...], seed: int, window_index: int, kind: Win
 
 
 def window_generator(what: str, seed: int, window_index: int) -> torch.Generator:
-    """For what is random about a window. The words are hashed, so that neighbouring seeds and windows share
-    nothing."""
-    digest = hashlib.sha256(f"hallo4 window {what}: seed {seed}, window {window_index}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    """For what is random about a window: depends on these three alone."""
+    return keyed_generator(f"hallo4 window {what}: seed {seed}, window {window_index}", digest="sha256")

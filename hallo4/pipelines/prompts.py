@@ -67,8 +67,8 @@ class PromptEmbeddings:
     def embeddings(self, prompts: Sequence[str]) -> list[PromptEmbedding]:
         """The embedding of each prompt; the encoder is loaded at most once, and freed before this returns.
 
-        Notes say how much of a prompt was cut, that a stored file was damaged and not used, and that the cache
-        could not be written. CheckpointError: a prompt has to be encoded and the encoder is
+        Notes say how much of a prompt was cut, that a stored file was damaged and not used, and that the
+        cache could not be written. CheckpointError: a prompt has to be encoded and the encoder is
         missing or damaged.
         """
         cleaned = [clean_prompt(prompt) for prompt in prompts]
@@ -167,7 +167,7 @@ def _user_cache() -> Path | None:
             base = Path.home() / ".cache"
         except RuntimeError:
             return None
-    return base / "hallo4" / "prompts"
+    return base / "hallo4/prompts"
 
 
 def _file_name(text: str, identity: str) -> str:

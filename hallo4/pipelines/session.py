@@ -24,6 +24,7 @@ from torch import Tensor
 
 from hallo4.errors import OutputError
 from hallo4.pipelines.frames import WindowFrames
+from hallo4.types import SampleSource
 
 _PACKING_LEVEL = 1  # of zlib: three times faster than the default and hardly larger
 
@@ -36,7 +37,8 @@ def partial_video_path(output: Path) -> Path:
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """A hash of everything that decides the frames of a video.
 
-    Values: arrays by shape and bytes, paths by the bytes of the file, the rest by its JSON.
+    Values: arrays by shape and bytes, sound by its rate and samples, paths by the bytes of the file, the rest
+    by its JSON.
     """
     digest = hashlib.sha256()
     for name in sorted(parts):
@@ -45,6 +47,10 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         if isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).data)
+        elif isinstance(value, SampleSource):
+            digest.update(f"{value.sample_rate_hz}:{len(value)}".encode())
+            for start in range(0, len(value), 1 << 18):
+                digest.update(np.ascontiguousarray(value.read(start, start + (1 << 18))).data)
         elif isinstance(value, Path):
             with value.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):

@@ -22,8 +22,8 @@ from hallo4.data.latents import LatentCache, RegionWeights, build_cache
 from hallo4.diffusion import denoise_ddim, sample_sigma, sft_loss
 from hallo4.diffusion.flow import Distribution
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.window_conditions import null_text
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
 from hallo4.pipelines.model_info import ModelInfo
@@ -38,6 +38,7 @@ from hallo4.training import (
     predict,
     prediction_of,
     train,
+    training_device,
 )
 from hallo4.training.loop import Method
 from hallo4.training.reference import unwrapped
@@ -235,6 +236,7 @@ def fine_tune(
     start = None if config.start_from is None else _start(config.start_from, info.family)
     model = None if start is None else adapt(start.backbone).requires_grad_(True)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
+    autoencoder = autoencoder.to(training_device())
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     if model is None:
         model = new_backbone(autoencoder.spec.latent_channels)

@@ -10,7 +10,7 @@ what DPO does beyond it comes from the losers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +54,9 @@ from hallo4.training import (
     load_weights,
     predict,
     prediction_of,
+    to_device_of,
     train,
+    training_device,
 )
 from hallo4.training.loop import Data, Method
 from hallo4.training.pair_views import viewed
@@ -171,7 +173,7 @@ class HeldOut:
         hardly differed from the reference.)
         """
         with fast_autocast(next(model.parameters()).device.type):
-            stats = evaluate_pairs(model, self._batches(), predict, reference, self.config.loss)
+            stats = evaluate_pairs(model, self._batches(model), predict, reference, self.config.loss)
             values = stats.summary() | {"loss": float(stats.loss.mean())}
             if len(self.made_from):
                 if self.reference_motion is None:
@@ -181,17 +183,17 @@ class HeldOut:
         score = self.config.guard.score(values, -values["margin"])
         return values | {"score": score} | viewed(stats, self.groups)
 
-    def _batches(self):
+    def _batches(self, model: nn.Module) -> Iterator[PairBatch]:
         for start in range(0, len(self.rows), EVALUATED_AT_ONCE):
             part = slice(start, start + EVALUATED_AT_ONCE)
-            yield PairBatch(**self.data.batch(self.rows[part], self.visits[part]))
+            yield PairBatch(**to_device_of(model, self.data.batch(self.rows[part], self.visits[part])))
 
     def _motion(self, model: nn.Module) -> float:
         """Mean amplitude of body joints, in pixels, over windows that `model` makes."""
         made_by, info = replace(self.start, backbone=model), self.start.info
         amplitudes = []
         for row in self.made_from.tolist():
-            batch = self.data.batch(torch.tensor([row]), torch.tensor([0]))
+            batch = to_device_of(model, self.data.batch(torch.tensor([row]), torch.tensor([0])))
             conditions = MotionConditions(**batch["conditions"])  # type: ignore[arg-type]
             cells = batch["winner"].shape[-2:]
             noise = window_noise(model.sample_shape(info.window_frames, *cells), 0, row)
@@ -240,7 +242,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     held-out margin. InputError: no pairs, none held out, or none for training.
     """
     torch.manual_seed(config.train.seed)
-    start = load_model(config.start_from)
+    start = load_model(config.start_from, training_device())
     if prediction_of(start.backbone) != config.loss.prediction:
         raise InputError(
             f"{config.start_from} predicts {prediction_of(start.backbone)!r}, but the loss is of "

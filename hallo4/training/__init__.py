@@ -41,6 +41,8 @@ _HOMES = {
     "batch_indices": "order",
     "batch_visits": "order",
     "load_weights": "checkpoint",
+    "training_device": "placement",
+    "to_device_of": "placement",
     "read_log": "log",
     "plot_log": "log",
 }

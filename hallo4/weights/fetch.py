@@ -203,10 +203,10 @@ def _bring(step: Step) -> None:
     try:
         with WeakFileLock(lock, timeout=0.1):
             try:
+                _remove_older_parts(step)
                 if step.own is not None:
                     _copy(step.own, step.part)
                 else:
-                    _remove_older_parts(step)
                     hub.download(step.offer, step.part, step.source)
                     _verify(step)
                 step.part.replace(step.path)
@@ -217,7 +217,7 @@ def _bring(step: Step) -> None:
 
 
 def _copy(own: Path, part: Path) -> None:
-    """A hard link where the disk can, else a copy: neither costs more space than needed."""
+    """A hard link where the disk can make one, else a copy."""
     part.unlink(missing_ok=True)
     try:
         os.link(own.resolve(), part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hallo4.errors import FetchError, OutputError
@@ -83,7 +83,7 @@ def download(offer: Offer, part: Path, source: HubFile | WebFile) -> None:
                 resume_size=file.tell(),
                 headers=build_hf_headers(**_caller(offer.is_hub)),
                 expected_size=offer.size_bytes,
-                displayed_filename=part.name,
+                displayed_filename=PurePosixPath(offer.url).name,
             )
         except Exception as error:
             raise _explained(error, source) from error

@@ -80,7 +80,8 @@ def refuse_non_finite(tensors: Iterable[tuple[str, Tensor]], source: object) -> 
     for name, tensor in tensors:
         if not tensor.is_floating_point() or not tensor.numel():
             continue
-        extremes = torch.stack(torch.aminmax(tensor))  # NaN is both the smallest and the largest
+        values = tensor.float() if tensor.element_size() == 1 else tensor  # torch cannot ask all kinds of fp8
+        extremes = torch.stack(torch.aminmax(values))  # NaN is both the smallest and the largest
         if not torch.isfinite(extremes).all():
             raise CheckpointError(f"{source}: tensor {name} holds NaN or infinite values. Copy it anew.")
 

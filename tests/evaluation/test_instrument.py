@@ -58,7 +58,7 @@ def test_an_observer_comes_back_from_its_folder_and_a_bad_folder_says_so(tmp_pat
     with pytest.raises(CheckpointError, match="no observer lies there"):
         load_observer(tmp_path / "nowhere")
     (tmp_path / "good" / "config.json").write_text('{"width": 8}')
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match="does not fit"):
         load_observer(tmp_path / "good")
 
 

@@ -147,7 +147,7 @@ def test_quantised_numbers_are_refused(own, capsys, dtype, words):
     ("content", "words"),
     [
         (b"GGUF\x03\x00\x00\x00 and so on", "is a GGUF file of quantised weights"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a pointer of Git LFS"),
+        (b"version https://git-lfs.example.com/spec/v1\noid sha256:0\nsize 1\n", "is a pointer of Git LFS"),
         (b"<!DOCTYPE html><title>404</title>", "damaged or no checkpoint"),
     ],
 )
@@ -174,7 +174,7 @@ def test_a_tensor_too_many_and_a_wrong_shape_are_named(own, capsys):
 
     edit(own / DIT, change)
     refused(
-        capsys, "1 unexpected (blocks.0.norm9.weight)", "1 mis-shaped (head.head.bias (3,) instead of (64,))"
+        capsys, "1 unexpected (blocks.0.norm9.weight)", "1 mis-shaped (head.head.bias [3] instead of [64])"
     )
 
 
@@ -193,7 +193,7 @@ def test_encoders_that_lack_a_tensor_are_refused(own, capsys, place):
 def test_an_autoencoder_of_another_latent_size_is_refused(own, capsys):
     edit(own / AUTOENCODER, lambda t: t.update({"conv2.weight": torch.zeros(48, 48, 1, 1, 1)}))
     refused(
-        capsys, "Wan2.1_VAE.pth", "mis-shaped (conv2.weight (48, 48, 1, 1, 1) instead of (16, 16, 1, 1, 1))"
+        capsys, "Wan2.1_VAE.pth", "mis-shaped (conv2.weight [48, 48, 1, 1, 1] instead of [16, 16, 1, 1, 1])"
     )
 
 

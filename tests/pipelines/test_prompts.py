@@ -1,9 +1,9 @@
 """Text embeddings are made once, found again by what they are made from, and never by accident."""
 
 import errno
+import multiprocessing
+import os
 import shutil
-import subprocess
-import sys
 import time
 import weakref
 from pathlib import Path
@@ -224,9 +224,9 @@ def test_a_damaged_entry_is_made_again(tiny_text_folder, cache, loads, case):
     (note,) = again.notes
     assert f"{path}: is no usable text embedding" in note
     assert "\n" not in note
-    mended = PromptEmbeddings(tiny_text_folder, cache).embedding(PROMPT)
-    assert torch.equal(mended.tokens, first.tokens)
-    assert mended.notes == ()
+    repaired = PromptEmbeddings(tiny_text_folder, cache).embedding(PROMPT)
+    assert torch.equal(repaired.tokens, first.tokens)
+    assert repaired.notes == ()
     assert len(loads) == 2
 
 
@@ -250,32 +250,29 @@ def test_a_full_disk_leaves_nothing_behind(tiny_text_folder, cache, monkeypatch)
     assert entries(cache) == []
 
 
-WRITER = """
-import os
-import sys
-from pathlib import Path
-import torch
-from hallo4.pipelines.prompts import PromptEmbeddings
-
-os.fsync = lambda _file: None  # slow, and about power cuts
-embeddings = PromptEmbeddings(Path(sys.argv[1]), Path(sys.argv[2]))
-for _ in range(100):
-    assert embeddings._keep("the same prompt", torch.full((64, 256), float(sys.argv[3])), 0) == ""
-"""
+def write_often(folder, cache, value):
+    os.fsync = lambda _file: None  # slow, and about power cuts
+    embeddings = PromptEmbeddings(folder, cache)
+    for _ in range(200):
+        assert embeddings._keep("the same prompt", torch.full((64, 256), value), 0) == ""
 
 
 def test_processes_that_write_one_entry_never_leave_half_of_it(tiny_text_folder, cache):
-    command = [sys.executable, "-c", WRITER, str(tiny_text_folder), str(cache)]
-    writers = [subprocess.Popen([*command, value], cwd=Path(__file__).parents[2]) for value in ("1", "2")]
+    fork = multiprocessing.get_context("fork")  # importing everything anew would take seconds
+    writers = [
+        fork.Process(target=write_often, args=(tiny_text_folder, cache, value)) for value in (1.0, 2.0)
+    ]
+    for writer in writers:
+        writer.start()
     reader, seen = PromptEmbeddings(tiny_text_folder, cache), set()
-    while any(writer.poll() is None for writer in writers):
+    while any(writer.is_alive() for writer in writers):
         notes: list[str] = []
         found = reader._stored("the same prompt", notes)
         assert notes == []
         time.sleep(0.002)
         if found is not None:
             seen.add(tuple(found[0].unique().tolist()))
-    assert [writer.returncode for writer in writers] == [0, 0]
+    assert [writer.exitcode for writer in writers] == [0, 0]
     assert seen <= {(1.0,), (2.0,)}
     assert seen
     assert len(entries(cache)) == 1

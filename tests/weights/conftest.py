@@ -19,7 +19,7 @@ def hub(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 10_000)  # else larger than the file
     monkeypatch.setattr("huggingface_hub.file_download.time", SimpleNamespace(sleep=lambda seconds: None))
-    monkeypatch.setenv("HALLO4_WEIGHTS", str(tmp_path / "root"))
+    monkeypatch.setenv("HALLO4_WEIGHTS", str(tmp_path / "all"))
     yield server
     server.close()
 

@@ -60,7 +60,7 @@ def test_what_is_here_is_not_asked_for_again(hub, net, settings, tmp_path):
 
 def test_without_a_folder_files_go_under_the_root(hub, net, tmp_path):
     fetch(net, folder=None)
-    assert names(tmp_path / "root") == ["toys/parts/net.pth"]
+    assert names(tmp_path / "all") == ["toys/parts/net.pth"]
 
 
 def test_a_cut_connection_leaves_a_part_and_the_same_call_goes_on(hub, net, tmp_path):

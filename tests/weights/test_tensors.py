@@ -46,8 +46,13 @@ def test_only_the_named_ending_may_be_missing():
         fill(norm, state, "f", "", may_lack="num_batches_tracked")
 
 
-def test_whole_numbers_are_finite():
-    refuse_non_finite([("n", torch.ones(1, dtype=torch.int64)), ("x", torch.ones(1))], "f")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_one_value_that_is_not_a_number_is_found_in_every_format(dtype):
+    values = torch.ones(3)
+    refuse_non_finite([("n", torch.ones(1, dtype=torch.int64)), ("x", values.to(dtype))], "f.pth")
+    values[1] = torch.nan
+    with pytest.raises(CheckpointError, match=r"f\.pth: tensor x holds NaN"):
+        refuse_non_finite([("x", values.to(dtype))], "f.pth")
 
 
 @pytest.mark.parametrize("wrapper", [None, "state_dict", "params_ema", "params"])

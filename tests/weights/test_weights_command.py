@@ -32,11 +32,6 @@ def place(root, file, content):
     return path
 
 
-def squeezed(table):
-    """The letters of a table without its frame and line breaks."""
-    return "".join(letter for letter in table if letter.isalnum() or letter in "-_./")
-
-
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 def test_list_shows_everything_and_cuts_nothing(said, monkeypatch, columns):
     monkeypatch.setenv("COLUMNS", columns)
@@ -53,28 +48,28 @@ def test_list_shows_everything_and_cuts_nothing(said, monkeypatch, columns):
 
 def test_list_says_what_is_here(said, hub, toys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-    place(tmp_path / "root", toys[0], LARGE)
-    assert f"here: {tmp_path}/root/toys/parts/net.pth" in said("list", "toys")[1]
-    place(tmp_path / "root", toys[0], LARGE[:-1])
+    place(tmp_path / "all", toys[0], LARGE)
+    assert f"here: {tmp_path}/all/toys/parts/net.pth" in said("list", "toys")[1]
+    place(tmp_path / "all", toys[0], LARGE[:-1])
     _, out, _ = said("list", "toy-net")
     assert "it has 1,048,575 bytes, the published file has 1,048,576" in out
 
 
 def test_list_for_programs(said, hub, toys, tmp_path):
-    place(tmp_path / "root", toys[1], SMALL)
+    place(tmp_path / "all", toys[1], SMALL)
     _, out, _ = said("list", "toys", "--json")
     net, settings = json.loads(out)
     assert (net["name"], net["state"], net["size_bytes"]) == ("toy-net", "missing", len(LARGE))
     assert net["sources"] == [{"repository": "maker/model", "path": "net.pth"}]
     assert (settings["bundle"], settings["state"]) == ("toys", "unknown")
-    assert settings["local_path"] == str(tmp_path / "root/toys/parts/config.json")
+    assert settings["local_path"] == str(tmp_path / "all/toys/parts/config.json")
     assert len(json.loads(said("list", "--json")[1])) == len(FILES)
 
 
 def test_fetch_shows_terms_and_size_and_prints_the_folder(said, hub, toys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     code, out, err = said("fetch", "toys")
-    assert (code, out) == (0, f"{tmp_path}/root/toys\n")
+    assert (code, out) == (0, f"{tmp_path}/all/toys\n")
     for words in ("to fetch: 1.0 MB", "from huggingface.co/maker/model", "terms: free", "1.0 MB", "a toy"):
         assert words in err
     hub.down = True
@@ -82,7 +77,7 @@ def test_fetch_shows_terms_and_size_and_prints_the_folder(said, hub, toys, tmp_p
     assert code == 0
     assert "net.pth\n" in err
     assert "config.json (not compared: its SHA-256 is not known)" in err
-    assert said("fetch", "toy-net", "-o", str(tmp_path / "w"), "--from", str(tmp_path / "root/toys"))[0] == 0
+    assert said("fetch", "toy-net", "-o", str(tmp_path / "w"), "--from", str(tmp_path / "all/toys"))[0] == 0
     assert (tmp_path / "w/parts/net.pth").read_bytes() == LARGE
 
 
@@ -95,7 +90,7 @@ def test_much_is_asked_for_first(said, hub, toys, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: "\n"))
     code, _, err = said("fetch", "toys")
     assert (code, err.endswith("Fetch 1.0 MB? [y/N] hallo4: nothing was fetched\n")) == (130, True)
-    assert not (tmp_path / "root").exists()
+    assert not (tmp_path / "all").exists()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True, readline=lambda: "y\n"))
     assert said("fetch", "toy-net")[0] == 0
     monkeypatch.setattr(sys, "stdin", None)
@@ -108,7 +103,7 @@ def test_what_only_a_person_can_bring_is_said_after_the_rest_came(said, hub, toy
     code, _, err = said("fetch", "toys")
     assert code == 2
     assert "offers parts/config.json (a shop in town; terms: free)" in err.splitlines()[-1]
-    assert (tmp_path / "root/toys/parts/net.pth").exists()
+    assert (tmp_path / "all/toys/parts/net.pth").exists()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +126,7 @@ def test_wrong_words_are_one_line(said, hub, toys, tmp_path, monkeypatch, words,
 
 def test_check_by_name_and_by_folder(said, hub, toys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
-    root = tmp_path / "root"
+    root = tmp_path / "all"
     place(root, toys[0], LARGE)
     code, out, err = said("check", "toys")
     assert code == 2
@@ -144,6 +139,8 @@ def test_check_by_name_and_by_folder(said, hub, toys, tmp_path, monkeypatch):
         assert (code, err) == (0, "")
         assert "unknown (not compared: its SHA-256 is not known)" in out
     assert said("check", "toy-net")[0] == 0
+    (root / "toys/parts/config.json").unlink()
+    assert f"hallo4 weights fetch toy-config -o {root}/toys." in said("check", str(root / "toys"))[2]
     place(root, toys[0], LARGE[:-1] + b"!")
     code, out, err = said("check")
     assert code == 2, "without words all that is here is looked at"
