@@ -147,7 +147,7 @@ def test_quantised_numbers_are_refused(own, capsys, dtype, words):
     ("content", "words"),
     [
         (b"GGUF\x03\x00\x00\x00 and so on", "is a GGUF file of quantised weights"),
-        (b"version https://git-lfs.example.com/spec/v1\noid sha256:0\nsize 1\n", "is a pointer of Git LFS"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a pointer of Git LFS"),
         (b"<!DOCTYPE html><title>404</title>", "damaged or no checkpoint"),
     ],
 )

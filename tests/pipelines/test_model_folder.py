@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.pipelines import ModelInfo, load_model, model_folder, resolve_model, save_model_folder
+from hallo4.pipelines import ModelInfo, load_model, model_info, resolve_model, save_model_folder
 from hallo4.pipelines.model_folder import load_autoencoder
 from hallo4.weights.module_folder import WEIGHTS_NAME
 
@@ -55,7 +55,7 @@ def test_in_bf16_what_the_class_keeps_in_fp32_stays(tiny_model_folder):
 
 
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, tiny_model_folder):
-    monkeypatch.setattr(model_folder, "ASSETS", tiny_model_folder.parent)
+    monkeypatch.setattr(model_info, "ASSETS", tiny_model_folder.parent)
     with pytest.raises(CheckpointError, match=r"'no-such'.*testling"):
         resolve_model("no-such")
     assert resolve_model("testling") == tiny_model_folder
