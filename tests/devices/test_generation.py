@@ -10,9 +10,11 @@ from pretend_device import pretend_device
 from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.portrait_unet import PortraitUNet
-from hallo4.pipelines import ModelInfo, window
+from hallo4.pipelines import ModelInfo, load_model, window
 from hallo4.pipelines.model_folder import LoadedModel
+from hallo4.pipelines.model_outline import plan_model, read_outline
 from hallo4.pipelines.plan import window_noise
+from hallo4.pipelines.weight_moves import WeightRules
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,19 @@ def test_a_window_is_the_same_on_another_device(family, few_cells, request, monk
     with pretend_device() as device:
         found = frames_of(moved(model, device), known)
     assert found.device.type == "cpu"
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_parts_may_take_turns_on_the_device(tiny_model_folder):
+    rules = WeightRules()
+    plan = replace(plan_model(read_outline(tiny_model_folder), rules, 10**12), placement="offload")
+    model = load_model(tiny_model_folder, dtype=torch.float32)
+    expected = frames_of(model, 1)
+    with pretend_device() as device:
+        taking_turns = load_model(tiny_model_folder, device, torch.float32, plan=plan)
+        found = frames_of(taking_turns, 1)
+        parts = (taking_turns.backbone, taking_turns.autoencoder)
+        assert [next(part.parameters()).device.type for part in parts] == ["cpu", device.type]
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
