@@ -59,10 +59,11 @@ def diagnose(
     info, canvas = outline.info, largest_canvas_px(outline.info)
     job = JobSize(max(1, round(seconds * FPS)), *canvas, info.steps, info.guidance_scale)
     estimate = expected(outline, job, rules, plan)
-    no_estimate = (
-        f"{job.frames} frames of {canvas[0]}x{canvas[1]}; time and working memory of a UNet are not estimated"
-    )
-    yield "job", no_estimate if estimate is None else estimate.describe()
+    if estimate is not None:
+        yield "job", estimate.describe()
+    else:
+        size = f"{job.frames} frames of {canvas[0]}x{canvas[1]}"
+        yield "job", f"{size}; time and working memory of a UNet are not estimated"
 
 
 def devices() -> list[torch.device]:

@@ -4,7 +4,7 @@ take turns, blocks that come one by one, and blocks that are kept in one number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,19 +98,17 @@ class OneAtATime:
     def __init__(self, parts: Mapping[str, nn.Module], to_device: Callable[[Tensor], Tensor]) -> None:
         """`parts`: name -> module, whose tensors are at home now; `to_device` copies one to the device."""
         self._to_device = to_device
-        self._homes = {
-            name: [(tensor, tensor.data) for tensor in _tensors(part)] for name, part in parts.items()
-        }
+        self._homes = {name: _named_tensors(part) for name, part in parts.items()}
         self._here: str | None = None
 
     def bring(self, name: str) -> None:
         """Make `name` the part on the device; with a name of none of them, all wait at home."""
         if name == self._here:
             return
-        for tensor, home in self._homes.get(self._here or "", ()):
-            tensor.data = home
-        for tensor, home in self._homes.get(name, ()):
-            tensor.data = self._to_device(home)
+        for owner, leaf, home in self._homes.get(self._here or "", ()):
+            _put(owner, leaf, home)
+        for owner, leaf, home in self._homes.get(name, ()):
+            _put(owner, leaf, self._to_device(home))
         self._here = name
 
 
@@ -197,6 +195,23 @@ def cast_in_use(module: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
         module.register_forward_hook(after, always_call=True)
 
 
-def _tensors(part: nn.Module) -> Iterator[Tensor]:
-    yield from part.parameters()
-    yield from part.buffers()
+def _named_tensors(part: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """(module, name in it, value) of every parameter and buffer."""
+    return [
+        (module, name, tensor.data)
+        for module in part.modules()
+        for name, tensor in (
+            *module.named_parameters(recurse=False),
+            *module.named_buffers(recurse=False),
+        )
+    ]
+
+
+def _put(owner: nn.Module, name: str, value: Tensor) -> None:
+    """Give a parameter or buffer another value, as `nn.Module.to` does: the object stays the same where the
+    two kinds of tensors allow it."""
+    tensor = getattr(owner, name)
+    if torch._has_compatible_shallow_copy_type(tensor, value):
+        tensor.data = value
+    else:
+        setattr(owner, name, nn.Parameter(value, False) if isinstance(tensor, nn.Parameter) else value)

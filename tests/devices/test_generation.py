@@ -7,8 +7,10 @@ import torch
 from pretend_device import pretend_device
 
 from hallo4.models.window_conditions import blacken_patches
-from hallo4.pipelines import window
+from hallo4.pipelines import load_model, window
+from hallo4.pipelines.model_outline import plan_model, read_outline
 from hallo4.pipelines.plan import window_noise
+from hallo4.pipelines.weight_moves import WeightRules
 
 
 def frames_of(model, known_frames):
@@ -52,6 +54,19 @@ def test_black_patches_of_the_known_frame_are_drawn_on_the_cpu_for_every_device(
         found = blacken_patches(frames.to(device), 0.3, torch.Generator().manual_seed(1))
         assert found.device == device
         assert torch.equal(found.cpu(), expected)
+
+
+def test_parts_may_take_turns_on_the_device(tiny_model_folder):
+    rules = WeightRules()
+    plan = replace(plan_model(read_outline(tiny_model_folder), rules, 10**12), placement="offload")
+    model = load_model(tiny_model_folder, dtype=torch.float32)
+    expected = frames_of(model, 1)
+    with pretend_device() as device:
+        taking_turns = load_model(tiny_model_folder, device, torch.float32, plan=plan)
+        found = frames_of(taking_turns, 1)
+        parts = (taking_turns.backbone, taking_turns.autoencoder)
+        assert [next(part.parameters()).device.type for part in parts] == ["cpu", device.type]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_the_device_refuses_what_was_left_on_the_cpu(tiny_model, there):

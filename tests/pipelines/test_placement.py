@@ -44,7 +44,8 @@ def released():
     """Sizes of the released model on a GPU: (PartBytes, WorkBytes)."""
     with torch.device("meta"):
         dit, autoencoder = PortraitDiT(), WanAutoencoder()
-    info = ModelInfo("r", "1", canvas_sizes_px=((480, 832),), window_frames=81, steps=25, guidance_scale=6.0)
+    canvas = {"canvas_sizes_px": ((480, 832),), "window_frames": 81}
+    info = ModelInfo("r", "1", steps=25, guidance_scale=6.0, **canvas)
     outline, rules = ModelOutline(info, Path(), dit, autoencoder, {}), WeightRules(CUDA, None)
     return part_bytes(outline, rules), work_bytes(outline, rules)
 
