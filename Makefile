@@ -14,14 +14,14 @@ DEMO_VIDEO := demo/out/demo.mp4
 # What an installation depends on; the code itself is installed in place and needs no new run of pip.
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: help demo test lint readme benchmark-parity clean
+.PHONY: help demo test lint file-tree benchmark-parity clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo              animate the bundled portrait with the bundled speech; prints the video's path"
 	@echo "make test              ruff and all tests"
 	@echo "make lint              ruff check and format check only"
-	@echo "make readme            rewrite the file tree of README.md from the docstrings"
+	@echo "make file-tree         rewrite the file tree of docs/architecture.md from the docstrings"
 	@echo "make benchmark-parity  compare with the golden cases of the released architecture (CASES=folders)"
 	@echo "make clean             remove .venv, caches and the demo's output"
 
@@ -38,7 +38,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-readme:
+file-tree:
 	$(PYTHON) docs/file_tree.py
 
 benchmark-parity: $(VENV)/.installed

@@ -7,7 +7,8 @@ so that whatever else the machine does falls on all alike, and prints one JSON l
 * `full_ratio`: PortraitDiT with audio and skeleton attention over diffusers;
 * each as median and the range of the middle half of the rounds, plus seconds per step and the sizes.
 
-Conditions are prepared once and kept, as the pipeline does; diffusers recomputes its own each step.
+What the conditions alone decide is computed once and kept in the model's cache, as the pipeline does;
+diffusers recomputes its own each step.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def random_conditions(args: argparse.Namespace) -> MotionConditions:
 def steps_to_time(args: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
     target = {"device": args.device, "dtype": getattr(torch, args.dtype)}
     conditions = random_conditions(args)
-    on_device = MotionConditions(*(getattr(conditions, name).to(**target) for name in conditions.__dict__))
+    on_device = MotionConditions(
+        **{name: None if part is None else part.to(**target) for name, part in vars(conditions).items()}
+    )
     wan = diffusers_model(args).to(**target).eval()
     base = portrait(args, "none").to(**target).eval()
     full = portrait(args, "required").to(**target).eval()
@@ -95,13 +98,13 @@ def steps_to_time(args: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
         **target
     )
     timestep = torch.tensor([500.0], device=args.device)
-    of_base, of_full = (model.prepare(on_device, cache_kv=True) for model in (base, full))
+    of_base, of_full = base.new_cache(), full.new_cache()
     return {
         "diffusers": lambda: wan(
             latents, timestep, on_device.text, control_hidden_states=on_device.control_latents
         )[0],
-        "base": lambda: base(latents, timestep, of_base),
-        "full": lambda: full(latents, timestep, of_full),
+        "base": lambda: base(latents, timestep, on_device, of_base),
+        "full": lambda: full(latents, timestep, on_device, of_full),
     }
 
 

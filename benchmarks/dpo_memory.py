@@ -37,7 +37,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hallo4.diffusion import PreferenceLossConfig
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
 from hallo4.training import (
     AdapterConfig,
     AdapterOff,
@@ -45,7 +45,7 @@ from hallo4.training import (
     Table,
     add_lora,
     pair_step,
-    predict_velocity,
+    predict,
     reference_errors,
 )
 
@@ -144,7 +144,7 @@ class SecondModel:
 
     def errors(self, measure: Callable[[], Tensor], batch: PairBatch) -> Tensor:
         """See `Reference`."""
-        return reference_errors(self.model, batch, predict_velocity, AsItIs(), CONFIG)
+        return reference_errors(self.model, batch, predict, AsItIs(), CONFIG)
 
 
 class Scheme:
@@ -177,7 +177,7 @@ class Scheme:
             self.args.device.split(":")[0], torch.bfloat16, enabled=self.args.precision == "bf16"
         )
         with autocast:
-            loss, _ = pair_step(self.model, self.batch, predict_velocity, self.reference, CONFIG, self.mode)
+            loss, _ = pair_step(self.model, self.batch, predict, self.reference, CONFIG, self.mode)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -221,7 +221,7 @@ def dit(args: argparse.Namespace, dtype: torch.dtype) -> PortraitDiT:
     if not args.no_checkpointing:
         model.enable_gradient_checkpointing()
     for name, parameter in model.named_parameters():
-        if not set(KEPT_IN_FP32) & set(name.split(".")):
+        if not model.keeps_fp32(name):
             parameter.data = parameter.data.to(dtype)
     return model.to(args.device).train()
 

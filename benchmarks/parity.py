@@ -125,14 +125,13 @@ def denoise_dit(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=sampling["shift"]
     )
     scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, sampling["steps"] + 1)[:-1])
-    with_condition = dit.prepare(guided, cache_kv=True)
-    without = dit.prepare(unguided, cache_kv=True)
+    with_condition, without = dit.new_cache(), dit.new_cache()
     latents = noise
     for timestep in scheduler.timesteps:
         latents = dit.pin(latents, guided)
         batch_of_time = timestep.reshape(1).float()
-        toward = dit(latents, batch_of_time, with_condition)
-        base = dit(latents, batch_of_time, without)
+        toward = dit(latents, batch_of_time, guided, with_condition)
+        base = dit(latents, batch_of_time, unguided, without)
         velocity = base + sampling["guide_scale"] * (toward - base)
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
     return latents, scheduler.sigmas
@@ -149,7 +148,7 @@ def compare_dit(folder: Path, config: Mapping) -> dict[str, float]:
     ours = {
         "pose_tokens": dit.skeleton_proj(inputs["skeleton_latents"]),
         "audio_tokens": dit.audio_proj(inputs["audio_windows"]),
-        "velocity": dit(noise, inputs["timestep"], dit.prepare(guided))[0],
+        "velocity": dit(noise, inputs["timestep"], guided)[0],
         "scheduler_sigmas": sigmas,
         "denoised": denoised[0],
     }
@@ -185,7 +184,7 @@ def compare_unet(folder: Path, config: Mapping) -> dict[str, float]:
     expected = read_tensors(folder / "outputs.safetensors", UNET_OUTPUTS, "UNet")
     unet = load_released_unet(folder / "weights.safetensors", config, torch.float64)
     pyramids = [torch.cat([inputs[f"{kind}_{level}"] for level in range(levels)], dim=-1) for kind in MASKS]
-    features = unet.prepare(both_sides(inputs, torch.stack(pyramids, dim=1)[None]), cache_kv=True)
+    conditions, cache = both_sides(inputs, torch.stack(pyramids, dim=1)[None]), unet.new_cache()
     sampling = config["sampling"]
     schedule = StepSchedule(
         *(sampling["beta_schedule"], sampling["beta_start"], sampling["beta_end"]),
@@ -193,7 +192,7 @@ def compare_unet(folder: Path, config: Mapping) -> dict[str, float]:
     )
 
     def guided(latents: Tensor, timestep: Tensor) -> Tensor:
-        sides = unet(twice(latents), timestep.expand(2), features)
+        sides = unet(twice(latents), timestep.expand(2), conditions, cache)
         return guide(*sides.chunk(2), sampling["guide_scale"])
 
     faces = torch.cat([torch.zeros_like(inputs["face_embedding"]), inputs["face_embedding"]])
@@ -204,7 +203,7 @@ def compare_unet(folder: Path, config: Mapping) -> dict[str, float]:
         "face_tokens": unet.face_proj(faces),
         "audio_tokens": unet.audio_proj(inputs["audio_windows"]),
         "locator_features": located.expand(-1, -1, inputs["latents"].shape[2], -1, -1),
-        "velocity_uncond_cond": unet(twice(inputs["latents"]), inputs["timestep"], features),
+        "velocity_uncond_cond": unet(twice(inputs["latents"]), inputs["timestep"], conditions),
         "scheduler_timesteps": scheduler.timesteps,
         "denoised": denoise_ddim(guided, inputs["latents"], sampling["steps"], schedule),
     }

@@ -1,13 +1,14 @@
-"""Rewrite the file tree of README.md, one line per file: what its docstring says first (`make readme`)."""
+"""Rewrite the file tree of architecture.md: what every file's docstring says first (`make file-tree`)."""
 
 import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
-START, END = "<!-- file tree: made by `make readme` -->", "<!-- end of the file tree -->"
+PAGE = ROOT / "docs" / "architecture.md"
+START, END = "<!-- file tree: made by `make file-tree` -->", "<!-- end of the file tree -->"
 ORDER = [
-    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "models", "diffusion"),
+    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "weights"),
+    *("models", "diffusion"),
     *("pipelines", "data", "training", "evaluation", "preference", "studio", "recipes", "cli"),
 ]
 """Reading order, as in docs/architecture.md; what is not named here comes last."""
@@ -44,11 +45,11 @@ def tree() -> str:
 
 
 def with_tree(text: str) -> str:
-    """README's text with the tree between its two marks."""
+    """The page's text with the tree between its two marks."""
     before, _, rest = text.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n\n{tree()}\n\n{END}{after}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_tree(README.read_text()))
+    PAGE.write_text(with_tree(PAGE.read_text()))

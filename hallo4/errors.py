@@ -23,6 +23,11 @@ class CheckpointError(Hallo4Error):
     unknown names."""
 
 
+class FetchError(Hallo4Error):
+    """A file from elsewhere cannot be fetched: no network, access refused, not there, or not the published
+    one."""
+
+
 class ShapeError(Hallo4Error, ValueError):
     """An array has a length or size that the model cannot take, such as a frame count that is not 4k+1."""
 

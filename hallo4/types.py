@@ -32,9 +32,34 @@ KEYPOINTS = 133
 hand."""
 
 
+@runtime_checkable
+class SampleSource(Protocol):
+    """Mono sound that is read in parts, so that its length costs no memory: a file (`media.open_sound`), or
+    an `Audio`."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples in a second."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        ...
+
+    def __len__(self) -> int:
+        """S, the number of samples."""
+        ...
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """[n] float32: samples start..stop - 1, without those that lie before the beginning or behind the
+        end."""
+        ...
+
+
 @dataclass(frozen=True)
 class Audio:
-    """Mono sound: `samples` [S] float32 in [-1, 1] at `sample_rate_hz`."""
+    """Mono sound in memory: `samples` [S] float32 in [-1, 1] at `sample_rate_hz`; a `SampleSource`."""
 
     samples: np.ndarray
     sample_rate_hz: int
@@ -43,6 +68,13 @@ class Audio:
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.samples) / self.sample_rate_hz
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """See `SampleSource`."""
+        return np.asarray(self.samples[max(start, 0) : max(stop, 0)], np.float32)
 
 
 @dataclass(frozen=True)
@@ -74,14 +106,17 @@ class MotionConditions:
     `control_latents`   [B, 2C+64, F+1, h, w]: VACE context (inactive, reactive, mask; reference slot in
     front).
     `text`              [B, L, D]: text embedding; a single null token for models without text.
+    `negative_text`     [B, L, D]: the text of the other side of guidance; None: the same text.
 
-    The DiT needs the last two. A UNet takes those below instead, all of them None where there is nothing to
-    say; for one that is built for rho conditions per frame, audio and skeleton are rho*T long.
+    The DiT needs `control_latents` and `text`. A UNet takes those below instead, all of them None where
+    there is nothing to say; for one that is built for rho conditions per frame, audio and skeleton are rho*T
+    long.
 
     `motion_latents`    [B, C, M, h, w]: the M frames before the window, each encoded alone.
     `face_embedding`    [B, E]: who it is; of zeros or None: not said.
     `locator_01`        [B, 3, 1 or T, H, W] in [0, 1]: where the face may be.
-    `region_masks`      [B, T, 3, n]: how much each cell hears as (full, face, lip); see `region_pyramid`.
+    `region_masks`      [B, T, 3, n]: weights of the sound in each cell, as (full, face, lip); see
+    `region_pyramid`.
     `portrait_given`, `locator_given`, `audio_given` [B] bool: False where a clip does without (the other
     side of guidance, dropout in training); None: given to all.
     """
@@ -91,6 +126,7 @@ class MotionConditions:
     skeleton_latents: Tensor | None = None
     control_latents: Tensor | None = None
     text: Tensor | None = None
+    negative_text: Tensor | None = None
     motion_latents: Tensor | None = None
     face_embedding: Tensor | None = None
     locator_01: Tensor | None = None
@@ -130,10 +166,10 @@ class StepSchedule:
 
 @runtime_checkable
 class WindowRules(Protocol):
-    """How a backbone makes a long video out of windows, and what it is told about each.
+    """How a backbone makes a long video out of windows, and what each is conditioned on.
 
-    A window makes T frames. From the second on it is told the `known_frames` before its first new one; the
-    DiT makes the last of them once more (`repeated_frames` 1), the UNet none.
+    A window makes T frames. From the second on, the `known_frames` before its first new one are among its
+    conditions; the DiT makes the last of them once more (`repeated_frames` 1), the UNet none.
     """
 
     known_frames: int
@@ -150,21 +186,37 @@ class WindowRules(Protocol):
         """ShapeError unless the backbone makes windows of T = `frames`."""
         ...
 
-    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
+    def encode_scene(
+        self,
+        autoencoder: Autoencoder,
+        portrait_pm1: Tensor,
+        frames: int,
+        text: Tensor | None = None,
+        negative_text: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """What all windows of a video share, from portraits [B, 3, H, W]; `reference` [B, C, 1, h, w] is in
-        it. Every tensor has the batch, or 1, as axis 0."""
+        it. Every tensor has the batch, or 1, as axis 0.
+
+        `text`, `negative_text` [1, L, D]: embeddings of both prompts; ShapeError for a model that takes none.
+        """
         ...
 
     def encode_known(
-        self, autoencoder: Autoencoder, known_pm1: Tensor, frames: int, generator: torch.Generator
+        self,
+        autoencoder: Autoencoder,
+        known_pm1: Tensor,
+        scene: Mapping[str, Tensor],
+        generator: torch.Generator,
     ) -> Tensor:
-        """What a window is told of the frames before it, [B, 3, M, H, W]; `generator`: for what is random
-        about it."""
+        """The frames before a window, [B, 3, M, H, W], as `known_latents` of `conditions`; `generator`: for
+        what is random about it."""
         ...
 
-    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
-        """As `encode_known`, from the latents [B, C, M, h, w] of those frames, for an autoencoder whose
-        latents are made one by one."""
+    def known_from_latents(
+        self, spec: AutoencoderSpec, known_latents: Tensor, scene: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As `encode_known`, from the latents [B, C, M, h, w] of those frames. ShapeError unless `spec` says
+        that latents are independent of each other."""
         ...
 
     def conditions(
@@ -187,49 +239,78 @@ class WindowRules(Protocol):
         ...
 
 
+Presence = Literal["required", "optional", "none"]
+"""Whether a backbone must be given a condition, may be, or has no layers for it."""
+
+
+@dataclass(frozen=True)
+class ConditionSpec:
+    """What others may know of the conditions that a backbone takes.
+
+    `latent_channels` C of video, portrait and skeleton; `audio_blocks`, `audio_channels` of the audio
+    features; `text_dim` D of the text embedding and `text_len`, the most tokens it may have (None: any); a
+    `text_dim` of None: no text.
+    """
+
+    latent_channels: int
+    audio: Presence
+    audio_blocks: int
+    audio_channels: int
+    skeleton: Presence
+    text_dim: int | None = None
+    text_len: int | None = None
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A denoiser of portrait video: what pipelines, training and preference code know about DiT and UNet
     alike.
 
     `latents` [B, C, F', h, w] is the backbone's own sample layout (the DiT keeps a reference slot in front,
-    F' = F + 1). Step-invariant work happens once in `prepare`; `forward` runs at every step.
+    F' = F + 1). Every computation with parameters happens in `forward`.
     """
 
-    config: Any
+    condition_spec: ConditionSpec
     windows: WindowRules
     schedule: StepSchedule | None
     """None: a flow model. Else a v model whose timesteps are the steps of this schedule."""
-    sides_meet: bool
-    """Whether both sides of guidance must be prepared as one batch, the unconditional one first."""
+    sides_share_a_batch: bool
+    """Whether both sides of guidance must be one batch, the unconditional one first."""
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F', h, w) of the noise for a window of `frames` video frames; ShapeError for a bad length."""
-        ...
-
-    def prepare(self, conditions: MotionConditions, cache_kv: bool = False) -> Mapping[str, Tensor]:
-        """Project the conditions to tokens and features that stay the same over all denoising steps.
-
-        `cache_kv`: also to what every layer makes of them; the same output, faster steps, more memory.
-        """
         ...
 
     def pin(self, latents: Tensor, conditions: MotionConditions) -> Tensor:
         """Put what is known (the clean reference) into the sample; called before every step."""
         ...
 
-    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+    def to_sample_layout(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
         """Noisy video latents [B, C, F, h, w] -> the sample, with what is known in it; `video_latents` is its
         inverse."""
         ...
 
-    def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        """Velocity, same shape as `latents`: noise - data of a flow model, whose `timestep` [B] is 1000
-        sigma, or v, with a step 0..999."""
-        ...
-
     def video_latents(self, latents: Tensor) -> Tensor:
         """Drop what is not video (the reference slot): [B, C, F', h, w] -> [B, C, F, h, w]."""
+        ...
+
+    def new_cache(self, budget_bytes: int | None = None) -> Any:
+        """An empty cache for `forward`: of one window, and one side of guidance (or both as one batch).
+
+        `budget_bytes`: how much may be kept beside the embedded conditions, which are always kept; None: all
+        that stays the same over the steps.
+        """
+        ...
+
+    def forward(
+        self, latents: Tensor, timestep: Tensor, conditions: MotionConditions, cache: Any = None
+    ) -> Tensor:
+        """Velocity, same shape as `latents`: noise - data of a flow model, whose `timestep` [B] is 1000
+        sigma, or v, with a step 0..999.
+
+        `cache` of `new_cache`: what the conditions alone decide is computed at the first call and reused by
+        the others, which must be given the same conditions. The output is the same with and without.
+        """
         ...
 
 
@@ -270,6 +351,19 @@ class Autoencoder(Protocol):
 
 
 @runtime_checkable
+class FeatureStream(Protocol):
+    """The features of one sound, made when asked for, in memory that does not grow with its length."""
+
+    rows: int
+    """How many there are, from the beginning of the sound on."""
+
+    def features(self, start: int, stop: int) -> Tensor:
+        """[stop - start, blocks, channels] float32 on the CPU, rows start..stop - 1; the same values in any
+        slices. ShapeError unless 0 <= start < stop <= rows."""
+        ...
+
+
+@runtime_checkable
 class AudioFrontEnd(Protocol):
     """Sound -> features. Log-mel needs no download; wav2vec2 is the released model's."""
 
@@ -278,9 +372,27 @@ class AudioFrontEnd(Protocol):
     """Features in a second: the frame rate, or a multiple of it."""
     blocks: int
     channels: int
+    from_video_sound: bool
+    """Whether pipelines make features of a file from the sound of the written video, brought to
+    `sample_rate_hz`, or, if not, from the file's own samples."""
+
+    def stream(self, sound: SampleSource, frames: int) -> FeatureStream:
+        """The features of a sound at `sample_rate_hz`, at least `frames` rows of them.
+
+        The sound is gone through once, for what depends on the whole of it. InputError: samples that are not
+        finite. ShapeError: another sample rate, or frames < 1.
+        """
+        ...
 
     def features(self, audio: Audio, frames: int) -> Tensor:
-        """[frames, blocks, channels] float32: the first `frames` features of the sound."""
+        """[frames, blocks, channels] float32: the first `frames` features of a sound in memory, at any rate.
+
+        Errors as for `stream`; InputError also for sound that is not mono.
+        """
+        ...
+
+    def free(self) -> None:
+        """Let go of the weights; they are loaded again when they are needed."""
         ...
 
     def to_config(self) -> dict[str, Any]:

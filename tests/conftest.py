@@ -14,9 +14,9 @@ def tiny_parts():
     """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd)."""
     import torch
 
-    from hallo4.models.audio_features import LogMelFrontEnd
     from hallo4.models.autoencoder import TinyVideoAutoencoder
     from hallo4.models.dit import PortraitDiT
+    from hallo4.models.log_mel import LogMelFrontEnd
 
     torch.manual_seed(0)
     front_end = LogMelFrontEnd()
@@ -68,3 +68,31 @@ def hum() -> Callable:
         return Audio(loud.astype(np.float32), sample_rate_hz)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `text/` of a model: umT5 of 3 layers, 16 channels and random weights in fp32, 40 tokens."""
+    import tokenizers
+    import torch
+    from safetensors.torch import save_file
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    folder = tmp_path_factory.mktemp("text") / "text"
+    (folder / "tokenizer").mkdir(parents=True)
+    pieces = ["<pad>", "</s>", "<s>", "<unk>", "▁", ",", *"abcdefghijklmnopqrstuvwxyz"]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.Unigram([(piece, -1.0) for piece in pieces], unk_id=3, byte_fallback=False)
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(pieces[:4])
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = UMT5Config(vocab_size=40, d_model=16, d_kv=6, d_ff=24, num_layers=3, num_heads=4)
+    model = UMT5EncoderModel(config)
+    for tensor in model.state_dict().values():
+        torch.nn.init.normal_(tensor, std=tensor.shape[-1] ** -0.5)
+    config.save_pretrained(folder)
+    state = {name: tensor for name, tensor in model.state_dict().items() if "embed_tokens" not in name}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder

@@ -38,12 +38,26 @@ class Animate:
         None
     )
     """how strongly the lips follow the sound; 1 is without guidance and twice as fast"""
+    prompt: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the model's)")] = None
+    """what the video shows, for a model that takes text"""
+    negative_prompt: Annotated[
+        str | None, arg(metavar="TEXT", help_behavior_hint="(default: the model's)")
+    ] = None
+    """what it should not show"""
     fit_motion: Annotated[bool, FlagCreatePairsOff] = False
     """bring keypoints of another person to the face and shoulders of this one"""
     scale: Annotated[int, arg(metavar="N")] = 1
     """enlarge the finished frames this many times"""
     device: Annotated[str, arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or cuda:N"""
+    memory: Annotated[str, arg(metavar="auto|N")] = "auto"
+    """how many GB of the device may be used; from it follows where the weights live"""
+    dtype: Annotated[str, arg(metavar="auto|fp32|bf16")] = "auto"
+    """number format of the weights and their products"""
+    attention: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: PyTorch's own)")] = (
+        None
+    )
+    """attention backend of diffusers, such as native, _native_cudnn or sage"""
     no_resume: Annotated[bool, FlagCreatePairsOff] = False
     """start afresh even if the same command was interrupted before"""
     quiet: Annotated[bool, FlagCreatePairsOff] = False
@@ -66,7 +80,15 @@ def run(words: Sequence[str]) -> None:
     from hallo4.pipelines import PortraitAnimator
 
     with shown_progress(options.quiet) as on_progress:
-        result = PortraitAnimator.from_pretrained(options.model, device=options.device).animate(
+        animator = PortraitAnimator.from_pretrained(
+            options.model,
+            device=options.device,
+            dtype=options.dtype,
+            prompts=(options.prompt, options.negative_prompt),
+            memory=options.memory,
+            attention=options.attention,
+        )
+        result = animator.animate(
             options.image,
             options.audio,
             options.motion,
@@ -75,6 +97,8 @@ def run(words: Sequence[str]) -> None:
             steps=options.steps,
             guidance_scale=options.guidance_scale,
             fit_motion=options.fit_motion,
+            prompt=options.prompt,
+            negative_prompt=options.negative_prompt,
             scale=options.scale,
             on_progress=on_progress,
             resume=not options.no_resume,

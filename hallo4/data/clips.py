@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
+from hallo4.models.audio_features import audio_windows
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.types import FPS, Skeleton
 from hallo4.world.episode import act, draw_clip

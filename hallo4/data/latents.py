@@ -15,10 +15,11 @@ from hallo4.data.clips import ClipStore
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.devices import device_of
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
-from hallo4.models.window_conditions import encode_frames, encode_grey, encode_portrait
+from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -103,9 +104,8 @@ def build_cache(
     tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
     frames_u8 = store.get("frames_u8", 0)
     with torch.no_grad():
-        tensors["grey"] = encode_grey(
-            autoencoder, torch.zeros(1, *frames_u8.shape[1:3]), len(frames_u8)
-        ).half()
+        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
+        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
     return LatentCache(tensors)
 
 
@@ -117,7 +117,7 @@ def _encode_chunk(
         chunk = torch.load(path, weights_only=True)
         if len(chunk["video"]) == len(indices):
             return chunk
-    with fast_autocast():
+    with fast_autocast(device_of(autoencoder).type):
         clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     scratch = path.with_suffix(".part")
@@ -130,17 +130,18 @@ def _encode_chunk(
 def _encode_clip(
     store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int
 ) -> dict[str, Tensor]:
-    frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None]
-    skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None]
-    portrait = frames_to_pm1(store.get("portrait_u8", index))[None]
+    device = device_of(autoencoder)
+    frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None].to(device)
+    skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None].to(device)
+    portrait = frames_to_pm1(store.get("portrait_u8", index))[None].to(device)
     return {
-        "video": autoencoder.encode_video(frames)[0].half(),
-        "reference": encode_portrait(autoencoder, portrait)[0].half(),
-        "skeleton": encode_frames(autoencoder, skeleton)[0].half(),
+        "video": autoencoder.encode_video(frames)[0].half().cpu(),
+        "reference": encode_portrait(autoencoder, portrait)[0].half().cpu(),
+        "skeleton": autoencoder.encode_frames(skeleton)[0].half().cpu(),
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
         "regions": region_cells(
             np.array(store.get("points_px", index)),
-            *(frames.shape[-1], frames.shape[-2], autoencoder.config.frames_per_latent),
+            *(frames.shape[-1], frames.shape[-2], autoencoder.spec.frames_per_latent),
         ),
     }
 

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from hallo4.data.latents import REGIONS, frames_held, region_cells
 from hallo4.media.pixels import frames_to_pm1
+from hallo4.models.devices import device_of
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_frames
 from hallo4.types import Autoencoder, WindowRules
 
 
@@ -25,7 +25,7 @@ from hallo4.types import Autoencoder, WindowRules
 class PairWindow:
     """One window of T frames of a pair, with what both clips were made from.
 
-    `winner_u8`, `loser_u8` [T, H, W, 3]; `skeleton_u8` [rho T, H, W, 3]; `portrait_u8` [H, W, 3];
+    `winner_u8`, `loser_u8` [T, H, W, 3]; `skeleton_pm1` [rho T, 3, H, W]; `portrait_pm1` [3, H, W];
     `audio_windows` [rho T, 5, blocks, channels]; `points_px` [T, 133, 2] or None. The first `real_frames` are
     of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: what the window
     was told of the frames before, each clip's own; None in a first window. `seed`: for what is random about
@@ -34,8 +34,8 @@ class PairWindow:
 
     winner_u8: np.ndarray
     loser_u8: np.ndarray
-    skeleton_u8: np.ndarray
-    portrait_u8: np.ndarray
+    skeleton_pm1: Tensor
+    portrait_pm1: Tensor
     audio_windows: Tensor
     points_px: np.ndarray | None
     real_frames: int
@@ -51,31 +51,38 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
     `winner`, `loser` [C, F, h, w]; `winner_known`, `loser_known` of `rules.encode_known`; `skeleton` [C, rho
     T, h, w]; `audio_windows`; `scene.NAME` for every tensor of `rules.encode_scene`; `regions` [3, F, h, w]
     bool (`REGIONS`); `counted` [F] bool: latent frames that the loss looks at, all but what was known or lies
-    beyond the end; `continues` [] bool.
+    beyond the end; `continues` [] bool. All on the CPU, wherever the autoencoder is.
     """
+    assert isinstance(autoencoder, nn.Module)
+    device = device_of(autoencoder)
 
     def video(frames_u8: np.ndarray) -> Tensor:
-        return frames_to_pm1(frames_u8).transpose(0, 1)[None]
+        return as_video(frames_to_pm1(frames_u8))
+
+    def as_video(frames_pm1: Tensor) -> Tensor:
+        return frames_pm1.transpose(0, 1)[None].to(device)
 
     frames, height, width = window.winner_u8.shape[:3]
     continues = window.winner_known_u8 is not None
     before = {
-        side: video(np.repeat(window.portrait_u8[None], rules.known_frames, 0) if known is None else known)
+        side: as_video(window.portrait_pm1[None].expand(rules.known_frames, -1, -1, -1))
+        if known is None
+        else video(known)
         for side, known in (("winner", window.winner_known_u8), ("loser", window.loser_known_u8))
     }
-    with fast_autocast():
+    with fast_autocast(device.type):
         row = {
             "winner": autoencoder.encode_video(video(window.winner_u8)),
             "loser": autoencoder.encode_video(video(window.loser_u8)),
-            "skeleton": encode_frames(autoencoder, video(window.skeleton_u8)),
+            "skeleton": autoencoder.encode_frames(as_video(window.skeleton_pm1)),
             "audio_windows": window.audio_windows[None],
         }
+        scene = rules.encode_scene(autoencoder, window.portrait_pm1[None].to(device), frames)
         for side, known_pm1 in before.items():
             generator = torch.Generator().manual_seed(window.seed)
-            row[f"{side}_known"] = rules.encode_known(autoencoder, known_pm1, frames, generator)
-        scene = rules.encode_scene(autoencoder, frames_to_pm1(window.portrait_u8)[None], frames)
+            row[f"{side}_known"] = rules.encode_known(autoencoder, known_pm1, scene, generator)
     row |= {f"scene.{name}": value for name, value in scene.items()}
-    row = {name: value[0].half() for name, value in row.items()}
+    row = {name: value[0].half().cpu() for name, value in row.items()}
     latent_frames = row["winner"].shape[1]
     held = frames_held(frames, latent_frames)
     repeated = rules.repeated_frames if continues else 0

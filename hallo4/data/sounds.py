@@ -16,7 +16,8 @@ import soxr
 import torch
 
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
+from hallo4.models.audio_features import audio_windows
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.types import FPS, Audio
 from hallo4.world.episode import act
 from hallo4.world.speech import Phoneme, Speech

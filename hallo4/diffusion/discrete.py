@@ -8,13 +8,13 @@ sigma        sqrt(1 - alphas_cumprod[step]), as `noising` counts it for v and ep
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from hallo4.errors import InputError
+from hallo4.tables import cached_table
 from hallo4.types import StepSchedule
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ def ddim_scheduler(schedule: StepSchedule) -> DDIMScheduler:
     )
 
 
-@lru_cache(maxsize=8)
+@cached_table
 def _squared_sigmas(schedule: StepSchedule) -> Tensor:
-    with torch.inference_mode(False):  # the kept table must also serve training
-        return 1.0 - ddim_scheduler(schedule).alphas_cumprod.double()
+    return 1.0 - ddim_scheduler(schedule).alphas_cumprod.double()
 
 
 def step_sigma(timestep: Tensor, schedule: StepSchedule) -> Tensor:

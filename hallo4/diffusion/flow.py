@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,13 +25,18 @@ def shift_time(time: Tensor, shift: float) -> Tensor:
 
 
 def flow_sigmas(steps: int, shift: float) -> Tensor:
-    """[steps + 1] float32: the noise levels of sampling, from about 1 down to 0.
+    """[steps + 1] float64: the noise levels of sampling, from about 1 down to 0.
 
     The released schedule: linspace(0.999, 0, steps + 1), shifted. InputError unless steps >= 1 and shift > 0.
     """
-    check_schedule(steps, shift)
-    times = torch.linspace(FIRST_TIME, 0.0, steps + 1, dtype=torch.float64)
-    return shift_time(times, shift).float()
+    if steps < 1:
+        raise InputError(
+            f"The number of sampling steps must be at least 1; found {steps}. Use for example 25."
+        )
+    if not shift > 0:
+        raise InputError(f"The shift of the noise levels must be above 0; found {shift}. 1 means no shift.")
+    times = torch.from_numpy(np.linspace(FIRST_TIME, 0.0, steps + 1))
+    return shift_time(times, shift)
 
 
 def sample_sigma(
@@ -66,13 +72,3 @@ def sigma_at(
             f"The distribution of sigma must be 'logit_normal' or 'uniform'; found {distribution!r}."
         )
     return shift_time(time, shift).float()
-
-
-def check_schedule(steps: int, shift: float) -> None:
-    """InputError unless steps >= 1 and shift > 0."""
-    if steps < 1:
-        raise InputError(
-            f"The number of sampling steps must be at least 1; found {steps}. Use for example 25."
-        )
-    if not shift > 0:
-        raise InputError(f"The shift of the noise levels must be above 0; found {shift}. 1 means no shift.")

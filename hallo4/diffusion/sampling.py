@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from hallo4.diffusion.flow import FIRST_TIME, check_schedule
+from hallo4.diffusion.flow import flow_sigmas
 
 
 @torch.no_grad()
@@ -32,11 +31,9 @@ def denoise(
     """
     from diffusers import UniPCMultistepScheduler
 
-    check_schedule(steps, shift)
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
-    )
-    scheduler.set_timesteps(sigmas=np.linspace(FIRST_TIME, 0, steps + 1)[:-1])  # a list would be refused
+    sigmas = flow_sigmas(steps, shift)
+    scheduler = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True)
+    scheduler.set_timesteps(sigmas=sigmas[:-1].numpy())  # it adds the 0 at the end; a list would be refused
     for done, timestep in enumerate(scheduler.timesteps, start=1):
         if pin is not None:
             latents = pin(latents)

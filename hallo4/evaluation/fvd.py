@@ -28,7 +28,8 @@ Extractor = Callable[..., "object"]
 class FvdProtocol:
     """Which clips of a video are judged, and how frames are resized (squashed, never cropped) to 224 px.
 
-    `stride`: frames from one 16-frame clip to the next. `resize`: the kernel. `weights`: name in `WEIGHTS`.
+    `stride`: frames from one 16-frame clip to the next. `resize`: the kernel. `weights`: name in
+    `hallo4.weights.FILES`.
     """
 
     name: str

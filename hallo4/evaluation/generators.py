@@ -18,13 +18,8 @@ import torch
 
 from hallo4.errors import CheckpointError
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.pipelines.model_folder import (
-    DEFAULT_MODEL,
-    folders_of_model,
-    load_autoencoder,
-    read_info,
-    resolve_model,
-)
+from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
+from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
 from hallo4.types import Autoencoder
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ class ArcFaceEncoder:
     name = "arcface-r50"
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        from hallo4.evaluation.networks.weights import find_weights
+        from hallo4.weights.check import find_weights
 
         path = find_weights("arcface", folder)
         onnxruntime = require_onnxruntime()

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from hallo4.errors import InputError, MissingExtraError
 from hallo4.evaluation.fvd import PROTOCOLS
 from hallo4.evaluation.identity import ArcFaceEncoder, FaceEncoder, PatchEncoder, require_onnxruntime
-from hallo4.evaluation.networks import weights
-from hallo4.evaluation.networks.weights import WEIGHTS, file_sha256, find_weights, has_weights
+from hallo4.weights.catalogue import FILES
+from hallo4.weights.check import file_sha256, find_weights
+from hallo4.weights.places import folder_of, present
 
 Pose = Literal["auto", "observer", "files", "none"]
 """Where keypoints come from. `files`: `NAME.keypoints.json` or `.npz` beside `NAME.mp4`; `observer`: the
@@ -29,7 +30,7 @@ NETWORKS: dict[str, tuple[str, ...]] = {
     "lpips": ("alexnet", "lpips"),
     "arcface": ("arcface",),
 }
-"""Optional networks by name, and the files (names in `WEIGHTS`) that each needs."""
+"""Optional networks by name, and the files (names in `hallo4.weights.FILES`) that each needs."""
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,17 @@ def available_networks(settings: ToolSettings) -> dict[str, str | None]:
             raise InputError(f"There is no network {name!r} to need; there are {', '.join(NETWORKS)}.")
     found: dict[str, str | None] = {}
     for name, files in NETWORKS.items():
-        missing = [file for file in files if not has_weights(file, settings.weights)]
+        missing = [file for file in files if present(FILES[file], settings.weights) is None]
         if name in settings.need or not missing:
             for file in files:
                 find_weights(file, settings.weights)
             found[name] = None if name != "arcface" else _without_onnxruntime(name in settings.need)
         else:
-            gives = WEIGHTS[files[0]].gives
-            names = " and ".join(WEIGHTS[file].file for file in missing)
-            found[name] = f"{gives}: not measured, {names} not in {weights.weights_folder(settings.weights)}"
+            first = FILES[files[0]]
+            names = " and ".join(FILES[file].path for file in missing)
+            found[name] = (
+                f"{first.purpose}: not measured, {names} not in {folder_of(first, settings.weights)}"
+            )
     return found
 
 
@@ -84,7 +87,7 @@ def _without_onnxruntime(needed: bool) -> str | None:
     except MissingExtraError as error:
         if needed:
             raise
-        return f"CSIM: not measured, {WEIGHTS['arcface'].file} is there, but: {error}"
+        return f"CSIM: not measured, {FILES['arcface'].path} is there, but: {error}"
     return None
 
 
@@ -92,7 +95,7 @@ def weights_used(settings: ToolSettings) -> dict[str, str]:
     """File name -> SHA-256 of every published file that is used, for the report."""
     names = [name for name, missing in available_networks(settings).items() if missing is None]
     files = sorted({file for name in names for file in NETWORKS[name]})
-    return {WEIGHTS[file].file: file_sha256(find_weights(file, settings.weights)) for file in files}
+    return {FILES[file].path: file_sha256(find_weights(file, settings.weights)) for file in files}
 
 
 def load_tools(settings: ToolSettings) -> VideoTools:

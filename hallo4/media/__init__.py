@@ -5,10 +5,11 @@ file lacks raises `InputError`; what is repaired on the way (an animation cut to
 louder than full scale) is said in a `MediaWarning` of one line.
 """
 
-from hallo4.media.audio import load_audio, save_wav
+from hallo4.media.audio import load_audio, open_sound, save_wav
 from hallo4.media.files import MediaWarning, check_input
 from hallo4.media.image import load_image
 from hallo4.media.provenance import provenance_record, read_provenance
+from hallo4.media.spooled_sound import SpooledSound, resampled
 from hallo4.media.timing import StreamTimes, stream_times
 from hallo4.media.video import VideoInfo, probe_video, read_frames
 from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check_output
@@ -16,6 +17,7 @@ from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check
 __all__ = [
     "VIDEO_SUFFIXES",
     "MediaWarning",
+    "SpooledSound",
     "StreamTimes",
     "VideoInfo",
     "VideoWriter",
@@ -24,10 +26,12 @@ __all__ = [
     "check_output",
     "load_audio",
     "load_image",
+    "open_sound",
     "probe_video",
     "provenance_record",
     "read_frames",
     "read_provenance",
+    "resampled",
     "save_wav",
     "stream_times",
 ]

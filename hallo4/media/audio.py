@@ -10,15 +10,14 @@ from fractions import Fraction
 import av
 import numpy as np
 import soundfile
-import soxr
 from av.container import InputContainer
 
 from hallo4.errors import InputError
 from hallo4.media import files
 from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
+from hallo4.media.spooled_sound import BLOCK, SpooledSound, resampled_blocks
 from hallo4.types import Audio
 
-_BLOCK = 1 << 16  # samples per step: what is held besides the result
 _RATES_HZ = (1_000, 1_000_000)
 _GAP_S = Fraction(20, 1000)  # holes in the time stamps below this are rounding of the container, not silence
 _MISSING_S = Fraction(1, 10)  # a stream this much shorter than its container says has lost its end
@@ -26,18 +25,36 @@ _LONGEST_GAP_S = 3600
 
 
 def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Audio:
-    """Read the sound of an audio or video file: mono (mean of the channels) float32 in [-1, 1].
+    """`open_sound` read as a whole into memory; the same samples, warnings and errors."""
+    sound, repair = _spooled(path, sample_rate_hz)
+    if repair:
+        warn(repair)
+    return Audio(sound.read(0, len(sound)), sample_rate_hz)
 
-    The file is decoded and resampled (soxr, high quality) block by block; N samples at rate r become
-    round(N * sample_rate_hz / r), at least one. Encoder priming and padding are removed where the container
-    tells of them, and sound that begins later than the picture is preceded by silence, so that second t of
-    the sound is second t of `read_frames`. Sound that exceeds full scale (float files) is scaled down as a
-    whole, with a `MediaWarning`.
+
+def open_sound(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> SpooledSound:
+    """The sound of an audio or video file: mono (mean of the channels) float32 in [-1, 1], read in parts.
+
+    The file is decoded and resampled (soxr, high quality) block by block, once, into a temporary file; N
+    samples at rate r become round(N * sample_rate_hz / r), at least one. Encoder priming and padding are
+    removed where the container tells of them, and sound that begins later than the picture is preceded by
+    silence, so that second t of the sound is second t of `read_frames`. Sound that exceeds full scale (float
+    files) is scaled down as a whole, with a `MediaWarning`.
 
     Raises:
         InputError: missing, empty, cut short, not sound, a video without sound, no samples, NaN or
             infinity, or a sample rate outside 1 kHz to 1 MHz.
+        OutputError: no space for the temporary file.
     """
+    sound, repair = _spooled(path, sample_rate_hz)
+    if repair:
+        warn(repair)
+    return sound
+
+
+def _spooled(path: str | os.PathLike[str], sample_rate_hz: int) -> tuple[SpooledSound, str]:
+    """The sound, and what was done to it in one line or nothing: a warning names the place of a public
+    call."""
     check_input(path, "a sound file")
     blocks = _decode_soundfile(path)
     rate_hz = next(blocks)
@@ -49,17 +66,16 @@ def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Au
             f"{shown(path)}: has {rate_hz} samples per second, allowed is {_RATES_HZ[0]} to {_RATES_HZ[1]}. "
             "Export it at 16000 to 48000 Hz."
         )
-    samples = _resample(_checked(blocks, path), rate_hz, sample_rate_hz)
-    if len(samples) == 0:
+    sound = SpooledSound(resampled_blocks(_checked(blocks, path), rate_hz, sample_rate_hz), sample_rate_hz)
+    if len(sound) == 0:
         raise InputError(
             f"{shown(path)}: holds no sound (0 samples). Give a file with at least one frame of sound."
         )
-    peak = max(float(samples.max()), -float(samples.min()))
-    if peak > 1.0:
-        samples /= peak
-        if peak > 1.01:  # resampling and lossy codecs overshoot a little; not worth a word
-            warn(f"{shown(path)}: is louder than full scale (peak {peak:.2f}); scaled down to fit.")
-    return Audio(samples, sample_rate_hz)
+    if sound.peak > 1.0:
+        sound.divisor = sound.peak
+    if sound.peak <= 1.01:  # resampling and lossy codecs overshoot a little; not worth a word
+        return sound, ""
+    return sound, f"{shown(path)}: is louder than full scale (peak {sound.peak:.2f}); scaled down to fit."
 
 
 def save_wav(path: str | os.PathLike[str], audio: Audio) -> None:
@@ -83,26 +99,6 @@ def save_wav(path: str | os.PathLike[str], audio: Audio) -> None:
         raise files.cannot_write(path, reason) from error
     finally:
         files.discard(temporary)
-
-
-def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
-    """[S] float32 at `rate_hz` -> [round(S * new / old)] float32 at `new_rate_hz`."""
-    return _resample(iter([samples]), rate_hz, new_rate_hz)
-
-
-def _resample(blocks: Iterator[np.ndarray], rate_hz: int, new_rate_hz: int) -> np.ndarray:
-    stream = soxr.ResampleStream(rate_hz, new_rate_hz, 1, dtype="float32", quality="HQ")
-    received, output = 0, []
-    for block in blocks:
-        received += len(block)
-        output.append(block if rate_hz == new_rate_hz else stream.resample_chunk(block))
-    if received == 0:
-        return np.zeros(0, np.float32)
-    if rate_hz != new_rate_hz:
-        output.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    samples = np.concatenate(output, dtype=np.float32)
-    wanted = max(1, round(Fraction(received * new_rate_hz, rate_hz)))
-    return samples[:wanted] if len(samples) >= wanted else np.pad(samples, (0, wanted - len(samples)))
 
 
 def _checked(blocks: Iterator[np.ndarray], path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
@@ -130,7 +126,7 @@ def _decode_soundfile(path: str | os.PathLike[str]) -> Iterator:
                 return
             _check_length(sound, path)
             yield sound.samplerate
-            for block in sound.blocks(_BLOCK, dtype="float32", always_2d=True):
+            for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
                 yield block.mean(axis=1)
     except soundfile.LibsndfileError as error:
         if "malformed" not in error.error_string and "ormat" in error.error_string:  # not one of its formats

@@ -12,9 +12,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 
-from hallo4.media.audio import resample
+from hallo4.media.spooled_sound import resampled
 from hallo4.media.video import SWSCALE
-from hallo4.types import Audio
+from hallo4.types import SampleSource
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Encoder:
         recipe: Recipe,
         size: tuple[int, int],
         fps: Fraction,
-        audio: Audio | None = None,
+        audio: SampleSource | None = None,
         metadata: dict[str, str] | None = None,
         crf: int | None = None,
         colours: Image.Image | None = None,
@@ -150,21 +150,19 @@ class Encoder:
 class _SoundTrack:
     """Sound that is encoded up to the end of each frame, with silence after its own end."""
 
-    def __init__(self, container: av.container.OutputContainer, recipe: Recipe, audio: Audio) -> None:
+    def __init__(self, container: av.container.OutputContainer, recipe: Recipe, audio: SampleSource) -> None:
         rates = recipe.audio_rates_hz
         self._rate_hz = audio.sample_rate_hz
         if rates and self._rate_hz not in rates:
             self._rate_hz = min((rate for rate in rates if rate >= self._rate_hz), default=rates[-1])
-        self._samples = audio.samples.astype(np.float32, copy=False)
-        if self._rate_hz != audio.sample_rate_hz:
-            self._samples = resample(self._samples, audio.sample_rate_hz, self._rate_hz)
+        self._sound = resampled(audio, self._rate_hz)
         self._container = container
         self._stream = container.add_stream(recipe.audio_codec, rate=self._rate_hz, layout="mono")
         self._position = 0
 
     def advance(self, until_s: Fraction) -> None:
         end = round(until_s * self._rate_hz)
-        part = self._samples[self._position : end]
+        part = self._sound.read(self._position, end)
         part = np.pad(part, (0, end - self._position - len(part))).clip(-1.0, 1.0)
         sample_format = self._stream.codec_context.format.name
         if sample_format.startswith("s16"):

@@ -58,10 +58,13 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
 
 
 def read_frames(
-    path: str | os.PathLike[str], fps: float = 25.0, start_s: float = 0.0, end_s: float | None = None
+    path: str | os.PathLike[str],
+    fps: float | None = 25.0,
+    start_s: float = 0.0,
+    end_s: float | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames [H, W, 3] uint8 RGB, upright, at exactly `fps`: tick k is what is on screen at `start_s` + k /
-    fps.
+    fps. `fps` None: every picture of the file once, in the order of showing, whatever their times are.
 
     So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
     repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
@@ -72,7 +75,7 @@ def read_frames(
     Raises:
         InputError: as `probe_video`; `start_s` at or after the end; damage found while decoding.
     """
-    assert fps > 0, fps
+    assert fps is None or fps > 0, fps
     assert 0 <= start_s < (math.inf if end_s is None else end_s), (start_s, end_s)
     info, end, tolerance = _probe(path)
     if start_s >= info.duration_s:
@@ -81,7 +84,17 @@ def read_frames(
             "Begin earlier."
         )
     end = end if end_s is None else min(end, Fraction(end_s))
+    if fps is None:
+        return _every_picture(path, Fraction(start_s), end)
     return _resampled(path, Fraction(fps).limit_denominator(1001), Fraction(start_s), end, tolerance)
+
+
+def _every_picture(path: str | os.PathLike[str], start: Fraction, end: Fraction) -> Iterator[np.ndarray]:
+    with open_media(path, "a video") as container:
+        picture = _PictureReader()
+        for time, frame in _timed_frames(container, container.streams.best("video")):
+            if start <= time < end:
+                yield picture.rgb(frame)
 
 
 def _resampled(

@@ -17,7 +17,7 @@ from hallo4.media import files, provenance
 from hallo4.media.encoder import RECIPES, Encoder, common_palette, stored_size
 from hallo4.media.files import shown
 from hallo4.media.video import read_frames
-from hallo4.types import Audio
+from hallo4.types import SampleSource
 
 VIDEO_SUFFIXES = tuple(RECIPES)
 """What `VideoWriter` can make: h264+aac, vp9+opus, lossless ffv1+flac, and two silent animations."""
@@ -86,7 +86,7 @@ class VideoWriter:
         width_px: int,
         height_px: int,
         fps: float = 25.0,
-        audio: Audio | None = None,
+        audio: SampleSource | None = None,
         provenance: dict[str, str] | None = None,
         crf: int | None = None,
         overwrite: bool = True,

@@ -19,9 +19,11 @@ _HOMES = {
     "region_pyramid": "portrait_guides",
     "TinyVideoAutoencoder": "autoencoder",
     "WanAutoencoder": "wan_autoencoder",
-    "LogMelFrontEnd": "audio_features",
+    "LogMelFrontEnd": "log_mel",
     "audio_windows": "audio_features",
+    "audio_windows_of": "audio_features",
     "PortraitObserver": "observer",
+    "UMT5TextEncoder": "text_encoder",
 }
 
 __all__ = sorted(_HOMES)

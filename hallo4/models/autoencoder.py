@@ -186,12 +186,14 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
     def encode_groups(self, groups_pm1: Tensor) -> Tensor:
         """[n, 3, 4, H, W] in [-1, 1] -> normalised latents [n, C, h, w]."""
-        folded = fold(groups_pm1, self.config.motion_gain).contiguous(memory_format=torch.channels_last)
+        folded = fold(groups_pm1.to(self.linear_encoder.weight.dtype), self.config.motion_gain)
+        folded = folded.contiguous(memory_format=torch.channels_last)
         linear = self.linear_encoder(F.pixel_unshuffle(folded, SPATIAL))
         return (linear + self.encoder(folded) - _column(self.latent_mean)) / _column(self.latent_std)
 
     def decode_groups(self, latents: Tensor) -> Tensor:
         """Normalised latents [n, C, h, w] -> [n, 3, 4, H, W], not clamped."""
+        latents = latents.to(self.linear_decoder.weight.dtype)
         latents = latents * _column(self.latent_std) + _column(self.latent_mean)
         latents = latents.contiguous(memory_format=torch.channels_last)
         linear = F.pixel_shuffle(self.linear_decoder(latents), SPATIAL)

@@ -4,32 +4,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, get_args
+from collections.abc import Sequence
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
-from diffusers.models.embeddings import PixArtAlphaTextProjection, TimestepEmbedding, Timesteps
+from diffusers.models.embeddings import PixArtAlphaTextProjection, TimestepEmbedding
 from diffusers.models.normalization import FP32LayerNorm
 from diffusers.utils import is_accelerate_available
 from torch import Tensor, nn
 
-from hallo4.errors import CheckpointError, ShapeError
-from hallo4.models.dit_block import DiTBlock, VaceBlock, picture_rotations, video_rotations
+from hallo4.errors import ShapeError
+from hallo4.models.dit_block import (
+    DiTBlock,
+    VaceBlock,
+    compute_dtype,
+    picture_rotations,
+    video_rotations,
+)
+from hallo4.models.dit_cache import ConditionTokens, DiTCache, Stream, stream_bytes
+from hallo4.models.dit_conditions import check_dit_conditions, check_dit_config, check_grid
+from hallo4.models.precision import autocast_off
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
+from hallo4.models.timestep import timestep_waves
 from hallo4.models.vace_context import MaskRule
 from hallo4.models.window_conditions import DiTWindows
-from hallo4.types import MotionConditions
+from hallo4.types import ConditionSpec, MotionConditions, Presence
 
-Presence = Literal["required", "optional", "none"]
 KEPT_IN_FP32 = [
     *("norm", "norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_audio", "norm_skeleton"),
     *("time_embedder", "time_proj", "scale_shift_table"),
 ]
-"""Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation."""
+"""Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation. The head stays
+too (`PortraitDiT.keeps_fp32`), but shares its name with a large layer of the VACE blocks."""
 
 
 class ConditionEmbedder(nn.Module):
@@ -37,15 +47,15 @@ class ConditionEmbedder(nn.Module):
 
     def __init__(self, dim: int, freq_dim: int, text_dim: int) -> None:
         super().__init__()
-        self.timesteps_proj = Timesteps(freq_dim, flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.freq_dim = freq_dim
         self.time_embedder = TimestepEmbedding(freq_dim, dim)
         self.time_proj = nn.Linear(dim, 6 * dim)
         self.text_embedder = PixArtAlphaTextProjection(text_dim, dim, act_fn="gelu_tanh")
 
     def time(self, timestep: Tensor) -> tuple[Tensor, Tensor]:
         """`timestep` [B] in [0, 1000] -> embedding [B, D] and the blocks' modulation [B, 6, D], in fp32."""
-        with torch.autocast(timestep.device.type, enabled=False):
-            waves = self.timesteps_proj(timestep.float()).to(self.time_proj.weight.dtype)
+        with autocast_off(timestep.device.type):
+            waves = timestep_waves(timestep, self.freq_dim).to(self.time_proj.weight.dtype)
             embedding = self.time_embedder(waves)
             return embedding.float(), self.time_proj(F.silu(embedding)).float().unflatten(1, (6, -1))
 
@@ -53,8 +63,9 @@ class ConditionEmbedder(nn.Module):
 class PortraitDiT(ModelMixin, ConfigMixin):
     """Velocity of portrait video latents, given a portrait, speech, a skeleton, control latents and text.
 
-    The defaults are the released Hallo4 model (2.77 B parameters; `load_released_dit` reads its weights);
-    small configs of the same class are trained by this package. The sample is [B, C, F+1, h, w]: slot 0
+    The default sizes are those of the released Hallo4 model (2.77 B parameters; `load_released_dit` reads its
+    weights); small configs of the same class are trained by this package. `mask_rule` and `known_dropped`
+    have our values by default. The sample is [B, C, F+1, h, w]: slot 0
     holds the clean reference, slots 1.. the video; both condition streams have a zero slot there.
 
     Beside sizes, named as in diffusers, the config says:
@@ -74,8 +85,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
       audio and skeleton attention, VACE `proj_in` and `proj_out`). 0 (released) leaves a pretrained base
       unchanged at the first step; from scratch, where nothing needs preserving, about 0.02 lets gradients
       through at once.
-    * `mask_rule`: how the VACE context tells known frames from others; "nearest" for released weights, see
+    * `mask_rule`: how the VACE context tells known frames from others: "nearest" (released) or "group"; see
       `vace_context`.
+    * `known_dropped`: share of the known frame's 2x2 pixel patches that are blackened before it is encoded
+      (released: 0.1); see `DiTWindows.encode_known`.
     """
 
     _supports_gradient_checkpointing = True
@@ -114,10 +127,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         skeleton_expansion: int | None = None,
         branch_init_std: float = 0.0,
         mask_rule: MaskRule = "group",
+        known_dropped: float = 0.0,
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
-        self._check_config()
+        check_dit_config(self.config)
         self.patch_embedding = nn.Conv3d(in_channels, dim, patch_size, patch_size)
         self.vace_patch_embedding = nn.Conv3d(vace_in_channels, dim, patch_size, patch_size)
         self.condition_embedder = ConditionEmbedder(dim, freq_dim, text_dim)
@@ -138,11 +152,30 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         self.gradient_checkpointing = False
         self.initialize()
 
+    @staticmethod
+    def keeps_fp32(name: str) -> bool:
+        """Whether the parameter `name` stays in fp32 when the rest is cast: norms, modulation, the head."""
+        return name.startswith("proj_out.") or not set(KEPT_IN_FP32).isdisjoint(name.split("."))
+
     # ------------------------------------------------------------------ Backbone
 
     schedule = None
     """A flow model: its noise levels are continuous."""
-    sides_meet = False
+    sides_share_a_batch = False
+
+    @property
+    def condition_spec(self) -> ConditionSpec:
+        """What it is conditioned on."""
+        config = self.config
+        return ConditionSpec(
+            latent_channels=config.in_channels,
+            audio=config.audio,
+            audio_blocks=config.audio_blocks,
+            audio_channels=config.audio_channels,
+            skeleton=config.skeleton,
+            text_dim=config.text_dim,
+            text_len=config.text_len,
+        )
 
     @property
     def windows(self) -> DiTWindows:
@@ -151,7 +184,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, F+1, h, w) of the noise for `frames` = rho*k + 1 video frames; ShapeError if not possible."""
-        self._check_grid(latent_height, latent_width)
+        check_grid(self.config, latent_height, latent_width)
         slots = latent_frame_count(frames, self.config.rho) + 1
         return (self.config.in_channels, slots, latent_height, latent_width)
 
@@ -160,7 +193,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         reference = conditions.reference_latents.to(latents)
         return torch.cat([reference.expand(latents.shape[0], -1, -1, -1, -1), latents[:, :, 1:]], dim=2)
 
-    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+    def to_sample_layout(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
         """[B, C, F, h, w] -> [B, C, F+1, h, w]: behind the clean reference."""
         return torch.cat([conditions.reference_latents.to(video_latents), video_latents], dim=2)
 
@@ -168,63 +201,54 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         """[B, C, F+1, h, w] -> [B, C, F, h, w]: without the reference slot."""
         return latents[:, :, 1:]
 
-    def prepare(self, conditions: MotionConditions, cache_kv: bool = False) -> dict[str, Tensor]:
-        """Everything that does not change over the denoising steps, each tensor with the batch as axis 0.
+    def new_cache(self, budget_bytes: int | None = None) -> DiTCache:
+        """See `Backbone`; what is kept beside the tokens is text, then audio, then skeleton."""
+        return DiTCache(budget_bytes)
 
-        `text` [B, L, D], `control` [B, (F+1)*N, D], `audio` [B, F+1, n, D] and `skeleton` [B, F+1, N, D];
-        slot 0 of the last two is zero. With `cache_kv` these give way to the keys, values and queries that
-        every block makes of them (`blocks.audio_key` [B, layers, F+1, n, heads, head_dim], ...): same
-        output, less work per step, more memory. Differentiable. Raises ShapeError for anything that does
-        not fit the model or each other.
-        """
-        self._check_conditions(conditions)
-        dtype = self.patch_embedding.weight.dtype
-        control = self._patches(self.vace_patch_embedding, conditions.control_latents)
-        features = {
-            "text": self.condition_embedder.text_embedder(self._padded(conditions.text).to(dtype)),
-            "control": self.vace_blocks[0].proj_in(control),
-        }
-        if self.config.audio != "none" and conditions.audio_windows is not None:
-            features["audio"] = _reference_slot(self.audio_proj(conditions.audio_windows.to(dtype)))
-        if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
-            features["skeleton"] = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
-        if not cache_kv:
-            return features
-        picture = self._picture_rotations(*conditions.control_latents.shape[-2:])
-        kept = {"control": features["control"]}
-        kept |= _over_layers("blocks", [block.project(features, picture) for block in self.blocks])
-        of_text = [block.project_text(features["text"]) for block in self.vace_blocks]
-        kept |= _over_layers("vace_blocks", of_text)
-        return kept
-
-    def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditions: MotionConditions,
+        cache: DiTCache | None = None,
+    ) -> Tensor:
         """Velocity (noise - data) of `latents` [B, C, F+1, h, w], same shape and type.
 
-        `timestep` [B] in [0, 1000] (= 1000 sigma); `features` of `prepare`, for the same batch and grid.
+        ::
+
+            conditions --embed (or cache)--> tokens ----------------------------.
+            timestep --> embedding, modulation of all blocks -------------------|
+            latents --patches--> stream --.---------- + hint --- + hint ---> head --> velocity
+                         + control tokens '-> VACE blocks --'-----------'
+
+        `timestep` [B] in [0, 1000] (= 1000 sigma). `cache` of `new_cache`: filled at the first step, then
+        used for the same `conditions`; the same output, less work. Raises ShapeError for anything that does
+        not fit the model or each other.
         """
         batch, _, slots, height, width = latents.shape
-        self._check_grid(height, width)
+        check_grid(self.config, height, width)
+        tokens = self._tokens(conditions, cache)
         grid = (slots, height // self._patch, width // self._patch)
-        tokens = (batch, math.prod(grid))
-        if features["control"].shape[:2] != tokens:
+        if tokens.control.shape[:2] != (batch, math.prod(grid)):
             raise ShapeError(
-                f"latents of shape {tuple(latents.shape)} make (batch, tokens) {tokens}, but the conditions "
-                f"were prepared for {tuple(features['control'].shape[:2])}: use the same window for both"
+                f"latents of shape {tuple(latents.shape)} make (batch, tokens) {(batch, math.prod(grid))}, "
+                f"but the conditions were made for {tuple(tokens.control.shape[:2])}: use the same window "
+                "for both"
             )
         rotations = video_rotations(grid, self.config.attention_head_dim, latents.device)
         picture = self._picture_rotations(height, width)
         embedding, time = self.condition_embedder.time(timestep.expand(batch))
         stream = self._patches(self.patch_embedding, latents).float()
-        control = stream + features["control"]
+        control = stream  # to which the first VACE block adds the control tokens
         vace_index = {layer: index for index, layer in enumerate(self.config.vace_layers)}
         for layer, block in enumerate(self.blocks):
             hint = None
             if layer in vace_index:  # its hint lives only until this layer is done
                 index = vace_index[layer]
-                kept = _of_layer(features, "vace_blocks", index)
-                control, hint = self._run(self.vace_blocks[index], control, time, rotations, kept)
-            kept = _of_layer(features, "blocks", layer)
-            stream = self._run(block, stream, time, rotations, kept, picture, slots)
+                kept = None if cache is None else cache.vace_block(index)
+                control, hint = self._run(self.vace_blocks[index], control, time, rotations, tokens, kept)
+            kept = None if cache is None else cache.block(layer)
+            stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
         return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
 
@@ -233,6 +257,30 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     @property
     def _patch(self) -> int:
         return self.config.patch_size[1]
+
+    def _tokens(self, conditions: MotionConditions, cache: DiTCache | None) -> ConditionTokens:
+        """Conditions at model width: from the cache, or embedded, and kept where there is a cache."""
+        if cache is not None and cache.tokens is not None:
+            return cache.tokens
+        check_dit_conditions(self.config, conditions)
+        dtype = self.patch_embedding.weight.dtype
+        control = self._patches(self.vace_patch_embedding, conditions.control_latents)
+        audio = skeleton = None
+        if self.config.audio != "none" and conditions.audio_windows is not None:
+            audio = _reference_slot(self.audio_proj(conditions.audio_windows.to(dtype)))
+        if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
+            skeleton = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
+        text = self.condition_embedder.text_embedder(self._padded(conditions.text).to(dtype))
+        tokens = ConditionTokens(text, control, audio, skeleton)
+        if cache is not None:
+            cache.fill(tokens, self.stream_bytes(tokens), len(self.blocks), len(self.vace_blocks))
+        return tokens
+
+    def stream_bytes(self, tokens: ConditionTokens) -> dict[Stream, int]:
+        """What a cache would keep of each stream; see `dit_cache.stream_bytes`."""
+        asks = self.config.skeleton_attention == "skeleton_queries"
+        value_bytes = compute_dtype(self.patch_embedding.weight).itemsize
+        return stream_bytes(tokens, len(self.blocks), len(self.vace_blocks), value_bytes, asks)
 
     def _run(self, block: nn.Module, *inputs: object) -> object:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
@@ -254,7 +302,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     def _head(self, stream: Tensor, embedding: Tensor) -> Tensor:
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
-        with torch.autocast(stream.device.type, enabled=False):  # the velocity keeps its precision
+        with autocast_off(stream.device.type):  # the velocity keeps its precision
             tokens = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
             return self.proj_out(tokens.to(self.proj_out.weight.dtype))
 
@@ -289,90 +337,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             for block in self.blocks:
                 block.attn_skeleton.look_near()
 
-    # ------------------------------------------------------------------ checks
-
-    def _check_config(self) -> None:
-        config = self.config
-        layers = list(config.vace_layers)
-        if layers[:1] != [0] or layers != sorted(set(layers)) or layers[-1] >= config.num_layers:
-            raise CheckpointError(
-                f"vace_layers {layers} do not fit {config.num_layers} blocks: "
-                f"start with 0, go up and stay below {config.num_layers}"
-            )
-        allowed = {
-            "audio": ("required", "optional", "none"),
-            "skeleton": ("required", "optional", "none"),
-            "audio_axis": ("token", "channel"),
-            "skeleton_attention": ("skeleton_queries", "video_queries"),
-            "mask_rule": get_args(MaskRule),
-        }
-        for name, values in allowed.items():
-            if config[name] not in values:
-                raise CheckpointError(
-                    f"{name} is {config[name]!r} in the DiT config: use one of {', '.join(values)}"
-                )
-        patch = tuple(config.patch_size)
-        if patch[0] != 1 or patch[1] != patch[2]:
-            raise CheckpointError(f"patch_size {patch} is not supported: use (1, p, p)")
-
-    def _check_grid(self, height: int, width: int) -> None:
-        if height % self._patch or width % self._patch:
-            raise ShapeError(
-                f"latents of {height}x{width} cells cannot be cut into {self._patch}x{self._patch} patches: "
-                f"choose a picture whose sides are multiples of {8 * self._patch} pixels"
-            )
-
-    def _check_conditions(self, conditions: MotionConditions) -> None:
-        """ShapeError unless all conditions belong to one window, and to this model."""
-        config = self.config
-        if conditions.control_latents is None or conditions.text is None:
-            raise ShapeError("this model needs control_latents and text: make both (`DiTWindows`)")
-        batch, _, slots, height, width = conditions.control_latents.shape
-        self._check_grid(height, width)
-        frames = config.rho * (slots - 2) + 1
-        length = conditions.text.shape[1]
-        if config.text_len is not None and length > config.text_len:
-            raise ShapeError(f"text has {length} tokens, the model takes {config.text_len}: shorten it")
-        wanted = {
-            "control_latents": (batch, config.vace_in_channels, slots, height, width),
-            "reference_latents": (batch, config.in_channels, 1, height, width),
-            "text": (batch, length, config.text_dim),
-        }
-        if self._uses("audio", conditions.audio_windows):
-            feature_shape = (config.audio_window, config.audio_blocks, config.audio_channels)
-            wanted["audio_windows"] = (batch, frames, *feature_shape)
-        if self._uses("skeleton", conditions.skeleton_latents):
-            wanted["skeleton_latents"] = (batch, config.in_channels, frames, height, width)
-        for name, shape in wanted.items():
-            found = tuple(getattr(conditions, name).shape)
-            if found != shape:
-                raise ShapeError(
-                    f"{name} has shape {found}, but this model needs {shape} beside control_latents of "
-                    f"{slots - 1} latent frames: make all conditions for the same {frames} video frames"
-                )
-
-    def _uses(self, stream: str, value: Tensor | None) -> bool:
-        presence = self.config[stream]
-        if presence == "required" and value is None:
-            raise ShapeError(
-                f"this model needs {stream} conditions and got none: give them, "
-                f"or use a model whose config says {stream}='optional'"
-            )
-        return presence != "none" and value is not None
-
 
 def _reference_slot(tokens: Tensor) -> Tensor:
     """[B, F, N, D] -> [B, F+1, N, D] with zeros in slot 0, where the reference stands."""
     return F.pad(tokens, (0, 0, 0, 0, 1, 0))
-
-
-def _over_layers(stack: str, projected: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    names = projected[0]
-    return {f"{stack}.{name}": torch.stack([layer[name] for layer in projected], dim=1) for name in names}
-
-
-def _of_layer(features: Mapping[str, Tensor], stack: str, layer: int) -> Mapping[str, Tensor]:
-    if "text" in features:
-        return features
-    start = f"{stack}."
-    return {name[len(start) :]: kept[:, layer] for name, kept in features.items() if name.startswith(start)}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
-
 import torch
 from diffusers.models.attention import AttentionModuleMixin, FeedForward
 from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.normalization import FP32LayerNorm
 from torch import Tensor, nn
 
+from hallo4.models.dit_cache import BlockCache, BlockConditions, ConditionTokens, KeyValue
 from hallo4.models.rms_norm import RMSNorm
+from hallo4.tables import cached_table
 
 PICTURE_THETA = 30.0
 """Base of the skeleton attention's position table. A picture has tens of patches a side, not thousands: all
@@ -26,7 +25,8 @@ alike: a model and its reference must agree bit for bit."""
 def compute_dtype(weight: Tensor) -> torch.dtype:
     """The type that matrix products run in: autocast's where it is on, else the weights'."""
     device = weight.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    enabled = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if enabled else weight.dtype
 
 
 def _rotations(positions: int, channels: int, theta: float) -> Tensor:
@@ -36,7 +36,7 @@ def _rotations(positions: int, channels: int, theta: float) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles).to(torch.complex64)
 
 
-@lru_cache(maxsize=16)
+@cached_table
 def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.device) -> Tensor:
     """Rotary table of self-attention for a (frames, rows, columns) grid: [L, 1, head_dim/2] complex64.
 
@@ -45,33 +45,41 @@ def video_rotations(grid: tuple[int, int, int], head_dim: int, device: torch.dev
     """
     frames, rows, columns = grid
     side = 2 * (head_dim // 6)
-    with torch.inference_mode(False):  # the cached table must also serve training
-        in_time = _rotations(frames, head_dim - 2 * side, 10000.0).view(frames, 1, 1, -1)
-        down = _rotations(rows, side, 10000.0).view(1, rows, 1, -1)
-        across = _rotations(columns, side, 10000.0).view(1, 1, columns, -1)
-        table = torch.cat([part.expand(*grid, -1) for part in (in_time, down, across)], dim=-1)
-        return table.flatten(0, 2).unsqueeze(1).to(device)
+    in_time = _rotations(frames, head_dim - 2 * side, 10000.0).view(frames, 1, 1, -1)
+    down = _rotations(rows, side, 10000.0).view(1, rows, 1, -1)
+    across = _rotations(columns, side, 10000.0).view(1, 1, columns, -1)
+    table = torch.cat([part.expand(*grid, -1) for part in (in_time, down, across)], dim=-1)
+    return table.flatten(0, 2).unsqueeze(1).to(device)
 
 
-@lru_cache(maxsize=16)
+@cached_table
 def picture_rotations(grid: tuple[int, int], head_dim: int, device: torch.device) -> Tensor:
     """Rotary table inside one frame, half of the channels each way: [N, 1, head_dim/2] complex64."""
     rows, columns = grid
     across_channels = 2 * (head_dim // 4)
-    with torch.inference_mode(False):
-        down = _rotations(rows, head_dim - across_channels, PICTURE_THETA).view(rows, 1, -1)
-        across = _rotations(columns, across_channels, PICTURE_THETA).view(1, columns, -1)
-        table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
-        return table.flatten(0, 1).unsqueeze(1).to(device)
+    down = _rotations(rows, head_dim - across_channels, PICTURE_THETA).view(rows, 1, -1)
+    across = _rotations(columns, across_channels, PICTURE_THETA).view(1, columns, -1)
+    table = torch.cat([part.expand(*grid, -1) for part in (down, across)], dim=-1)
+    return table.flatten(0, 1).unsqueeze(1).to(device)
 
 
 def rotate(heads: Tensor, rotations: Tensor) -> Tensor:
     """Turn channel pairs of `heads` [..., L, heads, head_dim] fp32 by `rotations` [L, 1, head_dim/2].
 
-    One complex product: on CPU several times faster than the sine and cosine form.
+    On a CPU one complex product, several times faster there than the sine and cosine form; elsewhere, and
+    in compiled code, which cannot fuse complex numbers, the real form of the same product.
     """
-    pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * rotations).flatten(-2)
+    if heads.device.type == "cpu" and not torch.compiler.is_compiling():
+        pairs = torch.view_as_complex(heads.unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * rotations).flatten(-2)
+    return rotate_without_complex(heads, rotations)
+
+
+def rotate_without_complex(heads: Tensor, rotations: Tensor) -> Tensor:
+    """The real form of `rotate`."""
+    first, second = heads.unflatten(-1, (-1, 2)).unbind(-1)
+    cosine, sine = torch.view_as_real(rotations).unbind(-1)
+    return torch.stack([first * cosine - second * sine, first * sine + second * cosine], dim=-1).flatten(-2)
 
 
 def plain_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -125,17 +133,18 @@ class Attention(nn.Module, AttentionModuleMixin):
         heads = heads if rotations is None else rotate(heads, rotations)
         return heads.to(compute_dtype(self.to_v.weight))
 
-    def key_value(self, tokens: Tensor, rotations: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def key_value(self, tokens: Tensor, rotations: Tensor | None = None) -> KeyValue:
         """[..., L, D] -> key and value, [..., L, heads, head_dim] each."""
         heads = self._split(self.norm_k(self.to_k(tokens)))
         heads = heads if rotations is None else rotate(heads, rotations)
         value = self._split(self.to_v(tokens))
-        return heads.to(value.dtype), value
+        return KeyValue(heads.to(value.dtype), value)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, context: KeyValue) -> Tensor:
         """[..., Lq, heads, head_dim] over [..., Lk, heads, head_dim] -> [..., Lq, D], projected."""
         outer = query.shape[:-3]
-        mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in (query, key, value)))
+        parts = (query, context.key, context.value)
+        mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in parts))
         return self.to_out(mixed.flatten(-2)).unflatten(0, outer)
 
     @torch.no_grad()
@@ -176,30 +185,27 @@ class _BaseBlock(nn.Module):
         self.ffn = FeedForward(dim, inner_dim=ffn_dim, activation_fn="gelu-approximate")
         self.scale_shift_table = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
 
-    def project_text(self, text: Tensor) -> dict[str, Tensor]:
+    def project_text(self, text: Tensor) -> KeyValue | Tensor:
         """Keys and values of the text [B, L, D]; for a single token what they come to, [B, 1, D]."""
-        if text.shape[1] == 1:
-            return {"text_constant": self.attn2.only_value(text)}
-        key, value = self.attn2.key_value(text)
-        return {"text_key": key, "text_value": value}
+        return self.attn2.only_value(text) if text.shape[1] == 1 else self.attn2.key_value(text)
 
     def _modulation(self, time: Tensor) -> tuple[Tensor, ...]:
         return (self.scale_shift_table.float() + time).chunk(6, dim=1)
 
-    def _look_around(
+    def _self_attention(
         self, stream: Tensor, shift: Tensor, scale: Tensor, gate: Tensor, rotations: Tensor
     ) -> Tensor:
         dtype = compute_dtype(self.attn1.to_q.weight)
         tokens = _modulate(self.norm1(stream), scale, shift).to(dtype)
         query = self.attn1.query(tokens, rotations)
-        mixed = self.attn1.attend(query, *self.attn1.key_value(tokens, rotations))
+        mixed = self.attn1.attend(query, self.attn1.key_value(tokens, rotations))
         return torch.addcmul(stream, gate, mixed.float())
 
-    def _read_text(self, stream: Tensor, projected: Mapping[str, Tensor]) -> Tensor:
-        if "text_constant" in projected:
-            return stream + projected["text_constant"]
+    def _text_attention(self, stream: Tensor, text: KeyValue | Tensor) -> Tensor:
+        if isinstance(text, Tensor):
+            return stream + text
         query = self.attn2.query(self.norm2(stream).to(compute_dtype(self.attn2.to_q.weight)))
-        return stream + self.attn2.attend(query, projected["text_key"], projected["text_value"])
+        return stream + self.attn2.attend(query, text)
 
     def _feed_forward(self, stream: Tensor, tokens: Tensor, gate: Tensor) -> Tensor:
         fed = self.ffn(tokens.to(compute_dtype(self.attn1.to_q.weight)))
@@ -227,55 +233,58 @@ class DiTBlock(_BaseBlock):
             self.norm_skeleton = FP32LayerNorm(dim, eps, elementwise_affine=True)
             self.attn_skeleton = Attention(dim, heads, eps)
 
-    def project(self, features: Mapping[str, Tensor], rotations: Tensor | None) -> dict[str, Tensor]:
-        """All that this block computes from the conditions alone, so the same at every step.
+    def project(
+        self, tokens: ConditionTokens, picture: Tensor | None, kept: BlockConditions
+    ) -> BlockConditions:
+        """All that this block computes from the conditions alone, so the same at every step; what is `kept`
+        from the step before is taken over.
 
-        `features` as of `PortraitDiT.prepare`; `rotations` [N, 1, head_dim/2] inside one frame, or None.
+        `picture` [N, 1, head_dim/2]: rotations inside one frame, or None.
         """
-        projected = self.project_text(features["text"])
-        if "audio" in features:
-            projected["audio_key"], projected["audio_value"] = self.attn_audio.key_value(features["audio"])
-        if "skeleton" in features and self.skeleton_attention == "skeleton_queries":
-            projected["skeleton_query"] = self.attn_skeleton.query(features["skeleton"], rotations)
-        elif "skeleton" in features:
-            key, value = self.attn_skeleton.key_value(features["skeleton"], rotations)
-            projected["skeleton_key"], projected["skeleton_value"] = key, value
-        return projected
+        text, audio, skeleton = kept.text, kept.audio, kept.skeleton
+        if text is None:
+            text = self.project_text(tokens.text)
+        if audio is None and tokens.audio is not None:
+            audio = self.attn_audio.key_value(tokens.audio)
+        if skeleton is None and tokens.skeleton is not None:
+            asks = self.skeleton_attention == "skeleton_queries"
+            project = self.attn_skeleton.query if asks else self.attn_skeleton.key_value
+            skeleton = project(tokens.skeleton, picture)
+        return BlockConditions(text, audio, skeleton)
 
     def forward(
         self,
         stream: Tensor,
         time: Tensor,
         rotations: Tensor,
-        conditions: Mapping[str, Tensor],
+        tokens: ConditionTokens,
         picture: Tensor | None,
         frames: int,
+        cache: BlockCache | None = None,
     ) -> Tensor:
         """One step of the stream [B, L, D], L = frames * N.
 
-        `time` [B, 6, D]; `rotations` [L, 1, head_dim/2]; `conditions`: features, or what `project` made of
-        them; `picture`: rotations inside one frame, or None.
+        `time` [B, 6, D]; `rotations` [L, 1, head_dim/2]; `picture`: rotations inside one frame, or None;
+        `cache`: what the step before left, and where this one leaves it.
         """
-        if "text" in conditions:
-            conditions = self.project(conditions, picture)
+        given = self.project(tokens, picture, BlockConditions() if cache is None else cache.kept)
+        if cache is not None:
+            cache.keep(given)
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(time)
-        stream = self._look_around(stream, shift, scale, gate, rotations)
-        stream = self._read_text(stream, conditions)
-        if "audio_key" in conditions:
+        stream = self._self_attention(stream, shift, scale, gate, rotations)
+        stream = self._text_attention(stream, given.text)
+        if given.audio is not None:
             query = self.attn_audio.query(self._per_frame(self.norm_audio, stream, frames))
-            heard = self.attn_audio.attend(query, conditions["audio_key"], conditions["audio_value"])
-            stream = stream + heard.flatten(1, 2)
-        if "skeleton_key" in conditions:
+            stream = stream + self.attn_audio.attend(query, given.audio).flatten(1, 2)
+        if isinstance(given.skeleton, KeyValue):
             query = self.attn_skeleton.query(self._per_frame(self.norm_skeleton, stream, frames), picture)
-            seen = self.attn_skeleton.attend(query, conditions["skeleton_key"], conditions["skeleton_value"])
-            stream = stream + seen.flatten(1, 2)
-        tokens = _modulate(self.norm3(stream), ffn_scale, ffn_shift)
-        if "skeleton_query" in conditions:
-            answers = self._per_frame(self.norm_skeleton, tokens, frames)
-            key_value = self.attn_skeleton.key_value(answers, picture)
-            seen = self.attn_skeleton.attend(conditions["skeleton_query"], *key_value)
-            tokens = tokens + seen.flatten(1, 2)
-        return self._feed_forward(stream, tokens, ffn_gate)
+            stream = stream + self.attn_skeleton.attend(query, given.skeleton).flatten(1, 2)
+        inner = _modulate(self.norm3(stream), ffn_scale, ffn_shift)
+        if isinstance(given.skeleton, Tensor):
+            answers = self._per_frame(self.norm_skeleton, inner, frames)
+            context = self.attn_skeleton.key_value(answers, picture)
+            inner = inner + self.attn_skeleton.attend(given.skeleton, context).flatten(1, 2)
+        return self._feed_forward(stream, inner, ffn_gate)
 
     def _per_frame(self, norm: nn.Module, tokens: Tensor, frames: int) -> Tensor:
         return norm(tokens).to(compute_dtype(self.attn1.to_q.weight)).unflatten(1, (frames, -1))
@@ -284,7 +293,7 @@ class DiTBlock(_BaseBlock):
 class VaceBlock(_BaseBlock):
     """A block of the VACE branch: carries the control stream on and leaves a hint for its main block.
 
-    Only the first has `proj_in`, through which the control tokens enter (`PortraitDiT.prepare` applies it).
+    Only the first has `proj_in`, through which the control tokens enter.
     """
 
     def __init__(self, dim: int, heads: int, ffn_dim: int, eps: float, first: bool) -> None:
@@ -293,12 +302,27 @@ class VaceBlock(_BaseBlock):
         self.proj_out = nn.Linear(dim, dim)
 
     def forward(
-        self, control: Tensor, time: Tensor, rotations: Tensor, conditions: Mapping[str, Tensor]
+        self,
+        control: Tensor,
+        time: Tensor,
+        rotations: Tensor,
+        tokens: ConditionTokens,
+        cache: BlockCache | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """`control` [B, L, D] -> the control stream for the next VACE block, and the main one's hint."""
-        projected = self.project_text(conditions["text"]) if "text" in conditions else conditions
+        """`control` [B, L, D] -> the control stream for the next VACE block, and the main one's hint.
+
+        The first is given the video stream, to which it adds the control tokens.
+        """
+        kept = BlockConditions() if cache is None else cache.kept
+        text = self.project_text(tokens.text) if kept.text is None else kept.text
+        entering = kept.control
+        if self.proj_in is not None and entering is None:
+            entering = self.proj_in(tokens.control)
+        if cache is not None:
+            cache.keep(BlockConditions(text, control=entering))
+        control = control if entering is None else control + entering
         shift, scale, gate, ffn_shift, ffn_scale, ffn_gate = self._modulation(time)
-        control = self._look_around(control, shift, scale, gate, rotations)
-        control = self._read_text(control, projected)
+        control = self._self_attention(control, shift, scale, gate, rotations)
+        control = self._text_attention(control, text)
         control = self._feed_forward(control, _modulate(self.norm3(control), ffn_scale, ffn_shift), ffn_gate)
         return control, self.proj_out(control.to(compute_dtype(self.proj_out.weight)))

@@ -17,7 +17,7 @@ rho = condition rate / frame rate: 1 at 25 Hz (nothing changes), 2 for sound at 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -28,21 +28,21 @@ from diffusers.utils import is_accelerate_available
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
+from hallo4.models.dit_block import compute_dtype
 from hallo4.models.portrait_guides import FaceLocator, FaceProjector, SkeletonGuider, pyramid_sizes
 from hallo4.models.projection import AudioProjector
-from hallo4.models.unet_attention import Sight, TokenConv
+from hallo4.models.unet_attention import ReferenceRouting, TokenConv
+from hallo4.models.unet_cache import EmbeddedWindow, LayerInputs, UNetCache
 from hallo4.models.unet_conditions import (
     check_cells,
     check_conditions,
     check_unet_config,
     heads_of_levels,
-    window_frames,
 )
-from hallo4.models.unet_trunk import Surroundings, TrunkSizes, UNetTrunk
+from hallo4.models.unet_trunk import TrunkInputs, TrunkSizes, UNetTrunk
 from hallo4.models.unet_windows import UNetWindows
-from hallo4.types import FPS, MotionConditions, StepSchedule
+from hallo4.types import FPS, ConditionSpec, MotionConditions, Presence, StepSchedule
 
-Presence = Literal["required", "optional", "none"]
 KEPT_IN_FP32 = ["pos_embed"]
 """Modules that stay in fp32 when the rest is loaded as bf16: the tables of positions."""
 
@@ -159,6 +159,18 @@ class PortraitUNet(ModelMixin, ConfigMixin):
     # ------------------------------------------------------------------ Backbone
 
     @property
+    def condition_spec(self) -> ConditionSpec:
+        """What it is conditioned on."""
+        config = self.config
+        return ConditionSpec(
+            latent_channels=config.in_channels,
+            audio="required",
+            audio_blocks=config.audio_blocks,
+            audio_channels=config.audio_channels,
+            skeleton=config.skeleton,
+        )
+
+    @property
     def windows(self) -> UNetWindows:
         """How it makes long videos."""
         return UNetWindows(self.config)
@@ -169,7 +181,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         return StepSchedule(self.config.beta_schedule)
 
     @property
-    def sides_meet(self) -> bool:
+    def sides_share_a_batch(self) -> bool:
         """Whether frames see the references of other clips of their batch."""
         return self.config.reference_order == "interleaved"
 
@@ -183,7 +195,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         """`latents` [B, C, T, h, w] as they are: the sample holds nothing that is known."""
         return latents
 
-    def sample(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
+    def to_sample_layout(self, video_latents: Tensor, conditions: MotionConditions) -> Tensor:
         """[B, C, T, h, w], as it is."""
         return video_latents
 
@@ -191,15 +203,45 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         """[B, C, T, h, w], all of which is video."""
         return latents
 
-    def prepare(self, conditions: MotionConditions, cache_kv: bool = False) -> dict[str, Tensor]:
-        """Everything that does not change over the denoising steps, each tensor with the batch as axis 0.
+    def new_cache(self, budget_bytes: int | None = None) -> UNetCache:
+        """See `Backbone`; what is kept beside the embedded window are keys and values of all layers."""
+        return UNetCache(budget_bytes)
 
-        `face` [B, N, D], `audio` [B, T, N', D'], `guide` [B, width, 1 or T, h, w], `masks` [B, T, 3, n],
-        `portrait_given` [B], and of attention layer i `{i}.reference` [B, n_i, C_i] and `{i}.motion`
-        [B, M, n_i, C_i] from one pass of the reference network. With `cache_kv` layer i has its keys and
-        values (`{i}.face_key`, ...) in place of the tokens: same output, less work per step, more memory.
-        Differentiable. Raises ShapeError for anything that does not fit the model or each other.
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditions: MotionConditions,
+        cache: UNetCache | None = None,
+    ) -> Tensor:
+        """v of `latents` [B, C, T, h, w], same shape and type.
+
+        `timestep` [B]: discrete steps 0..999 of training. `cache` of `new_cache`: filled at the first step,
+        then used for the same `conditions`; the same output, less work. Raises ShapeError for anything that
+        does not fit the model or each other.
         """
+        batch, _, frames, height, width = latents.shape
+        self.windows.check_length(frames)
+        check_cells(self.config, height, width)
+        window = self.embedded(conditions, cache)
+        self._check_window(latents, window)
+        masks = None
+        if window.masks is not None:
+            sizes = pyramid_sizes(height, width, len(self.config.block_out_channels))
+            masks = window.masks.split(sizes, dim=-1)
+        scales, routing = tuple(self.config.region_scales), self._routing(window.portrait_given, frames)
+        given = TrunkInputs(frames, window.layers, masks, scales, routing)
+        guide = window.guide.expand(-1, -1, frames, -1, -1).transpose(1, 2).flatten(0, 1)
+        pictures = latents.to(guide.dtype).transpose(1, 2).flatten(0, 1)
+        predicted = self.denoiser(pictures, timestep.expand(batch), given, guide)
+        return predicted.unflatten(0, (batch, frames)).transpose(1, 2).to(latents.dtype)
+
+    # ------------------------------------------------------------------ parts
+
+    def embedded(self, conditions: MotionConditions, cache: UNetCache | None) -> EmbeddedWindow:
+        """The conditions embedded: from the cache, or computed, and kept where there is a cache."""
+        if cache is not None and cache.window is not None:
+            return cache.window
         check_conditions(self.config, self.windows, conditions)
         dtype = self.denoiser.conv_in.weight.dtype
         batch = conditions.reference_latents.shape[0]
@@ -209,85 +251,50 @@ class PortraitUNet(ModelMixin, ConfigMixin):
             embedding = conditions.reference_latents.new_zeros(batch, self.config.face_embedding_dim)
         face = self.face_proj(_where_given(embedding, given).to(dtype))
         audio = self.audio_proj(conditions.audio_windows.to(dtype))
-        features = {
-            "face": face,
-            "audio": _where_given(audio.to(dtype), conditions.audio_given),
-            "guide": self._guide(conditions, dtype),
-            "portrait_given": face.new_ones(batch, dtype=torch.bool)
-            if given is None
-            else given.to(face.device),
-        }
-        if conditions.region_masks is not None:
-            features["masks"] = conditions.region_masks.to(dtype)
-        features |= self._reference_pass(conditions, face, dtype)
-        if not cache_kv:
-            return features
-        layers = range(self.denoiser.sizes.attention_layers)
-        kept = {name: value for name, value in features.items() if name not in ("face", "audio")}
-        for layer in layers:
-            projected = self.denoiser.project(layer, _of_layer(features, layer))
-            kept |= {f"{layer}.{name}": value for name, value in projected.items()}
-            kept.pop(f"{layer}.reference")
-        return kept
+        audio = _where_given(audio.to(dtype), conditions.audio_given)
+        all_given = face.new_ones(batch, dtype=torch.bool)
+        masks = conditions.region_masks
+        window = EmbeddedWindow(
+            frames=audio.shape[1],
+            guide=self._guide(conditions, dtype),
+            portrait_given=all_given if given is None else given.to(face.device),
+            masks=None if masks is None else masks.to(dtype),
+            layers=self._layer_inputs(conditions, face, audio),
+        )
+        if cache is not None:
+            value_bytes = compute_dtype(self.denoiser.conv_in.weight).itemsize
+            cache.fill(window, value_bytes * self.denoiser.key_value_count(window.layers))
+        return window
 
-    def forward(self, latents: Tensor, timestep: Tensor, features: Mapping[str, Tensor]) -> Tensor:
-        """v of `latents` [B, C, T, h, w], same shape and type.
-
-        `timestep` [B]: discrete steps 0..999 of training; `features` of `prepare`, for the same window.
-        """
-        batch, _, frames, height, width = latents.shape
-        self.windows.check_length(frames)
-        check_cells(self.config, height, width)
-        self._check_features(latents, features)
-        dtype = self.denoiser.conv_in.weight.dtype
-        sight, sees = self._sight(features["portrait_given"], frames)
-        layers = [_of_layer(features, layer) for layer in range(self.denoiser.sizes.attention_layers)]
-        if not sees:
-            unseen = ("reference", "reference_key", "reference_value")
-            layers = [{name: kept[name] for name in kept if name not in unseen} for kept in layers]
-        masks = None
-        if "masks" in features:
-            sizes = pyramid_sizes(height, width, len(self.config.block_out_channels))
-            masks = features["masks"].split(sizes, dim=-1)
-        given = Surroundings(frames, layers, masks, tuple(self.config.region_scales), sight)
-        guide = features["guide"].expand(-1, -1, frames, -1, -1).transpose(1, 2).flatten(0, 1)
-        pictures = latents.to(dtype).transpose(1, 2).flatten(0, 1)
-        predicted = self.denoiser(pictures, timestep.expand(batch), given, guide)
-        return predicted.unflatten(0, (batch, frames)).transpose(1, 2).to(latents.dtype)
-
-    # ------------------------------------------------------------------ parts
-
-    def _reference_pass(
-        self, conditions: MotionConditions, face: Tensor, dtype: torch.dtype
-    ) -> dict[str, Tensor]:
-        """One pass of the reference network over portrait and known frames, at timestep 0."""
+    def _layer_inputs(self, conditions: MotionConditions, face: Tensor, audio: Tensor) -> list[LayerInputs]:
+        """Inputs of every attention layer, from one pass of the reference network over portrait and known
+        frames, at timestep 0."""
         pictures = [conditions.reference_latents, conditions.motion_latents]
-        latents = torch.cat([part for part in pictures if part is not None], dim=2).to(dtype)
+        latents = torch.cat([part for part in pictures if part is not None], dim=2).to(face.dtype)
         batch, count = latents.shape[0], latents.shape[2]
         if self.config.reference_order == "interleaved":
-            face = face.repeat(count, 1, 1)
+            faces = face.repeat(count, 1, 1)
         else:
-            face = face.repeat_interleave(count, dim=0)
-        lent: list[Tensor] = []
-        layers = [{"face": face}] * self.reference_net.sizes.attention_layers
-        time = latents.new_zeros(batch * count)
-        self.reference_net(latents.transpose(1, 2).flatten(0, 1), time, Surroundings(1, layers, lent=lent))
-        features = {}
-        for layer, tokens in enumerate(lent):
+            faces = face.repeat_interleave(count, dim=0)
+        collected: list[Tensor] = []
+        layers = [LayerInputs(faces)] * self.reference_net.sizes.attention_layers
+        inputs = TrunkInputs(1, layers, reference_tokens=collected)
+        self.reference_net(latents.transpose(1, 2).flatten(0, 1), latents.new_zeros(batch * count), inputs)
+        found = []
+        for tokens in collected:
             by_picture = tokens.squeeze(1).unflatten(0, (batch, count))
-            features[f"{layer}.reference"] = by_picture[:, 0]
-            if count > 1:
-                features[f"{layer}.motion"] = by_picture[:, 1:]
-        return features
+            motion = by_picture[:, 1:] if count > 1 else None
+            found.append(LayerInputs(face, audio, by_picture[:, 0], motion))
+        return found
 
-    def _sight(self, given: Tensor, frames: int) -> tuple[Sight, bool]:
-        """Who sees which reference, and whether anybody sees one."""
-        batch, lender, rows = len(given), None, None
+    def _routing(self, given: Tensor, frames: int) -> ReferenceRouting:
+        """Which frames see which reference."""
+        batch, source, rows = len(given), None, None
         if self.config.reference_order == "interleaved" and batch > 1:
-            lender = (torch.arange(batch * frames, device=given.device) % batch).view(batch, frames)
+            source = (torch.arange(batch * frames, device=given.device) % batch).view(batch, frames)
         if not given.all():
             rows = (given.nonzero()[:, 0], (~given).nonzero()[:, 0])
-        return Sight(rows, lender), rows is None or len(rows[0]) > 0
+        return ReferenceRouting(rows, source)
 
     def _guide(self, conditions: MotionConditions, dtype: torch.dtype) -> Tensor:
         batch, _, _, height, width = conditions.reference_latents.shape
@@ -315,9 +322,9 @@ class PortraitUNet(ModelMixin, ConfigMixin):
             nn.init.normal_(module.weight, std=self.config.branch_init_std)
             nn.init.zeros_(module.bias)
 
-    def _check_features(self, latents: Tensor, features: Mapping[str, Tensor]) -> None:
+    def _check_window(self, latents: Tensor, window: EmbeddedWindow) -> None:
         batch, _, frames, height, width = latents.shape
-        found = (features["portrait_given"].shape[0], window_frames(features), *features["guide"].shape[-2:])
+        found = (len(window.portrait_given), window.frames, *window.guide.shape[-2:])
         if found != (batch, frames, height, width):
             raise ShapeError(
                 f"latents of {batch} clips, {frames} frames and {height}x{width} cells meet conditions of "
@@ -332,9 +339,3 @@ def _where_given(values: Tensor, given: Tensor | None) -> Tensor:
     if given is None:
         return values
     return torch.where(given.to(values.device).reshape(-1, *[1] * (values.ndim - 1)), values, 0.0)
-
-
-def _of_layer(features: Mapping[str, Tensor], layer: int) -> dict[str, Tensor]:
-    start = f"{layer}."
-    kept = {name[len(start) :]: value for name, value in features.items() if name.startswith(start)}
-    return kept | {name: features[name] for name in ("face", "audio") if name in features}

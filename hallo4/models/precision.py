@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -21,3 +22,25 @@ def has_bf16_units(device_type: str = "cpu") -> bool:
 def fast_autocast(device_type: str = "cpu") -> AbstractContextManager:
     """Autocast to bf16 where that is faster, else a context that does nothing."""
     return torch.autocast(device_type, torch.bfloat16, enabled=has_bf16_units(device_type))
+
+
+def autocast_off(device_type: str) -> AbstractContextManager:
+    """A context without autocast, also for devices that never have it (the meta device)."""
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
+
+
+def stays_fp32(module: Any) -> bool:
+    """Whether a part computes in fp32 whatever the others do: the released autoencoder."""
+    return getattr(module, "computes_in_fp32", False)
+
+
+def final_dtype(module: Any, name: str, dtype: torch.dtype) -> torch.dtype:
+    """The type that the floating-point tensor `name` of a part has where the part is used in `dtype`: its
+    class may keep some, or all, in fp32."""
+    if stays_fp32(module):
+        return torch.float32
+    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
+    return torch.float32 if keeps_fp32(name) else dtype

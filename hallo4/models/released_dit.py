@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError
-from hallo4.models.checkpoint_files import misfits, read_tensors
-from hallo4.models.dit import KEPT_IN_FP32, PortraitDiT
+from hallo4.models.dit import PortraitDiT
+from hallo4.weights.tensors import misfits, read_tensors, shapes_of
 
 # Whole module paths, released name -> ours. Exact look-up: `cross_attn.q` can never be found inside
 # `audio_cross_attn.q`, as it would by replacing substrings.
@@ -111,16 +111,14 @@ def released_name(ours: str) -> str:
 
 def convert_released(released: Mapping[str, Tensor], model: PortraitDiT, file_name: str) -> dict[str, Tensor]:
     """Tensors under our names, exactly those of `model`; CheckpointError that names what does not fit."""
-    expected = model.state_dict()
-    converted = {our_name(name): tensor for name, tensor in released.items()}
-    unexpected = [name for name in released if our_name(name) not in expected]
-    problems = misfits(expected, converted, unexpected, released_name)
+    expected = {released_name(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    problems = misfits(expected, shapes_of(released))
     if problems:
         raise CheckpointError(
             f"{file_name} does not hold this Hallo4 DiT: tensors {problems}; "
             f"{len(expected)} are expected: use the released file, or give the config that belongs to it"
         )
-    return converted
+    return {our_name(name): tensor for name, tensor in released.items()}
 
 
 _COUNTS = {
@@ -173,13 +171,13 @@ def config_from_released(released: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(released: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, int]:
-    config = {ours: released[theirs] for theirs, ours in names.items() if theirs in released}
-    for name, value in config.items():
+    found = {theirs: released[theirs] for theirs in names if theirs in released}
+    for name, value in found.items():
         if not isinstance(value, int) or value < 1:
             raise CheckpointError(
                 f"{name} is {value!r} in the released config: give a whole number above zero"
             )
-    return config
+    return {names[theirs]: value for theirs, value in found.items()}
 
 
 def config_from_shapes(released: Mapping[str, Tensor], file_name: str) -> dict[str, Any]:
@@ -232,5 +230,4 @@ def _plain_name(name: str) -> str:
 
 def _cast(model: PortraitDiT, dtype: torch.dtype) -> None:
     for name, parameter in model.named_parameters():
-        in_fp32 = set(KEPT_IN_FP32) & set(name.split("."))
-        parameter.data = parameter.data.to(torch.float32 if in_fp32 else dtype)
+        parameter.data = parameter.data.to(torch.float32 if model.keeps_fp32(name) else dtype)

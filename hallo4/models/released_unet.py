@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, InputError
-from hallo4.models.checkpoint_files import misfits, read_tensors
 from hallo4.models.portrait_unet import KEPT_IN_FP32, PortraitUNet
+from hallo4.weights.tensors import misfits, read_tensors, shapes_of
 
 _PARTS = {
     "denoising_unet": "denoiser",
@@ -131,19 +131,16 @@ def convert_released(
 ) -> dict[str, Tensor]:
     """Tensors under our names, exactly those of `model` that released files have (all but the skeleton
     guider's); CheckpointError that names what does not fit."""
-    expected = {
-        name: tensor for name, tensor in model.state_dict().items() if not name.startswith("skeleton_guider.")
+    ours = {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("skeleton_guider.")
     }
-    tables = {name for name in released if name.endswith(_SECOND_TABLE)}
-    converted = {our_name(name): tensor for name, tensor in released.items() if name not in tables}
-    unexpected = [name for name in released if name not in tables and our_name(name) not in expected]
-    problems = misfits(expected, converted, unexpected, released_name)
-    wanted_tables = [_second_table(name) for name in expected if name.endswith("pos_embed.pe")]
-    absent = [name for name in wanted_tables if name not in tables]
-    if absent:
-        problems = "; ".join(filter(None, (f"{len(absent)} missing ({absent[0]}, ...)", problems)))
+    expected = {released_name(name): shape for name, shape in ours.items()}
+    tables = {_second_table(name): shape for name, shape in ours.items() if name.endswith("pos_embed.pe")}
+    problems = misfits(expected | tables, shapes_of(released))
     if problems:
-        count = len(expected) + len(wanted_tables)
+        count = len(expected) + len(tables)
         raise CheckpointError(
             f"{file_name} does not hold this portrait UNet: tensors {problems}; {count} are expected: "
             "use Hallo's net.pth, or give the config that belongs to the file"
@@ -155,7 +152,7 @@ def convert_released(
                 f"{file_name}: {name} differs from the table of the first attention, which this model uses "
                 "for both: use Hallo's net.pth as it was released"
             )
-    return converted
+    return {our_name(name): tensor for name, tensor in released.items() if name not in tables}
 
 
 def config_from_released(released: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,8 +253,10 @@ def start_from_sd15(model: PortraitUNet, folder: str | Path) -> PortraitUNet:
             if not any(part in name for part in added)
         }
         last = ("conv_norm_out.", "conv_out.")  # the reference network has no head
-        unexpected = [name for name in tensors if name not in wanted and not name.startswith(last)]
-        problems = misfits(wanted, tensors, unexpected, str)
+        used = {
+            name: tensor for name, tensor in tensors.items() if name in wanted or not name.startswith(last)
+        }
+        problems = misfits(shapes_of(wanted), shapes_of(used))
         if problems:
             raise CheckpointError(
                 f"{file}: does not hold the UNet that this model starts from: tensors {problems}; "

@@ -6,8 +6,7 @@ Each works on tokens [B, F, n, C] of F frames of n = h*w cells. Parameter names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -16,29 +15,33 @@ from diffusers.models.embeddings import SinusoidalPositionalEmbedding
 from torch import Tensor, nn
 
 from hallo4.models.dit_block import SelectedBackend
+from hallo4.models.dit_cache import KeyValue
+from hallo4.models.unet_cache import LayerInputs
 
 REGIONS = ("full", "face", "lip")
 """What the three audio attentions of a layer are for, in the order of masks and scales."""
 
-Kept = Mapping[str, Tensor]
-"""What one layer is given about the conditions: tokens, or the keys and values it made of them."""
-
 
 @dataclass(frozen=True)
-class Sight:
-    """Who sees whose reference in a batch; the default: every clip sees its own, in all frames.
+class ReferenceRouting:
+    """Which clips of a batch see which reference; the default: every clip sees its own, in all frames.
 
     `rows`: indices [.] of the clips that see a reference, and of those that do not (None: all do).
-    `lender` [B, F]: the clip whose reference a frame sees (None: its own).
+    `source` [B, F]: the clip whose reference a frame sees (None: its own).
     """
 
     rows: tuple[Tensor, Tensor] | None = None
-    lender: Tensor | None = None
+    source: Tensor | None = None
+
+    @property
+    def anybody_sees(self) -> bool:
+        """Whether any clip sees a reference."""
+        return self.rows is None or len(self.rows[0]) > 0
 
     def join(self, own: Tensor, reference: Tensor, clips: Tensor | None = None) -> Tensor:
         """[B', F, n, ...] of the `clips` (None: all) and [B, n, ...] -> [B', F, 2n, ...]."""
-        if self.lender is not None:
-            theirs = reference[self.lender if clips is None else self.lender[clips]]
+        if self.source is not None:
+            theirs = reference[self.source if clips is None else self.source[clips]]
         else:
             theirs = reference if clips is None else reference[clips]
             theirs = theirs.unsqueeze(1).expand(-1, own.shape[1], *theirs.shape[1:])
@@ -68,22 +71,23 @@ class StepAttention(nn.Module, AttentionModuleMixin):
         """[..., L, D] -> [..., L, heads, head_dim]."""
         return self.to_q(tokens).unflatten(-1, (self.heads, -1))
 
-    def key_value(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+    def key_value(self, tokens: Tensor) -> KeyValue:
         """[..., L, D] -> key and value, [..., L, heads, head_dim] each."""
-        return (
+        return KeyValue(
             self.to_k(tokens).unflatten(-1, (self.heads, -1)),
             self.to_v(tokens).unflatten(-1, (self.heads, -1)),
         )
 
-    def mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def mix(self, query: Tensor, context: KeyValue) -> Tensor:
         """[..., Lq, heads, head_dim] over [..., Lk, heads, head_dim] -> [..., Lq, D], not yet projected."""
         outer = query.shape[:-3]
-        mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in (query, key, value)))
+        parts = (query, context.key, context.value)
+        mixed = self.processor(*(part.reshape(-1, *part.shape[-3:]) for part in parts))
         return mixed.flatten(-2).unflatten(0, outer)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, context: KeyValue) -> Tensor:
         """`mix`, projected: [..., Lq, D]."""
-        return self.to_out(self.mix(query, key, value))
+        return self.to_out(self.mix(query, context))
 
 
 class TokenConv(nn.Conv2d):
@@ -123,41 +127,43 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(dim)
         self.ff = FeedForward(dim, activation_fn="geglu")
 
-    def project(self, kept: Kept) -> dict[str, Tensor]:
-        """`face` [B, N, D] and, if there, `reference` [B, n, C] -> keys and values of both."""
-        key, value = self.attn2.key_value(kept["face"])
-        projected = {"face_key": key, "face_value": value}
-        if "reference" in kept:
-            key, value = self.attn1.key_value(kept["reference"])
-            projected |= {"reference_key": key, "reference_value": value}
-        return projected
+    def project(self, given: LayerInputs, see_reference: bool) -> tuple[KeyValue, KeyValue | None]:
+        """Keys and values of face and reference: kept ones, or new ones, which are kept if so wished."""
+        face, reference = given.kept.face, given.kept.reference
+        if face is None:
+            face = self.attn2.key_value(given.face)
+        if reference is None and given.reference is not None and see_reference:
+            reference = self.attn1.key_value(given.reference)
+        if given.keep:
+            given.kept = replace(given.kept, face=face, reference=reference)
+        return face, reference if see_reference else None
 
-    def forward(self, tokens: Tensor, kept: Kept, sight: Sight) -> tuple[Tensor, Tensor]:
-        """Tokens [B, F, n, C] -> the same one block on, and the normed tokens that a reference lends."""
-        projected = kept if "face_key" in kept else self.project(kept)
+    def forward(self, tokens: Tensor, given: LayerInputs, routing: ReferenceRouting) -> tuple[Tensor, Tensor]:
+        """Tokens [B, F, n, C] -> the same one block on, and the normed tokens, which a reference net gives to
+        the denoiser."""
+        face, reference = self.project(given, routing.anybody_sees)
         own = self.norm1(tokens)
-        tokens = tokens + self._look_around(own, projected, sight)
+        tokens = tokens + self._self_attention(own, reference, routing)
         frames = tokens.shape[1]
-        asked = self.attn2.query(self.norm2(tokens).flatten(1, 2))  # faces are the same in all frames
-        known = self.attn2.attend(asked, projected["face_key"], projected["face_value"])
-        tokens = tokens + known.unflatten(1, (frames, -1))
+        query = self.attn2.query(self.norm2(tokens).flatten(1, 2))  # faces are the same in all frames
+        tokens = tokens + self.attn2.attend(query, face).unflatten(1, (frames, -1))
         return tokens + self.ff(self.norm3(tokens)), own
 
-    def _look_around(self, own: Tensor, projected: Kept, sight: Sight) -> Tensor:
-        query = self.attn1.query(own)
-        key, value = self.attn1.key_value(own)
-        if "reference_key" not in projected:
-            return self.attn1.attend(query, key, value)
-        theirs = (projected["reference_key"], projected["reference_value"])
-        if sight.rows is None:
-            return self.attn1.attend(query, sight.join(key, theirs[0]), sight.join(value, theirs[1]))
-        seeing, alone = sight.rows
-        keys, values = (
-            sight.join(part[seeing], their, seeing) for part, their in zip((key, value), theirs, strict=True)
+    def _self_attention(self, own: Tensor, reference: KeyValue | None, routing: ReferenceRouting) -> Tensor:
+        query, context = self.attn1.query(own), self.attn1.key_value(own)
+        if reference is None:
+            return self.attn1.attend(query, context)
+        if routing.rows is None:
+            keys = routing.join(context.key, reference.key)
+            return self.attn1.attend(query, KeyValue(keys, routing.join(context.value, reference.value)))
+        seeing, alone = routing.rows
+        joined = KeyValue(
+            routing.join(context.key[seeing], reference.key, seeing),
+            routing.join(context.value[seeing], reference.value, seeing),
         )
-        seen = self.attn1.mix(query[seeing], keys, values)
-        unseen = self.attn1.mix(query[alone], key[alone], value[alone])
-        return self.attn1.to_out(torch.cat([seen, unseen])[torch.cat(sight.rows).argsort()])
+        seen = self.attn1.mix(query[seeing], joined)
+        unseen = self.attn1.mix(query[alone], KeyValue(context.key[alone], context.value[alone]))
+        return self.attn1.to_out(torch.cat([seen, unseen])[torch.cat(routing.rows).argsort()])
 
 
 class SpatialTransformer(nn.Module):
@@ -170,14 +176,12 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([SpatialBlock(channels, heads, face_dim)])
         self.proj_out = TokenConv(channels, channels)
 
-    def project(self, kept: Kept) -> dict[str, Tensor]:
-        """See `SpatialBlock.project`."""
-        return self.transformer_blocks[0].project(kept)
-
-    def forward(self, picture: Tensor, frames: int, kept: Kept, sight: Sight) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, picture: Tensor, frames: int, given: LayerInputs, routing: ReferenceRouting
+    ) -> tuple[Tensor, Tensor]:
         """[B*F, C, h, w] -> the same, and the block's normed tokens [B, F, n, C]."""
         tokens = self.proj_in(to_tokens(self.norm(picture), frames))
-        tokens, own = self.transformer_blocks[0](tokens, kept, sight)
+        tokens, own = self.transformer_blocks[0](tokens, given, routing)
         return picture + to_picture(self.proj_out(tokens), picture), own
 
 
@@ -207,26 +211,33 @@ class AudioBlock(nn.Module):
             for index, region in enumerate(REGIONS)
         ]
 
-    def project(self, kept: Kept) -> dict[str, Tensor]:
-        """`audio` [B, F, N, D] -> `audio_key` and `audio_value` [B, F, 3, N, heads, head_dim]."""
-        pairs = [attention.key_value(kept["audio"]) for attention, _ in self.readings()]
-        return {
-            "audio_key": torch.stack([key for key, _ in pairs], dim=2),
-            "audio_value": torch.stack([value for _, value in pairs], dim=2),
-        }
+    def project(self, given: LayerInputs) -> KeyValue:
+        """`audio` [B, F, N, D] -> keys and values [B, F, 3, N, heads, head_dim], kept if so wished."""
+        if given.kept.audio is not None:
+            return given.kept.audio
+        pairs = [attention.key_value(given.audio) for attention, _ in self.readings()]
+        audio = KeyValue(
+            torch.stack([pair.key for pair in pairs], dim=2),
+            torch.stack([pair.value for pair in pairs], dim=2),
+        )
+        if given.keep:
+            given.kept = replace(given.kept, audio=audio)
+        return audio
 
-    def forward(self, tokens: Tensor, kept: Kept, masks: Tensor | None, scales: tuple[float, ...]) -> Tensor:
+    def forward(
+        self, tokens: Tensor, given: LayerInputs, masks: Tensor | None, scales: tuple[float, ...]
+    ) -> Tensor:
         """Tokens [B, F, n, C] -> the same; `masks` [B, F, 3, n] (None: all ones), `scales` of the regions."""
-        projected = kept if "audio_key" in kept else self.project(kept)
+        audio = self.project(given)
         own = self.norm1(tokens)
-        tokens = tokens + self.attn1.attend(self.attn1.query(own), *self.attn1.key_value(own))
-        asking = self.norm2(tokens)
+        tokens = tokens + self.attn1.attend(self.attn1.query(own), self.attn1.key_value(own))
+        normed = self.norm2(tokens)
         for index, (attention, convolution) in enumerate(self.readings()):
-            key, value = (projected[name][:, :, index] for name in ("audio_key", "audio_value"))
-            heard = attention.attend(attention.query(asking), key, value)
+            of_region = KeyValue(audio.key[:, :, index], audio.value[:, :, index])
+            reading = attention.attend(attention.query(normed), of_region)
             if masks is not None:
-                heard = heard * masks[:, :, index, :, None].to(heard.dtype)
-            tokens = tokens + scales[index] * convolution(heard)
+                reading = reading * masks[:, :, index, :, None].to(reading.dtype)
+            tokens = tokens + scales[index] * convolution(reading)
         return tokens + self.ff(self.norm3(tokens))
 
 
@@ -240,16 +251,17 @@ class AudioTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([AudioBlock(inner, heads, audio_dim)])
         self.proj_out = TokenConv(inner, channels)
 
-    def project(self, kept: Kept) -> dict[str, Tensor]:
-        """See `AudioBlock.project`."""
-        return self.transformer_blocks[0].project(kept)
-
     def forward(
-        self, picture: Tensor, frames: int, kept: Kept, masks: Tensor | None, scales: tuple[float, ...]
+        self,
+        picture: Tensor,
+        frames: int,
+        given: LayerInputs,
+        masks: Tensor | None,
+        scales: tuple[float, ...],
     ) -> Tensor:
         """[B*F, C, h, w] -> the same."""
         tokens = self.proj_in(to_tokens(self.norm(picture), frames))
-        tokens = self.transformer_blocks[0](tokens, kept, masks, scales)
+        tokens = self.transformer_blocks[0](tokens, given, masks, scales)
         return picture + to_picture(self.proj_out(tokens), picture)
 
 
@@ -274,10 +286,10 @@ class MotionBlock(nn.Module):
         """
         places = self.pos_embed.pe[:, first : first + tokens.shape[1]].to(tokens.dtype)
         placed = self.norm1(tokens) + places
-        tokens = tokens + self.attn1.attend(self.attn1.query(placed), *self.attn1.key_value(placed))
+        tokens = tokens + self.attn1.attend(self.attn1.query(placed), self.attn1.key_value(placed))
         placed = self.norm2(tokens) + places
-        asked = self.attn2.query(placed[:, before:])
-        tokens = tokens[:, before:] + self.attn2.attend(asked, *self.attn2.key_value(placed))
+        query = self.attn2.query(placed[:, before:])
+        tokens = tokens[:, before:] + self.attn2.attend(query, self.attn2.key_value(placed))
         return tokens + self.ff(self.norm3(tokens))
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
-
-from torch import Tensor
 
 from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models.portrait_guides import pyramid_sizes
@@ -70,11 +67,6 @@ def check_cells(config: Any, height: int, width: int) -> None:
             f"latents of {height}x{width} cells cannot be halved {len(config.block_out_channels) - 1} times: "
             f"choose a picture whose sides are multiples of {8 * step} pixels"
         )
-
-
-def window_frames(features: Mapping[str, Tensor]) -> int:
-    """T of prepared features, with or without kept keys and values."""
-    return features["audio" if "audio" in features else "0.audio_key"].shape[1]
 
 
 def check_conditions(config: Any, rules: UNetWindows, conditions: MotionConditions) -> None:

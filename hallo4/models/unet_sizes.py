@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,11 +76,13 @@ def unet_cost(config: Mapping[str, Any], frames: int, height: int, width: int) -
         conditions = _example(model, frames, height, width)
         noise = torch.empty(1, *model.sample_shape(frames, height, width))
         with torch.no_grad(), FlopCounterMode(display=False) as preparing:
-            features = model.prepare(conditions)
+            window = model.embedded(conditions, None)
         # which clips see the portrait is asked of the values, which a meta tensor has not
-        features["portrait_given"] = torch.ones(1, dtype=torch.bool, device="cpu")
+        given = torch.ones(1, dtype=torch.bool, device="cpu")
+        cache = model.new_cache(budget_bytes=0)
+        cache.fill(replace(window, portrait_given=given), key_value_bytes=1)
         with torch.no_grad(), FlopCounterMode(display=False) as stepping:
-            model(noise, torch.zeros(1), features)
+            model(noise, torch.zeros(1), conditions, cache)
     parts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     return UNetCost(parts, preparing.get_total_flops() / 1e9, stepping.get_total_flops() / 1e9)
 

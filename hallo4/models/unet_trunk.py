@@ -18,18 +18,20 @@ from dataclasses import dataclass, field
 
 import torch
 from diffusers.models.downsampling import Downsample2D
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.embeddings import TimestepEmbedding
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
+from hallo4.models.timestep import timestep_waves
 from hallo4.models.unet_attention import (
+    REGIONS,
     AudioTransformer,
-    Kept,
     MotionTransformer,
-    Sight,
+    ReferenceRouting,
     SpatialTransformer,
 )
+from hallo4.models.unet_cache import LayerInputs
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,20 @@ class TrunkSizes:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class TrunkInputs:
     """What the layers of one pass are given beside the picture.
 
-    `frames` F; `layers`: for each layer with attention what is kept about the conditions (see
-    `unet_attention.Kept`), with `motion` [B, M, n, C] where known frames precede; `masks`: for each level
-    [B, F, 3, n], or None; `scales` of the regions; `sight`: who sees which reference. `lent`: a list that
+    `frames` F; `layers`: the conditions of each layer with attention; `masks`: for each level [B, F, 3, n],
+    or None; `scales` of the regions; `routing`: who sees which reference. `reference_tokens`: a list that
     collects every layer's normed tokens [B, F, n, C], for a reference net.
     """
 
     frames: int
-    layers: Sequence[Kept]
+    layers: Sequence[LayerInputs]
     masks: Sequence[Tensor] | None = None
     scales: tuple[float, ...] = (1.0, 1.0, 1.0)
-    sight: Sight = field(default_factory=Sight)
-    lent: list[Tensor] | None = None
+    routing: ReferenceRouting = field(default_factory=ReferenceRouting)
+    reference_tokens: list[Tensor] | None = None
 
 
 class UNetBlock(nn.Module):
@@ -126,29 +127,29 @@ class UNetBlock(nn.Module):
                 for wide in outputs
             )
 
-    def transform(self, picture: Tensor, index: int, given: Surroundings) -> Tensor:
+    def transform(self, picture: Tensor, index: int, given: TrunkInputs) -> Tensor:
         """The transformers behind resnet `index`: [B*F, C, h, w] -> the same."""
         before = None
         if self.first_layer is not None:
-            kept = given.layers[self.first_layer + index]
-            picture, own = self.attentions[index](picture, given.frames, kept, given.sight)
-            if given.lent is not None:
-                given.lent.append(own)
+            inputs = given.layers[self.first_layer + index]
+            picture, own = self.attentions[index](picture, given.frames, inputs, given.routing)
+            if given.reference_tokens is not None:
+                given.reference_tokens.append(own)
             if hasattr(self, "audio_modules"):
                 masks = None if given.masks is None else given.masks[self.level]
-                picture = self.audio_modules[index](picture, given.frames, kept, masks, given.scales)
-            before = kept.get("motion")
+                picture = self.audio_modules[index](picture, given.frames, inputs, masks, given.scales)
+            before = inputs.motion
         if hasattr(self, "motion_modules") and self.run_motion:
             picture = self.motion_modules[index](picture, given.frames, before)
         return picture
 
-    def step(self, picture: Tensor, time: Tensor, index: int, given: Surroundings) -> Tensor:
+    def step(self, picture: Tensor, time: Tensor, index: int, given: TrunkInputs) -> Tensor:
         """Resnet `index` and what stands behind it; recomputed in the backward pass where asked for."""
 
         def run(picture: Tensor, time: Tensor) -> Tensor:
             return self.transform(self.resnets[index](picture, time), index, given)
 
-        if self.gradient_checkpointing and torch.is_grad_enabled() and given.lent is None:
+        if self.gradient_checkpointing and torch.is_grad_enabled() and given.reference_tokens is None:
             return self._gradient_checkpointing_func(run, picture, time)
         return run(picture, time)
 
@@ -166,7 +167,7 @@ class DownBlock(UNetBlock):
         if not last:
             self.downsamplers = nn.ModuleList([Downsample2D(wide, use_conv=True, name="op")])
 
-    def forward(self, picture: Tensor, time: Tensor, given: Surroundings) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, picture: Tensor, time: Tensor, given: TrunkInputs) -> tuple[Tensor, list[Tensor]]:
         """[B*F, C, h, w] -> the block's output, and what it leaves for the way up."""
         left = []
         for index in range(len(self.resnets)):
@@ -185,7 +186,7 @@ class MiddleBlock(UNetBlock):
         wide, level = sizes.channels[-1], len(sizes.channels) - 1
         super().__init__(sizes, [(wide, wide)] * 2, [wide], level * sizes.layers, level, middle=True)
 
-    def forward(self, picture: Tensor, time: Tensor, given: Surroundings) -> Tensor:
+    def forward(self, picture: Tensor, time: Tensor, given: TrunkInputs) -> Tensor:
         """[B*F, C, h, w] -> the same."""
         return self.resnets[1](self.step(picture, time, 0, given), time)
 
@@ -208,7 +209,7 @@ class UpBlock(UNetBlock):
         if level > 0:
             self.upsamplers = nn.ModuleList([Upsample2D(wide, use_conv=True)])
 
-    def forward(self, picture: Tensor, time: Tensor, given: Surroundings, left: list[Tensor]) -> Tensor:
+    def forward(self, picture: Tensor, time: Tensor, given: TrunkInputs, left: list[Tensor]) -> Tensor:
         """[B*F, C, h, w] and what the way down left (taken from its end) -> the block's output."""
         for index in range(len(self.resnets)):
             picture = self.step(torch.cat([picture, left.pop()], dim=1), time, index, given)
@@ -218,7 +219,7 @@ class UpBlock(UNetBlock):
 class UNetTrunk(nn.Module):
     """SD1.5's UNet with the additions of `TrunkSizes`; parameter names are those of `UNet2DConditionModel`.
 
-    Without `head` the last norm and convolution are left out: a reference net only lends its tokens.
+    Without `head` the last norm and convolution are left out: a reference net only gives its tokens.
     """
 
     def __init__(self, sizes: TrunkSizes) -> None:
@@ -226,7 +227,6 @@ class UNetTrunk(nn.Module):
         self.sizes = sizes
         channels = sizes.channels
         self.conv_in = nn.Conv2d(sizes.in_channels, channels[0], 3, padding=1)
-        self.time_proj = Timesteps(channels[0], flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(channels[0], sizes.time_dim)
         levels = range(len(channels))
         self.down_blocks = nn.ModuleList(DownBlock(sizes, level) for level in levels)
@@ -241,25 +241,28 @@ class UNetTrunk(nn.Module):
         blocks = [*self.down_blocks, self.mid_block, *self.up_blocks]
         return [block for block in blocks if block.first_layer is not None]
 
-    def project(self, layer: int, kept: Kept) -> dict[str, Tensor]:
-        """Keys and values that attention layer `layer` makes of face, reference and audio tokens."""
+    def key_value_count(self, layers: Sequence[LayerInputs]) -> int:
+        """How many numbers the keys and values of all attention layers hold for these inputs."""
+        count = 0
         for block in self.blocks_with_attention():
-            index = layer - block.first_layer
-            if index < len(block.attentions):
-                projected = block.attentions[index].project(kept)
-                if hasattr(block, "audio_modules"):
-                    projected |= block.audio_modules[index].project(kept)
-                return projected
-        raise AssertionError(f"no attention layer {layer}")
+            for index, attention in enumerate(block.attentions):
+                given = layers[block.first_layer + index]
+                width = attention.proj_in.out_channels
+                count += 2 * width * given.face.shape[:2].numel()
+                count += 0 if given.reference is None else 2 * given.reference.numel()
+                if hasattr(block, "audio_modules") and given.audio is not None:
+                    inner = block.audio_modules[index].proj_in.out_channels
+                    count += 2 * len(REGIONS) * inner * given.audio.shape[:3].numel()
+        return count
 
     def forward(
-        self, latents: Tensor, timestep: Tensor, given: Surroundings, guide: Tensor | None = None
+        self, latents: Tensor, timestep: Tensor, given: TrunkInputs, guide: Tensor | None = None
     ) -> Tensor:
         """`latents` [B*F, C, h, w] at `timestep` [B] -> [B*F, C, h, w] (with head), else the last features.
 
         `guide` [B*F, width, h, w] is added behind the first convolution.
         """
-        waves = self.time_proj(timestep.float()).to(self.conv_in.weight.dtype)
+        waves = timestep_waves(timestep, self.sizes.channels[0]).to(self.conv_in.weight.dtype)
         time = self.time_embedding(waves).repeat_interleave(given.frames, dim=0)
         picture = self.conv_in(latents)
         picture = picture if guide is None else picture + guide

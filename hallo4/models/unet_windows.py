@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hallo4.errors import ShapeError
-from hallo4.models.window_conditions import encode_frames, encode_portrait
-from hallo4.types import Autoencoder, MotionConditions
+from hallo4.models.window_conditions import check_independent, encode_portrait
+from hallo4.types import Autoencoder, AutoencoderSpec, MotionConditions
 
 HALLO2_DROPPED = 0.25
 """Share of the known frames' pixels that Hallo 2 blanks, in training and in use."""
@@ -79,21 +79,37 @@ class UNetWindows:
                 "frames a window"
             )
 
-    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
-        """`reference` [B, C, 1, h, w]."""
+    def encode_scene(
+        self,
+        autoencoder: Autoencoder,
+        portrait_pm1: Tensor,
+        frames: int,
+        text: Tensor | None = None,
+        negative_text: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`reference` [B, C, 1, h, w]. ShapeError for texts: this model has no layers for them."""
+        if text is not None or negative_text is not None:
+            raise ShapeError("this model takes no text and got one: leave the prompt out")
         return {"reference": encode_portrait(autoencoder, portrait_pm1)}
 
     def encode_known(
-        self, autoencoder: Autoencoder, known_pm1: Tensor, frames: int, generator: torch.Generator
+        self,
+        autoencoder: Autoencoder,
+        known_pm1: Tensor,
+        scene: Mapping[str, Tensor],
+        generator: torch.Generator,
     ) -> Tensor:
         """Frames before the window [B, 3, M, H, W] -> motion latents [B, C, M, h, w], each encoded alone,
         with `motion_dropped` of their pixels blanked."""
         if self.config.motion_dropped:
             known_pm1 = drop_patches(known_pm1, generator, self.config.motion_dropped)
-        return encode_frames(autoencoder, known_pm1)
+        return autoencoder.encode_frames(known_pm1)
 
-    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
+    def known_from_latents(
+        self, spec: AutoencoderSpec, known_latents: Tensor, scene: Mapping[str, Tensor]
+    ) -> Tensor:
         """[B, C, M, h, w] as they are; nothing is blanked."""
+        check_independent(spec)
         return known_latents
 
     def conditions(
@@ -131,9 +147,9 @@ class UNetWindows:
     def unconditional(self, conditions: MotionConditions, which: Tensor | None = None) -> MotionConditions:
         """As in Hallo 1 (`face_animate.py:291-379`): no portrait to look at and no face, no locator, no audio
         tokens; known frames, skeleton and regions stay."""
-        batch = len(conditions.reference_latents)
-        given = torch.zeros(batch, dtype=torch.bool) if which is None else ~which.bool()
+        given = conditions.reference_latents.new_zeros(len(conditions.reference_latents), dtype=torch.bool)
+        given = given if which is None else ~which.to(given)
         names = ("portrait_given", "locator_given", "audio_given")
         before = {name: getattr(conditions, name) for name in names}
-        left = {name: given if value is None else value & given.to(value) for name, value in before.items()}
+        left = {name: given if value is None else value.to(given) & given for name, value in before.items()}
         return replace(conditions, **left)

@@ -5,14 +5,14 @@ training::
 
     portrait --encode_scene--> reference, grey (reactive) and text -------------.
     known frame --encode_known--> inactive latents -----------------------------+--> conditions
-    skeleton --encode_frames--> one latent per frame ---------------------------|
+    skeleton --autoencoder, frame by frame--> latents ---------------------------|
     sound --front end, audio_windows--> five-frame windows ---------------------'
 
-A window whose first frame is known (the last frame of the window before) is told so as in VACE: the inactive
+A window whose first frame is known (the last frame of the window before) has it as in VACE: the inactive
 video is [known frame, grey, grey, ...] and the mask says 0 for the known frame (Hallo4 `wan_vace.py:153-217`,
-`inf.py:511-516`). Grey is zero in [-1, 1]. Different here: the known frame is given whole, where the released
-code blanks 10 % of its 2x2 patches by an unseeded draw; and with the mask rule "group" the model can see the
-mask (see `vace_context`).
+`inf.py:511-516`). Grey is zero in [-1, 1]. What differs between the released weights and ours is in the
+config of the DiT: the share of the known frame that is blackened (`known_dropped`; released: an unseeded
+draw) and the rule of the mask (`mask_rule`, see `vace_context`).
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hallo4.errors import ShapeError
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.vace_context import vace_context
-from hallo4.types import Autoencoder, MotionConditions
+from hallo4.types import Autoencoder, AutoencoderSpec, MotionConditions
+
+BLACK = -1.0
+DROPPED_PATCH_PX = 2
+"""Side of the patches that `blacken_patches` blackens."""
 
 
 def encode_portrait(autoencoder: Autoencoder, portrait_pm1: Tensor) -> Tensor:
     """[B, 3, H, W] -> reference latents [B, C, 1, h, w]: the portrait as a video of one frame."""
     return autoencoder.encode_video(portrait_pm1[:, :, None])
-
-
-def encode_frames(autoencoder: Autoencoder, frames_pm1: Tensor) -> Tensor:
-    """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame encoded alone, all in one batch."""
-    batch, frames = frames_pm1.shape[0], frames_pm1.shape[2]
-    singles = frames_pm1.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B T) 3 1 H W
-    return autoencoder.encode_video(singles)[:, :, 0].unflatten(0, (batch, frames)).transpose(1, 2)
 
 
 def encode_grey(autoencoder: Autoencoder, like: Tensor, frames: int) -> Tensor:
@@ -50,6 +48,32 @@ def encode_grey(autoencoder: Autoencoder, like: Tensor, frames: int) -> Tensor:
 def null_text(text_dim: int) -> Tensor:
     """[1, 1, text_dim] of zeros: the text of a model that was trained without any."""
     return torch.zeros(1, 1, text_dim)
+
+
+def check_independent(spec: AutoencoderSpec) -> None:
+    """ShapeError unless latents may be cut from one video and joined with those of another."""
+    if not spec.independent_latents:
+        raise ShapeError(
+            "the known frames of a window were given as latents, but in this autoencoder a latent depends on "
+            "the frames before its own: give the frames and use encode_known"
+        )
+
+
+def blacken_patches(frames_pm1: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """[B, 3, M, H, W] with floor(share * n) of the n = (H/2)(W/2) patches of 2x2 pixels black, a new tensor.
+
+    The same patches in all frames of a clip, another draw for each clip. Hallo4 `wan_vace.py:36-66`
+    (`random_mask_patches`, there drawn from the global generator, which nothing seeds).
+    """
+    batch, _, _, height, width = frames_pm1.shape
+    rows, columns = height // DROPPED_PATCH_PX, width // DROPPED_PATCH_PX
+    dropped = torch.zeros(batch, rows * columns)
+    for clip in range(batch):
+        order = torch.randperm(rows * columns, generator=generator)
+        dropped[clip, order[: int(share * rows * columns)]] = 1.0
+    picture = dropped.view(batch, 1, rows, columns)
+    mask = F.interpolate(picture, scale_factor=DROPPED_PATCH_PX, mode="nearest")[:, :, None].bool()
+    return frames_pm1.masked_fill(mask.to(frames_pm1.device), BLACK)
 
 
 class DiTWindows:
@@ -71,28 +95,49 @@ class DiTWindows:
         if latent_frame_count(frames, rho) < 2:
             raise ShapeError(f"a window has {rho}k+1 frames, {rho + 1} or more; got {frames}.")
 
-    def encode_scene(self, autoencoder: Autoencoder, portrait_pm1: Tensor, frames: int) -> dict[str, Tensor]:
-        """`reference` [B, C, 1, h, w], `grey` [1, C, F, h, w] and `text` [1, L, D]."""
-        return {
+    def encode_scene(
+        self,
+        autoencoder: Autoencoder,
+        portrait_pm1: Tensor,
+        frames: int,
+        text: Tensor | None = None,
+        negative_text: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """`reference` [B, C, 1, h, w], `grey` [1, C, F, h, w], `text` [1, L, D] and, if given,
+        `negative_text` [1, L, D]; L is the model's `text_len`, to which texts are padded with zeros, or,
+        where it has none, as given."""
+        scene = {
             "reference": encode_portrait(autoencoder, portrait_pm1),
             "grey": encode_grey(autoencoder, portrait_pm1, frames),
-            "text": null_text(self.config.text_dim).to(portrait_pm1),
+            "text": self._padded(null_text(self.config.text_dim) if text is None else text),
         }
+        if negative_text is not None:
+            scene["negative_text"] = self._padded(negative_text)
+        return {name: value.to(portrait_pm1.device) for name, value in scene.items()}
 
     def encode_known(
         self,
         autoencoder: Autoencoder,
         known_pm1: Tensor,
-        frames: int,
-        generator: torch.Generator | None = None,
+        scene: Mapping[str, Tensor],
+        generator: torch.Generator,
     ) -> Tensor:
         """Known frame [B, 3, 1, H, W] -> inactive latents [B, C, F, h, w] of [known, grey, grey, ...]."""
+        if self.config.known_dropped:
+            known_pm1 = blacken_patches(known_pm1, self.config.known_dropped, generator)
+        spec = autoencoder.spec
+        if spec.independent_latents:  # the grey ones are there already
+            return self.known_from_latents(spec, autoencoder.encode_video(known_pm1), scene)
+        frames = spec.frames_per_latent * (scene["grey"].shape[2] - 1) + 1
         grey = known_pm1.new_zeros(1).expand(*known_pm1.shape[:2], frames - 1, *known_pm1.shape[3:])
         return autoencoder.encode_video(torch.cat([known_pm1, grey], dim=2))
 
-    def known_from_latents(self, known_latents: Tensor, scene: Mapping[str, Tensor]) -> Tensor:
+    def known_from_latents(
+        self, spec: AutoencoderSpec, known_latents: Tensor, scene: Mapping[str, Tensor]
+    ) -> Tensor:
         """[B, C, 1, h, w] and the grey latents of `scene` -> [B, C, F, h, w], as `encode_known`."""
-        grey = scene["grey"][:, :, 1:].expand(len(known_latents), -1, -1, -1, -1)
+        check_independent(spec)
+        grey = scene["grey"][:, :, 1:].to(known_latents).expand(len(known_latents), -1, -1, -1, -1)
         return torch.cat([known_latents, grey], dim=2)
 
     def conditions(
@@ -123,18 +168,35 @@ class DiTWindows:
             control_latents=vace_context(
                 inactive, grey, reference, generated, self.config.mask_rule, self.config.rho
             ),
-            text=scene["text"].to(reference).expand(batch, -1, -1),
+            text=self._of_batch(scene["text"], reference),
+            negative_text=self._of_batch(scene.get("negative_text"), reference),
         )
 
     def unconditional(self, conditions: MotionConditions, which: Tensor | None = None) -> MotionConditions:
-        """Audio windows of zeros, all else kept (`wan_vace.py:381-518`).
+        """Audio windows of zeros and the negative text, if there is one; all else kept (Hallo4
+        `wan_vace.py:381-518`).
 
         Zeros go through the audio projection, so the model has tokens of their own for "no sound given".
-        Training drops the sound in the same way. (The released model also takes a negative prompt; ours have
-        no text.)
+        Training drops the sound in the same way.
         """
-        heard = conditions.audio_windows
-        silent = torch.zeros_like(heard)
+        text = conditions.text if conditions.negative_text is None else conditions.negative_text
+        silent = torch.zeros_like(conditions.audio_windows)
         if which is not None:
-            silent = torch.where(which.to(heard.device).view(-1, 1, 1, 1, 1), silent, heard)
-        return replace(conditions, audio_windows=silent)
+            silent = _where(which, silent, conditions.audio_windows)
+            text = _where(which, text, conditions.text)
+        return replace(conditions, audio_windows=silent, text=text)
+
+    def _padded(self, text: Tensor) -> Tensor:
+        length = self.config.text_len
+        if length is not None and text.shape[1] > length:
+            raise ShapeError(f"text has {text.shape[1]} tokens, the model takes {length}: shorten it")
+        return text if length is None else F.pad(text, (0, 0, 0, length - text.shape[1]))
+
+    @staticmethod
+    def _of_batch(text: Tensor | None, reference: Tensor) -> Tensor | None:
+        return None if text is None else text.to(reference).expand(len(reference), -1, -1)
+
+
+def _where(which: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
+    """`chosen` [B, ...] for the clips that `which` [B] bool names, `others` for the rest."""
+    return torch.where(which.to(others.device).view(-1, *[1] * (others.ndim - 1)), chosen, others)

@@ -11,7 +11,7 @@ From here down: `job.py` (one request, window by window) -> `window.py` (one win
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +20,19 @@ from PIL import Image
 
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import VideoWriter, check_output, provenance_record
+from hallo4.models.attention_backend import choose_attention
 from hallo4.pipelines.conditions import FindPose, PathLike
+from hallo4.pipelines.conventions import OURS, Conventions
+from hallo4.pipelines.devices import find_device, find_dtype
+from hallo4.pipelines.expected import notes_before_work
 from hallo4.pipelines.job import AnimationRequest, Job, Motion
-from hallo4.pipelines.model_folder import DEFAULT_MODEL, LoadedModel, load_model
+from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pipelines.model_info import DEFAULT_MODEL
+from hallo4.pipelines.model_outline import plan_if_large
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import WorkFolder, partial_video_path
+from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.types import Audio
 
 
@@ -45,16 +52,27 @@ class PortraitAnimator:
         cls,
         name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
         device: str | torch.device = "auto",
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
+        prompts: Sequence[str | None] | None = None,
+        memory: str | float = "auto",
+        attention: str | None = None,
     ) -> PortraitAnimator:
         """Load a model by name or folder.
 
-        `device` "auto" takes CUDA where there is one; `dtype` None is bfloat16 there and float32 on a CPU.
-        CheckpointError: see `load_model`. InputError: a device that is not there.
+        `device` "auto" takes CUDA where there is one; `dtype`: of weights and products, also by the names
+        "auto", "fp32" and "bf16"; `prompts`: see `load_model`. `memory`: how many GB of the device may be
+        used, from which follows where the weights live ("auto": what is free). `attention`: a backend of
+        diffusers (None: PyTorch's own); see `choose_attention`.
+
+        CheckpointError: see `load_model`. InputError: a device that is not there or has too little memory, or
+        a type or backend that cannot be used.
         """
-        device = _device(device)
-        dtype = dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
-        return cls(load_model(name_or_dir, device, dtype))
+        device, dtype = find_device(device), find_dtype(dtype)
+        plan = plan_if_large(name_or_dir, WeightRules(device, dtype), memory)
+        model = load_model(name_or_dir, device, dtype, prompts, plan)
+        if attention is not None:
+            choose_attention(model.backbone, attention, device, model.dtype)
+        return cls(model)
 
     def frames(
         self,
@@ -65,6 +83,9 @@ class PortraitAnimator:
         steps: int | None = None,
         guidance_scale: float | None = None,
         fit_motion: bool = False,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        conventions: Conventions = OURS,
         on_progress: OnProgress | None = None,
     ) -> Iterator[np.ndarray]:
         """Yield the video as arrays [n, H, W, 3] uint8, one per window, without writing a file.
@@ -72,11 +93,14 @@ class PortraitAnimator:
         Together they are exactly round(duration * 25) frames; one window is in memory at a time. Arguments as
         in `animate`; inputs are checked at the call, before the first window is asked for.
         """
-        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale, fit_motion)
+        request = AnimationRequest(
+            *(image, audio, motion, seed, steps, guidance_scale, fit_motion),
+            *(prompt, negative_prompt, conventions),
+        )
         reporter = Reporter(on_progress)
         job = Job(self.model, request, reporter, self.rest_pose)
         reporter.begin_windows(job.total_windows, job.steps, job.total_frames, notes=job.notes)
-        return job.windows()
+        return (made.frames_u8 for made in job.windows())
 
     def animate(
         self,
@@ -88,6 +112,8 @@ class PortraitAnimator:
         steps: int | None = None,
         guidance_scale: float | None = None,
         fit_motion: bool = False,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
         scale: int = 1,
         on_progress: OnProgress | None = None,
         should_cancel: Callable[[], bool] | None = None,
@@ -98,7 +124,8 @@ class PortraitAnimator:
         `image`: a file, [H, W, 3] uint8 RGB or a PIL image, of any size and shape. `audio`: any sound or
         video file, or an `Audio`. `motion`: a rendered skeleton video, a keypoints file, a `Skeleton`, or
         None for idle motion. `fit_motion` brings keypoints of another person to the face and shoulders of
-        this one. `steps` and `guidance_scale`: the model's own where None. `scale` enlarges the frames.
+        this one. `steps`, `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None.
+        `scale` enlarges the frames.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
         goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
@@ -110,16 +137,19 @@ class PortraitAnimator:
         if not 1 <= scale <= 8:
             raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
         target = check_output(output)
-        request = AnimationRequest(image, audio, motion, seed, steps, guidance_scale, fit_motion)
+        request = AnimationRequest(
+            *(image, audio, motion, seed, steps, guidance_scale, fit_motion, prompt, negative_prompt)
+        )
         _refuse_overwriting_inputs(target, request)
         reporter = Reporter(on_progress, should_cancel)
         try:
             job = Job(self.model, request, reporter, self.rest_pose)
             canvas = job.portrait.canvas
-            work = WorkFolder(target, job.fingerprint(), canvas.height_px, canvas.width_px, resume)
+            size_px = (canvas.height_px, canvas.content_width_px)
+            work = WorkFolder(target, job.fingerprint(), *size_px, resume)
         except KeyboardInterrupt:
             raise Cancelled("stopped while reading the inputs; nothing was generated.") from None
-        notes = list(job.notes)
+        notes = [*job.notes, *notes_before_work(self.model, job.size)]
         if work.discarded:
             notes.append("an unfinished video of another request stood beside the output and was discarded")
         try:
@@ -135,15 +165,15 @@ class PortraitAnimator:
     def _generate(self, job: Job, work: WorkFolder, reporter: Reporter, notes: list[str]) -> None:
         """Make the windows that are not in the work folder yet."""
         finished = work.finished()
-        known_u8 = work.load(finished - 1) if finished else None
+        known_pm1 = work.known(finished - 1) if finished else None
         finished_frames = job.frames_of(finished)
         if finished:
             notes.append(f"resumed: {finished_frames} of {job.total_frames} frames were made before")
         reporter.begin_windows(
             job.total_windows, job.steps, job.total_frames, finished, finished_frames, notes
         )
-        for index, frames_u8 in enumerate(job.windows(finished, known_u8), start=finished):
-            work.save(index, frames_u8)
+        for index, made in enumerate(job.windows(finished, known_pm1), start=finished):
+            work.save(index, made)
 
     def _write(
         self, path: Path, job: Job, work: WorkFolder, windows: int, scale: int, reporter: Reporter
@@ -155,7 +185,7 @@ class PortraitAnimator:
             info.name, info.version, job.request.seed, steps=str(job.steps),
             guidance_scale=f"{job.guidance_scale:g}", window_frames=str(info.window_frames),
         )  # fmt: skip
-        size = (canvas.width_px * scale, canvas.height_px * scale)
+        size = (canvas.content_width_px * scale, canvas.height_px * scale)
         with (
             reporter.stage("write", total) as advance,
             VideoWriter(path, *size, audio=job.audio, provenance=provenance) as writer,
@@ -193,15 +223,3 @@ def _enlarged(frame_u8: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:
     if (width_px, height_px) == size_px:
         return frame_u8
     return np.asarray(Image.fromarray(frame_u8).resize(size_px, Image.Resampling.LANCZOS))
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"device {device!r} cannot be used here ({reason}). Use auto or cpu.") from error
-    return chosen

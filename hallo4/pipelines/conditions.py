@@ -10,30 +10,40 @@ import os
 import tempfile
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, load_audio, load_image, probe_video, read_frames
+from hallo4.media import MediaWarning, load_image, open_sound, probe_video, read_frames, resampled
+from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
-from hallo4.pipelines.plan import Canvas, plan_canvas, plan_motion_box
+from hallo4.pipelines.canvas import (
+    Box,
+    Canvas,
+    choose_canvas,
+    fit_by_height,
+    plan_canvas,
+    plan_motion_box,
+)
+from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.portrait_pose import portrait_rest
-from hallo4.types import FPS, Audio, Skeleton
+from hallo4.types import FPS, Audio, AudioFrontEnd, SampleSource, Skeleton
 
 PathLike = str | os.PathLike[str]
-Box = tuple[float, float, float, float]
 
 FindPose = Callable[[np.ndarray], Skeleton | None]
 """Image [H, W, 3] uint8 -> the pose at rest [1 frame] of the person in it; None if nobody is seen."""
 
 SOUND_RATE_HZ = 48_000
-"""Rate at which sound is kept for the finished video; front ends resample it for themselves."""
+"""Rate of the sound of the finished video."""
 
 KEYPOINT_SUFFIXES = (".json", ".npz")
 
@@ -56,18 +66,24 @@ def collect_notes(notes: list[str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Portrait:
-    """The image on its canvas: `pixels_u8` [H, W, 3]; the other sizes are those of the original."""
+    """The image on its canvas: `video_pm1` [3, H, W] in [-1, 1], as the model sees it, and `pixels_u8`
+    [H, W, 3], the same in whole levels; the other sizes are those of the original."""
 
     pixels_u8: np.ndarray
+    video_pm1: Tensor
     canvas: Canvas
     image_width_px: int
     image_height_px: int
 
 
 def prepare_portrait(
-    image: PathLike | np.ndarray | Image.Image, size_px: int, multiple_px: int = 16
+    image: PathLike | np.ndarray | Image.Image,
+    size_px: int,
+    multiple_px: int = 16,
+    canvas_sizes_px: Sequence[tuple[int, int]] = (),
 ) -> tuple[Portrait, list[str]]:
-    """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of `plan_canvas`.
+    """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of `choose_canvas` where the
+    model has `canvas_sizes_px` (height, width) it was trained on, else of `plan_canvas`.
 
     InputError: as `load_image`, or an array of another shape or type.
     """
@@ -85,21 +101,31 @@ def prepare_portrait(
         with collect_notes(notes):
             pixels = load_image(image)
     height_px, width_px = pixels.shape[:2]
-    canvas = plan_canvas(width_px, height_px, size_px, multiple_px)
-    resized = Image.fromarray(pixels).resize(
-        (canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS, box=canvas.crop_box_px
-    )
+    if canvas_sizes_px:
+        canvas = choose_canvas(width_px, height_px, canvas_sizes_px)
+        video_pm1 = fit_by_height(pixels[None], canvas)[0]
+        on_canvas = pm1_to_frames(video_pm1)
+    else:
+        canvas = plan_canvas(width_px, height_px, size_px, multiple_px)
+        resized = Image.fromarray(pixels).resize(
+            (canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS, box=canvas.crop_box_px
+        )
+        on_canvas = np.asarray(resized)
+        video_pm1 = frames_to_pm1(on_canvas)
     if (width_px, height_px) != (canvas.width_px, canvas.height_px):
         notes.append(canvas.describe(width_px, height_px))
-    return Portrait(np.asarray(resized), canvas, width_px, height_px), notes
+    return Portrait(on_canvas, video_pm1, canvas, width_px, height_px), notes
 
 
-def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
-    """Sound or video file, or an `Audio`, checked. InputError: as `load_audio`; no samples, NaN, not mono."""
+def prepare_audio(audio: PathLike | Audio) -> tuple[SampleSource, list[str]]:
+    """Sound or video file, or an `Audio`, checked: the sound of the finished video.
+
+    InputError, OutputError: as `open_sound`; no samples, NaN, not mono.
+    """
     notes: list[str] = []
     if not isinstance(audio, Audio):
         with collect_notes(notes):
-            return load_audio(audio, SOUND_RATE_HZ), notes
+            return open_sound(audio, SOUND_RATE_HZ), notes
     samples = np.asarray(audio.samples)
     if samples.ndim != 1 or not len(samples) or audio.sample_rate_hz < 1:
         raise InputError(
@@ -113,24 +139,53 @@ def prepare_audio(audio: PathLike | Audio) -> tuple[Audio, list[str]]:
     return replace(audio, samples=samples.astype(np.float32, copy=False)), notes
 
 
+def prepare_feature_sound(
+    audio: PathLike | Audio, video_sound: SampleSource, front_end: AudioFrontEnd
+) -> SampleSource:
+    """The sound that `front_end` makes features of, at its own rate.
+
+    `video_sound` is what `prepare_audio` made of `audio`. A front end that does not go by it takes the file's
+    own samples, so that a file at its rate is not resampled on the way. Errors as there.
+    """
+    if front_end.from_video_sound or isinstance(audio, Audio):
+        return resampled(video_sound, front_end.sample_rate_hz)
+    with collect_notes([]):  # `prepare_audio` has said them all
+        return open_sound(audio, front_end.sample_rate_hz)
+
+
 # ---------------------------------------------------------------------- motion
 
 
 class MotionSource(Protocol):
-    """Skeleton drawings on the canvas, at the rate that the model takes them."""
+    """`frames` skeleton drawings on the canvas, at the rate that the model takes them."""
+
+    frames: int
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
-        """[n] frame numbers -> [n, H, W, 3] uint8."""
+        """[n] frame numbers, rising and below `frames` -> [n, H, W, 3] uint8."""
+        ...
+
+    def frames_pm1(self, indices: np.ndarray) -> Tensor:
+        """The same as [n, 3, H, W] in [-1, 1], before any rounding."""
         ...
 
 
+class _Drawn:
+    """A source whose frames are drawn in whole levels."""
+
+    def frames_pm1(self, indices: np.ndarray) -> Tensor:
+        """See `MotionSource`."""
+        return frames_to_pm1(self.frames_u8(indices))  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True)
-class IdleMotion:
+class IdleMotion(_Drawn):
     """Breathing, blinking, small movements out of a pose at rest; made where and when it is needed."""
 
     rest: Skeleton
     seed: int
     canvas: Canvas
+    frames: int
     fps: float = FPS
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
@@ -142,10 +197,15 @@ class IdleMotion:
 
 
 @dataclass(frozen=True)
-class KeypointMotion:
+class KeypointMotion(_Drawn):
     """Keypoints already at the model's rate, as long as the video and in pixels of the canvas."""
 
     skeleton: Skeleton
+
+    @property
+    def frames(self) -> int:
+        """As many as the keypoints."""
+        return len(self.skeleton)
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
@@ -155,13 +215,16 @@ class KeypointMotion:
 
 
 class FilmedMotion:
-    """Frames of a rendered skeleton video, fitted to the canvas; they wait, packed, in a temporary file.
+    """Frames of a rendered skeleton video; they wait, packed, in a temporary file.
 
-    A video shorter than the speech runs back and forth, like keypoints in `hallo4.motion.resample`.
+    `to_canvas` [n, h, w, 3] uint8 -> [n, 3, H, W] in [-1, 1] brings them onto the canvas. A video shorter
+    than `frames` runs back and forth, like keypoints in `hallo4.motion.resample`.
     """
 
-    def __init__(self, canvas: Canvas):
-        self._shape = (canvas.height_px, canvas.width_px, 3)
+    def __init__(self, to_canvas: Callable[[np.ndarray], Tensor] = frames_to_pm1):
+        self.frames = 0
+        self._to_canvas = to_canvas
+        self._shape: tuple[int, ...] | None = None
         self._spool = tempfile.TemporaryFile(prefix="hallo4-motion-")  # noqa: SIM115 - lives as long as this
         self._offsets = [0]
 
@@ -169,14 +232,19 @@ class FilmedMotion:
         return len(self._offsets) - 1
 
     def append(self, frame_u8: np.ndarray) -> None:
-        """Add the next frame [H, W, 3] of the canvas' size."""
+        """Add the next frame [h, w, 3]; all have one size."""
+        self._shape = self._shape or frame_u8.shape
         assert frame_u8.shape == self._shape
         self._spool.seek(self._offsets[-1])
         self._offsets.append(self._offsets[-1] + self._spool.write(zlib.compress(frame_u8.tobytes(), 1)))
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
-        return np.stack([self._frame(int(index)) for index in indices])
+        return pm1_to_frames(self.frames_pm1(indices))
+
+    def frames_pm1(self, indices: np.ndarray) -> Tensor:
+        """See `MotionSource`."""
+        return self._to_canvas(np.stack([self._frame(int(index)) for index in indices]))
 
     def _frame(self, index: int) -> np.ndarray:
         last = len(self) - 1
@@ -195,6 +263,7 @@ def prepare_motion(
     rest_pose: FindPose = portrait_rest,
     fit_motion: bool = False,
     fps: float = FPS,
+    conventions: Conventions = OURS,
 ) -> tuple[MotionSource, list[str]]:
     """Whatever the user has, as `frames` drawings at `fps` on the portrait's canvas.
 
@@ -210,7 +279,7 @@ def prepare_motion(
         how = "fitted to the portrait"
         if rest is None:
             rest, how = default_rest_pose(canvas.width_px, canvas.height_px), "by the default pose"
-        return IdleMotion(rest, seed, canvas, fps), [
+        return IdleMotion(rest, seed, canvas, frames, fps), [
             f"no motion given: idle motion with blinks is supplied, {how}"
         ]
     if isinstance(motion, Skeleton):
@@ -225,6 +294,8 @@ def prepare_motion(
             f"{path} is a drawn skeleton, which cannot be fitted; give the keypoints instead: "
             ".json, .npz or an OpenPose folder."
         )
+    if conventions.skeleton_timing == "frame_by_frame":
+        return _frame_by_frame(path, portrait, conventions.start_frame)
     return _from_video(path, portrait, frames, fps)
 
 
@@ -258,9 +329,10 @@ def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tupl
     with collect_notes(notes):
         info = probe_video(path)
         box, shape_note = _motion_box(info.width_px, info.height_px, portrait)
-        source = FilmedMotion(portrait.canvas)
+        source = _film(portrait)
         for frame in read_frames(path, fps, end_s=frames / fps):
-            source.append(fit_frame(frame, box, portrait.canvas))
+            source.append(frame if portrait.canvas.by_height else fit_frame(frame, box, portrait.canvas))
+    source.frames = frames
     done = []
     if info.variable_frame_rate:
         done.append(f"variable frame rate (about {info.fps:.4g} fps) read at {fps:g} fps")
@@ -277,6 +349,27 @@ def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tupl
     if done:
         notes.append(f"skeleton: {'; '.join(done)}")
     return source, notes + ([shape_note] if shape_note else [])
+
+
+def _frame_by_frame(path: Path, portrait: Portrait, start_frame: int) -> tuple[MotionSource, list[str]]:
+    """The frames of a video from `start_frame` on, one by one, whatever its rate."""
+    info = probe_video(path)
+    box, _ = _motion_box(info.width_px, info.height_px, portrait)
+    source = _film(portrait)
+    for number, frame in enumerate(read_frames(path, None)):
+        if number >= start_frame:
+            source.append(frame if portrait.canvas.by_height else fit_frame(frame, box, portrait.canvas))
+    if not len(source):
+        raise InputError(f"{path}: has no frame from frame {start_frame} on; start earlier.")
+    source.frames = len(source)
+    return source, [f"skeleton: its {source.frames} frames are taken one by one, at whatever rate they are"]
+
+
+def _film(portrait: Portrait) -> FilmedMotion:
+    """An empty `FilmedMotion`. Where pictures are fitted by their height they are kept as they are, and
+    resized, in floats, when they are needed."""
+    canvas = portrait.canvas
+    return FilmedMotion(partial(fit_by_height, canvas=canvas) if canvas.by_height else frames_to_pm1)
 
 
 def _motion_box(width_px: int, height_px: int, portrait: Portrait) -> tuple[Box, str]:

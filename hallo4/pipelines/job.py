@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.models.audio_features import audio_windows
+from hallo4.media.pixels import frames_to_pm1
+from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
@@ -23,9 +24,13 @@ from hallo4.pipelines.conditions import (
     IdleMotion,
     PathLike,
     prepare_audio,
+    prepare_feature_sound,
     prepare_motion,
     prepare_portrait,
 )
+from hallo4.pipelines.conventions import OURS, Conventions
+from hallo4.pipelines.expected import JobSize
+from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
 from hallo4.pipelines.plan import (
     Window,
@@ -56,6 +61,9 @@ class AnimationRequest:
     steps: int | None = None
     guidance_scale: float | None = None
     fit_motion: bool = False
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    conventions: Conventions = OURS
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -78,7 +86,7 @@ class Job:
         reporter: Reporter,
         rest_pose: FindPose,
     ) -> None:
-        """Read portrait, sound and motion. InputError: one of them cannot be used."""
+        """Read portrait, sound (whose features `sound` gives) and motion. InputError: one cannot be used."""
         self.model, self.request, self._reporter = model, request, reporter
         self.rules = rules = model.backbone.windows
         self.steps = model.info.steps if request.steps is None else request.steps
@@ -86,24 +94,57 @@ class Job:
         self.guidance_scale = model.info.guidance_scale if scale is None else scale
         with reporter.stage("read"):
             self.portrait, portrait_notes = prepare_portrait(
-                request.image, model.info.size_px, rules.side_multiple_px
+                *(request.image, model.info.size_px, rules.side_multiple_px, model.info.canvas_sizes_px)
             )
             self.audio, audio_notes = prepare_audio(request.audio)
-            self.total_frames = frame_count(len(self.audio.samples), self.audio.sample_rate_hz)
+            sound = prepare_feature_sound(request.audio, self.audio, model.audio_front_end)
+            shortest = request.conventions.length == "shortest"
+            counted = sound if shortest else self.audio
+            sound_frames = frame_count(len(counted), counted.sample_rate_hz, up=shortest)
+            self.total_frames = sound_frames - request.conventions.start_frame
             if self.total_frames > MAX_SECONDS * FPS:
                 raise InputError(
                     f"the audio lasts {self.audio.duration_s:.0f} s; {MAX_SECONDS} s are allowed. Cut it."
                 )
             self.motion, motion_notes = prepare_motion(
                 *(request.motion, self.portrait, self.total_frames * rules.skeleton_rho, request.seed),
-                *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho),
+                *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho, request.conventions),
             )
+            if shortest:
+                self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("listen"):
-            steps = self.total_frames * rules.audio_rho
-            self._features = model.audio_front_end.features(self.audio, steps)
-        self.notes = [*portrait_notes, *audio_notes, *motion_notes]
+            self._sound_steps = sound_frames * rules.audio_rho
+            self.sound = model.audio_front_end.stream(sound, self._sound_steps)
+        text_notes = self._read_prompts()
+        self.notes = [*portrait_notes, *audio_notes, *motion_notes, *text_notes]
         self.total_windows = len(self.plan())
-        self._uses_skeleton = getattr(model.backbone.config, "skeleton", "required") != "none"
+        self._uses_skeleton = model.backbone.condition_spec.skeleton != "none"
+
+    def _read_prompts(self) -> list[str]:
+        """Set `texts`, the embeddings of both prompts, or None for a model without text; returns notes.
+
+        InputError: a prompt for a model that takes none.
+        """
+        info, request = self.model.info, self.request
+        if self.model.prompts is None:
+            self.texts: tuple[Tensor | None, Tensor | None] = (None, None)
+            for name, prompt in (("prompt", request.prompt), ("negative prompt", request.negative_prompt)):
+                if prompt is not None:
+                    raise InputError(f"{info.name} takes no text, but a {name} was given; leave it out.")
+            return []
+        prompts = [
+            info.prompt if request.prompt is None else request.prompt,
+            info.negative_prompt if request.negative_prompt is None else request.negative_prompt,
+        ]
+        found = self.model.prompts.embeddings(prompts)
+        self.texts = (found[0].tokens, found[1].tokens)
+        return [note for embedding in found for note in embedding.notes]
+
+    @property
+    def size(self) -> JobSize:
+        """What decides how long it takes."""
+        canvas = self.portrait.canvas
+        return JobSize(self.total_frames, canvas.height_px, canvas.width_px, self.steps, self.guidance_scale)
 
     def plan(self) -> list[Window]:
         """All windows of the video."""
@@ -115,34 +156,69 @@ class Job:
         """How many frames of the video the first `windows` windows make."""
         return sum(window.kept for window in self.plan()[:windows])
 
-    def windows(self, first: int = 0, known_u8: np.ndarray | None = None) -> Iterator[np.ndarray]:
-        """Yield the new frames [n, H, W, 3] uint8 of every window from number `first` on.
+    def windows(
+        self,
+        first: int = 0,
+        known_pm1: Tensor | None = None,
+        inspect: Callable[[str, Tensor], object] = lambda name, value: None,
+    ) -> Iterator[WindowFrames]:
+        """Yield the new frames of every window from number `first` on.
 
-        `known_u8` [n, H, W, 3] are the last frames of window `first - 1`, as many as the model is told, or
-        more. Only one window is in memory.
+        `known_pm1` [n, 3, H, W]: the last frames of window `first - 1`, as many as the model is conditioned
+        on, or more. Only one window is in memory. `inspect` is called with the name and value of what every
+        window is made of, for comparisons: `skeleton_pm1`, `reference`, `skeleton_latents`,
+        `control_latents`, `latents`.
         """
-        model, reporter = self.model, self._reporter
+        model, reporter, info = self.model, self._reporter, self.model.info
         with reporter.timed("conditions"):
-            scene = prepare_scene(model, self.portrait.pixels_u8)
-        shape = model.backbone.sample_shape(model.info.window_frames, *scene["reference"].shape[-2:])
+            scene = prepare_scene(model, self.portrait.video_pm1, *self.texts)
+        shape = model.backbone.sample_shape(info.window_frames, *scene["reference"].shape[-2:])
         for window in self.plan()[first:]:
-            told = self._told(known_u8)
-            generator = window_generator("known frames", self.request.seed, window.index)
             with reporter.timed("conditions"):
+                skeleton_pm1 = self.skeleton_pm1(window)
                 conditions = window_conditions(
-                    *(model, scene, self.skeleton_u8(window), self.sound_windows(window)),
-                    *(told, generator),
+                    *(model, scene, skeleton_pm1, self.sound_windows(window)),
+                    *(known_pm1 if window.index else None, self._known_generator(window)),
                 )
             with reporter.timed("denoise"):
-                noise = window_noise(shape, self.request.seed, window.index)
+                noise = window_noise(shape, self.request.seed, window.index, info.window_noise)
                 latents = denoise_window(
                     model, conditions, noise, self.steps, self.guidance_scale, partial(self._step, window)
                 )
+            for name, value in (
+                ("skeleton_pm1", skeleton_pm1),
+                ("reference", conditions.reference_latents),
+                ("skeleton_latents", conditions.skeleton_latents),
+                ("control_latents", conditions.control_latents),
+                ("latents", latents),
+            ):
+                if value is not None:
+                    inspect(name, value)
             with reporter.timed("decode"):
-                frames_u8 = decode_window(model, latents)
-            kept = frames_u8[window.first_kept : window.first_kept + window.kept]
-            known_u8 = kept.copy()
-            yield kept
+                end = window.first_kept + window.kept
+                new_pm1 = decode_window(model, latents, end)[window.first_kept :]
+            made = self._finished(new_pm1)
+            known_pm1 = made.known_pm1
+            yield made
+
+    def _finished(self, new_pm1: Tensor) -> WindowFrames:
+        """New frames [n, 3, H, W] of a window -> what becomes of them."""
+        levels = new_pm1.add(1).mul(127.5)
+        levels = levels.round() if self.request.conventions.rounding == "nearest" else levels.floor()
+        on_canvas = levels.to(torch.uint8).movedim(1, -1).numpy()
+        known = self.rules.known_frames
+        if self.model.info.known_frames_as == "uint8":
+            last_pm1 = frames_to_pm1(on_canvas[-known:]) if known else None
+        else:
+            last_pm1 = new_pm1[-known:].clone() if known else None
+        return WindowFrames(on_canvas[:, :, self.portrait.canvas.content_columns], last_pm1)
+
+    def _known_generator(self, window: Window) -> torch.Generator:
+        """For what is random about encoding the known frames of a window."""
+        fixed = self.request.conventions.known_frame_seed
+        if fixed is not None:
+            return torch.Generator().manual_seed(fixed + window.index)
+        return window_generator("known frames", self.request.seed, window.index)
 
     def fingerprint(self) -> str:
         """A hash of everything that decides the frames; see `session.fingerprint`."""
@@ -150,11 +226,12 @@ class Job:
             "version": __version__,
             "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
             "fit": self.request.fit_motion,
+            "prompts": [self.request.prompt, self.request.negative_prompt],
+            "conventions": asdict(self.request.conventions),
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
             + [has_bf16_units(self.model.device.type)],
             "portrait": self.portrait.pixels_u8,
-            "samples": self.audio.samples,
-            "rate": self.audio.sample_rate_hz,
+            "sound": self.audio,
             "model": _model_stamp(self.model),
         }
         motion = self.request.motion
@@ -169,33 +246,28 @@ class Job:
             parts |= {f"motion {file.name}": file for file in files if file.is_file()}
         return session.fingerprint(parts)
 
-    def _told(self, before_u8: np.ndarray | None) -> np.ndarray | None:
-        """What a window is told of the frames before it."""
-        if before_u8 is None or not self.rules.known_frames:
-            return None
-        return before_u8[-self.rules.known_frames :]
-
     def _step(self, window: Window, steps_done: int) -> None:
         frames_before = window.start + window.first_kept
         self._reporter.step(window.index, steps_done, frames_before, window.kept)
 
-    def indices(self, window: Window, rho: int = 1) -> np.ndarray:
+    def indices(self, window: Window, rho: int = 1, length: int | None = None) -> np.ndarray:
         """Numbers of the window's frames, or of the `rho` steps of conditions that each has; those beyond the
-        end repeat the last."""
+        end (of `length` steps; None: of the video) repeat the last."""
         start, stop = rho * window.start, rho * (window.start + window.frames)
-        return np.minimum(np.arange(start, stop), rho * self.total_frames - 1)
+        length = rho * self.total_frames if length is None else length
+        return np.minimum(np.arange(start, stop), length - 1)
 
-    def skeleton_u8(self, window: Window) -> np.ndarray | None:
-        """Skeleton drawings [rho T, H, W, 3] of a window; None for a model without them."""
+    def skeleton_pm1(self, window: Window) -> Tensor | None:
+        """Skeleton drawings [rho T, 3, H, W] of a window; None for a model without them."""
         if not self._uses_skeleton:
             return None
-        return self.motion.frames_u8(self.indices(window, self.rules.skeleton_rho))
+        return self.motion.frames_pm1(self.indices(window, self.rules.skeleton_rho, self.motion.frames))
 
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""
-        indices = self.indices(window, self.rules.audio_rho)
-        heard = audio_windows(self._features, start=int(indices[0]), stop=int(indices[-1]) + 1)
-        return heard[torch.from_numpy(indices - indices[0])]
+        first = self.request.conventions.start_frame * self.rules.audio_rho
+        indices = first + self.indices(window, self.rules.audio_rho, self._sound_steps - first)
+        return audio_windows_of(self.sound, indices)
 
 
 def _model_stamp(model: LoadedModel) -> list[Any]:

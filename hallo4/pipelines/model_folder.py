@@ -3,7 +3,8 @@
     model.json     what the model is and how it wants to be sampled (`ModelInfo`)
     dit/ or unet/  config.json, *.safetensors      the backbone
     autoencoder/   config.json, *.safetensors
-    audio/         config.json                     the audio front end
+    audio/         config.json                     the audio front end, and what it needs
+    text/          config.json, *.safetensors, tokenizer/, embeddings/    of a model that takes prompts
     README.md      the card
 
 or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
@@ -15,79 +16,53 @@ files with its own shape, nothing else may be, and pickles are never opened.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from hallo4 import models
 from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
-from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.models.precision import fast_autocast, stays_fp32
 from hallo4.pipelines import adapter as adapters
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
+from hallo4.pipelines.model_info import (
+    DEFAULT_MODEL,
+    FAMILIES,
+    ModelInfo,
+    embedded_models,
+    read_info,
+    read_json,
+    resolve_model,
+)
+from hallo4.pipelines.placement import PlacementPlan
+from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
+from hallo4.weights.module_folder import load_strictly, save_weights
 
-ASSETS = Path(__file__).resolve().parent.parent / "assets"
-DEFAULT_MODEL = "tiny-dit"
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    from hallo4.pipelines.prompts import PromptEmbeddings
 
-AUTOENCODERS: dict[str, type[nn.Module]] = {"TinyVideoAutoencoder": TinyVideoAutoencoder}
-FAMILIES = {"dit": "PortraitDiT", "unet": "PortraitUNet"}
-"""Name of the backbone's folder -> its class, which is imported when it is needed."""
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """`model.json`: what the model is called and how it was trained to be used.
-
-    `family`: its backbone. `size_px`: side of the square frames it was trained on; other shapes keep that
-    area. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and, of a flow
-    model, `flow_shift` are the defaults of sampling.
-    """
-
-    name: str
-    version: str
-    family: str = "dit"
-    size_px: int = 128
-    window_frames: int = 17
-    steps: int = 16
-    guidance_scale: float = 1.0
-    flow_shift: float = 1.0
-    fps: float = FPS
-    description: str = ""
-
-    def __post_init__(self) -> None:
-        problem = None
-        if self.family not in FAMILIES:
-            problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
-        elif self.fps != FPS:
-            problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif self.size_px < 16 or self.steps < 1 or self.window_frames < 1:
-            problem = (
-                f"size_px is {self.size_px}, steps {self.steps} and window_frames {self.window_frames}; "
-                "at least 16, 1 and 1 are needed"
-            )
-        elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
-            problem = (
-                f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
-                "they must be finite, flow_shift above 0"
-            )
-        if problem:
-            raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
+AUTOENCODERS = {"TinyVideoAutoencoder": "TinyVideoAutoencoder", "AutoencoderKLWan": "WanAutoencoder"}
+"""`_class_name` in a folder's config -> our class, which is imported when it is needed."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run: all parts on `device`, weights in `dtype`, without gradients."""
+    """A model ready to run on `device`, with products in `dtype`, without gradients.
+
+    `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
+    products run in bf16. `plan`: where the weights live, and how much of what stays the same over the steps
+    of a window may be kept (None: all weights on `device`, all of it kept). `turns`: the parts of which one
+    at a time is on the device.
+    """
 
     info: ModelInfo
     backbone: Backbone
@@ -96,76 +71,66 @@ class LoadedModel:
     folder: Path | None = None
     device: torch.device = CPU
     dtype: torch.dtype = torch.float32
+    prompts: PromptEmbeddings | None = None
+    autocast: bool = True
+    plan: PlacementPlan | None = None
+    turns: OneAtATime | None = None
 
+    @property
+    def cache_bytes(self) -> int | None:
+        """How much of what stays the same over the steps of a window may be kept; None: all of it."""
+        return None if self.plan is None else self.plan.cache_bytes
 
-def embedded_models() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in ASSETS.glob("*/model.json"))
+    def denoising(self) -> AbstractContextManager:
+        """The backbone comes to its place; the number format of its products, as a context."""
+        return self._using("backbone", self.autocast)
 
+    def autoencoding(self) -> AbstractContextManager:
+        """The autoencoder comes to its place; the number format of its products, as a context."""
+        return self._using("autoencoder", self.autocast and not stays_fp32(self.autoencoder))
 
-def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
-    """The folder of a model given by the name of an embedded one or by its path.
-
-    CheckpointError: neither a known name nor a folder with a `model.json`.
-    """
-    text = os.fspath(name_or_dir)
-    embedded = ASSETS / text
-    is_name = text in embedded_models()
-    folder = embedded if is_name else Path(text)
-    if not is_name and not folder.exists():
-        known = ", ".join(embedded_models()) or "(none in this installation)"
-        raise CheckpointError(f"{text!r} is no model: give a folder or one of {known}.")
-    if not folder.is_dir():
-        raise CheckpointError(
-            f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file."
-        )
-    if not (folder / "model.json").is_file():
-        raise CheckpointError(
-            f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
-        )
-    return folder
-
-
-def read_info(folder: Path) -> ModelInfo:
-    """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
-    values = _read_json(folder / "model.json")
-    allowed = {field.name for field in fields(ModelInfo)}
-    unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
-    if unknown or missing:
-        found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
-        raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
-    try:
-        return TypeAdapter(ModelInfo).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{folder / 'model.json'}: {place}: {first['msg']}. Mend it.") from error
+    def _using(self, part: str, autocast: bool) -> AbstractContextManager:
+        if self.turns is not None:
+            self.turns.bring(part)
+        return fast_autocast() if autocast and self.device.type == "cpu" else nullcontext()
 
 
 def load_model(
     name_or_dir: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
+    prompts: Sequence[str | None] | None = None,
+    plan: PlacementPlan | None = None,
 ) -> LoadedModel:
     """Load a model, every part strictly; no network, no pickles.
 
+    `dtype` of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU with
+    units for them (see `WeightRules`). `plan`: where the weights live (None: all on `device`). `prompts`
+    (prompt and negative prompt, None: the model's own): texts that will be needed are embedded before the
+    backbone is loaded, so that it and the text encoder are not in memory together; other texts are embedded
+    when they are asked for.
+
     CheckpointError names what does not fit: the folder, the file, and the missing, extra or mis-shaped
-    tensors.
+    tensors. MissingExtraError: the plan needs an extra.
     """
     folder = resolve_model(name_or_dir)
     info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
-    device = torch.device(device)
-    backbone_class = FAMILIES[info.family]
-    backbone = _load_part(parts_folder / info.family, {backbone_class: getattr(models, backbone_class)})
-    autoencoder = _load_part(parts_folder / "autoencoder", AUTOENCODERS)
+    rules = WeightRules(torch.device(device), dtype, "resident" if plan is None else plan.placement)
+    texts = _text(parts_folder, info, rules.device, prompts)
+    # An adapter is added to the weights of its base as they are in fp32.
+    backbone_placing = rules.placing if adapter is None else None
+    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), backbone_placing)
+    autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(_read_json(audio / "config.json"), audio)
-    _check_belonging(info, backbone, autoencoder, front_end, folder)
+    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, rules.device)
+    check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
-    parts = (_ready(backbone, device, dtype), _ready(autoencoder, device, dtype), front_end)
-    return LoadedModel(info, *parts, folder, device, dtype)
+        place_all(backbone, rules.placing(backbone))
+    parts = (_at_rest(backbone), _at_rest(autoencoder), front_end)
+    turns = rules.settle(backbone, autoencoder)
+    return LoadedModel(info, *parts, folder, rules.device, rules.products, texts, rules.autocast, plan, turns)
 
 
 def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
@@ -180,7 +145,7 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     if not (folder / "autoencoder").is_dir():
         folder = resolve_model(name_or_dir)
         folder = _parts_folder(folder, _adapter(folder))
-    return _ready(_load_part(folder / "autoencoder", AUTOENCODERS), torch.device("cpu"), torch.float32)
+    return _at_rest(load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS)))
 
 
 def save_model_folder(
@@ -276,21 +241,43 @@ def _parts_folder(folder: Path, adapter: adapters.Adapter | None) -> Path:
     return parts
 
 
-def _load_part(folder: Path, classes: dict[str, type[nn.Module]]) -> nn.Module:
-    config = _read_json(folder / "config.json")
+def _text(
+    folder: Path, info: ModelInfo, device: torch.device, prompts: Sequence[str | None] | None
+) -> PromptEmbeddings | None:
+    """The embeddings of a model with text, those of `prompts` made; None for a model without."""
+    if not (folder / "text").is_dir():
+        return None
+    from hallo4.pipelines.prompts import PromptEmbeddings
+
+    texts = PromptEmbeddings(folder / "text", device=device)
+    if prompts is not None:
+        own = (info.prompt, info.negative_prompt)
+        texts.embeddings([mine if given is None else given for given, mine in zip(prompts, own, strict=True)])
+    return texts
+
+
+def backbone_classes(info: ModelInfo) -> dict[str, str]:
+    """The class that `read_part` must find in the folder of the backbone."""
+    return {FAMILIES[info.family]: FAMILIES[info.family]}
+
+
+def read_part(folder: Path, classes: Mapping[str, str]) -> tuple[type[nn.Module], dict[str, Any], Path]:
+    """Class, configuration and folder of a part, as `load_strictly` takes them. CheckpointError: a class that
+    is not among `classes`, or no readable `config.json`."""
+    config = read_json(folder / "config.json")
     name = config.get("_class_name")
     if name not in classes:
         raise CheckpointError(
             f"{folder / 'config.json'}: _class_name is {name!r}; known here: {', '.join(classes)}."
         )
-    return load_strictly(classes[name], config, folder)
+    return getattr(models, classes[name]), config, folder
 
 
-def _check_belonging(
+def check_belonging(
     info: ModelInfo, backbone: Any, autoencoder: nn.Module, front_end: AudioFrontEnd, folder: Path
 ) -> None:
     """The parts were made for each other: CheckpointError if sizes that must agree do not."""
-    wanted, made, rules = backbone.config, autoencoder.config, backbone.windows
+    wanted, made, rules = backbone.condition_spec, autoencoder.spec, backbone.windows
     try:
         rules.check_length(info.window_frames)
     except ShapeError as error:
@@ -305,7 +292,7 @@ def _check_belonging(
         ("audio/: channels", front_end.channels, wanted.audio_channels),
         ("audio/: rate_hz", front_end.rate_hz, FPS * rules.audio_rho),
         ("autoencoder/: frames_per_latent", made.frames_per_latent, rules.frames_per_latent),
-        ("autoencoder/: latent_channels", made.latent_channels, wanted.in_channels),
+        ("autoencoder/: latent_channels", made.latent_channels, wanted.latent_channels),
     ):
         if found != expected:
             raise CheckpointError(
@@ -314,28 +301,6 @@ def _check_belonging(
             )
 
 
-def _ready(module: nn.Module, device: torch.device, dtype: torch.dtype) -> Any:
-    """Onto the device, in evaluation mode, in `dtype` but for what the class keeps in fp32."""
-    kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
-    nn.Module.to(module, device)  # diffusers' own `to` imports peft and transformers first: seconds
-    module.eval().requires_grad_(False)
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        if tensor.is_floating_point():
-            tensor.data = tensor.data.to(torch.float32 if kept & set(name.split(".")) else dtype)
-    return module
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as JSON ({error}). Copy the model folder anew."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew."
-        )
-    return content
+def _at_rest(module: nn.Module) -> Any:
+    """In evaluation mode, without gradients."""
+    return module.eval().requires_grad_(False)

@@ -16,8 +16,8 @@ from hallo4.errors import CheckpointError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import FRAME_PX, KEY_POINTS, PortraitObserver
 from hallo4.motion.align import align_rest, figure_square
-from hallo4.pipelines.strict_weights import load_strictly
 from hallo4.types import Skeleton
+from hallo4.weights.module_folder import load_strictly
 
 OBSERVER_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "observer"
 """Where the observer that comes with the package lies: `config.json` and one `.safetensors`."""

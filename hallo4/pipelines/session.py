@@ -1,7 +1,8 @@
 """The work folder of an unfinished video: what is already made survives a kill, a power cut and Ctrl-C.
 
-`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request and one
-file of losslessly packed frames for every finished window. The same command finds it and goes on; another
+`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request, one file
+of losslessly packed frames for every finished window, and the frames that the next window is conditioned on,
+as floats. The same command finds it and goes on; another
 command for the same output starts afresh. A finished video removes it.
 """
 
@@ -17,8 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
 
 from hallo4.errors import OutputError
+from hallo4.pipelines.frames import WindowFrames
+from hallo4.types import SampleSource
 
 _PACKING_LEVEL = 1  # of zlib: three times faster than the default and hardly larger
 
@@ -31,7 +37,8 @@ def partial_video_path(output: Path) -> Path:
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """A hash of everything that decides the frames of a video.
 
-    Values: arrays by shape and bytes, paths by the bytes of the file, the rest by its JSON.
+    Values: arrays by shape and bytes, sound by its rate and samples, paths by the bytes of the file, the rest
+    by its JSON.
     """
     digest = hashlib.sha256()
     for name in sorted(parts):
@@ -40,6 +47,10 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         if isinstance(value, np.ndarray):
             digest.update(f"{value.dtype}{value.shape}".encode())
             digest.update(np.ascontiguousarray(value).data)
+        elif isinstance(value, SampleSource):
+            digest.update(f"{value.sample_rate_hz}:{len(value)}".encode())
+            for start in range(0, len(value), 1 << 18):
+                digest.update(np.ascontiguousarray(value.read(start, start + (1 << 18))).data)
         elif isinstance(value, Path):
             with value.open("rb") as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
@@ -90,14 +101,18 @@ class WorkFolder:
             count += 1
         return count
 
-    def save(self, index: int, frames_u8: np.ndarray) -> None:
-        """Keep the new frames of window `index`. OutputError: no space or no right to write."""
+    def save(self, index: int, made: WindowFrames) -> None:
+        """Keep what window `index` made. OutputError: no space or no right to write."""
+        frames_u8 = made.frames_u8
         assert frames_u8.dtype == np.uint8
         assert frames_u8.shape[1:] == self.frame_shape
         try:
+            if made.known_pm1 is not None:
+                _write_whole(self._known_file(index), save({"known_pm1": made.known_pm1.contiguous()}))
             _write_whole(
                 self._file(index), zlib.compress(np.ascontiguousarray(frames_u8).data, _PACKING_LEVEL)
             )
+            self._known_file(index - 1).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: window {index} cannot be kept ({error.strerror}); windows before it are. "
@@ -114,6 +129,17 @@ class WorkFolder:
                 f"{self._file(index)}: is damaged ({error}). Run again with --no-resume to start afresh."
             ) from error
 
+    def known(self, index: int) -> Tensor | None:
+        """What window `index` left for the next, [M, 3, H, W] in [-1, 1]; None: nothing. OutputError: the
+        file is damaged."""
+        path = self._known_file(index)
+        try:
+            return load(path.read_bytes())["known_pm1"] if path.exists() else None
+        except (SafetensorError, KeyError) as error:
+            raise OutputError(
+                f"{path}: is damaged ({error}). Run again with --no-resume to start afresh."
+            ) from error
+
     def windows(self, count: int) -> Iterator[np.ndarray]:
         """The first `count` finished windows, one in memory at a time."""
         return (self.load(index) for index in range(count))
@@ -121,6 +147,9 @@ class WorkFolder:
     def remove(self) -> None:
         """Delete the folder; the video is finished."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def _known_file(self, index: int) -> Path:
+        return self.path / f"known_{index:06d}.safetensors"
 
     def _file(self, index: int) -> Path:
         return self.path / f"window_{index:06d}.rgb.z"

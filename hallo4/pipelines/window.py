@@ -10,57 +10,61 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hallo4.diffusion import denoise, denoise_ddim, guide
-from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_frames
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.types import MotionConditions
 
 OnStep = Callable[[int], None]
-"""Told how many denoising steps of a window are done; an exception raised in it stops the window."""
+"""Called with the number of denoising steps of a window that are done; an exception raised in it stops the
+window."""
 
 FEW_CELLS = 8192
-"""Up to this many latent cells a window is small: guidance is one batch, keys and values are kept."""
+"""Up to this many latent cells both sides of guidance are one batch: larger ones gain nothing from it."""
 
 
 @torch.inference_mode()
-def prepare_scene(model: LoadedModel, portrait_u8: np.ndarray) -> dict[str, Tensor]:
-    """What all windows share, from the portrait [H, W, 3] uint8; see `WindowRules.encode_scene`."""
-    portrait_pm1 = _as_video(portrait_u8[None], model)[:, :, 0]
-    with _arithmetic(model):
-        return model.backbone.windows.encode_scene(model.autoencoder, portrait_pm1, model.info.window_frames)
+def prepare_scene(
+    model: LoadedModel,
+    portrait_pm1: Tensor,  # [3, H, W]
+    text: Tensor | None = None,  # [1, L, D]
+    negative_text: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """What all windows share; see `WindowRules.encode_scene`."""
+    rules = model.backbone.windows
+    with model.autoencoding():
+        portrait_pm1 = portrait_pm1[None].to(model.device)
+        frames = model.info.window_frames
+        return rules.encode_scene(model.autoencoder, portrait_pm1, frames, text, negative_text)
 
 
 @torch.inference_mode()
 def window_conditions(
     model: LoadedModel,
     scene: Mapping[str, Tensor],
-    skeleton_u8: np.ndarray | None,  # [rho T, H, W, 3]
+    skeleton_pm1: Tensor | None,  # [rho T, 3, H, W]
     audio_windows: Tensor,  # [rho T, 5, blocks, channels]
-    known_u8: np.ndarray | None,  # [M, H, W, 3]
+    known_pm1: Tensor | None,  # [M, 3, H, W]
     generator: torch.Generator,
 ) -> MotionConditions:
-    """Conditions of one window of T frames; `known_u8` are the frames before its new ones, if there are any;
-    `generator`: for what is random about telling them."""
+    """Conditions of one window of T frames; `known_pm1` are the frames before its new ones, if there are any;
+    `generator`: for what is random about encoding them."""
     rules = model.backbone.windows
     known = skeleton = None
-    with _arithmetic(model):
-        if known_u8 is not None:
-            frames = model.info.window_frames
-            known = rules.encode_known(model.autoencoder, _as_video(known_u8, model), frames, generator)
-        if skeleton_u8 is not None:
-            skeleton = encode_frames(model.autoencoder, _as_video(skeleton_u8, model))
-    heard = audio_windows[None].to(model.device, model.dtype)
-    return rules.conditions(scene, heard, skeleton, known, continues=known is not None)
+    with model.autoencoding():
+        if known_pm1 is not None:
+            known = rules.encode_known(model.autoencoder, _as_video(known_pm1, model), scene, generator)
+        if skeleton_pm1 is not None:
+            skeleton = model.autoencoder.encode_frames(_as_video(skeleton_pm1, model))
+    with model.denoising():
+        audio_windows = audio_windows[None].to(model.device, model.dtype)
+        return rules.conditions(scene, audio_windows, skeleton, known, continues=known is not None)
 
 
 @torch.inference_mode()
@@ -78,61 +82,68 @@ def denoise_window(
     def pin(latents: Tensor) -> Tensor:
         return backbone.pin(latents, conditions)
 
-    with _arithmetic(model):
-        small = noise[0, 0].numel() <= FEW_CELLS or backbone.sides_meet
-        predict = guided_velocity(model, conditions, guidance_scale, small)
+    with model.denoising():
+        velocity = guided_velocity(model, conditions, guidance_scale, noise[0, 0].numel() <= FEW_CELLS)
         if backbone.schedule is None:
-            return denoise(predict, noise, steps, model.info.flow_shift, pin=pin, on_step=on_step)
-        return denoise_ddim(predict, noise, steps, backbone.schedule, pin=pin, on_step=on_step)
+            return denoise(velocity, noise, steps, model.info.flow_shift, pin=pin, on_step=on_step)
+        return denoise_ddim(velocity, noise, steps, backbone.schedule, pin=pin, on_step=on_step)
 
 
 @torch.inference_mode()
-def decode_window(model: LoadedModel, latents: Tensor) -> np.ndarray:
-    """Latents of a window -> its frames [T, H, W, 3] uint8, the known one included."""
-    video_latents = model.backbone.video_latents(latents).to(model.dtype)
-    with _arithmetic(model):
-        video_pm1 = model.autoencoder.decode_video(video_latents)[0].float()
-    return pm1_to_frames(video_pm1.transpose(0, 1))
+def decode_window(model: LoadedModel, latents: Tensor, frames: int | None = None) -> Tensor:
+    """Latents of a window -> its frames [T, 3, H, W] float32 in [-1, 1] on the CPU, the known one included.
+
+    `frames`: only so many are needed, from the first on; latents that hold none of them are not decoded.
+    """
+    video_latents = model.backbone.video_latents(latents)
+    if frames is not None:
+        held = model.autoencoder.spec.frames_per_latent
+        video_latents = video_latents[:, :, : latents_holding(frames, held)]
+    with model.autoencoding():
+        video_pm1 = model.autoencoder.decode_video(video_latents)[0].float().clamp(-1.0, 1.0)
+    return video_pm1.transpose(0, 1)[:frames].cpu()
+
+
+def latents_holding(frames: int, frames_per_latent: int) -> int:
+    """How many latents hold the first `frames` frames of a video: the first latent holds one alone."""
+    return math.ceil((frames - 1) / frames_per_latent) + 1
 
 
 def guided_velocity(
     model: LoadedModel, conditions: MotionConditions, guidance_scale: float, small: bool
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """(latents [1, C, F', h, w], timestep [1]) -> guided velocity; step-invariant work is done before.
+    """(latents [1, C, F', h, w], timestep [1]) -> guided velocity; step-invariant work is kept.
 
-    velocity = unconditional + scale (conditional - unconditional); a scale of 1 needs one side only. A
-    `small` window has both sides in one batch, and keys and values kept.
+    velocity = unconditional + scale (conditional - unconditional); a scale of 1 needs one side only. Both
+    sides are one batch where the window is `small`, or the backbone needs it.
     """
     backbone = model.backbone
-    if guidance_scale == 1.0:
-        features = backbone.prepare(conditions, cache_kv=small)
-        return lambda latents, timestep: backbone.forward(latents, timestep, features)
+    sides = 1 if guidance_scale == 1.0 else 2
+    if sides == 1:
+        cache = backbone.new_cache(model.cache_bytes)
+        return lambda latents, timestep: backbone(latents, timestep, conditions, cache)
     other = backbone.windows.unconditional(conditions)
-    if small:
-        features = backbone.prepare(_both(other, conditions), cache_kv=True)
+    if small or backbone.sides_share_a_batch:
+        both, cache = _both(other, conditions), backbone.new_cache(model.cache_bytes)
 
         def batched(latents: Tensor, timestep: Tensor) -> Tensor:
-            both = backbone.forward(latents.expand(2, -1, -1, -1, -1), timestep.expand(2), features)
-            return guide(*both.chunk(2), guidance_scale)
+            pair = backbone(latents.expand(2, -1, -1, -1, -1), timestep.expand(2), both, cache)
+            return guide(*pair.chunk(2), guidance_scale)
 
         return batched
-    guided, unguided = backbone.prepare(conditions), backbone.prepare(other)
+    budget = None if model.cache_bytes is None else model.cache_bytes // sides
+    guided, unguided = backbone.new_cache(budget), backbone.new_cache(budget)
 
     def one_by_one(latents: Tensor, timestep: Tensor) -> Tensor:
-        base = backbone.forward(latents, timestep, unguided)
-        return guide(base, backbone.forward(latents, timestep, guided), guidance_scale)
+        base = backbone(latents, timestep, other, unguided)
+        return guide(base, backbone(latents, timestep, conditions, guided), guidance_scale)
 
     return one_by_one
 
 
-def _arithmetic(model: LoadedModel) -> AbstractContextManager:
-    """bf16 products on a CPU with units for them, where training ran in it too; else the model's own type."""
-    return fast_autocast() if model.device.type == "cpu" else nullcontext()
-
-
-def _as_video(frames_u8: np.ndarray, model: LoadedModel) -> Tensor:
-    """[T, H, W, 3] uint8 -> [1, 3, T, H, W] in [-1, 1] on the model's device and in its type."""
-    return frames_to_pm1(frames_u8).transpose(0, 1)[None].to(model.device, model.dtype)
+def _as_video(frames_pm1: Tensor, model: LoadedModel) -> Tensor:
+    """[T, 3, H, W] -> [1, 3, T, H, W] on the model's device."""
+    return frames_pm1.transpose(0, 1)[None].to(model.device)
 
 
 def _both(first: MotionConditions, second: MotionConditions) -> MotionConditions:

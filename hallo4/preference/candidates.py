@@ -27,8 +27,9 @@ from hallo4.evaluation.processes import shared_work
 from hallo4.media import VideoWriter, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model
-from hallo4.pipelines.model_folder import read_info
-from hallo4.pipelines.plan import STRETCH_LIMIT, frame_count
+from hallo4.pipelines.canvas import STRETCH_LIMIT
+from hallo4.pipelines.model_info import read_info
+from hallo4.pipelines.plan import frame_count
 from hallo4.preference.conditions import SOUND_RATE_HZ, world_episode
 from hallo4.preference.schema import Clip, Condition
 from hallo4.preference.store import PreferenceStore

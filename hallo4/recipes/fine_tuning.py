@@ -22,10 +22,11 @@ from hallo4.data.latents import LatentCache, RegionWeights, build_cache
 from hallo4.diffusion import denoise_ddim, sample_sigma, sft_loss
 from hallo4.diffusion.flow import Distribution
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.window_conditions import null_text
-from hallo4.pipelines.model_folder import LoadedModel, ModelInfo, load_model, save_model_folder
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (
@@ -34,9 +35,10 @@ from hallo4.training import (
     TrainConfig,
     batch_indices,
     found_and_wanted,
-    predict_velocity,
+    predict,
     prediction_of,
     train,
+    training_device,
 )
 from hallo4.training.loop import Method
 from hallo4.training.reference import unwrapped
@@ -132,8 +134,8 @@ def excerpt(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
     return batch | cut | {"audio_windows": batch["audio_windows"][:, start : start + frames]}
 
 
-TOLD = ("reference", "skeleton", "audio_windows")
-"""What of a batch of cached latents a window is told of."""
+CONDITIONS = ("reference", "skeleton", "audio_windows")
+"""What of a batch of cached latents a window is conditioned on."""
 
 
 @torch.no_grad()
@@ -160,18 +162,18 @@ def own_known_latents(
     made = None
     for _ in range(rounds):
         conditions = rules.conditions(batch, audio, skeleton, made, continues=made is not None)
-        features = bare.prepare(conditions, cache_kv=True)
         noise = torch.randn_like(batch["reference"].expand(-1, -1, count, -1, -1))
-        latents = denoise_ddim(partial(bare, features=features), noise, steps, bare.schedule)
+        velocity = partial(bare, conditions=conditions, cache=bare.new_cache())
+        latents = denoise_ddim(velocity, noise, steps, bare.schedule)
         shown_pm1 = autoencoder.decode_video(latents).clamp(-1, 1)
-        made = rules.encode_known(autoencoder, shown_pm1, count, torch.default_generator)
+        made = rules.encode_known(autoencoder, shown_pm1, batch, torch.default_generator)
     return made
 
 
-def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder | None = None) -> Method:
-    """Denoising of a clip's last frames, given as many before as the backbone is told of.
+def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder) -> Method:
+    """Denoising of a clip's last frames, given as many before as the backbone is conditioned on.
 
-    `autoencoder`: of the latents, on the device of the model; needed for `own_known_share` alone."""
+    `autoencoder`: of the latents, on the device of the model."""
 
     def method(model: nn.Module, batch: dict[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         bare, size = unwrapped(model), len(batch["video"])
@@ -184,26 +186,28 @@ def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder | None =
         blur = config.known_noise * torch.rand(size, 1, 1, 1, 1, device=device)
         known = batch["video"][:, :, : rules.known_frames]
         known = known + blur * torch.randn_like(known)
-        scene = {"reference": batch["reference"], "grey": batch["grey"], "text": null_text(TEXT_DIM)}
+        scene = {"reference": batch["reference"], "grey": batch["grey"]}
+        if bare.condition_spec.text_dim is not None:
+            scene["text"] = null_text(bare.condition_spec.text_dim)
         continues = torch.rand(size, device=device) < config.known_share
         if config.own_known_share:
             own = continues & (torch.rand(size, device=device) < config.own_known_share)
             if own.any():
                 rounds = int(torch.randint(1, config.own_known_rounds + 1, ()))
-                told = {name: batch[name][own] for name in TOLD}
-                known[own] = own_known_latents(model, autoencoder, told, rounds).to(known)
+                given = {name: batch[name][own] for name in CONDITIONS}
+                known[own] = own_known_latents(model, autoencoder, given, rounds).to(known)
         conditions = rules.conditions(
             scene,
             batch["audio_windows"][:, before * rules.audio_rho :],
             batch["skeleton"][:, :, before * rules.skeleton_rho :],
-            rules.known_from_latents(known, scene),
+            rules.known_from_latents(autoencoder.spec, known, scene),
             continues,
         )
         conditions = rules.unconditional(conditions, torch.rand(size, device=device) < config.silent_share)
         noise = torch.randn_like(video)
         sigma = sample_sigma(size, shift=config.shift, distribution=config.distribution).to(device)
         draws = (video, noise, sigma, vars(conditions))
-        found, wanted = found_and_wanted(predict_velocity, prediction, model, *draws)
+        found, wanted = found_and_wanted(predict, prediction, model, *draws)
         loss = sft_loss(found, wanted, config.regions.of(regions))
         mouth = regions[:, :1].float()
         error = (found.detach() - wanted).square()
@@ -232,9 +236,10 @@ def fine_tune(
     start = None if config.start_from is None else _start(config.start_from, info.family)
     model = None if start is None else adapt(start.backbone).requires_grad_(True)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
+    autoencoder = autoencoder.to(training_device())
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     if model is None:
-        model = new_backbone(autoencoder.config.latent_channels)
+        model = new_backbone(autoencoder.spec.latent_channels)
         model.audio_proj.load_state_dict(load_file(config.audio_proj))
     rho = model.windows.skeleton_rho
     cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"), rho)

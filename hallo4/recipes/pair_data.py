@@ -26,7 +26,8 @@ from hallo4.errors import InputError
 from hallo4.media import read_frames
 from hallo4.pipelines.conditions import KeypointMotion
 from hallo4.pipelines.job import AnimationRequest, Job
-from hallo4.pipelines.model_folder import LoadedModel, ModelInfo
+from hallo4.pipelines.model_folder import LoadedModel
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter
 from hallo4.preference import Pair, PreferenceStore
@@ -78,7 +79,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
     points = job.motion.skeleton.points_px if isinstance(job.motion, KeypointMotion) else None
     rules = job.rules
     for window in job.plan():
-        indices, drawn = job.indices(window), job.skeleton_u8(window)
+        indices, drawn = job.indices(window), job.skeleton_pm1(window)
         if drawn is None:
             raise InputError(f"{model.info.name} takes no skeleton, and preference training needs one.")
         first_new = window.start + window.first_kept
@@ -86,8 +87,8 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
         yield PairWindow(
             winner_u8=videos[0][indices],
             loser_u8=videos[1][indices],
-            skeleton_u8=drawn,
-            portrait_u8=job.portrait.pixels_u8,
+            skeleton_pm1=drawn,
+            portrait_pm1=job.portrait.video_pm1,
             audio_windows=job.sound_windows(window),
             points_px=None if points is None else points[rules.skeleton_rho * indices],
             real_frames=job.total_frames - window.start,
@@ -99,7 +100,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
 
 def windows_of(model: LoadedModel) -> str:
     """What of a model, beside its autoencoder, decides how windows are encoded."""
-    config, info = model.backbone.config, model.info
+    config, info = model.backbone.config, model.info  # type: ignore[attr-defined]
     ear = model.audio_front_end.to_config()
     return json.dumps([dict(config), info.window_frames, info.size_px, ear], default=str)
 

@@ -21,7 +21,7 @@ from hallo4.models.audio_features import audio_windows
 from hallo4.models.projection import AudioProjector
 from hallo4.models.temporal_motion_modulation import ungroup_frames
 from hallo4.recipes.recipe import Recipe
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 
 WINDOW, BLOCKS, CHANNELS = 5, 4, 40
 FRAMES = 17
@@ -73,7 +73,7 @@ def listen_method(
 ) -> tuple[Tensor, dict[str, float]]:
     """Squared error of the three curves."""
     error = (model(batch["windows"]) - batch["curves"]).square().mean((0, 1))
-    loss = (error * torch.tensor([4.0, 1.0, 0.5])).sum()
+    loss = (error * error.new_tensor([4.0, 1.0, 0.5])).sum()
     return loss, {"mouth_open_rmse": float(error[0].detach().sqrt())}
 
 
@@ -103,9 +103,10 @@ def held_out_correlation(model: MouthListener, sounds: dict[str, np.ndarray]) ->
     scores: dict[str, list[float]] = {"clean": [], "degraded": []}
     for i in range(len(sounds["features"])):
         windows = audio_windows(torch.as_tensor(sounds["features"][i]).float())[None]
-        heard, true = model(windows)[0, :, 0].numpy(), sounds["curves"][i, :, 0]
+        predicted = model(to_device_of(model, windows))[0, :, 0].cpu().numpy()
+        true = sounds["curves"][i, :, 0]
         if true.std() > 0.02:
-            scores["degraded" if i % 3 else "clean"].append(float(np.corrcoef(heard, true)[0, 1]))
+            scores["degraded" if i % 3 else "clean"].append(float(np.corrcoef(predicted, true)[0, 1]))
     means = {f"correlation_{name}": float(np.mean(values)) for name, values in scores.items()}
     return means | {"one_minus_correlation": 1 - means["correlation_degraded"]}
 

@@ -19,7 +19,7 @@ from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
 from hallo4.recipes.recipe import Recipe, counted
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
 
@@ -164,7 +164,7 @@ def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24
     for i in range(min(clips, len(store))):
         video = frames_to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
         drawing = frames_to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
-        for source, scores in ((video, portrait), (drawing, skeleton)):
+        for source, scores in zip(to_device_of(model, (video, drawing)), (portrait, skeleton), strict=True):
             decoded = model.decode_video(model.encode_video(source)).clamp(-1, 1)
             scores.append(float(-10 * torch.log10((decoded - source).square().mean() / 4)))
     return {"portrait_psnr_db": float(np.mean(portrait)), "skeleton_psnr_db": float(np.mean(skeleton))}
@@ -188,7 +188,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
             portraits = (
                 frames_to_pm1(np.array(store.get("frames_u8", i))) for i in range(0, min(400, len(store)), 5)
             )
-            latents = [model.encode_video(frames.transpose(0, 1)[None]) for frames in portraits]
+            videos = (to_device_of(model, frames.transpose(0, 1)[None]) for frames in portraits)
+            latents = [model.encode_video(video) for video in videos]
             model.fit_latent_statistics(torch.cat(latents))
         model.save_pretrained(folder / "autoencoder")
     return folder / "autoencoder"

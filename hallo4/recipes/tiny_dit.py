@@ -8,7 +8,7 @@ from typing import Any
 
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.vace_context import MASK_CHANNELS
-from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.fine_tuning import TEXT_DIM, FineTuneConfig, fine_tune, muon_training
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import TrainConfig

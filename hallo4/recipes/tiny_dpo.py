@@ -10,7 +10,7 @@ what DPO does beyond it comes from the losers.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from hallo4.data.pair_latents import encode_pairs
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, clip_errors
 from hallo4.errors import InputError
 from hallo4.evaluation.instrument import measure
+from hallo4.media.pixels import pm1_to_frames
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder
 from hallo4.pipelines.plan import window_noise
@@ -51,9 +52,11 @@ from hallo4.training import (
     evaluate_pairs,
     found_and_wanted,
     load_weights,
-    predict_velocity,
+    predict,
     prediction_of,
+    to_device_of,
     train,
+    training_device,
 )
 from hallo4.training.loop import Data, Method
 from hallo4.training.pair_views import viewed
@@ -116,7 +119,7 @@ def winners_method(config: PreferenceLossConfig):
     def method(model: nn.Module, batch: Mapping[str, Any], step: int) -> tuple[Tensor, dict[str, float]]:
         pairs = PairBatch(**batch)
         draws = (pairs.winner, pairs.noise, pairs.sigma, pairs.conditions)
-        found, wanted = found_and_wanted(predict_velocity, config.prediction, model, *draws)
+        found, wanted = found_and_wanted(predict, config.prediction, model, *draws)
         errors = clip_errors(found, wanted, pairs.loss_weights)
         return errors.mean(), {"winner_error": float(errors.detach().mean())}
 
@@ -170,7 +173,7 @@ class HeldOut:
         hardly differed from the reference.)
         """
         with fast_autocast(next(model.parameters()).device.type):
-            stats = evaluate_pairs(model, self._batches(), predict_velocity, reference, self.config.loss)
+            stats = evaluate_pairs(model, self._batches(model), predict, reference, self.config.loss)
             values = stats.summary() | {"loss": float(stats.loss.mean())}
             if len(self.made_from):
                 if self.reference_motion is None:
@@ -180,22 +183,22 @@ class HeldOut:
         score = self.config.guard.score(values, -values["margin"])
         return values | {"score": score} | viewed(stats, self.groups)
 
-    def _batches(self):
+    def _batches(self, model: nn.Module) -> Iterator[PairBatch]:
         for start in range(0, len(self.rows), EVALUATED_AT_ONCE):
             part = slice(start, start + EVALUATED_AT_ONCE)
-            yield PairBatch(**self.data.batch(self.rows[part], self.visits[part]))
+            yield PairBatch(**to_device_of(model, self.data.batch(self.rows[part], self.visits[part])))
 
     def _motion(self, model: nn.Module) -> float:
         """Mean amplitude of body joints, in pixels, over windows that `model` makes."""
         made_by, info = replace(self.start, backbone=model), self.start.info
         amplitudes = []
         for row in self.made_from.tolist():
-            batch = self.data.batch(torch.tensor([row]), torch.tensor([0]))
+            batch = to_device_of(model, self.data.batch(torch.tensor([row]), torch.tensor([0])))
             conditions = MotionConditions(**batch["conditions"])  # type: ignore[arg-type]
             cells = batch["winner"].shape[-2:]
             noise = window_noise(model.sample_shape(info.window_frames, *cells), 0, row)
             clean = denoise_window(made_by, conditions, noise, info.steps, 1.0, on_step=lambda done: None)
-            amplitude = amplitude_px(measure(observer(), decode_window(made_by, clean)))
+            amplitude = amplitude_px(measure(observer(), pm1_to_frames(decode_window(made_by, clean))))
             if amplitude is not None:
                 amplitudes.append(amplitude)
         if not amplitudes:
@@ -239,7 +242,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     held-out margin. InputError: no pairs, none held out, or none for training.
     """
     torch.manual_seed(config.train.seed)
-    start = load_model(config.start_from)
+    start = load_model(config.start_from, training_device())
     if prediction_of(start.backbone) != config.loss.prediction:
         raise InputError(
             f"{config.start_from} predicts {prediction_of(start.backbone)!r}, but the loss is of "
@@ -259,7 +262,7 @@ def run(config: TinyDPOConfig, folder: Path) -> Path:
     held_out = HeldOut(data, _spread(~splits, config.held_out_windows), clips, start, config)
     method = winners_method(config.loss)
     if config.learn == "preferences":
-        method = dpo_method(predict_velocity, reference, config.loss, config.mode)
+        method = dpo_method(predict, reference, config.loss, config.mode)
     batches = data.training(training, config.batch_size, config.train.seed)
     if config.anchor_weight:
         method = anchored(method, config.anchor, config.anchor_weight, start.autoencoder)

@@ -15,7 +15,7 @@ from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.evaluation.instrument_data import ObserverData, observer_method
 from hallo4.models.observer import PortraitObserver
 from hallo4.recipes.recipe import Recipe
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, train
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def run(config: TinyObserverConfig, folder: Path) -> Path:
     def preview(step: int, averaged: PortraitObserver) -> dict[str, float]:
         sums: dict[str, float] = {}
         for k in range(4):
-            _, metrics = observer_method(averaged, judged(k, torch.Generator().manual_seed(k)), step)
+            batch = to_device_of(averaged, judged(k, torch.Generator().manual_seed(k)))
+            _, metrics = observer_method(averaged, batch, step)
             for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + float(value) / 4
         return sums

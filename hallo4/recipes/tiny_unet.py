@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from hallo4.diffusion.flow import Distribution
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_sizes import tiny_unet_config
-from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, muon_training
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import TrainConfig

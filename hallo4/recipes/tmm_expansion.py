@@ -20,7 +20,7 @@ import torch
 from hallo4.data.clips import ClipStoreConfig
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.temporal_motion_modulation import kept_slots
-from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_dit import DiTSizes, build_dit, describe_dit, tiny_dit_training

@@ -17,7 +17,7 @@ import torch
 
 from hallo4.data.clips import ClipStoreConfig
 from hallo4.models.portrait_unet import PortraitUNet
-from hallo4.pipelines.model_folder import ModelInfo
+from hallo4.pipelines.model_info import ModelInfo
 from hallo4.recipes.fine_tuning import fine_tune
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet, describe_unet, tiny_unet_training

@@ -31,7 +31,7 @@ _HOMES = {
     "PairBatch": "pair_batch",
     "pair_step": "preference_step",
     "found_and_wanted": "denoising",
-    "predict_velocity": "denoising",
+    "predict": "denoising",
     "prediction_of": "denoising",
     "dpo_method": "preference_step",
     "evaluate_pairs": "preference_step",
@@ -41,6 +41,8 @@ _HOMES = {
     "batch_indices": "order",
     "batch_visits": "order",
     "load_weights": "checkpoint",
+    "training_device": "placement",
+    "to_device_of": "placement",
     "read_log": "log",
     "plot_log": "log",
 }

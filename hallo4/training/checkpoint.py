@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from hallo4.errors import CheckpointError, OutputError
+from hallo4.weights.tensors import fill
 
 
 @dataclass
@@ -69,35 +70,21 @@ def load_weights(
 ) -> int:
     """Put the weights of a run into `model`: the mean ones, or the raw ones with `mean=False`.
 
-    Returns the step they are from; CheckpointError names tensors that are missing, unexpected or of
-    another shape.
+    Returns the step they are from; CheckpointError names tensors that are missing, unexpected, of another
+    shape or not finite.
     """
     path = Path(folder) / f"{which}.pt"
     state = load(path)
     weights = dict(state["model"])
     if mean:
         weights.update(state["mean"]["weights"])
-    load_strictly(model, weights, path)
+    fill_model(model, weights, path)
     return state["progress"]["step"]
 
 
-def load_strictly(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
-    """`load_state_dict` that says in one line what does not fit (CheckpointError)."""
-    expected = model.state_dict()
-    wrong = [f"missing {name}" for name in expected if name not in weights]
-    wrong += [f"unexpected {name}" for name in weights if name not in expected]
-    wrong += [
-        f"{name} is {list(value.shape)}, not {list(expected[name].shape)}"
-        for name, value in weights.items()
-        if name in expected and value.shape != expected[name].shape
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-        raise CheckpointError(
-            f"The checkpoint {path} does not fit {type(model).__name__}: {shown}. Use the configuration it "
-            "was trained with."
-        )
-    model.load_state_dict(dict(weights))
+def fill_model(model: nn.Module, weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Put the weights that `path` holds into `model`; CheckpointError says in one line what does not fit."""
+    fill(model, weights, f"The checkpoint {path}", "Use the configuration it was trained with.")
 
 
 def restore_optimizers(

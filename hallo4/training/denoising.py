@@ -28,12 +28,12 @@ def prediction_of(model: nn.Module) -> Prediction:
     return "flow" if unwrapped(model).schedule is None else "v"
 
 
-def predict_velocity(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Mapping[str, Any]) -> Tensor:
+def predict(model: nn.Module, noisy: Tensor, sigma: Tensor, conditions: Mapping[str, Any]) -> Tensor:
     """A `Predict` for any `Backbone`; `conditions`: the fields of `MotionConditions`, as a mapping."""
     bare = unwrapped(model)
     given = MotionConditions(**conditions)
     timestep = model_timestep(sigma, bare.schedule)
-    return bare.video_latents(model(bare.sample(noisy, given), timestep, bare.prepare(given)))
+    return bare.video_latents(model(bare.to_sample_layout(noisy, given), timestep, given))
 
 
 def found_and_wanted(

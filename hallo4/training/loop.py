@@ -33,6 +33,7 @@ from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, ProgressLine, RunLog, plot_log, read_log
 from hallo4.training.optimizer import build_optimizers, rate_factor, set_rate
 from hallo4.training.order import one_ahead
+from hallo4.training.placement import to_device_of
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before a run gives up."""
@@ -183,14 +184,14 @@ class _Run:
 
     def _step(self, batches: Iterator[tuple[int, Any]]) -> None:
         """One update from `accumulate` micro-batches; none when the loss or the gradient is not finite."""
-        from accelerate.utils import find_batch_size, send_to_device
+        from accelerate.utils import find_batch_size
 
         accelerator, accumulate = self.accelerator, self.config.accumulate
         total = torch.zeros((), device=accelerator.device)
         samples = 0
         for micro in range(accumulate):
             index, batch = next(batches)
-            batch = send_to_device(batch, accelerator.device)
+            batch = to_device_of(self.raw, batch)
             torch.manual_seed(keyed_seed("method", self.config.seed, index))
             with accelerator.no_sync(self.model) if micro + 1 < accumulate else nullcontext():
                 with accelerator.autocast():
@@ -312,7 +313,7 @@ class _Run:
         """Take over everything from `path`; rates and decays come from the configuration, which may have
         changed."""
         state = checkpoint.load(path)
-        checkpoint.load_strictly(self.raw, state["model"], path)
+        checkpoint.fill_model(self.raw, state["model"], path)
         self.ema.load_state_dict(state["mean"])
         checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
         if self.accelerator.scaler and state["scaler"]:

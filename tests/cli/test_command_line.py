@@ -36,7 +36,9 @@ def test_the_front_door_answers_without_the_heavy_packages():
     assert "'paint' is no command" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["animate"], ["world", "episode"], ["train"], ["evaluate", "world"]])
+@pytest.mark.parametrize(
+    "command", [["animate"], ["world", "episode"], ["train"], ["evaluate", "world"], ["weights", "fetch"]]
+)
 def test_every_command_explains_itself(command, capsys):
     assert main([*command, "--help"]) == 0
     assert " ".join(["usage: hallo4", *command]) in capsys.readouterr().out

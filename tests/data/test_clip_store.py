@@ -9,7 +9,8 @@ import pytest
 from hallo4.data import ClipStore, ClipStoreConfig, build_clips
 from hallo4.data.clips import CURVES, FIELDS
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd, audio_windows
+from hallo4.models.audio_features import audio_windows
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.types import Skeleton
 from hallo4.world.episode import draw_clip

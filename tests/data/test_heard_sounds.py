@@ -6,7 +6,7 @@ import pytest
 from hallo4.data import build_sounds
 from hallo4.data.sounds import SECONDS, VARIANTS, change_speed, degrade, hear
 from hallo4.errors import InputError
-from hallo4.models.audio_features import LogMelFrontEnd
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.types import Audio
 from hallo4.world.speech import Phoneme, Speech
 from hallo4.world.visemes import mouth_curves

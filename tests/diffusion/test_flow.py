@@ -42,7 +42,7 @@ def test_sigmas_are_those_of_the_scheduler(steps, shift):
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
     )
     scheduler.set_timesteps(sigmas=np.linspace(0.999, 0, steps + 1)[:-1])
-    torch.testing.assert_close(flow_sigmas(steps, shift), scheduler.sigmas, rtol=0, atol=1e-7)
+    torch.testing.assert_close(flow_sigmas(steps, shift).float(), scheduler.sigmas, rtol=0, atol=1e-7)
 
 
 def test_released_timesteps():

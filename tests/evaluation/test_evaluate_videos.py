@@ -17,7 +17,6 @@ from hallo4.cli import main
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.evaluation import videos as videos_module
 from hallo4.evaluation.charts import _ticks, strip
-from hallo4.evaluation.networks.weights import WEIGHTS
 from hallo4.evaluation.video_files import matched_clips, systems_of
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
@@ -31,6 +30,7 @@ from hallo4.evaluation.video_tools import (
 )
 from hallo4.evaluation.videos import evaluate_videos
 from hallo4.media import stream_times
+from hallo4.weights.catalogue import FILES
 
 
 def test_the_better_system_wins_and_the_page_needs_nothing_else(folders):
@@ -217,7 +217,7 @@ def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
 def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folders, tmp_path):
     nowhere = str(tmp_path / "nowhere")
     missing = available_networks(ToolSettings(weights=nowhere))
-    assert all(WEIGHTS["syncnet"].file in missing["syncnet"] for _ in "1")
+    assert all(FILES["syncnet"].path in missing["syncnet"] for _ in "1")
     assert set(missing) == {"syncnet", "inception", "i3d_disco", "i3d_stylegan_v", "lpips", "arcface"}
     with pytest.raises(CheckpointError, match=r"syncnet_v2\.model"):
         evaluate(folders, "good", tools=ToolSettings(weights=nowhere, need=("syncnet",)))
@@ -227,7 +227,7 @@ def test_missing_weights_are_said_and_needed_ones_refused_before_any_work(folder
 
 
 def test_csim_without_onnxruntime_is_said_and_measured_once_it_is_there(folders, tmp_path, monkeypatch):
-    file = WEIGHTS["arcface"].file
+    file = FILES["arcface"].path
     place = tmp_path / "weights"
     place.mkdir()
     (place / file).write_bytes(b"a graph")

@@ -19,8 +19,8 @@ from hallo4.evaluation.instrument_data import (
 )
 from hallo4.evaluation.speech import loudness_dbfs, measure_speech_response, speech_and_pauses
 from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
-from hallo4.pipelines.strict_weights import save_weights
 from hallo4.types import FPS, Audio
+from hallo4.weights.module_folder import save_weights
 
 STILL = Disturbance(0, 1.0, 0, 0, 0, 0, 0, 0, untouched_share=0.0)
 
@@ -58,7 +58,7 @@ def test_an_observer_comes_back_from_its_folder_and_a_bad_folder_says_so(tmp_pat
     with pytest.raises(CheckpointError, match="no observer lies there"):
         load_observer(tmp_path / "nowhere")
     (tmp_path / "good" / "config.json").write_text('{"width": 8}')
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match="does not fit"):
         load_observer(tmp_path / "good")
 
 

@@ -3,7 +3,7 @@ clear errors. Their weights are not here, so numbers cannot be compared; graphs,
 can.
 """
 
-import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +12,12 @@ import torch.nn.functional as F
 
 from hallo4.errors import CheckpointError, InputError, ShapeError
 from hallo4.evaluation.fvd import PROTOCOLS, clip_starts, fvd_features, resized_224
-from hallo4.evaluation.networks import weights
 from hallo4.evaluation.networks.i3d import InceptionI3d, load_i3d_disco, load_i3d_stylegan_v
 from hallo4.evaluation.networks.inception import FidInception, load_inception, resized_299
 from hallo4.evaluation.networks.lpips import Lpips, load_lpips
+from hallo4.evaluation.networks.published import with_published
 from hallo4.evaluation.networks.syncnet import SyncNet, load_syncnet
-from hallo4.evaluation.networks.weights import WEIGHTS, WeightFile, file_sha256, fill, find_weights
+from hallo4.weights.catalogue import FILES
 
 PUBLISHED = {
     SyncNet: {
@@ -84,7 +84,7 @@ def test_tensors_are_named_and_shaped_as_published(networks, kind):
 
 def _saved(network, folder, name):
     state = {key: value for key, value in network.state_dict().items() if "num_batches" not in key}
-    torch.save(state, folder / WEIGHTS[name].file)
+    torch.save(state, folder / FILES[name].path)
     return state
 
 
@@ -97,12 +97,15 @@ def test_syncnet_loads_strictly_by_name(networks, tmp_path):
         assert torch.equal(loaded.embed_sound(cepstra), networks[SyncNet].embed_sound(cepstra))
     assert not loaded.training
     assert loaded.embed_sound(cepstra).shape == (2, 1024)
-    path = tmp_path / WEIGHTS["syncnet"].file
+    path = tmp_path / FILES["syncnet"].path
     for change, message in (
-        (lambda s: s.pop("netfclip.3.bias"), "lacks netfclip.3.bias"),
-        (lambda s: s.update(extra=torch.zeros(1)), "has unknown extra"),
-        (lambda s: s.update({"netfcaud.3.bias": torch.zeros(8)}), "another shape for netfcaud.3.bias"),
-        (lambda s: s["netfcaud.3.bias"].fill_(float("nan")), "not finite in netfcaud.3.bias"),
+        (lambda s: s.pop("netfclip.3.bias"), r"1 missing \(netfclip.3.bias\)"),
+        (lambda s: s.update(extra=torch.zeros(1)), r"1 unexpected \(extra\)"),
+        (
+            lambda s: s.update({"netfcaud.3.bias": torch.zeros(8)}),
+            r"1 mis-shaped \(netfcaud.3.bias \[8\] instead of \[1024\]\)",
+        ),
+        (lambda s: s["netfcaud.3.bias"].fill_(float("nan")), "netfcaud.3.bias holds NaN"),
     ):
         broken = {key: value.clone() for key, value in state.items()}
         change(broken)
@@ -110,7 +113,7 @@ def test_syncnet_loads_strictly_by_name(networks, tmp_path):
         with pytest.raises(CheckpointError, match=message):
             load_syncnet(tmp_path)
     path.write_bytes(b"no tensors")
-    with pytest.raises(CheckpointError, match="cannot be read as tensors"):
+    with pytest.raises(CheckpointError, match="damaged or no checkpoint"):
         load_syncnet(tmp_path)
     with pytest.raises(ShapeError, match="224"):
         loaded.embed_faces(torch.rand(1, 3, 5, 112, 112))
@@ -121,8 +124,8 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
         def __reduce__(self):
             return (print, ("executed",))
 
-    torch.save({"a": Wicked()}, tmp_path / WEIGHTS["syncnet"].file)
-    with pytest.raises(CheckpointError, match="cannot be read as tensors"):
+    torch.save({"a": Wicked()}, tmp_path / FILES["syncnet"].path)
+    with pytest.raises(CheckpointError, match="could run code"):
         load_syncnet(tmp_path)
 
 
@@ -140,30 +143,13 @@ def test_missing_weights_say_which_file_from_where_and_whither(load, name, tmp_p
     with pytest.raises(CheckpointError) as caught:
         load(tmp_path)
     message = str(caught.value)
-    assert WEIGHTS[name].file in message
+    assert FILES[name].path in message
     assert str(tmp_path) in message
-    assert WEIGHTS[name].source in message
+    assert FILES[name].where in message
     assert "\n" not in message
-    monkeypatch.setenv(weights.FOLDER_VARIABLE, str(tmp_path / "elsewhere"))
-    with pytest.raises(CheckpointError, match="elsewhere"):
+    monkeypatch.setenv("HALLO4_WEIGHTS", str(tmp_path / "elsewhere"))
+    with pytest.raises(CheckpointError, match="elsewhere/metrics"):
         load()
-
-
-def test_a_file_that_is_not_what_its_name_promises_is_refused(tmp_path, monkeypatch):
-    content = b"weights"
-    promise = hashlib.sha256(content).hexdigest()[:8]
-    monkeypatch.setitem(WEIGHTS, "toy", WeightFile("toy.pth", "Toy", "a shop", "free", promise))
-    (tmp_path / "toy.pth").write_bytes(content)
-    assert find_weights("toy", tmp_path) == tmp_path / "toy.pth"
-    assert file_sha256(tmp_path / "toy.pth").startswith(promise)
-    (tmp_path / "toy.pth").write_bytes(content[:-1])
-    with pytest.raises(CheckpointError, match=f"its name promises {promise}"):
-        find_weights("toy", tmp_path)
-
-
-def test_only_checksums_that_a_name_carries_are_claimed():
-    for file in WEIGHTS.values():
-        assert file.sha256_prefix is None or file.sha256_prefix in file.file
 
 
 def test_inception_differs_from_the_imagenet_model_in_its_pools(networks):
@@ -221,7 +207,7 @@ def test_i3d_pads_as_tensorflow_does():
 
 
 def test_lpips_is_zero_for_equal_frames_grows_with_noise_and_counts_channels(networks):
-    network = fill(Lpips(), {k: v.abs() for k, v in networks[Lpips].state_dict().items()}, "here")
+    network = with_published(Lpips, {k: v.abs() for k, v in networks[Lpips].state_dict().items()}, "here")
     rng = torch.Generator().manual_seed(0)
     frame, noise = torch.rand(1, 3, 64, 64, generator=rng), torch.randn(1, 3, 64, 64, generator=rng)
     values = [float(network(frame, frame + strength * noise)) for strength in (0, 0.1, 0.3, 1.0)]
@@ -239,10 +225,10 @@ def test_lpips_is_zero_for_equal_frames_grows_with_noise_and_counts_channels(net
 def test_lpips_loads_both_files_and_leaves_the_classifier_out(networks, tmp_path, monkeypatch):
     state = networks[Lpips].state_dict()
     convolutions = {name: value for name, value in state.items() if name.startswith("features")}
-    monkeypatch.setitem(WEIGHTS, "alexnet", WeightFile("alexnet.pth", "LPIPS", "there", "BSD-3"))
+    monkeypatch.setitem(FILES, "alexnet", replace(FILES["alexnet"], path="alexnet.pth", sha256=None))
     torch.save(convolutions | {"classifier.1.weight": torch.zeros(2)}, tmp_path / "alexnet.pth")
     channels = {name: value for name, value in state.items() if name.startswith("lin")}
-    torch.save(channels, tmp_path / WEIGHTS["lpips"].file)
+    torch.save(channels, tmp_path / FILES["lpips"].path)
     a, b = torch.rand(2, 3, 64, 64), torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(load_lpips(tmp_path)(a, b), networks[Lpips](a, b))

@@ -1,38 +1,20 @@
-"""Facts about the sound front ends: where time and pitch land, what loudness and slicing must not change."""
+"""Log-mel features and windows: where time and pitch land, what loudness and slicing must not change."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
 import torch
+from model_sounds import RATE_HZ, speech_like, tone
 
-from hallo4.errors import CheckpointError, InputError, MissingExtraError, ShapeError
-from hallo4.models import audio_features
-from hallo4.models.audio_features import (
-    LogMelFrontEnd,
-    Wav2Vec2FrontEnd,
-    audio_front_end_from_config,
-    audio_windows,
-)
-from hallo4.types import Audio, AudioFrontEnd
+from hallo4.errors import CheckpointError, InputError, ShapeError
+from hallo4.models import log_mel
+from hallo4.models.audio_features import audio_front_end_from_config, audio_windows, audio_windows_of
+from hallo4.models.log_mel import LogMelFrontEnd
+from hallo4.types import Audio, AudioFrontEnd, FeatureStream
 
-RATE_HZ = 16000
 FRONT_END = LogMelFrontEnd()
 SILENCE = (FRONT_END.floor_db - FRONT_END.mean_db) / FRONT_END.std_db
-
-
-def speech_like(seconds: float, seed: int = 0, level: float = 0.1) -> np.ndarray:
-    """Noise bursts of 120 ms with pauses of 80 ms: loud, quiet, loud, as syllables are."""
-    rng = np.random.default_rng(seed)
-    samples = rng.standard_normal(round(seconds * RATE_HZ)) * level
-    phase_s = np.arange(len(samples)) / RATE_HZ % 0.2
-    return (samples * (phase_s < 0.12)).astype(np.float32)
-
-
-def tone(hz: float, seconds: float = 1.0, level: float = 0.1) -> Audio:
-    seconds_axis = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
-    return Audio((level * np.sin(2 * np.pi * hz * seconds_axis)).astype(np.float32), RATE_HZ)
 
 
 def band_centre_hz(band: int) -> float:
@@ -62,12 +44,14 @@ def test_an_impulse_lands_in_the_hop_of_its_time(hop):
 def test_hops_agree_with_a_slow_transform_of_one_window():
     samples = speech_like(0.6, seed=3)
     front_end = LogMelFrontEnd(floor_db=-200)
-    features = front_end.features(Audio(samples, RATE_HZ), 15, gain=1.0)
+    features = front_end.features(Audio(samples, RATE_HZ), 15)
+    gain = front_end.speech_gain(Audio(samples, RATE_HZ))
     frame, block = 5, 2
     start = (frame * 4 + block) * 160 + 80 - 200
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(400) / 400)
     times, bins = np.arange(400), np.arange(257)
-    spectrum = np.exp(-2j * np.pi * np.outer(bins, times) / 512) @ (samples[start : start + 400] * window)
+    heard = gain * samples[start : start + 400]
+    spectrum = np.exp(-2j * np.pi * np.outer(bins, times) / 512) @ (heard * window)
     mel = 2595 * np.log10(1 + bins * RATE_HZ / 512 / 700)
     low, high = (2595 * np.log10(1 + hz / 700) for hz in (60, 7600))
     step = (high - low) / 41
@@ -125,14 +109,34 @@ def test_a_click_does_not_set_the_gain():
     assert ratio == pytest.approx(1, abs=0.1)
 
 
-def test_slices_and_pieces_equal_the_whole(monkeypatch):
+def test_slices_and_pieces_equal_the_whole_bit_for_bit(monkeypatch):
+    """Also the gain, whose powers are measured in blocks: another block length changes nothing."""
     audio = Audio(speech_like(5.3), RATE_HZ)
     whole = FRONT_END.features(audio, 140)
-    gain = FRONT_END.speech_gain(audio)
-    slices = [FRONT_END.features(audio, 35, start=start, gain=gain) for start in range(0, 140, 35)]
-    torch.testing.assert_close(torch.cat(slices), whole, atol=1e-5, rtol=0)
-    monkeypatch.setattr(audio_features, "PIECE_S", 9 / 25)
-    torch.testing.assert_close(FRONT_END.features(audio, 140), whole, atol=1e-5, rtol=0)
+    stream = FRONT_END.stream(audio, 140)
+    assert isinstance(stream, FeatureStream)
+    assert stream.rows == 140
+    for size in (1, 35, 61):
+        slices = [stream.features(start, min(start + size, 140)) for start in range(0, 140, size)]
+        assert torch.equal(torch.cat(slices), whole)
+    monkeypatch.setattr(log_mel, "PIECE_S", 9 / 25)
+    monkeypatch.setattr(log_mel, "BLOCK", 1000)
+    assert torch.equal(FRONT_END.features(audio, 140), whole)
+
+
+def test_a_stream_reads_only_what_its_features_see():
+    class Watched(Audio):
+        seen: list = []  # noqa: RUF012 - of this test alone
+
+        def read(self, start, stop):
+            self.seen.append((start, stop))
+            return super().read(start, stop)
+
+    sound = Watched(speech_like(60.0), RATE_HZ)
+    stream = FRONT_END.stream(sound, 1500)
+    sound.seen.clear()
+    stream.features(700, 710)
+    assert sound.seen == [(700 * 640 - 120, 710 * 640 + 120)]
 
 
 def test_frames_are_exactly_as_asked_and_padded_with_silence():
@@ -209,102 +213,14 @@ def test_windows_of_a_slice_see_neighbours_outside_of_it():
             audio_windows(features, start=start, stop=stop)
 
 
-@pytest.fixture(scope="module")
-def wav2vec2_folder(tmp_path_factory):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        vocab_size=8,
-    )
-    folder = tmp_path_factory.mktemp("wav2vec2")
-    transformers.Wav2Vec2Model(config).save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
-    return folder
-
-
-def slow_wav2vec2(folder, samples: np.ndarray, frames: int) -> torch.Tensor:
-    """The encoder taken apart layer by layer, interpolation as a loop: [frames, blocks, channels]."""
-    import transformers
-
-    model = transformers.Wav2Vec2Model.from_pretrained(folder).eval()
-    extractor = transformers.Wav2Vec2FeatureExtractor.from_pretrained(folder)
-    values = torch.tensor(extractor(samples, sampling_rate=RATE_HZ).input_values[0])[None]
-    with torch.no_grad():
-        maps = model.feature_extractor(values)[0].T  # [conv frames, channels]
-        rows = []
-        for frame in range(frames):
-            place = frame * (len(maps) - 1) / max(frames - 1, 1)
-            left = min(int(place), len(maps) - 2)
-            rows.append(maps[left] + (place - left) * (maps[left + 1] - maps[left]))
-        hidden, _ = model.feature_projection(torch.stack(rows)[None])
-        hidden = model.encoder.layer_norm(hidden + model.encoder.pos_conv_embed(hidden))
-        layers = []
-        for layer in model.encoder.layers:
-            hidden = layer(hidden)
-            hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-            layers.append(hidden[0])
-    return torch.stack(layers, dim=1)
-
-
-def test_wav2vec2_equals_the_encoder_taken_apart(wav2vec2_folder):
-    samples = speech_like(1.19)  # 29.75 frames
-    front_end = Wav2Vec2FrontEnd(wav2vec2_folder)
-    features = front_end.features(Audio(samples, RATE_HZ), 30)
-    assert features.shape == (30, front_end.blocks, front_end.channels) == (30, 3, 32)
-    torch.testing.assert_close(features, slow_wav2vec2(wav2vec2_folder, samples, 30), atol=2e-5, rtol=1e-4)
-    assert torch.equal(front_end.features(Audio(samples, RATE_HZ), 12), features[:12])
-    louder = front_end.features(Audio(samples * 3, RATE_HZ), 30)
-    torch.testing.assert_close(louder, features, atol=1e-3, rtol=1e-2)
-
-
-def test_wav2vec2_pads_short_sound_and_hears_long_sound_in_pieces(wav2vec2_folder, monkeypatch):
-    front_end = audio_front_end_from_config(
-        {"kind": "wav2vec2", "path": wav2vec2_folder.name}, wav2vec2_folder.parent
-    )
-    assert isinstance(front_end, AudioFrontEnd)
-    assert front_end.to_config() == {"kind": "wav2vec2", "path": str(wav2vec2_folder), "rate_hz": 25.0}
-    for samples in (0, 100, 9000):
-        assert front_end.features(Audio(speech_like(1)[:samples], RATE_HZ), 21).shape == (21, 3, 32)
-    audio = Audio(speech_like(4.0), RATE_HZ)
-    whole = front_end.features(audio, 100)
-    monkeypatch.setattr(audio_features, "PIECE_S", 1.6)
-    monkeypatch.setattr(audio_features, "CONTEXT_S", 1.2)
-    pieces = front_end.features(audio, 100)
-    assert pieces.shape == whole.shape
-    correlation = torch.corrcoef(torch.stack([pieces.flatten(), whole.flatten()]))[0, 1]
-    assert correlation > 0.9  # not equal: attention and group norm reach over the whole piece
-    assert front_end.features(audio, 57).shape == (57, 3, 32)
-
-
-def test_wav2vec2_refuses_what_it_cannot_read(wav2vec2_folder, tmp_path, monkeypatch):
-    from safetensors.torch import load_file, save_file
-
-    with pytest.raises(CheckpointError, match="no such file"):
-        Wav2Vec2FrontEnd(tmp_path / "missing")
-    config = json.loads((wav2vec2_folder / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    with pytest.raises(CheckpointError, match="bert"):
-        Wav2Vec2FrontEnd(tmp_path)
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
-        Wav2Vec2FrontEnd(tmp_path).features(tone(200), 5)
-    weights = load_file(wav2vec2_folder / "model.safetensors")
-    dropped = next(key for key in weights if key.startswith("encoder.layers.1"))
-    save_file(
-        {k: v for k, v in weights.items() if k != dropped}, tmp_path / "model.safetensors", {"format": "pt"}
-    )
-    with pytest.raises(CheckpointError, match=r"encoder\.layers\.1"):
-        Wav2Vec2FrontEnd(tmp_path).features(tone(200), 5)
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'hallo4\[released\]'"):
-        Wav2Vec2FrontEnd(wav2vec2_folder).features(tone(200), 5)
+def test_windows_of_a_stream_are_those_of_all_its_features():
+    stream = FRONT_END.stream(Audio(speech_like(1.0), RATE_HZ), 25)
+    windows = audio_windows(stream.features(0, 25))
+    for indices in ([0, 1, 2], [10, 11, 12, 13], [22, 23, 24, 24, 24], [24], [3, 20]):
+        assert torch.equal(audio_windows_of(stream, np.array(indices)), windows[indices])
+    for indices in ([], [-1, 0], [24, 25], [[1, 2]]):
+        with pytest.raises(ShapeError, match="of 25"):
+            audio_windows_of(stream, np.array(indices))
 
 
 def test_twice_the_rate_has_the_same_hops_half_as_many_in_each_feature():
@@ -315,11 +231,3 @@ def test_twice_the_rate_has_the_same_hops_half_as_many_in_each_feature():
     assert audio_front_end_from_config(fast.to_config()) == fast
     with pytest.raises(CheckpointError, match="no whole hop"):
         LogMelFrontEnd(rate_hz=30.0)
-
-
-def test_wav2vec2_at_twice_the_rate_hears_twice_as_often(wav2vec2_folder):
-    config = {"kind": "wav2vec2", "path": wav2vec2_folder.name, "rate_hz": 50.0}
-    front_end = audio_front_end_from_config(config, wav2vec2_folder.parent)
-    sound = Audio(np.random.default_rng(0).normal(0, 0.1, 16000).astype(np.float32), 16000)
-    assert front_end.features(sound, 50).shape[0] == 50
-    assert front_end.rate_hz == 50.0

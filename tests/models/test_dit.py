@@ -68,10 +68,10 @@ def sample(model, batch=2):
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(2))
 
 
-def velocity(model, given, cache_kv=False):
+def velocity(model, given, cache=None):
     latents = model.pin(sample(model, len(given.text)), given)
     times = torch.tensor([731.0, 200.0])[: len(given.text)]
-    return model(latents, times, model.prepare(given, cache_kv=cache_kv))
+    return model(latents, times, given, cache)
 
 
 def close(a, b, rtol=1e-5):
@@ -91,7 +91,7 @@ def test_base_equals_diffusers_wan_vace(text_tokens):
     given = conditions(text_tokens=text_tokens)
     latents, times = sample(ours), torch.tensor([731.0, 200.0])
     expected = theirs(latents, times, given.text, control_hidden_states=given.control_latents)[0]
-    assert close(ours(latents, times, ours.prepare(given)), expected)
+    assert close(ours(latents, times, given), expected)
 
 
 @torch.no_grad()
@@ -132,7 +132,7 @@ def test_a_frame_enters_through_its_own_latent_frame(name):
 def test_one_text_token_equals_the_general_path():
     attention = Attention(32, 2, 1e-6)
     token, video = torch.randn(2, 1, 32), torch.randn(2, 7, 32)
-    general = attention.attend(attention.query(video), *attention.key_value(token))
+    general = attention.attend(attention.query(video), attention.key_value(token))
     assert close(attention.only_value(token).expand_as(general), general)
     model, given = make(TINY_FORM), conditions()
     twice = replace(given, text=given.text.expand(-1, 2, -1))  # two equal keys share the weight
@@ -169,7 +169,7 @@ def test_new_skeleton_attention_looks_near_its_own_place():
 
     def distance():
         query = attention.query(torch.randn(16, 64, 64), rotations)
-        key, _ = attention.key_value(torch.randn(16, 64, 64), rotations)
+        key = attention.key_value(torch.randn(16, 64, 64), rotations).key
         weight = (torch.einsum("bqhd,bkhd->bhqk", query, key) / 32**0.5).softmax(-1).mean((0, 1))
         places = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0))
         return (weight * torch.cdist(places, places)).sum(1).mean()
@@ -200,12 +200,13 @@ def test_in_bf16_on_a_cpu_gradients_do_not_change_the_output():
     layer = Attention(32, 2, 1e-6)
     tokens = torch.randn(3, 7, 32)
     with torch.autocast("cpu", torch.bfloat16):
-        query, (key, value) = layer.query(tokens), layer.key_value(tokens)
-        with_gradient = layer.attend(query, key, value)
+        query, context = layer.query(tokens), layer.key_value(tokens)
+        with_gradient = layer.attend(query, context)
         assert with_gradient.requires_grad
         with torch.no_grad():
-            assert torch.equal(layer.attend(query, key, value), with_gradient)
-    heads = [part.detach().float().transpose(1, 2) for part in (query, key, value)]
+            assert torch.equal(layer.attend(query, context), with_gradient)
+    parts = (query, context.key, context.value)
+    heads = [part.detach().float().transpose(1, 2) for part in parts]
     expected = layer.to_out(F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(-2))
     torch.testing.assert_close(with_gradient.float(), expected, atol=0.03, rtol=0.03)
 
@@ -223,30 +224,20 @@ def test_is_a_backbone_with_a_reference_slot(form):
 
 
 @FORMS
-@pytest.mark.parametrize("text_tokens", [1, 4])
 @torch.no_grad()
-def test_kept_keys_and_values_change_nothing(form, text_tokens):
-    model, given = make(form), conditions(text_tokens=text_tokens)
-    kept = model.prepare(given, cache_kv=True)
-    assert not {"text", "audio", "skeleton"} & set(kept)
-    assert torch.equal(velocity(model, given, cache_kv=True), velocity(model, given))
-
-
-@FORMS
-@pytest.mark.parametrize("cache_kv", [False, True])
-@torch.no_grad()
-def test_features_have_the_batch_in_front(form, cache_kv):
-    """Features of single samples, concatenated on axis 0, are the features of the batch."""
+def test_a_batch_is_its_clips_one_by_one(form):
+    """What is embedded has the batch in front, so clips do not meet."""
     model, both = make(form), conditions()
-    latents, times = sample(model), torch.tensor([731.0, 200.0])
-    singles = []
-    for index in range(2):
-        one = MotionConditions(
-            **{name: part[index : index + 1] for name, part in vars(both).items() if part is not None}
-        )
-        singles.append(model.prepare(one, cache_kv=cache_kv))
-    joined = {name: torch.cat([single[name] for single in singles]) for name in singles[0]}
-    assert close(model(latents, times, joined), model(latents, times, model.prepare(both)))
+    cache, latents, times = model.new_cache(), sample(model), torch.tensor([731.0, 200.0])
+    together, singles = model(latents, times, both, cache), []
+    for clip in range(2):
+        row = slice(clip, clip + 1)
+        one = {name: None if part is None else part[row] for name, part in vars(both).items()}
+        alone = model.new_cache()
+        singles.append(model(latents[row], times[row], MotionConditions(**one), alone))
+        for name, tokens in vars(alone.tokens).items():
+            assert close(tokens, getattr(cache.tokens, name)[row])
+    assert close(torch.cat(singles), together)
 
 
 @FORMS
@@ -273,7 +264,8 @@ def test_bf16_weights_run_and_stay_near_fp32(form, tmp_path):
     assert out.dtype == torch.float32
     assert close(out, velocity(model, given), rtol=0.03)
     with torch.autocast("cpu", torch.bfloat16):
-        assert close(velocity(model, given), velocity(model, given, cache_kv=True), rtol=1e-6)
+        cache, plain = model.new_cache(), velocity(model, given)
+        assert all(close(velocity(model, given, cache), plain, rtol=1e-6) for _ in range(2))
 
 
 @torch.no_grad()
@@ -341,12 +333,12 @@ def test_absence_is_allowed_only_if_the_config_says_so(stream):
     given = conditions()
     without = replace(given, **{name: None})
     with pytest.raises(ShapeError, match=f"needs {stream} conditions.*{stream}='optional'"):
-        make(TINY_FORM).prepare(without)
+        velocity(make(TINY_FORM), without)
     optional = make(TINY_FORM, **{stream: "optional"})
     assert not close(velocity(optional, without), velocity(optional, given), 1e-3)
-    deaf = make(TINY_FORM, **{stream: "none"})
-    assert torch.equal(velocity(deaf, without), velocity(deaf, given))
-    assert not any(stream in key for key in deaf.state_dict())
+    soundless = make(TINY_FORM, **{stream: "none"})
+    assert torch.equal(velocity(soundless, without), velocity(soundless, given))
+    assert not any(stream in key for key in soundless.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -361,9 +353,9 @@ def test_absence_is_allowed_only_if_the_config_says_so(stream):
     ],
 )
 def test_conditions_that_do_not_fit_are_named(name, crop, message):
-    given = conditions()
+    model, given = make(TINY_FORM), conditions()
     with pytest.raises(ShapeError, match=message):
-        make(TINY_FORM).prepare(replace(given, **{name: getattr(given, name)[crop]}))
+        model(sample(model), torch.zeros(1), replace(given, **{name: getattr(given, name)[crop]}))
 
 
 def test_other_bad_shapes():
@@ -373,10 +365,10 @@ def test_other_bad_shapes():
     with pytest.raises(ShapeError, match=r"5x6 cells .* multiples of 16 pixels"):
         model.sample_shape(9, 5, 6)
     with pytest.raises(ShapeError, match="text has 7 tokens"):
-        model.prepare(conditions(text_tokens=7))
+        velocity(model, conditions(text_tokens=7))
     for shape in ((2, 16, 5, HEIGHT, WIDTH), (1, 16, 4, HEIGHT, WIDTH)):
         with pytest.raises(ShapeError, match="use the same window for both"):
-            model(torch.randn(shape), torch.zeros(1), model.prepare(given))
+            model(torch.randn(shape), torch.zeros(1), given)
 
 
 @pytest.mark.parametrize(

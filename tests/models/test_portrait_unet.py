@@ -6,11 +6,12 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
-from tiny_unets import CELLS, FRAMES, conditions, make, noise, predict
+from tiny_unets import CELLS, FRAMES, conditions, embedded, make, noise, predict
 
 from hallo4.models.portrait_unet import PortraitUNet
-from hallo4.models.unet_attention import MotionBlock, MotionTransformer, Sight, SpatialBlock
-from hallo4.models.unet_trunk import Surroundings
+from hallo4.models.unet_attention import MotionBlock, MotionTransformer, ReferenceRouting, SpatialBlock
+from hallo4.models.unet_cache import LayerInputs
+from hallo4.models.unet_trunk import TrunkInputs
 from hallo4.types import Backbone
 
 SWITCHES = [{}, {"reference_order": "interleaved", "motion_in_plain": False}]
@@ -44,13 +45,13 @@ def test_equals_diffusers_where_the_two_coincide():
     missing, unexpected = ours.denoiser.load_state_dict(theirs.state_dict(), strict=False)
     assert unexpected == []
     assert all(".audio_modules." in name or ".motion_modules." in name for name in missing)
-    # sound through ff and self-attention would still be heard if proj_out were not zero
+    # audio layers would still change the stream by ff and self-attention if proj_out were not zero
     given = replace(conditions(), portrait_given=torch.zeros(2, dtype=torch.bool))
-    features = ours.prepare(given)
+    face = ours.face_proj(torch.zeros(2, 6))
     time = torch.tensor([31.0, 750.0])
-    found = ours(noise(), time, features)
+    found = ours(noise(), time, given)
     for frame in range(FRAMES):
-        expected = theirs(noise()[:, :, frame], time, features["face"]).sample
+        expected = theirs(noise()[:, :, frame], time, face).sample
         assert close(found[:, :, frame], expected)
 
 
@@ -69,8 +70,8 @@ def test_the_reference_network_is_diffusers_unet_without_its_head():
     theirs.conv_norm_out.register_forward_pre_hook(lambda module, given: last.update(x=given[0]))
     face, pictures = torch.randn(2, 4, 12), torch.randn(2, 4, CELLS, CELLS)
     theirs(pictures, 0, face)
-    layers = [{"face": face}] * ours.reference_net.sizes.attention_layers
-    assert close(ours.reference_net(pictures, torch.zeros(2), Surroundings(1, layers)), last["x"])
+    layers = [LayerInputs(face)] * ours.reference_net.sizes.attention_layers
+    assert close(ours.reference_net(pictures, torch.zeros(2), TrunkInputs(1, layers)), last["x"])
 
 
 @torch.inference_mode()
@@ -96,12 +97,12 @@ def test_a_motion_block_equals_the_one_of_diffusers():
 def test_the_reference_stands_behind_the_frames_own_tokens():
     """Slow and readable: softmax over the frame's own tokens and those of the reference, head by head."""
     block = SpatialBlock(8, 2, 12)
-    own, lent = torch.randn(2, 3, 5, 8), torch.randn(2, 5, 8)
-    kept = {"face": torch.randn(2, 4, 12), "reference": lent}
-    found = block._look_around(own, block.project(kept), Sight())
+    own, reference = torch.randn(2, 3, 5, 8), torch.randn(2, 5, 8)
+    given = LayerInputs(torch.randn(2, 4, 12), reference=reference)
+    found = block._self_attention(own, block.project(given, True)[1], ReferenceRouting())
     for clip in range(2):
         for frame in range(3):
-            everything = torch.cat([own[clip, frame], lent[clip]])
+            everything = torch.cat([own[clip, frame], reference[clip]])
             q, k, v = (
                 part.view(-1, 2, 4).transpose(0, 1)
                 for part in (
@@ -151,36 +152,25 @@ def test_faces_of_the_reference_pass_by_both_orders(order):
     (aligned) or of clip i mod B (interleaved)."""
     model, given = make(reference_order=order), conditions()
     changed = replace(given, face_embedding=given.face_embedding + torch.tensor([[0.0], [1.0]]))
-    with torch.no_grad():
-        before, after = model.prepare(given), model.prepare(changed)
-    last = model.denoiser.sizes.attention_layers - 1
-    moved = (
-        torch.cat(
-            [
-                (after[f"{last}.reference"] - before[f"{last}.reference"])[:, None],
-                after[f"{last}.motion"] - before[f"{last}.motion"],
-            ],
-            dim=1,
-        )
-        .abs()
-        .amax((2, 3))
-    )
+    before, after = (embedded(model, one).layers[-1] for one in (given, changed))
+    portrait, known = after.reference - before.reference, after.motion - before.motion
+    moved = torch.cat([portrait[:, None], known], dim=1).abs().amax((2, 3))
     clip = torch.arange(6) % 2 if order == "interleaved" else torch.arange(6) // 3
     assert ((moved > 0).flatten() == (clip == 1)).all()
 
 
-@torch.inference_mode()
 def test_known_frames_keep_their_order():
     model, given = make(), conditions()
-    before = model.prepare(given)
+    before = embedded(model, given).layers
+    assert len(before) == model.denoiser.sizes.attention_layers
     for place in range(2):
         known = given.motion_latents.clone()
         known[:, :, place] += 1.0
-        after = model.prepare(replace(given, motion_latents=known))
-        for layer in range(model.denoiser.sizes.attention_layers):
-            moved = (after[f"{layer}.motion"] - before[f"{layer}.motion"]).abs().amax((0, 2, 3)) > 0
+        after = embedded(model, replace(given, motion_latents=known)).layers
+        for was, layer in zip(before, after, strict=True):
+            moved = (layer.motion - was.motion).abs().amax((0, 2, 3)) > 0
             assert moved.tolist() == [place == 0, place == 1]
-            assert torch.equal(after[f"{layer}.reference"], before[f"{layer}.reference"])
+            assert torch.equal(layer.reference, was.reference)
 
 
 @torch.inference_mode()
@@ -253,12 +243,13 @@ def test_sound_reaches_only_the_masked_cells_of_its_own_frame():
     louder = audio.clone()
     louder[:, 1] += 1.0
     with torch.inference_mode():
-        quiet, loud = (layer(tokens, {"audio": sound}, masks, (1.0, 1.0, 1.0)) for sound in (audio, louder))
-        unheard = layer(tokens, {"audio": louder}, masks, (1.0, 1.0, 0.0))
-        unheard_too = layer(tokens, {"audio": audio}, masks, (1.0, 1.0, 0.0))
+        face = torch.zeros(1, 4, 12)
+        given = [LayerInputs(face, sound) for sound in (audio, louder)]
+        quiet, loud = (layer(tokens, one, masks, (1.0, 1.0, 1.0)) for one in given)
+        without_lips = [layer(tokens, one, masks, (1.0, 1.0, 0.0)) for one in given]
     changed = (quiet - loud).abs().amax(-1)[0] > 0
     assert changed.nonzero().tolist() == [[1, 4]]
-    assert torch.equal(unheard, unheard_too)  # the lip reading has weight 0
+    assert torch.equal(*without_lips)  # the lip reading has weight 0
 
 
 def test_the_skeleton_guider_starts_at_zero():
@@ -283,22 +274,19 @@ def test_the_other_side_of_guidance_knows_no_portrait_no_face_and_no_sound():
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("cache_kv", [False, True])
-def test_is_a_backbone_whose_features_have_the_batch_in_front(switch, cache_kv):
+def test_is_a_backbone_whose_embedded_window_has_the_batch_in_front(switch):
     model = make(**switch)
     assert isinstance(model, Backbone)
     assert model.sample_shape(5, CELLS, CELLS) == (4, 5, CELLS, CELLS)
-    features = model.prepare(conditions(), cache_kv)
-    assert all(len(value) == 2 for value in features.values())
+    window = embedded(model, conditions())
+    tensors = [window.guide, window.portrait_given, window.masks]
+    for layer in window.layers:
+        tensors += [layer.face, layer.audio, layer.reference, layer.motion]
+        pairs = [layer.kept.face, layer.kept.reference, layer.kept.audio]
+        tensors += [part for pair in pairs for part in (pair.key, pair.value)]
+    assert all(len(tensor) == 2 for tensor in tensors)
     assert torch.equal(model.video_latents(model.pin(noise(), conditions())), noise())
-
-
-@pytest.mark.parametrize("switch", SWITCHES)
-@pytest.mark.parametrize("given", [None, [False, True]])
-def test_kept_keys_and_values_change_nothing(switch, given):
-    model = make(**switch)
-    wanted = replace(conditions(), portrait_given=None if given is None else torch.tensor(given))
-    assert close(predict(model, wanted, cache_kv=True), predict(model, wanted), 1e-6)
+    assert torch.equal(model.to_sample_layout(noise(), conditions()), noise())
 
 
 def test_save_and_load_round_trip(tmp_path):
@@ -322,7 +310,7 @@ def test_bf16_weights_run_and_stay_near_fp32(tmp_path):
 
 def gradients(model):
     model.train()
-    model(noise(), torch.full((2,), 500.0), model.prepare(conditions())).square().mean().backward()
+    model(noise(), torch.full((2,), 500.0), conditions()).square().mean().backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad()
     return found
@@ -334,6 +322,6 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     model.enable_gradient_checkpointing()
     again = gradients(model)
     unused = {name for name, gradient in plain.items() if gradient is None}
-    # the last thing that a reference network lends are the normed tokens of its last layer
+    # the last thing that is read of a reference network are the normed tokens of its last layer
     assert all(name.startswith("reference_net.up_blocks.2.") for name in unused)
     assert all(close(again[name], plain[name], 1e-4) for name in plain.keys() - unused if plain[name].any())

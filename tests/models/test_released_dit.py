@@ -119,7 +119,7 @@ def test_missing_unexpected_and_mis_shaped_tensors_are_named(released, tmp_path)
     assert message.startswith("bad.safetensors")
     assert "1 missing (blocks.1.audio_cross_attn.o.bias)" in message
     assert "1 unexpected (blocks.1.img_attn.q.weight)" in message
-    assert "1 mis-shaped (head.head.bias (3,) instead of (64,))" in message
+    assert "1 mis-shaped (head.head.bias [3] instead of [64])" in message
 
 
 def test_many_problems_are_counted(released, tmp_path):

@@ -184,7 +184,7 @@ def test_missing_unexpected_and_mis_shaped_tensors_are_named(released, tmp_path)
     assert "\n" not in message
     assert "1 missing (denoising_unet.conv_out.bias)" in message
     assert "1 unexpected (denoising_unet.conv_extra.bias)" in message
-    assert "1 mis-shaped (audioproj.norm.bias (3,) instead of (8,))" in message
+    assert "1 mis-shaped (audioproj.norm.bias [3] instead of [8])" in message
     assert "use Hallo's net.pth" in message
 
 

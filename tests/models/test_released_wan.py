@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKLWan
 
-from hallo4.models.checkpoint_files import read_tensors
 from hallo4.models.released_wan import diffusers_vae_name_to_released, released_vae_name_to_diffusers
+from hallo4.weights.tensors import read_tensors
 
 RELEASED = (
     Path(__file__).parents[3] / "shared/golden/end_to_end/pretrained_models/Wan2.1_Encoders/Wan2.1_VAE.pth"

@@ -8,7 +8,7 @@ from tiny_unets import conditions, make, predict
 
 from hallo4.errors import ShapeError
 from hallo4.models.unet_windows import drop_patches
-from hallo4.types import Backbone, StepSchedule, WindowRules
+from hallo4.types import AutoencoderSpec, Backbone, StepSchedule, WindowRules
 
 
 def generator(seed=0):
@@ -53,20 +53,29 @@ def test_the_first_window_knows_the_portrait_and_later_ones_the_frames_before():
 
 
 class Means:
-    """An autoencoder of pictures: means of 8x8 pixels, of a video of one frame."""
+    """An autoencoder of pictures: means of 8x8 pixels, every frame alone."""
 
-    def encode_video(self, video_pm1):
-        assert video_pm1.shape[2] == 1, "every frame is encoded alone"
-        return torch.nn.functional.avg_pool3d(video_pm1, (1, 8, 8))
+    spec = AutoencoderSpec(3, 1, 8, True)
+
+    def encode_frames(self, frames_pm1):
+        return torch.nn.functional.avg_pool3d(frames_pm1, (1, 8, 8))
 
 
 @pytest.mark.parametrize("dropped", [0.0, 0.25])
 def test_known_frames_are_shown_with_the_share_blanked_that_the_config_says(dropped):
     rules = make(motion_dropped=dropped).windows
-    told = rules.encode_known(Means(), torch.ones(2, 3, 2, 64, 64), 3, generator())
-    assert told.shape == (2, 3, 2, 8, 8)
-    assert told.mean().item() == pytest.approx(1 - dropped, abs=0.03)
-    assert torch.equal(rules.known_from_latents(told, {}), told)
+    known = rules.encode_known(Means(), torch.ones(2, 3, 2, 64, 64), {}, generator())
+    assert known.shape == (2, 3, 2, 8, 8)
+    assert known.mean().item() == pytest.approx(1 - dropped, abs=0.03)
+    assert torch.equal(rules.known_from_latents(Means.spec, known, {}), known)
+    with pytest.raises(ShapeError, match="use encode_known"):
+        rules.known_from_latents(replace(Means.spec, independent_latents=False), known, {})
+
+
+def test_a_text_for_a_model_without_is_refused():
+    for texts in ({"text": torch.zeros(1, 1, 4)}, {"negative_text": torch.zeros(1, 1, 4)}):
+        with pytest.raises(ShapeError, match="takes no text and got one"):
+            make().windows.encode_scene(Means(), torch.zeros(1, 3, 64, 64), 3, **texts)
 
 
 def test_the_other_side_of_guidance_can_be_of_some_clips():

@@ -12,8 +12,8 @@ from hallo4.errors import CheckpointError, ShapeError
 from hallo4.models import wan_autoencoder as module
 from hallo4.models import wan_layers
 from hallo4.models.wan_autoencoder import WanAutoencoder
-from hallo4.pipelines.strict_weights import load_strictly, save_weights
 from hallo4.types import Autoencoder, AutoencoderSpec
+from hallo4.weights.module_folder import load_strictly, save_weights
 
 SMALL = {"base_dim": 8}
 

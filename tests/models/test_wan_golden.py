@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from hallo4.media import read_frames
-from hallo4.models.checkpoint_files import read_tensors
 from hallo4.models.released_wan import released_vae_name_to_diffusers
 from hallo4.models.wan_autoencoder import WanAutoencoder
+from hallo4.weights.tensors import read_tensors
 
 CASE = Path(__file__).parents[3] / "shared/golden/end_to_end"
 pytestmark = pytest.mark.skipif(not CASE.is_dir(), reason="the golden end-to-end case is not in the project")

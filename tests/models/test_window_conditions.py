@@ -5,16 +5,22 @@ import torch
 
 from hallo4.errors import ShapeError
 from hallo4.models import window_conditions as conditioning
-from hallo4.types import Backbone, WindowRules
+from hallo4.types import AutoencoderSpec, Backbone, WindowRules
 
-RULES = conditioning.DiTWindows(SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=6, mask_rule="group"))
+
+def rules_of(**changes):
+    config = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
+    return conditioning.DiTWindows(SimpleNamespace(**(config | {"known_dropped": 0.0} | changes)))
+
+
+RULES = rules_of()
 
 
 class Recorder:
     """An autoencoder of 8x8 means and one-in-four frames that keeps what it was given."""
 
-    def __init__(self):
-        self.given = []
+    def __init__(self, independent_latents=True):
+        self.given, self.spec = [], AutoencoderSpec(3, 4, 8, independent_latents)
 
     def encode_video(self, video_pm1):
         self.given.append(video_pm1)
@@ -22,20 +28,25 @@ class Recorder:
         return pooled[:, :, ::4]
 
 
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
 @pytest.fixture
 def pieces():
     torch.manual_seed(1)
     encoder = Recorder()
     portrait, known = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 1, 16, 24)
-    skeleton = torch.rand(2, 3, 5, 16, 24)
-    return {
+    scene = {
         "reference": conditioning.encode_portrait(encoder, portrait),
         "grey": conditioning.encode_grey(encoder, portrait, 5),
-        "skeleton": conditioning.encode_frames(encoder, skeleton),
-        "known": RULES.encode_known(encoder, known, 5),
         "text": conditioning.null_text(6),
+    }
+    return scene | {
+        "skeleton": torch.rand(2, 3, 5, 2, 3),
+        "known": RULES.encode_known(encoder, known, scene, generator()),
         "audio": torch.rand(2, 5, 5, 3, 7),
-        "skeleton_pm1": skeleton,
+        "portrait_pm1": portrait,
         "known_pm1": known,
         "encoder": encoder,
     }
@@ -46,18 +57,51 @@ def assemble(pieces, **more):
     return RULES.conditions(scene, pieces["audio"], pieces["skeleton"], **more)
 
 
-def test_every_skeleton_frame_is_encoded_alone(pieces):
-    frames = pieces["skeleton_pm1"]
-    one_by_one = [Recorder().encode_video(frames[:, :, t : t + 1]) for t in range(5)]
-    assert torch.equal(pieces["skeleton"], torch.cat(one_by_one, dim=2))
-
-
 def test_the_known_frame_stands_first_and_grey_follows(pieces):
-    video = pieces["encoder"].given[-1]
+    """Where latents depend on each other, the whole video goes through the autoencoder; where they do not,
+    the grey latents that are there already follow, and the code is the same."""
+    whole = Recorder(independent_latents=False)
+    by_video = RULES.encode_known(whole, pieces["known_pm1"], pieces, generator())
+    (video,) = whole.given
     assert torch.equal(video[:, :, :1], pieces["known_pm1"])
+    assert video.shape[2] == 5
     assert not video[:, :, 1:].any()
-    from_latents = RULES.known_from_latents(pieces["known"][:, :, :1], pieces)
-    assert torch.equal(from_latents, pieces["known"])
+    assert pieces["encoder"].given[-1].shape[2] == 1, "the grey frames are not encoded again"
+    assert torch.equal(by_video, pieces["known"])
+    spec, known = pieces["encoder"].spec, pieces["known"][:, :, :1]
+    assert torch.equal(RULES.known_from_latents(spec, known, pieces), pieces["known"])
+
+
+def test_latents_that_depend_on_each_other_are_not_put_together(pieces):
+    spec = Recorder(independent_latents=False).spec
+    with pytest.raises(ShapeError, match="give the frames and use encode_known") as refused:
+        RULES.known_from_latents(spec, pieces["known"][:, :, :1], pieces)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_the_share_of_the_known_frame_that_the_config_says_is_black(pieces, share):
+    """floor(share * n) of its n = 8 * 12 patches of 2x2 pixels, all the rest bit for bit."""
+    encoder = Recorder()
+    rules_of(known_dropped=share).encode_known(encoder, pieces["known_pm1"], pieces, generator(3))
+    given, known = encoder.given[-1], pieces["known_pm1"]
+    black = (given == -1.0).all(dim=1)
+    assert (given[:, :, 0][~black[:, None, 0].expand(-1, 3, -1, -1)] >= 0).all()
+    assert torch.equal(given[given != -1.0], known[given != -1.0])
+    patches = black[:, 0].unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # B rows 2 columns 2
+    assert torch.equal(patches.any(dim=4).any(dim=2), patches.all(dim=4).all(dim=2)), "whole patches"
+    assert black.sum(dim=(1, 2, 3)).tolist() == [4 * int(share * 96)] * 2
+
+
+def test_black_patches_are_those_of_the_generator():
+    frames = torch.rand(2, 3, 3, 16, 24)
+    first, again, other = (conditioning.blacken_patches(frames, 0.3, generator(s)) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    black = first == -1.0
+    assert torch.equal(black[:, :, :1].expand_as(black), black), "the same in all frames of a clip"
+    assert not torch.equal(black[0], black[1]), "each clip has its own draw"
+    assert (frames >= 0).all(), "the frames that were given stay as they are"
 
 
 def test_known_and_unknown_first_frames_can_share_a_batch(pieces):
@@ -78,6 +122,21 @@ def test_without_known_latents_a_window_cannot_go_on(pieces):
     assert torch.equal(conditions.control_latents[:1, :3, 1:], pieces["grey"])
     with pytest.raises(ShapeError, match="encode_known"):
         assemble(pieces, continues=True)
+
+
+def test_the_other_side_of_guidance_has_the_negative_text(pieces):
+    rules, negative = rules_of(text_len=4), torch.rand(1, 2, 6)
+    scene = rules.encode_scene(Recorder(), pieces["portrait_pm1"], 5, torch.rand(1, 3, 6), negative)
+    assert scene["text"].shape == scene["negative_text"].shape == (1, 4, 6)
+    assert not scene["text"][:, 3:].any()
+    conditions = rules.conditions(scene, pieces["audio"], pieces["skeleton"])
+    assert torch.equal(conditions.text, scene["text"].expand(2, -1, -1))
+    other = rules.unconditional(conditions)
+    assert torch.equal(other.text, scene["negative_text"].expand(2, -1, -1))
+    some = rules.unconditional(conditions, torch.tensor([True, False])).text
+    assert torch.equal(some, torch.stack([other.text[0], conditions.text[1]]))
+    with pytest.raises(ShapeError, match="text has 5 tokens, the model takes 4"):
+        rules.encode_scene(Recorder(), pieces["portrait_pm1"], 5, torch.rand(1, 5, 6))
 
 
 def test_the_silent_side_differs_in_sound_alone(pieces):

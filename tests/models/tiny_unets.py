@@ -54,7 +54,15 @@ def noise(batch=2, frames=FRAMES, seed=2):
 
 
 @torch.inference_mode()
-def predict(model, given, latents=None, cache_kv=False):
+def predict(model, given, latents=None, cache=None):
     latents = noise(len(given.reference_latents)) if latents is None else latents
     time = torch.full((len(latents),), 500.0)
-    return model(latents, time, model.prepare(given, cache_kv))
+    return model(latents, time, given, cache)
+
+
+@torch.no_grad()
+def embedded(model, given):
+    """The conditions as the model embeds them: an `EmbeddedWindow`."""
+    cache = model.new_cache()
+    model(noise(len(given.reference_latents)), torch.zeros(1), given, cache)
+    return cache.window

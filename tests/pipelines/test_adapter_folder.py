@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.evaluation.generators import weights_digest
-from hallo4.pipelines import ModelInfo, load_model, model_folder
+from hallo4.pipelines import ModelInfo, load_model, model_folder, model_info
 from hallo4.pipelines.model_folder import load_autoencoder, save_adapter_folder
 
 LAYER = "blocks.0.attn1.to_q"
@@ -77,7 +77,7 @@ def test_it_holds_no_copy_of_the_base_and_can_move_with_it(base, folder, tmp_pat
 
 
 def test_the_name_of_an_embedded_model_is_kept_as_a_name(monkeypatch, tiny_model_folder, tmp_path):
-    monkeypatch.setattr(model_folder, "ASSETS", tiny_model_folder.parent)
+    monkeypatch.setattr(model_info, "ASSETS", tiny_model_folder.parent)
     made = save_adapter_folder(tmp_path / "changed", INFO, "testling", low_rank(), 1.0, "")
     assert json.loads((made / "adapter" / "config.json").read_text())["adapter_of"] == "testling"
     assert load_model(made).info.name == "changed"

@@ -33,7 +33,8 @@ def kill_at(frames):
 
 
 class Watching:
-    """An autoencoder or backbone that notes what passes through it."""
+    """An autoencoder or backbone that notes what passes through it; `conditions`: one for each window and
+    side of guidance."""
 
     def __init__(self, inner):
         self.inner, self.encoded, self.batches, self.conditions = inner, [], [], []
@@ -45,13 +46,11 @@ class Watching:
         self.encoded.append(video_pm1)
         return self.inner.encode_video(video_pm1)
 
-    def prepare(self, conditions, cache_kv=False):
-        self.conditions.append(conditions)
-        return self.inner.prepare(conditions, cache_kv)
-
-    def forward(self, latents, timestep, features):
+    def __call__(self, latents, timestep, conditions, cache):
+        if not any(conditions is seen for seen in self.conditions):
+            self.conditions.append(conditions)
         self.batches.append(len(latents))
-        return self.inner.forward(latents, timestep, features)
+        return self.inner(latents, timestep, conditions, cache)
 
 
 # ---------------------------------------------------------------------- length and content
@@ -131,15 +130,17 @@ def test_scale_enlarges_the_file(animator, portrait_u8, hum, tmp_path):
 def test_each_window_is_given_the_last_frame_of_the_one_before(tiny_model, portrait_u8, hum):
     watching = Watching(tiny_model.autoencoder)
     parts = list(PortraitAnimator(replace(tiny_model, autoencoder=watching)).frames(portrait_u8, hum(0.6)))
-    known = [v for v in watching.encoded if v.shape[2] == 5 and v[:, :, 0].any()]
+    _portrait, grey, *known = watching.encoded
+    assert not grey.any()
+    assert grey.shape[2] == 5
     assert len(known) == len(parts) - 1 == 3
     for video, before in zip(known, parts):
         frame = torch.from_numpy(before[-1].copy()).movedim(-1, 0)
+        assert video.shape[:3] == (1, 3, 1), "the grey frames behind it are encoded once for all windows"
         assert torch.equal(video[0, :, 0].add(1).mul(127.5).round().to(torch.uint8), frame)
-        assert not video[:, :, 1:].any()
 
 
-def test_each_window_is_told_that_its_first_frame_is_known(tiny_model, portrait_u8, hum):
+def test_the_mask_of_each_window_says_that_its_first_frame_is_known(tiny_model, portrait_u8, hum):
     backbone = Watching(tiny_model.backbone)
     animator = PortraitAnimator(replace(tiny_model, backbone=backbone))
     parts = list(animator.frames(portrait_u8, hum(0.4), guidance_scale=1.0))
@@ -158,13 +159,13 @@ def test_noise_is_that_of_seed_and_window(tiny_model, portrait_u8, hum, monkeypa
     asked = []
     real = window_noise
 
-    def note(shape, seed, index):
-        asked.append((seed, index))
-        return real(shape, seed, index)
+    def note(shape, seed, index, kind):
+        asked.append((seed, index, kind))
+        return real(shape, seed, index, kind)
 
     monkeypatch.setattr("hallo4.pipelines.job.window_noise", note)
     list(PortraitAnimator(tiny_model).frames(portrait_u8, hum(0.6), seed=11, steps=1))
-    assert asked == [(11, 0), (11, 1), (11, 2), (11, 3)]
+    assert asked == [(11, window, "own") for window in range(4)]
 
 
 def test_guidance_in_one_batch_equals_guidance_one_by_one(tiny_model, portrait_u8, hum, monkeypatch):

@@ -1,14 +1,23 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import soundfile
+import soxr
 from PIL import Image
 
 from hallo4.errors import InputError
-from hallo4.media import VideoWriter
+from hallo4.media import MediaWarning, VideoWriter, load_audio
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
-from hallo4.pipelines.conditions import fit_frame, prepare_audio, prepare_motion, prepare_portrait
-from hallo4.pipelines.plan import Canvas
+from hallo4.pipelines.canvas import Canvas
+from hallo4.pipelines.conditions import (
+    fit_frame,
+    prepare_audio,
+    prepare_feature_sound,
+    prepare_motion,
+    prepare_portrait,
+)
 from hallo4.types import Audio
 
 
@@ -59,6 +68,37 @@ def test_other_arrays_are_refused(shape):
 def test_impossible_sound_is_refused(samples):
     with pytest.raises(InputError):
         prepare_audio(Audio(samples, 16000))
+
+
+def test_a_front_end_takes_the_samples_of_the_file_or_those_of_the_video(tmp_path):
+    """A 16 kHz file reaches a front end at 16 kHz untouched unless it goes by the sound of the video."""
+    samples = np.random.default_rng(0).normal(0, 0.1, 20_000).astype(np.float32)
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+    video, notes = prepare_audio(path)
+    assert (video.sample_rate_hz, len(video), notes) == (48_000, 60_000, [])
+    direct = SimpleNamespace(sample_rate_hz=16_000, from_video_sound=False)
+    through = SimpleNamespace(sample_rate_hz=16_000, from_video_sound=True)
+    np.testing.assert_array_equal(prepare_feature_sound(path, video, direct).read(0, 20_000), samples)
+    expected = soxr.resample(load_audio(path, 48_000).samples, 48_000, 16_000)
+    np.testing.assert_array_equal(prepare_feature_sound(path, video, through).read(0, 20_000), expected)
+    assert (expected != samples).any()
+    in_memory, _ = prepare_audio(Audio(samples.astype(np.float64), 16_000))
+    for front_end in (direct, through):
+        np.testing.assert_array_equal(
+            prepare_feature_sound(in_memory, in_memory, front_end).read(0, 20_000), samples
+        )
+
+
+def test_loud_sound_is_noted_once(tmp_path, recwarn):
+    soundfile.write(tmp_path / "a.wav", np.full(999, 3.0, np.float32), 16_000, subtype="FLOAT")
+    video, notes = prepare_audio(tmp_path / "a.wav")
+    assert len(notes) == 1
+    assert "louder than full scale" in notes[0]
+    prepare_feature_sound(
+        tmp_path / "a.wav", video, SimpleNamespace(sample_rate_hz=16_000, from_video_sound=False)
+    )
+    assert not [warning for warning in recwarn if issubclass(warning.category, MediaWarning)]
 
 
 def test_idle_motion_is_the_same_in_any_pieces(square):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from hallo4.pipelines.model_folder import ASSETS, load_model
+from hallo4.pipelines.model_folder import load_model
+from hallo4.pipelines.model_info import ASSETS
 
 MODELS = sorted(path.parent.name for path in ASSETS.glob("*/model.json"))
 

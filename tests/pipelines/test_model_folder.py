@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.pipelines import ModelInfo, load_model, model_folder, resolve_model, save_model_folder
+from hallo4.pipelines import ModelInfo, load_model, model_info, resolve_model, save_model_folder
 from hallo4.pipelines.model_folder import load_autoencoder
-from hallo4.pipelines.strict_weights import WEIGHTS_NAME
+from hallo4.weights.module_folder import WEIGHTS_NAME
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_in_bf16_what_the_class_keeps_in_fp32_stays(tiny_model_folder):
 
 
 def test_an_unknown_name_lists_the_known_ones(monkeypatch, tiny_model_folder):
-    monkeypatch.setattr(model_folder, "ASSETS", tiny_model_folder.parent)
+    monkeypatch.setattr(model_info, "ASSETS", tiny_model_folder.parent)
     with pytest.raises(CheckpointError, match=r"'no-such'.*testling"):
         resolve_model("no-such")
     assert resolve_model("testling") == tiny_model_folder
@@ -64,9 +64,12 @@ def test_an_unknown_name_lists_the_known_ones(monkeypatch, tiny_model_folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.pop("proj_out.bias"), "1 missing: proj_out.bias"),
-        (lambda t: t.update(stranger=torch.ones(2)), "1 unexpected: stranger"),
-        (lambda t: t.update({"proj_out.bias": torch.ones(3)}), r"mis-shaped: proj_out.bias \(found \[3\]"),
+        (lambda t: t.pop("proj_out.bias"), r"1 missing \(proj_out.bias\)"),
+        (lambda t: t.update(stranger=torch.ones(2)), r"1 unexpected \(stranger\)"),
+        (
+            lambda t: t.update({"proj_out.bias": torch.ones(3)}),
+            r"mis-shaped \(proj_out.bias \[3\] instead of \[",
+        ),
         (lambda t: t["proj_out.bias"].fill_(float("nan")), "proj_out.bias holds NaN"),
     ],
 )

@@ -4,21 +4,25 @@ import numpy as np
 import pytest
 
 from hallo4.errors import OutputError
+from hallo4.media import SpooledSound
+from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.session import WorkFolder, fingerprint, partial_video_path
 
 
-def window(value):
-    return np.full((3, 8, 6, 3), value, np.uint8)
+def window(value, known_pm1=None):
+    return WindowFrames(np.full((3, 8, 6, 3), value, np.uint8), known_pm1)
 
 
 def test_windows_come_back_bit_for_bit(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (3, 8, 6, 3), np.uint8)
     work = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
-    work.save(0, noise)
-    work.save(1, window(1)[::-1])
+    work.save(0, WindowFrames(noise, None))
+    work.save(1, window(1))
     again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
     assert again.finished() == 2
-    assert np.array_equal(np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1)]))
+    assert np.array_equal(
+        np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1).frames_u8])
+    )
     assert not again.discarded
 
 
@@ -80,3 +84,17 @@ def test_a_fingerprint_sees_values_files_shapes_and_names(tmp_path):
     assert len({first, *map(fingerprint, changed)}) == 5
     file.write_bytes(b"abd")
     assert fingerprint(base) != first
+
+
+def test_a_fingerprint_of_sound_is_of_its_rate_and_samples_wherever_they_are():
+    samples = np.random.default_rng(0).normal(0, 0.1, 300_000).astype(np.float32)
+    first = fingerprint({"sound": SpooledSound([samples], 16000)})
+    assert first == fingerprint({"sound": SpooledSound(np.split(samples, 3), 16000)})
+    late = samples.copy()
+    late[-1] += 0.1
+    others = [
+        SpooledSound([late], 16000),
+        SpooledSound([samples], 48000),
+        SpooledSound([samples[:-1]], 16000),
+    ]
+    assert len({first, *(fingerprint({"sound": other}) for other in others)}) == 4

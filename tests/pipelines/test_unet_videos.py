@@ -9,11 +9,10 @@ import torch
 
 from hallo4.errors import CheckpointError
 from hallo4.media import probe_video, read_frames
-from hallo4.models.audio_features import LogMelFrontEnd
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.precision import fast_autocast
-from hallo4.models.window_conditions import encode_frames
 from hallo4.motion import default_rest_pose, idle_motion
 from hallo4.pipelines import ModelInfo, PortraitAnimator, load_model, save_model_folder, window
 
@@ -24,18 +23,18 @@ def save(folder, **changes):
     """A UNet with random weights for 32x32 pixels, whose lowest level is one cell, and its parts."""
     torch.manual_seed(0)
     rate_hz = changes.get("audio_rate_hz", 25.0)
-    ear = LogMelFrontEnd(rate_hz=rate_hz, blocks=round(100 / rate_hz))
+    front_end = LogMelFrontEnd(rate_hz=rate_hz, blocks=round(100 / rate_hz))
     sizes = {
         "in_channels": 4, "block_out_channels": [8, 8, 16], "layers_per_block": 1, "num_attention_heads": 2,
         "norm_num_groups": 4, "cross_attention_dim": 8, "face": "optional", "face_embedding_dim": 1,
-        "face_tokens": 1, "audio_attention_dim": 8, "audio_blocks": ear.blocks, "audio_channels": 40,
+        "face_tokens": 1, "audio_attention_dim": 8, "audio_blocks": front_end.blocks, "audio_channels": 40,
         "audio_hidden_dim": 8, "audio_tokens": 2, "skeleton": "optional", "skeleton_hidden_dim": 8,
         "motion_positions": 12, "branch_init_std": 0.3,
     }  # fmt: skip
     unet = PortraitUNet(**(sizes | changes))
     autoencoder = TinyVideoAutoencoder(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
     info = ModelInfo("stairs", "1", family="unet", size_px=32, window_frames=WINDOW, steps=2)
-    return save_model_folder(folder, info, unet, autoencoder, ear.to_config(), "# a card\n")
+    return save_model_folder(folder, info, unet, autoencoder, front_end.to_config(), "# a card\n")
 
 
 @pytest.fixture(scope="module")
@@ -57,13 +56,11 @@ class Watching:
     def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def prepare(self, conditions, cache_kv=False):
-        self.conditions.append(conditions)
-        return self.inner.prepare(conditions, cache_kv)
-
-    def forward(self, latents, timestep, features):
+    def __call__(self, latents, timestep, conditions, cache):
+        if not any(conditions is seen for seen in self.conditions):
+            self.conditions.append(conditions)
         self.timesteps.append(timestep.tolist())
-        return self.inner.forward(latents, timestep, features)
+        return self.inner(latents, timestep, conditions, cache)
 
 
 def frames_of(model, portrait_u8, audio, **more):
@@ -75,7 +72,7 @@ def test_a_video_is_as_long_as_its_sound(model, portrait_u8, hum, frames):
     assert frames_of(model, portrait_u8, hum(frames / 25)).shape == (frames, 32, 32, 3)
 
 
-def test_each_window_is_told_the_two_frames_before_and_the_first_one_the_portrait(model, portrait_u8, hum):
+def test_each_window_knows_the_two_frames_before_and_the_first_one_the_portrait(model, portrait_u8, hum):
     backbone = Watching(model.backbone)
     parts = list(PortraitAnimator(replace(model, backbone=backbone)).frames(portrait_u8, hum(0.5)))
     assert [len(part) for part in parts] == [5, 5, 2]
@@ -85,7 +82,7 @@ def test_each_window_is_told_the_two_frames_before_and_the_first_one_the_portrai
     for before, conditions in zip(parts, later):
         known_pm1 = torch.from_numpy(before[-2:].copy()).permute(3, 0, 1, 2)[None] / 127.5 - 1
         with fast_autocast():  # the pipeline's own arithmetic
-            expected = encode_frames(model.autoencoder, known_pm1)
+            expected = model.autoencoder.encode_frames(known_pm1)
         torch.testing.assert_close(conditions.motion_latents, expected, atol=1e-5, rtol=0)
 
 

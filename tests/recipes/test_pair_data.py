@@ -19,6 +19,7 @@ from hallo4.preference import Pair, PreferenceStore, Variant, make_candidates
 from hallo4.preference.conditions import add_condition_of_files
 from hallo4.recipes.pair_data import PairData, axis_shares, pair_windows, usable_pairs, windows_of
 from hallo4.training import PairBatch
+from hallo4.types import AutoencoderSpec
 
 FRAMES = 7  # windows 0..4 and 4..8, of which 7 and 8 are beyond the end
 
@@ -97,7 +98,7 @@ def test_windows_hold_the_frames_of_both_clips_and_what_they_were_made_from(work
             getattr(windows[1], f"{side}_known_u8")[0], getattr(windows[0], f"{side}_u8")[4]
         )
     assert [window.real_frames for window in windows] == [7, 3]
-    assert windows[0].skeleton_u8.any(), "there is a skeleton in the drawing"
+    assert windows[0].skeleton_pm1.add(1).any(), "there is a skeleton in the drawing"
     np.testing.assert_array_equal(windows[1].points_px[2], windows[1].points_px[4])
 
 
@@ -107,12 +108,18 @@ def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
         list(pair_windows(work.store, work.pairs[0], bigger))
 
 
-RULES = DiTWindows(SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=6, mask_rule="group"))
+CONFIG = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
+RULES = DiTWindows(SimpleNamespace(**CONFIG, known_dropped=0.0))
 
 
 class _Encoder(torch.nn.Module):
+    spec = AutoencoderSpec(1, 4, 8, True)
+
     def encode_video(self, video_pm1):
         return video_pm1[:, :1, ::4, ::8, ::8]
+
+    def encode_frames(self, frames_pm1):
+        return frames_pm1[:, :1, :, ::8, ::8]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +135,8 @@ class _Encoder(torch.nn.Module):
 def test_known_frames_and_groups_beyond_the_end_do_not_count(real, continues, counted):
     video = np.zeros((17, 16, 16, 3), np.uint8)
     known = [video[:1] if continues else None] * 2
-    window = PairWindow(video, video, video, video[0], torch.zeros(17, 5, 2, 3), None, real, *known)
+    drawn, portrait, audio = torch.zeros(17, 3, 16, 16), torch.zeros(3, 16, 16), torch.zeros(17, 5, 2, 3)
+    window = PairWindow(video, video, drawn, portrait, audio, None, real, *known)
     encoded = encode_pair_window(window, _Encoder(), RULES)
     assert encoded["counted"].tolist() == [bool(c) for c in counted]
     assert not encoded["regions"].any()

@@ -27,7 +27,7 @@ from hallo4.recipes.tiny_autoencoder import (
 )
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
-from hallo4.types import StepSchedule
+from hallo4.types import AutoencoderSpec, ConditionSpec, StepSchedule
 
 SIZE, FRAMES = 96, 7
 
@@ -98,7 +98,7 @@ def test_a_batch_depends_on_its_generator_alone(noise_store):
     assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
 
 
-class Shifted:
+class Shifted(torch.nn.Module):
     """An autoencoder whose reconstruction is off by 0.2 everywhere, towards grey."""
 
     def encode_video(self, video):
@@ -150,26 +150,31 @@ def test_listening_windows_are_cut_from_the_sounds(sounds):
     np.testing.assert_allclose(batch["windows"][:, 1:, 1, 0, 0], batch["curves"][:, :-1, 0], atol=1e-3)
 
 
-def test_the_loss_of_the_ear_weighs_the_opening_most():
+def test_the_loss_of_the_audio_projector_weighs_the_opening_most():
     windows, curves = torch.zeros(2, 17, 5, 4, 40), torch.tensor([0.5, 1.0, 2.0]).expand(2, 17, 3)
     loss, metrics = listen_method(lambda w: torch.zeros(2, 17, 3), {"windows": windows, "curves": curves}, 0)
     assert float(loss) == pytest.approx(4 * 0.25 + 1.0 + 0.5 * 4.0)
     assert metrics["mouth_open_rmse"] == pytest.approx(0.5)
 
 
-def test_correlation_is_one_for_an_ear_that_hears_the_opening(sounds):
-    def ear(windows):
-        return windows[:, :, 2, 0, :3]
+def test_correlation_is_one_for_a_model_that_reads_the_opening(sounds):
+    class Reading(torch.nn.Module):
+        def forward(self, windows):
+            return windows[:, :, 2, 0, :3]
 
-    assert held_out_correlation(ear, sounds) == pytest.approx(
+    reading = Reading()
+    assert held_out_correlation(reading, sounds) == pytest.approx(
         {"correlation_clean": 1.0, "correlation_degraded": 1.0, "one_minus_correlation": 0.0}, abs=1e-3
     )
     features = sounds["features"].copy()
     features[[1, 2, 4, 5], :, 0] *= -1  # all but every third hearing, which is the clean one
-    scores = held_out_correlation(ear, sounds | {"features": features})
+    scores = held_out_correlation(reading, sounds | {"features": features})
     assert scores == pytest.approx(
         {"correlation_clean": 1.0, "correlation_degraded": -1.0, "one_minus_correlation": 2.0}, abs=1e-3
     )
+
+
+AUTOENCODER = SimpleNamespace(spec=AutoencoderSpec(16, 4, 8, True))
 
 
 class Oracle:
@@ -179,15 +184,17 @@ class Oracle:
         self.video, self.seen = video, {}
 
     schedule = None
-    windows = DiTWindows(SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=16, mask_rule="group"))
-    sample, video_latents = PortraitDiT.sample, PortraitDiT.video_latents
+    condition_spec = ConditionSpec(16, "required", 4, 40, "required", text_dim=16)
+    windows = DiTWindows(
+        SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=16, mask_rule="group", known_dropped=0.0)
+    )
+    to_sample_layout, video_latents = PortraitDiT.to_sample_layout, PortraitDiT.video_latents
 
-    def prepare(self, conditions):
-        self.seen["conditions"] = conditions
-        return {}
+    def new_cache(self):
+        return None
 
-    def __call__(self, sample, timestep, features):
-        self.seen["sample"] = sample
+    def __call__(self, sample, timestep, conditions, cache=None):
+        self.seen |= {"sample": sample, "conditions": conditions}
         sigma = timestep.view(-1, 1, 1, 1, 1) / 1000
         noise = (sample[:, :, 1:] - (1 - sigma) * self.video) / sigma
         return torch.cat([torch.full_like(sample[:, :, :1], 99.0), noise - self.video], 2)
@@ -202,7 +209,7 @@ def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
     }  # fmt: skip
     config = replace(TinyDiTConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
     oracle = Oracle(batch["video"])
-    loss, metrics = fine_tuning_method(config)(oracle, batch, 0)
+    loss, metrics = fine_tuning_method(config, AUTOENCODER)(oracle, batch, 0)
     assert float(loss) < 1e-4, "the reference slot, where the answer is 99, has no loss"
     assert metrics["mouth_error"] < 1e-4
     sample, conditions = oracle.seen["sample"], oracle.seen["conditions"]
@@ -211,8 +218,8 @@ def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
     inactive = conditions.control_latents[:, :16, 1:]  # behind the reference slot
     known = [torch.equal(i[:, 0], v[:, 0]) for i, v in zip(inactive, batch["video"])]
     assert 0 < sum(known) < 8
-    for clip, told in zip(inactive, known):
-        expected = batch["grey"][0, :, int(told) :]
+    for clip, goes_on in zip(inactive, known):
+        expected = batch["grey"][0, :, int(goes_on) :]
         torch.testing.assert_close(clip[:, -expected.shape[1] :], expected)
     silent = (conditions.audio_windows == 0).flatten(1).all(1)
     assert 0 < silent.sum() < 8
@@ -222,17 +229,17 @@ def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
 class StepOracle(Oracle):
     """The same of a v model that knows two frames before its window."""
 
-    schedule = StepSchedule()
+    schedule, condition_spec = StepSchedule(), ConditionSpec(4, "required", 4, 40, "required")
     windows = UNetWindows(
         SimpleNamespace(
             motion_frames=2, motion_positions=32, block_out_channels=[8, 8], audio_rate_hz=25, fps=25,
             skeleton_fps=25, motion_dropped=0.0,
         )
     )  # fmt: skip
-    sample, video_latents = PortraitUNet.sample, PortraitUNet.video_latents
+    to_sample_layout, video_latents = PortraitUNet.to_sample_layout, PortraitUNet.video_latents
 
-    def __call__(self, sample, timestep, features):
-        self.seen["timestep"] = timestep
+    def __call__(self, sample, timestep, conditions, cache=None):
+        self.seen |= {"timestep": timestep, "conditions": conditions}
         sigma = step_sigma(timestep, self.schedule).view(-1, 1, 1, 1, 1)
         alpha = (1 - sigma**2).sqrt()
         noise = (sample - alpha * self.video) / sigma
@@ -248,7 +255,7 @@ def test_fine_tuning_of_a_v_model_makes_the_frames_behind_the_known_ones():
     }  # fmt: skip
     config = replace(TinyUNetConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
     oracle = StepOracle(batch["video"][:, :, 2:])
-    _, metrics = fine_tuning_method(config)(oracle, batch, 0)
+    _, metrics = fine_tuning_method(config, AUTOENCODER)(oracle, batch, 0)
     assert metrics["error"] < 1e-3, "but for the rounding of sigma to whole steps"
     assert torch.equal(oracle.seen["timestep"], oracle.seen["timestep"].round())
     conditions = oracle.seen["conditions"]
@@ -267,22 +274,25 @@ class HalfForgetful(StepOracle):
     """A v model whose every frame is half of the known one in its place and the skeleton of its own."""
 
     def __init__(self):
-        self.seen = {"told": []}
+        self.seen, self.known = {}, []
 
-    def prepare(self, conditions, cache_kv=False):
-        self.seen["told"].append(conditions.motion_latents)
-        return {"frames": conditions.motion_latents / 2 + conditions.skeleton_latents[:, :, :2]}
-
-    def __call__(self, sample, timestep, features):
-        self.video = torch.cat([features["frames"], torch.zeros_like(sample[:, :, 2:])], 2)
-        return super().__call__(sample, timestep, features)
+    def __call__(self, sample, timestep, conditions, cache=None):
+        if not any(conditions.motion_latents is known for known in self.known):
+            self.known.append(conditions.motion_latents)
+        frames = conditions.motion_latents / 2 + conditions.skeleton_latents[:, :, :2]
+        self.video = torch.cat([frames, torch.zeros_like(sample[:, :, 2:])], 2)
+        return super().__call__(sample, timestep, conditions, cache)
 
 
 class Paint:
     """An autoencoder that encodes nothing: three latent channels, a pixel a cell."""
 
+    spec = AutoencoderSpec(3, 1, 1, True)
+
     def encode_video(self, video_pm1):
         return video_pm1
+
+    encode_frames = encode_video
 
     def decode_video(self, latents):
         return latents
@@ -312,10 +322,10 @@ def test_own_known_frames_carry_what_became_of_the_portrait_over_as_many_windows
     model = HalfForgetful()
     found = own_known_latents(model, Paint(), painted, rounds)
     torch.testing.assert_close(found, halved(painted, rounds), atol=1e-3, rtol=0)
-    assert len(model.seen["told"]) == rounds
+    assert len(model.known) == rounds
 
 
-def test_fine_tuning_tells_a_share_of_the_windows_that_go_on_of_frames_of_the_models_own(painted):
+def test_a_share_of_the_windows_that_go_on_know_frames_of_the_models_own(painted):
     config = replace(
         TinyUNetConfig(), known_share=0.7, known_noise=0.0, own_known_share=0.5, own_known_rounds=2
     )
@@ -324,11 +334,11 @@ def test_fine_tuning_tells_a_share_of_the_windows_that_go_on_of_frames_of_the_mo
         torch.manual_seed(seed)
         model = HalfForgetful()
         fine_tuning_method(config, Paint())(model, painted, 0)
-        told = model.seen["told"][-1]
+        known = model.known[-1]
         first = painted["reference"].expand(-1, -1, 2, -1, -1)
         sources = [first, painted["video"][:, :, :2], halved(painted, 1), halved(painted, 2)]
-        near = torch.stack([(told - source).abs().amax((1, 2, 3, 4)) < 1e-3 for source in sources])
-        assert near.any(0).all(), "every window is told of one of the four"
+        near = torch.stack([(known - source).abs().amax((1, 2, 3, 4)) < 1e-3 for source in sources])
+        assert near.any(0).all(), "every window knows one of the four"
         kinds.append(near.sum(1))
         assert not (near[2].any() and near[3].any()), "all of a batch are as deep"
     portrait, true, *own = torch.stack(kinds).sum(0) / (20 * 8)
@@ -368,9 +378,9 @@ def test_excerpts_are_cut_from_one_place_of_everything():
 
 
 def test_preparations_say_how_far_they_are_unless_all_is_there(capsys):
-    told = counted("clips", every_s=0.0)
+    counter = counted("clips", every_s=0.0)
     for done in (50, 100):
-        told(done, 100)
+        counter(done, 100)
     assert capsys.readouterr().err.splitlines() == ["clips: 50 of 100", "clips: 100 of 100"]
     quiet = counted("clips", every_s=60.0)
     for done in (50, 100):

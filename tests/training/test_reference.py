@@ -8,7 +8,7 @@ from torch import nn
 
 from hallo4.diffusion import PreferenceLossConfig
 from hallo4.errors import InputError
-from hallo4.training import AdapterConfig, AdapterOff, FrozenCopy, add_lora, pair_step, predict_velocity
+from hallo4.training import AdapterConfig, AdapterOff, FrozenCopy, add_lora, pair_step, predict
 
 CONFIG = PreferenceLossConfig(beta=200.0)
 SMALL = AdapterConfig(rank=3, alpha=6.0)
@@ -16,13 +16,13 @@ SMALL = AdapterConfig(rank=3, alpha=6.0)
 
 def output(model, batch):
     with torch.no_grad():
-        return predict_velocity(model, batch.winner, batch.sigma, batch.conditions)
+        return predict(model, batch.winner, batch.sigma, batch.conditions)
 
 
 def five_steps(model, reference, toolbox) -> None:
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for visit in range(5):
-        loss, _ = pair_step(model, toolbox.batch(visit=visit), predict_velocity, reference, CONFIG)
+        loss, _ = pair_step(model, toolbox.batch(visit=visit), predict, reference, CONFIG)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -106,7 +106,7 @@ def test_the_reference_records_no_graph(toolbox):
 
     def measure():
         assert not torch.is_grad_enabled()
-        return predict_velocity(model, batch.winner, batch.sigma, batch.conditions)
+        return predict(model, batch.winner, batch.sigma, batch.conditions)
 
     assert not AdapterOff(model).errors(measure, batch).requires_grad
 
@@ -124,7 +124,7 @@ def test_under_autocast_the_pass_before_does_not_take_the_gradient_away(toolbox,
         with torch.autocast("cpu", torch.bfloat16):
             if reference_runs:
                 reference.errors(lambda m=model: output(m, batch), batch)  # noqa: B023
-            predict_velocity(model, batch.winner, batch.sigma, batch.conditions).sum().backward()
+            predict(model, batch.winner, batch.sigma, batch.conditions).sum().backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     before, alone = gradients
     assert before.keys() == alone.keys()

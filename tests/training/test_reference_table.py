@@ -17,7 +17,7 @@ from hallo4.training import (
     add_lora,
     build_table,
     pair_step,
-    predict_velocity,
+    predict,
     reference_errors,
     table_stamp,
     tensors_hash,
@@ -38,7 +38,7 @@ def world(toolbox):
         return PairBatch(**toolbox.make_batch(pairs, rows, visits % DRAWS) | {"visits": visits})
 
     def errors_of(batch):
-        return reference_errors(model, batch, predict_velocity, reference, CONFIG)
+        return reference_errors(model, batch, predict, reference, CONFIG)
 
     stamp = table_stamp(model, tensors_hash({"winner": pairs["winner"]}), DRAW, CONFIG)
     progress = []
@@ -59,8 +59,8 @@ def world(toolbox):
 def test_group_12_the_table_says_what_the_reference_says(world):
     model, reference, make_batch, _, table = world
     batch = make_batch(torch.tensor([4, 0, 2]), torch.tensor([0, 3, 6]))  # draws 0, 1, 0
-    online = pair_step(model, batch, predict_velocity, reference, CONFIG)
-    looked_up = pair_step(model, batch, predict_velocity, table, CONFIG)
+    online = pair_step(model, batch, predict, reference, CONFIG)
+    looked_up = pair_step(model, batch, predict, table, CONFIG)
     assert float(looked_up[0].detach()) == pytest.approx(float(online[0].detach()), rel=1e-5)
     torch.testing.assert_close(looked_up[1].winner_reference, online[1].winner_reference)
     torch.testing.assert_close(looked_up[1].loser_reference, online[1].loser_reference)
@@ -74,14 +74,14 @@ def test_group_12_the_table_holds_errors_of_frames_too(world, toolbox):
         return replace(make_batch(rows, visits), frame_labels=labels.expand(len(rows), 2))
 
     def errors_of(batch):
-        return reference_errors(model, batch, predict_velocity, reference, CONFIG)
+        return reference_errors(model, batch, predict, reference, CONFIG)
 
     table = build_table(labelled, errors_of, PAIRS, DRAWS, 4, stamp)
     assert table.values.shape == (PAIRS, DRAWS, 2, 2)
     batch = labelled(torch.tensor([3, 1]), torch.tensor([1, 0]))
-    online = pair_step(model, batch, predict_velocity, reference, CONFIG)[1]
+    online = pair_step(model, batch, predict, reference, CONFIG)[1]
     torch.testing.assert_close(
-        pair_step(model, batch, predict_velocity, table, CONFIG)[1].logit, online.logit, rtol=1e-3, atol=1e-3
+        pair_step(model, batch, predict, table, CONFIG)[1].logit, online.logit, rtol=1e-3, atol=1e-3
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.models.precision import has_bf16_units
-from hallo4.training.checkpoint import load, load_strictly, save
+from hallo4.training.checkpoint import fill_model, load, save
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 from hallo4.training.ema import EMA
 from hallo4.training.interrupt import stop_signals
@@ -205,9 +205,11 @@ def test_a_pickle_is_not_run(tmp_path):
 def test_wrong_tensors_are_named(tmp_path):
     model = nn.Linear(2, 3)
     weights = {"weight": torch.zeros(3, 4), "extra": torch.zeros(1)}
-    found = r"missing bias; unexpected extra; weight is \[3, 4\], not \[3, 2\]"
+    found = (
+        r"1 missing \(bias\); 1 unexpected \(extra\); 1 mis-shaped \(weight \[3, 4\] instead of \[3, 2\]\)"
+    )
     with pytest.raises(CheckpointError, match=found):
-        load_strictly(model, weights, tmp_path)
+        fill_model(model, weights, tmp_path)
 
 
 # ---------------------------------------------------------------- log

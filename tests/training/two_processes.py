@@ -19,7 +19,7 @@ from hallo4.training import (
     batch_visits,
     dpo_method,
     evaluate_pairs,
-    predict_velocity,
+    predict,
     train,
 )
 
@@ -43,7 +43,7 @@ def main(folder: str, accumulate: int) -> None:
 
     def preview(step, model):
         batch = PairBatch(**tools.make_batch(pairs, torch.arange(5), torch.zeros(5, dtype=torch.long)))
-        return evaluate_pairs(model, [batch], predict_velocity, reference, config).summary()
+        return evaluate_pairs(model, [batch], predict, reference, config).summary()
 
     def guard(history):
         return "three previews are enough" if len(history) == 3 else None
@@ -58,7 +58,7 @@ def main(folder: str, accumulate: int) -> None:
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.0),
         schedule=ScheduleConfig(warmup_steps=2, anneal_fraction=0.0),
     )
-    method = dpo_method(predict_velocity, reference, config, "split")
+    method = dpo_method(predict, reference, config, "split")
     train(run, method, model, data, folder=Path(folder), on_preview=preview, guard=guard)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
-from hallo4.evaluation.networks.weights import fill, find_weights, read_tensors
+from hallo4.evaluation.networks.published import with_published
+from hallo4.weights.check import find_weights
+from hallo4.weights.tensors import read_tensors
 
 CLASSES = 400
 _MIXED: dict[str, tuple[int, tuple[int, int, int, int, int, int]]] = {
@@ -97,9 +99,7 @@ def load_i3d_disco(folder: str | os.PathLike[str] | None = None) -> Callable[[Te
     weights.
     """
     path = find_weights("i3d_disco", folder)
-    with torch.device("meta"):
-        network = InceptionI3d()
-    fill(network.to_empty(device="cpu"), read_tensors(path), path)
+    network = with_published(InceptionI3d, read_tensors(path, "I3D weights"), path)
     return lambda clips: network(clips).mean(dim=2)
 
 

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.weights import fill, find_weights, read_tensors
+from hallo4.evaluation.networks.published import with_published
+from hallo4.weights.check import find_weights
+from hallo4.weights.tensors import read_tensors
 
 Resize = Literal["pytorch-fid", "tensorflow"]
 """`pytorch-fid`: bilinear, half-pixel centres, no antialias, to [-1, 1] by 2x - 1. `tensorflow`
@@ -205,9 +207,7 @@ def load_inception(
 ) -> FidInception:
     """The network with the published weights. CheckpointError: not there, or not those."""
     path = find_weights("inception", folder)
-    with torch.device("meta"):
-        network = FidInception(resize)
-    return fill(network.to_empty(device="cpu"), read_tensors(path), path)
+    return with_published(lambda: FidInception(resize), read_tensors(path, "Inception weights"), path)
 
 
 def _mean_pool(x: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.weights import fill, find_weights, read_tensors
+from hallo4.evaluation.networks.published import with_published
+from hallo4.weights.check import find_weights
+from hallo4.weights.tensors import read_tensors
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 _CHANNELS = (64, 192, 384, 256, 256)
@@ -76,11 +78,9 @@ class _ChannelWeights(nn.Module):
 def load_lpips(folder: str | os.PathLike[str] | None = None) -> Lpips:
     """LPIPS with both published files. CheckpointError: one is not there, or is not it."""
     backbone, channels = find_weights("alexnet", folder), find_weights("lpips", folder)
-    state = {name: value for name, value in read_tensors(backbone).items() if name.startswith("features.")}
-    state |= read_tensors(channels)
-    with torch.device("meta"):
-        network = Lpips()
-    return fill(network.to_empty(device="cpu"), state, channels)
+    network = read_tensors(backbone, "AlexNet weights")
+    state = {name: value for name, value in network.items() if name.startswith("features.")}
+    return with_published(Lpips, state | read_tensors(channels, "LPIPS weights"), channels)
 
 
 def frame_pairs_lpips(network: Lpips, a_u8: Tensor, b_u8: Tensor) -> Tensor:

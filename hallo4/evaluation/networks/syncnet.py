@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 
-import torch
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.weights import fill, find_weights, read_tensors
+from hallo4.evaluation.networks.published import with_published
+from hallo4.weights.check import find_weights
+from hallo4.weights.tensors import read_tensors
 
 FACE_PX = 224
 FRAMES, CEPSTRA = 5, 20
@@ -73,9 +74,7 @@ class SyncNet(nn.Module):
 def load_syncnet(folder: str | os.PathLike[str] | None = None) -> SyncNet:
     """SyncNet with the published weights. CheckpointError: not there, or not those."""
     path = find_weights("syncnet", folder)
-    with torch.device("meta"):
-        network = SyncNet()
-    return fill(network.to_empty(device="cpu"), read_tensors(path), path)
+    return with_published(SyncNet, read_tensors(path, "SyncNet weights"), path)
 
 
 def _block2d(channels: int, out: int, kernel: int | tuple[int, int], padding: int = 0) -> list[nn.Module]:

@@ -1,44 +1,70 @@
-"""Weights that fit exactly or not at all: safetensors in and out of a module, checked tensor by tensor."""
+"""A module in a folder, `config.json` and safetensors: read strictly, tensor by tensor, and written."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
+from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+STORED_TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+MAPPED_AT_ONCE_BYTES = 32_000_000
+"""A file is mapped anew after so many bytes; till then, pages that were read count as memory in use."""
+
+Placing = Callable[[nn.Module], Callable[[str, Tensor], Tensor]]
 
 
-def load_strictly(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
+def load_strictly(
+    module_class: type[nn.Module], config: dict[str, Any], folder: Path, placing: Placing | None = None
+) -> nn.Module:
     """Build `module_class` (a diffusers model) from `config` and fill it from `folder/*.safetensors`.
+
+    `placing(module)(name, tensor)` brings one tensor of the file to its type and place (None: to the type
+    that the class gives it, on the CPU), so the peak of memory is the model and a little more. A tensor that
+    stays as it is in the file is mapped from there, not copied.
 
     CheckpointError: unknown configuration keys, no weights, pickles instead, a damaged file, or tensors that
     are missing, unexpected or mis-shaped; the first few are named.
     """
-    files = _weight_files(folder)
-    found = _shapes_in(files)
-    module = _build(module_class, config, folder)
-    wanted = module.state_dict()
-    _compare({name: tuple(tensor.shape) for name, tensor in wanted.items()}, found, folder)
-    state: dict[str, torch.Tensor] = {}
-    for file in files:
-        state.update(load_file(file))
-    for name, tensor in state.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{folder}: tensor {name} holds NaN or infinite values. Copy it anew.")
-        state[name] = tensor.to(wanted[name].dtype)
+    module = build_strictly(module_class, config, folder)
+    types = {name: tensor.dtype for name, tensor in module.state_dict().items()}
+    place = (lambda name, tensor: tensor.to(types[name])) if placing is None else placing(module)
+    state: dict[str, Tensor] = {}
+    for name, tensor in _stored_tensors(_weight_files(folder)):
+        refuse_non_finite([(name, tensor)], folder)
+        state[name] = place(name, tensor if tensor.is_floating_point() else tensor.to(types[name]))
     module.load_state_dict(state, assign=True)
     assert not any(tensor.is_meta for tensor in module.buffers()), "a buffer that is not saved is not filled"
     return module
+
+
+def build_strictly(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
+    """The module of `load_strictly` without its weights, on the meta device; the headers of the files are
+    checked, so the errors are the same but for values that are not finite."""
+    found = _shapes_in(_weight_files(folder))
+    module = _build(module_class, config, folder)
+    problems = misfits(shapes_of(module.state_dict()), found)
+    if problems:
+        raise CheckpointError(
+            f"{folder}: does not fit its config.json: tensors {problems}. Use weights and config.json of the "
+            "same model."
+        )
+    return module
+
+
+def stored_bytes(folder: Path) -> int:
+    """Size of `folder/*.safetensors`. CheckpointError: there are none."""
+    return sum(file.stat().st_size for file in _weight_files(folder))
 
 
 def save_weights(folder: Path, module: nn.Module, dtype: torch.dtype) -> None:
@@ -82,12 +108,34 @@ def _shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]]:
                         raise CheckpointError(
                             f"{file}: tensor {name} stands in two files of this folder. Remove one."
                         )
-                    shapes[name] = tuple(opened.get_slice(name).get_shape())
+                    part = opened.get_slice(name)
+                    if part.get_dtype() not in STORED_TYPES:
+                        raise CheckpointError(
+                            f"{file}: tensor {name} is stored as {part.get_dtype()}; allowed are F32, F16 "
+                            "and BF16. Use weights that are not quantized."
+                        )
+                    shapes[name] = tuple(part.get_shape())
         except (SafetensorError, OSError) as error:
             raise CheckpointError(
                 f"{file}: damaged or no safetensors file ({error}). Copy it anew."
             ) from error
     return shapes
+
+
+def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
+    """Name and values of every tensor, as they are in the files, mapped."""
+    for file in files:
+        with safe_open(file, framework="pt") as opened:
+            left = list(opened.keys())
+        while left:
+            mapped_bytes = 0
+            with safe_open(file, framework="pt") as opened:
+                while left and mapped_bytes < MAPPED_AT_ONCE_BYTES:
+                    name = left.pop()
+                    tensor = opened.get_tensor(name)
+                    mapped_bytes += tensor.nbytes
+                    yield name, tensor
+                    del tensor  # else it would hold the mapping
 
 
 def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
@@ -109,27 +157,3 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
         raise CheckpointError(
             f"{folder / 'config.json'}: no model can be built from it ({reason})."
         ) from error
-
-
-def _compare(wanted: dict[str, tuple[int, ...]], found: dict[str, tuple[int, ...]], folder: Path) -> None:
-    complaints = []
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    wrong = [
-        f"{name} (found {list(found[name])}, expected {list(wanted[name])})"
-        for name in sorted(wanted.keys() & found.keys())
-        if wanted[name] != found[name]
-    ]
-    for kind, names in (("missing", missing), ("unexpected", extra), ("mis-shaped", wrong)):
-        if names:
-            complaints.append(f"{len(names)} {kind}: {_first(names)}")
-    if complaints:
-        raise CheckpointError(
-            f"{folder}: the tensors do not fit config.json: {'; '.join(complaints)}. "
-            "Use weights and config.json of the same model."
-        )
-
-
-def _first(names: Iterable[str], count: int = 3) -> str:
-    names = list(names)
-    more = f" and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

@@ -1,0 +1,153 @@
+"""Which models there are, where they lie, and what `model.json` says of one."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from hallo4.errors import CheckpointError
+from hallo4.pipelines.plan import WindowNoise
+from hallo4.types import FPS
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+DEFAULT_MODEL = "tiny-dit"
+RELEASED_MODEL = "hallo4"
+"""Name of the converted released model."""
+
+FAMILIES = {"dit": "PortraitDiT", "unet": "PortraitUNet"}
+"""Name of the backbone's folder -> its class, which is imported when it is needed."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """`model.json`: what the model is called and how it was trained to be used.
+
+    `family`: its backbone. `size_px`: side of the square frames it was trained on; other shapes keep that
+    area. `canvas_sizes_px`: the only sizes (height, width) it was trained on, if there are such; pictures get
+    black bars then. `window_frames`: frames made at a time. `steps`, `guidance_scale` (1: no guidance) and,
+    of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
+    model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
+    the frames before it as they were decoded ("float") or in the whole levels of the finished video.
+    """
+
+    name: str
+    version: str
+    family: str = "dit"
+    size_px: int = 128
+    window_frames: int = 17
+    steps: int = 16
+    guidance_scale: float = 1.0
+    flow_shift: float = 1.0
+    fps: float = FPS
+    description: str = ""
+    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
+    prompt: str = ""
+    negative_prompt: str = ""
+    window_noise: WindowNoise = "own"
+    known_frames_as: Literal["uint8", "float"] = "uint8"
+
+    def __post_init__(self) -> None:
+        problem = None
+        if self.family not in FAMILIES:
+            problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
+        elif self.fps != FPS:
+            problem = f"fps is {self.fps}; only {FPS:g} is supported"
+        elif self.size_px < 16 or self.steps < 1 or self.window_frames < 1:
+            problem = (
+                f"size_px is {self.size_px}, steps {self.steps} and window_frames {self.window_frames}; "
+                "at least 16, 1 and 1 are needed"
+            )
+        elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
+            problem = (
+                f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
+                "they must be finite, flow_shift above 0"
+            )
+        elif any(side < 16 or side % 8 for size in self.canvas_sizes_px for side in size):
+            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8, 16 or more"
+        if problem:
+            raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
+
+
+def embedded_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in ASSETS.glob("*/model.json"))
+
+
+def models_folder() -> Path:
+    """Where models that are not embedded are found by name: `hallo4/models` in `$XDG_CACHE_HOME`, else in
+    `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hallo4" / "models"
+
+
+def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
+    """The folder of a model, given by the name of an embedded one, by its path, or by the name of a folder in
+    `models_folder`.
+
+    CheckpointError: neither a known name nor a folder with a `model.json`.
+    """
+    text = os.fspath(name_or_dir)
+    if text in embedded_models():
+        return ASSETS / text
+    folder = Path(text)
+    kept = models_folder() / text
+    if not folder.exists() and (kept / "model.json").is_file() and kept.parent == models_folder():
+        return kept
+    if text == RELEASED_MODEL and not (folder / "model.json").is_file():
+        raise CheckpointError(
+            f"{text}: the released model is not here (looked in {models_folder()}). Get its files with "
+            "`hallo4 weights fetch hallo4`, then run `hallo4 weights convert`."
+        )
+    if not folder.exists():
+        known = ", ".join(embedded_models()) or "(none in this installation)"
+        raise CheckpointError(
+            f"{text!r} is no model: give a folder, one of {known}, or the name of a folder in "
+            f"{models_folder()}."
+        )
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{text}: a model is a folder with model.json, dit/, autoencoder/ and audio/; this is a file."
+        )
+    if not (folder / "model.json").is_file():
+        raise CheckpointError(
+            f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
+        )
+    return folder
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
+    values = read_json(folder / "model.json")
+    allowed = {field.name for field in fields(ModelInfo)}
+    unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
+    if unknown or missing:
+        found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
+        raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
+    try:
+        return TypeAdapter(ModelInfo).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise CheckpointError(f"{folder / 'model.json'}: {place}: {first['msg']}. Mend it.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a model folder. CheckpointError: missing, unreadable, or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read as JSON ({error}). Copy the model folder anew."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(
+            f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew."
+        )
+    return content

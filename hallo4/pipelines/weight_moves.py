@@ -1,0 +1,202 @@
+"""How weights come to where they are used: from the file to their type and place (`WeightRules`), parts that
+take turns, blocks that come one by one, and blocks that are kept in one number format and used in another.
+`placement.py` decides which of these when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hallo4.errors import MissingExtraError
+from hallo4.models.precision import final_dtype, has_bf16_units
+from hallo4.pipelines.placement import Placement
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class WeightRules:
+    """Where weights are kept and in which type, and where and in which type they are used.
+
+    `dtype`: of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU
+    that has units for them. A CPU without keeps bf16 weights of blocks, but multiplies in fp32.
+    """
+
+    device: torch.device = CPU
+    asked_dtype: torch.dtype | None = torch.float32
+    placement: Placement = "resident"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which weights are kept, where the file does not decide."""
+        return self.asked_dtype or (torch.bfloat16 if self.device.type == "cuda" else torch.float32)
+
+    @property
+    def autocast(self) -> bool:
+        """Whether products run in bf16, whatever the weights are, on a CPU with units for it."""
+        return self.asked_dtype is None
+
+    @property
+    def products(self) -> torch.dtype:
+        """The type that products run in where there is no autocast."""
+        return torch.float32 if self._on_cpu and not has_bf16_units() else self.dtype
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+    @property
+    def _mapped(self) -> bool:
+        """Whether blocks stay as they lie in the file."""
+        return self._on_cpu and self.placement == "stream"
+
+    def kept_dtype(self, module: nn.Module, name: str, in_block: bool, stored: torch.dtype) -> torch.dtype:
+        """The type in which the floating-point tensor `name` is kept; `stored`: its type in the file."""
+        if in_block and self._mapped:
+            return stored
+        return final_dtype(module, name, self.dtype if in_block else self.products)
+
+    def placing(self, module: nn.Module) -> Callable[[str, Tensor], Tensor]:
+        """(name, tensor of the file) -> the tensor where and as it is kept; see `load_strictly`."""
+        home = self.device if self.placement == "resident" else CPU
+        of_blocks = names_in_blocks(module)
+
+        def place(name: str, tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor.to(home)
+            return tensor.to(home, self.kept_dtype(module, name, name in of_blocks, tensor.dtype))
+
+        return place
+
+    def settle(self, backbone: nn.Module, autoencoder: nn.Module) -> OneAtATime | None:
+        """Install what brings weights to their use; the parts that take turns, if there are any."""
+        if self._on_cpu and not (self.autocast and has_bf16_units()):
+            for path, block in blocks_of(backbone).items():
+                names = [name for name, _ in (*block.named_parameters(), *block.named_buffers())]
+                cast_in_use(
+                    block, {name: final_dtype(backbone, f"{path}.{name}", self.products) for name in names}
+                )
+        if self.placement == "resident" or self._mapped:
+            return None
+        parts = {"autoencoder": autoencoder}
+        if self.placement == "offload":
+            parts["backbone"] = backbone
+        else:
+            stream_blocks(backbone, self.device)
+        return OneAtATime(parts, lambda tensor: tensor.to(self.device))
+
+
+class OneAtATime:
+    """Parts of a model of which at most one has its weights on the device; the others wait at home.
+
+    Weights never change, so going home costs nothing: what was on the device is dropped.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module], to_device: Callable[[Tensor], Tensor]) -> None:
+        """`parts`: name -> module, whose tensors are at home now; `to_device` copies one to the device."""
+        self._to_device = to_device
+        self._homes = {
+            name: [(tensor, tensor.data) for tensor in _tensors(part)] for name, part in parts.items()
+        }
+        self._here: str | None = None
+
+    def bring(self, name: str) -> None:
+        """Make `name` the part on the device; with a name of none of them, all wait at home."""
+        if name == self._here:
+            return
+        for tensor, home in self._homes.get(self._here or "", ()):
+            tensor.data = home
+        for tensor, home in self._homes.get(name, ()):
+            tensor.data = self._to_device(home)
+        self._here = name
+
+
+def blocks_of(backbone: nn.Module) -> dict[str, nn.Module]:
+    """Name -> the blocks that a backbone is a stack of: the outermost modules of `_no_split_modules`."""
+    kinds = set(getattr(backbone, "_no_split_modules", None) or ())
+    found: dict[str, nn.Module] = {}
+    for name, module in backbone.named_modules():
+        inside = any(name.startswith(f"{other}.") for other in found)
+        if type(module).__name__ in kinds and not inside:
+            found[name] = module
+    return found
+
+
+def place_all(module: nn.Module, place: Callable[[str, Tensor], Tensor]) -> None:
+    """Bring every tensor of a module to its type and place, one after the other."""
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        tensor.data = place(name, tensor.data)
+
+
+def names_in_blocks(module: nn.Module) -> set[str]:
+    """Names of all parameters and buffers of the blocks of a backbone."""
+    return {
+        f"{path}.{name}"
+        for path, block in blocks_of(module).items()
+        for name, _ in (*block.named_parameters(), *block.named_buffers())
+    }
+
+
+def stream_blocks(backbone: nn.Module, device: torch.device) -> None:
+    """From now on every block of `backbone` comes to `device` for its own forward, the next one meanwhile.
+
+    diffusers' group offloading; on CUDA with a stream of its own, from pinned memory. MissingExtraError:
+    diffusers needs accelerate for it.
+    """
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            "Streaming a model through a small device needs accelerate, which is not installed: "
+            "pip install 'hallo4[released]'."
+        ) from error
+    from diffusers.hooks import apply_group_offloading
+
+    names = blocks_of(backbone)
+    nested = [
+        name
+        for name, child in backbone.named_children()
+        if not isinstance(child, nn.ModuleList) and any(block.startswith(f"{name}.") for block in names)
+    ]
+    apply_group_offloading(
+        backbone,
+        onload_device=device,
+        offload_device=torch.device("cpu"),
+        offload_type="block_level",
+        num_blocks_per_group=1,
+        use_stream=device.type == "cuda",
+        block_modules=nested or None,
+    )
+
+
+def cast_in_use(module: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+    """From now on the forward of `module` sees its tensors in the types `dtypes` (by name in it).
+
+    The stored ones are kept as they are, and may be mapped from a file. The same numbers as if all had been
+    cast for good.
+    """
+    stored = [
+        (tensor, tensor.data, dtypes[name])
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        if tensor.dtype != dtypes[name]
+    ]
+
+    def before(_module: nn.Module, _inputs: tuple) -> None:
+        for tensor, kept, dtype in stored:
+            tensor.data = kept.to(dtype)
+
+    def after(_module: nn.Module, _inputs: tuple, _output: object) -> None:
+        for tensor, kept, _dtype in stored:
+            tensor.data = kept
+
+    if stored:
+        module.register_forward_pre_hook(before)
+        module.register_forward_hook(after, always_call=True)
+
+
+def _tensors(part: nn.Module) -> Iterator[Tensor]:
+    yield from part.parameters()
+    yield from part.buffers()
