@@ -6,9 +6,10 @@
       half the rate, blocks at H/4                    twice the rate, blocks at H/2       | few at a time
       half the rate, blocks at H/8, middle, conv_out  blocks at H, conv_out               |
 
-Three changes, none of them to a parameter or its name (`adopt` gives the classes below to existing layers):
+Four changes, none of them to a parameter or its name (`adopt` gives the classes below to existing layers):
 
 * a single frame without a past meets only the last time slice of a kernel, so its convolution is a 2-D one;
+* the borders of a convolution are padded inside it, not by a copy of its input;
 * large layers, which need most of the memory, take few frames at a time. Their convolutions keep their last
   two input frames anyway, so it makes no difference in which steps frames come;
 * a stage of the encoder whose last frames were all equal goes on with the output it has (`StageState`).
@@ -46,17 +47,23 @@ PIXELS_AT_ONCE = 800_000
 
 
 class CausalConvolution(WanCausalConv3d):
-    """A causal convolution; of one frame without a past, a 2-D one by the last time slice of the kernel."""
+    """A causal convolution that copies its input for the frames before it only, not for its borders.
+
+    Of one frame without a past it is a 2-D one, by the last time slice of the kernel.
+    """
 
     def forward(self, x: Tensor, cache_x: Tensor | None = None) -> Tensor:
-        """[B, D, n, H, W] and the frames before it -> [B, D', n, H', W']."""
-        past = self.kernel_size[0] - 1
-        if cache_x is not None or x.shape[2] != 1 or past == 0 or self._padding[4] != past:
-            return super().forward(x, cache_x)
-        rows, columns = self._padding[2], self._padding[0]
-        # A view: it follows the parameter wherever it is moved or cast.
-        kernel = self.weight[:, :, -1]
-        return F.conv2d(x[:, :, 0], kernel, self.bias, self.stride[1:], (rows, columns))[:, :, None]
+        """[B, D, n, H, W] and the frames before it, zeros where there are none -> [B, D', n, H', W']."""
+        columns, _, rows, _, missing, _ = self._padding
+        if missing and cache_x is None and x.shape[2] == 1:
+            kernel = self.weight[:, :, -1]  # a view: it follows the parameter when it is moved or cast
+            return F.conv2d(x[:, :, 0], kernel, self.bias, self.stride[1:], (rows, columns))[:, :, None]
+        if missing and cache_x is not None:
+            x = torch.cat([cache_x, x], dim=2)
+            missing -= cache_x.shape[2]
+        if missing:
+            x = F.pad(x, (0, 0, 0, 0, missing, 0))
+        return F.conv3d(x, self.weight, self.bias, self.stride, (0, rows, columns))
 
 
 @dataclass
