@@ -1,4 +1,4 @@
-"""`evaluate_world`: a model against the truth of episodes that nobody trained on.
+"""`evaluate_world`: a model against the truth of episodes outside its training data.
 
     episode i (seed EVALUATION_SEEDS + 10,000 seed + i)
         -> frames of the model -> the instrument -> metrics: a row, kept at once, so a stopped run goes on

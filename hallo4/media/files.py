@@ -162,6 +162,16 @@ def commit(temporary: Path, target: Path) -> None:
     os.replace(temporary, target)
 
 
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file that is there completely or not at all, even after a power cut. OSError: not written."""
+    temporary = temporary_beside(target)
+    try:
+        temporary.write_bytes(content)
+        commit(temporary, target)
+    finally:
+        discard(temporary)
+
+
 def discard(temporary: Path) -> None:
     """Remove `temporary` if it is there."""
     with suppress(OSError):

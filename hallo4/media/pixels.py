@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
+
+Rounding = Literal["nearest", "down"]
+"""How values become whole levels."""
 
 
 def frames_to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
@@ -13,7 +18,8 @@ def frames_to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
     return frames.movedim(-1, -3).float().div(127.5).sub(1)
 
 
-def pm1_to_frames(video_pm1: Tensor) -> np.ndarray:
+def pm1_to_frames(video_pm1: Tensor, rounding: Rounding = "nearest") -> np.ndarray:
     """[..., 3, H, W] in [-1, 1], values beyond clipped -> [..., H, W, 3] uint8."""
-    levels = video_pm1.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return levels.movedim(-3, -1).cpu().numpy()
+    levels = video_pm1.float().clamp(-1, 1).add(1).mul(127.5)
+    levels = levels.round() if rounding == "nearest" else levels.floor()
+    return levels.to(torch.uint8).movedim(-3, -1).cpu().numpy()

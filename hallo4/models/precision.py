@@ -31,16 +31,9 @@ def autocast_off(device_type: str) -> AbstractContextManager:
     return torch.autocast(device_type, enabled=False)
 
 
-def stays_fp32(module: Any) -> bool:
-    """Whether a part computes in fp32 whatever the others do: the released autoencoder."""
-    return getattr(module, "computes_in_fp32", False)
-
-
 def final_dtype(module: Any, name: str, dtype: torch.dtype) -> torch.dtype:
     """The type that the floating-point tensor `name` of a part has where the part is used in `dtype`: its
-    class may keep some, or all, in fp32."""
-    if stays_fp32(module):
-        return torch.float32
+    class may keep some in fp32."""
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
     keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
     return torch.float32 if keeps_fp32(name) else dtype

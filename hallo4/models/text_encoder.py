@@ -20,14 +20,18 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, MissingExtraError
-from hallo4.weights.tensors import misfits, shapes_of
+from hallo4.weights.tensors import (
+    misfits,
+    open_safetensors,
+    read_headers,
+    refuse_other_kinds,
+    shapes_of,
+)
 
 MAX_TOKENS = 512
 """Tokens that the encoder reads, the end token included; `text_len` of the released model."""
@@ -157,8 +161,8 @@ def encoder_identity(folder: Path) -> str:
                 f"{path}: cannot be read ({error.strerror}). Copy the folder anew."
             ) from error
     for name, row in weights.first_rows():
-        shape = list(weights.shapes[name])
-        digest.update(json.dumps([name, weights.types[name], shape]).encode())
+        header = weights.headers[name]
+        digest.update(json.dumps([name, header.kind, list(header.shape)]).encode())
         digest.update(row.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
@@ -167,66 +171,42 @@ class _StoredTensors:
     """The tensors of `folder/*.safetensors`, mapped from the files when they are read, never copied."""
 
     def __init__(self, folder: Path) -> None:
-        self.files: dict[str, Path] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.types: dict[str, str] = {}
         files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise CheckpointError(
                 f"{folder}: holds no .safetensors file; the text encoder is incomplete. Copy it anew."
             )
-        for file in files:
-            with _opened(file) as opened:
-                for name in opened.keys():  # noqa: SIM118 - not a mapping
-                    if name in self.files:
-                        raise CheckpointError(
-                            f"{file}: tensor {name} stands in two files of this folder. Remove one."
-                        )
-                    part = opened.get_slice(name)
-                    self.files[name] = file
-                    self.shapes[name], self.types[name] = tuple(part.get_shape()), part.get_dtype()
+        self.headers = read_headers(files)
 
     def check(self, model: nn.Module, folder: Path) -> None:
         """CheckpointError unless these are the tensors of `model`, all of them, as floating-point numbers."""
         wanted = {name: tensor for name, tensor in model.state_dict().items() if name != _SAME_AS_SHARED}
-        problem = misfits(shapes_of(wanted), self.shapes)
+        problem = misfits(shapes_of(wanted), shapes_of(self.headers))
         if problem:
             raise CheckpointError(
                 f"{folder}: the tensors do not fit config.json: {problem}. Use all files of one umT5 encoder."
             )
-        for name, kind in self.types.items():
-            if kind not in _FLOATS:
-                raise CheckpointError(
-                    f"{self.files[name]}: tensor {name} is stored as {kind}; allowed are F32, F16 and BF16. "
-                    "Use weights that are not quantized."
-                )
+        refuse_other_kinds(self.headers, _FLOATS)
 
     def read(self, names: Sequence[str]) -> dict[str, Tensor]:
         """The named tensors as stored, on the CPU; the mapping lives as long as they do."""
         tensors: dict[str, Tensor] = {}
-        for file in dict.fromkeys(self.files[name] for name in names):
-            with _opened(file) as opened:
-                tensors |= {name: opened.get_tensor(name) for name in names if self.files[name] == file}
+        for file in dict.fromkeys(self.headers[name].file for name in names):
+            with open_safetensors(file) as opened:
+                here = (name for name in names if self.headers[name].file == file)
+                tensors |= {name: opened.get_tensor(name) for name in here}
         return tensors
 
     def first_rows(self) -> list[tuple[str, Tensor]]:
         """The first row of every matrix and all of every vector, by name."""
         rows = []
-        for file in dict.fromkeys(self.files.values()):
-            with _opened(file) as opened:
-                for name in (name for name, place in self.files.items() if place == file):
-                    part = opened.get_slice(name)
-                    rows.append((name, part[:1] if len(self.shapes[name]) > 1 else part[:]))
+        for file in dict.fromkeys(header.file for header in self.headers.values()):
+            with open_safetensors(file) as opened:
+                for name, header in self.headers.items():
+                    if header.file == file:
+                        part = opened.get_slice(name)
+                        rows.append((name, part[:1] if len(header.shape) > 1 else part[:]))
         return sorted(rows, key=lambda row: row[0])
-
-
-def _opened(file: Path) -> Any:
-    """An open safetensors file; CheckpointError if it is damaged or cut short."""
-    try:
-        return safe_open(file, framework="pt")
-    except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{file}: damaged or no safetensors file ({reason}). Copy it anew.") from error
 
 
 def _skeleton(path: Path) -> nn.Module:

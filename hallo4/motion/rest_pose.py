@@ -1,4 +1,4 @@
-"""A calm half-body pose, facing the camera: what idle motion grows from when nobody was measured."""
+"""A calm half-body pose, facing the camera: where idle motion starts when no pose was measured."""
 
 from __future__ import annotations
 

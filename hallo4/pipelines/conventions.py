@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from hallo4.media.pixels import Rounding
+
 
 @dataclass(frozen=True)
 class Conventions:
@@ -27,7 +29,7 @@ class Conventions:
 
     length: Literal["sound", "shortest"] = "sound"
     skeleton_timing: Literal["resampled", "frame_by_frame"] = "resampled"
-    rounding: Literal["nearest", "down"] = "nearest"
+    rounding: Rounding = "nearest"
     start_frame: int = 0
     known_frame_seed: int | None = None
 

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
+from hallo4.media.files import write_whole
+from hallo4.pipelines.model_info import refuse_other_than_model
 from hallo4.pipelines.released_card import (
     RELEASED_CANVAS_SIZES_PX,
     RELEASED_WINDOW_FRAMES,
@@ -31,9 +33,9 @@ from hallo4.pipelines.released_part import Part
 from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
+from hallo4.weights.check import file_sha256
 
 STAMPS = "finished.json"
-HASHED_BYTES = 16 * 1024 * 1024
 SIDE_MULTIPLE_PX = 16
 """8 pixels per latent cell, 2 x 2 cells per patch."""
 RESERVE_BYTES = 64 * 1024 * 1024
@@ -122,11 +124,7 @@ def _check_settings(
         raise InputError(
             f"{root}: {found}; give the folder of the released files, with hallo4/ and Wan2.1_Encoders/."
         )
-    taken = target.exists() and not (target.is_dir() and not any(target.iterdir()))
-    if taken and not (target / "model.json").is_file():
-        raise OutputError(
-            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
-        )
+    refuse_other_than_model(target)
 
 
 # ---------------------------------------------------------------------- parts
@@ -161,7 +159,7 @@ def _build_parts(
         name = part.folder
         hashes = _build_part(part, building / name, root, lambda count, name=name: advance(name, count))
         finished[name] = {"made_from": _fingerprint(part, root), "sources": hashes}
-        _write_whole(building / STAMPS, json.dumps(finished, indent=2))
+        write_whole(building / STAMPS, json.dumps(finished, indent=2).encode())
     return finished
 
 
@@ -203,7 +201,8 @@ def _fingerprint(part: Part, root: Path) -> str:
 def _build_part(part: Part, folder: Path, root: Path, advance: Callable[[int], None]) -> list[list[Any]]:
     """Write one part; [name, bytes, SHA-256] of the files that it was made from."""
     hashes = [
-        [_named(path, root).as_posix(), path.stat().st_size, _sha256(path, advance)] for path in part.sources
+        [_named(path, root).as_posix(), path.stat().st_size, file_sha256(path, advance)]
+        for path in part.sources
     ]
     weights = folder / part.weights
     weights.parent.mkdir(parents=True)
@@ -227,15 +226,6 @@ def _build_part(part: Part, folder: Path, root: Path, advance: Callable[[int], N
 
 def _named(path: Path, root: Path) -> Path:
     return path.relative_to(root)
-
-
-def _sha256(path: Path, advance: Callable[[int], None]) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(HASHED_BYTES):
-            digest.update(piece)
-            advance(len(piece))
-    return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------- the folder
@@ -267,9 +257,3 @@ def _move(building: Path, target: Path) -> None:
         os.replace(target, older)
     os.replace(building, target)
     shutil.rmtree(older, ignore_errors=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    os.replace(partial, path)

@@ -93,15 +93,13 @@ def expected(
     coding_rate = rate if coding == products else measured_flops_per_s(rules.device, coding)
     seconds = flops.denoising / rate + flops.autoencoding / coding_rate
     return Expectation(
-        *(
-            job,
-            flops.windows,
-            outline.info.window_frames,
-            flops.denoising + flops.autoencoding,
-            rate,
-            seconds,
-        ),
-        None if plan is None else plan.peak_bytes,
+        job=job,
+        windows=flops.windows,
+        window_frames=outline.info.window_frames,
+        flops=flops.denoising + flops.autoencoding,
+        flops_per_s=rate,
+        seconds=seconds,
+        peak_bytes=None if plan is None else plan.peak_bytes,
     )
 
 

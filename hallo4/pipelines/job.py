@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media.pixels import frames_to_pm1
+from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
 from hallo4.pipelines import session
@@ -132,11 +132,7 @@ class Job:
                 if prompt is not None:
                     raise InputError(f"{info.name} takes no text, but a {name} was given; leave it out.")
             return []
-        prompts = [
-            info.prompt if request.prompt is None else request.prompt,
-            info.negative_prompt if request.negative_prompt is None else request.negative_prompt,
-        ]
-        found = self.model.prompts.embeddings(prompts)
+        found = self.model.prompts.embeddings(info.prompts(request.prompt, request.negative_prompt))
         self.texts = (found[0].tokens, found[1].tokens)
         return [note for embedding in found for note in embedding.notes]
 
@@ -203,14 +199,12 @@ class Job:
 
     def _finished(self, new_pm1: Tensor) -> WindowFrames:
         """New frames [n, 3, H, W] of a window -> what becomes of them."""
-        levels = new_pm1.add(1).mul(127.5)
-        levels = levels.round() if self.request.conventions.rounding == "nearest" else levels.floor()
-        on_canvas = levels.to(torch.uint8).movedim(1, -1).numpy()
-        known = self.rules.known_frames
-        if self.model.info.known_frames_as == "uint8":
-            last_pm1 = frames_to_pm1(on_canvas[-known:]) if known else None
-        else:
-            last_pm1 = new_pm1[-known:].clone() if known else None
+        on_canvas = pm1_to_frames(new_pm1, self.request.conventions.rounding)
+        known, last_pm1 = self.rules.known_frames, None
+        if known and self.model.info.known_frames_as == "uint8":
+            last_pm1 = frames_to_pm1(on_canvas[-known:])
+        elif known:
+            last_pm1 = new_pm1[-known:].clone()
         return WindowFrames(on_canvas[:, :, self.portrait.canvas.content_columns], last_pm1)
 
     def _known_generator(self, window: Window) -> torch.Generator:
@@ -229,7 +223,7 @@ class Job:
             "prompts": [self.request.prompt, self.request.negative_prompt],
             "conventions": asdict(self.request.conventions),
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
-            + [has_bf16_units(self.model.device.type)],
+            + [has_bf16_units(self.model.device.type), self.model.autocast],
             "portrait": self.portrait.pixels_u8,
             "sound": self.audio,
             "model": _model_stamp(self.model),

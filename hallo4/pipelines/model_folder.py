@@ -31,7 +31,7 @@ from hallo4 import models
 from hallo4.errors import CheckpointError, OutputError, ShapeError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.precision import fast_autocast, stays_fp32
+from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import adapter as adapters
 from hallo4.pipelines.model_info import (
     DEFAULT_MODEL,
@@ -40,6 +40,7 @@ from hallo4.pipelines.model_info import (
     embedded_models,
     read_info,
     read_json,
+    refuse_other_than_model,
     resolve_model,
 )
 from hallo4.pipelines.placement import PlacementPlan
@@ -83,16 +84,16 @@ class LoadedModel:
 
     def denoising(self) -> AbstractContextManager:
         """The backbone comes to its place; the number format of its products, as a context."""
-        return self._using("backbone", self.autocast)
+        return self._using("backbone")
 
     def autoencoding(self) -> AbstractContextManager:
         """The autoencoder comes to its place; the number format of its products, as a context."""
-        return self._using("autoencoder", self.autocast and not stays_fp32(self.autoencoder))
+        return self._using("autoencoder")
 
-    def _using(self, part: str, autocast: bool) -> AbstractContextManager:
+    def _using(self, part: str) -> AbstractContextManager:
         if self.turns is not None:
             self.turns.bring(part)
-        return fast_autocast() if autocast and self.device.type == "cpu" else nullcontext()
+        return fast_autocast() if self.autocast and self.device.type == "cpu" else nullcontext()
 
 
 def load_model(
@@ -197,14 +198,7 @@ def save_adapter_folder(
 
 
 def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callable[[Path], None]) -> Path:
-    if (
-        target.exists()
-        and not (target / "model.json").is_file()
-        and (not target.is_dir() or any(target.iterdir()))
-    ):
-        raise OutputError(
-            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
-        )
+    refuse_other_than_model(target)
     building = target.with_name(f".{target.name}.writing")
     try:
         shutil.rmtree(building, ignore_errors=True)
@@ -251,8 +245,7 @@ def _text(
 
     texts = PromptEmbeddings(folder / "text", device=device)
     if prompts is not None:
-        own = (info.prompt, info.negative_prompt)
-        texts.embeddings([mine if given is None else given for given, mine in zip(prompts, own, strict=True)])
+        texts.embeddings(info.prompts(*prompts))
     return texts
 
 

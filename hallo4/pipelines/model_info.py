@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from hallo4.errors import CheckpointError
+from hallo4.errors import CheckpointError, OutputError
 from hallo4.pipelines.plan import WindowNoise
 from hallo4.types import FPS
+from hallo4.weights.places import user_cache
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
@@ -52,6 +53,13 @@ class ModelInfo:
     window_noise: WindowNoise = "own"
     known_frames_as: Literal["uint8", "float"] = "uint8"
 
+    def prompts(self, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
+        """Both prompts of a video, the model's own where None."""
+        return (
+            self.prompt if prompt is None else prompt,
+            self.negative_prompt if negative_prompt is None else negative_prompt,
+        )
+
     def __post_init__(self) -> None:
         problem = None
         if self.family not in FAMILIES:
@@ -82,7 +90,7 @@ def embedded_models() -> list[str]:
 def models_folder() -> Path:
     """Where models that are not embedded are found by name: `hallo4/models` in `$XDG_CACHE_HOME`, else in
     `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hallo4" / "models"
+    return (user_cache() or Path("~/.cache")) / "hallo4/models"
 
 
 def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
@@ -118,6 +126,15 @@ def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
             f"{text}: this folder holds no model.json, so it is no model; give the folder above or below."
         )
     return folder
+
+
+def refuse_other_than_model(target: Path) -> None:
+    """OutputError: something stands at `target` that is neither a model folder nor an empty folder."""
+    taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
+    if taken and not (target / "model.json").is_file():
+        raise OutputError(
+            f"{target}: stands there and is no model folder; it is not replaced. Choose another path."
+        )
 
 
 def read_info(folder: Path) -> ModelInfo:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hallo4.errors import CheckpointError
-from hallo4.media.files import commit, discard, temporary_beside
+from hallo4.media.files import write_whole
 from hallo4.models.text_encoder import (
     MAX_TOKENS,
     UMT5TextEncoder,
@@ -31,6 +30,7 @@ from hallo4.models.text_encoder import (
     encoder_identity,
     missing_parts,
 )
+from hallo4.weights.places import user_cache
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,14 @@ class PromptEmbeddings:
         assert self._identity is not None
         path = self.cache_folder / _file_name(text, self._identity)
         metadata = {"format": "pt", "prompt": text, "encoder": self._identity, "cut_tokens": str(cut)}
-        temporary = temporary_beside(path)
         try:
             self.cache_folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(save({"tokens": tokens.contiguous()}, metadata))
-            commit(temporary, path)
+            write_whole(path, save({"tokens": tokens.contiguous()}, metadata))
         except OSError as error:
             return (
                 f"{self.cache_folder}: the text embedding could not be kept ({error.strerror or error}); "
                 "the text encoder will be loaded again for the same prompt."
             )
-        finally:
-            discard(temporary)
         return ""
 
     def _cannot_encode(self, text: str, notes: list[str]) -> CheckpointError:
@@ -161,13 +157,8 @@ class PromptEmbeddings:
 
 def _user_cache() -> Path | None:
     """The folder of kept embeddings; None if the machine does not say where a user's files are."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # to be ignored then, by the XDG base directory specification
-        try:
-            base = Path.home() / ".cache"
-        except RuntimeError:
-            return None
-    return base / "hallo4/prompts"
+    base = user_cache()
+    return None if base is None else base / "hallo4/prompts"
 
 
 def _file_name(text: str, identity: str) -> str:

@@ -18,11 +18,10 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.weights.catalogue import HALLO4, WAN, WAV2VEC2
 from hallo4.weights.tensors import read_tensors
 
 ENCODERS = "Wan2.1_Encoders"
-HALLO4, WAN, WAV2VEC2 = "fudan-generative-ai/hallo4", "Wan-AI/Wan2.1-T2V-1.3B", "facebook/wav2vec2-base-960h"
-"""The repositories on Hugging Face that publish the files."""
 DIT_CONFIG = f"{ENCODERS}/config.json"
 NOT_HALLO4 = ("vace", "wan", "wan_diffusers")
 

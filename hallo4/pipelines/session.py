@@ -2,15 +2,14 @@
 
 `.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request, one file
 of losslessly packed frames for every finished window, and the frames that the next window is conditioned on,
-as floats. The same command finds it and goes on; another
-command for the same output starts afresh. A finished video removes it.
+as floats. The same command finds it and goes on; another command for the same output starts afresh. A
+finished video removes it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hallo4.errors import OutputError
+from hallo4.media.files import write_whole
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
 
@@ -78,7 +78,7 @@ class WorkFolder:
                 self.discarded = any(self.path.glob("window_*"))
                 shutil.rmtree(self.path)
             self.path.mkdir(exist_ok=True)
-            _write_whole(label, json.dumps({"request": request}).encode())
+            write_whole(label, json.dumps({"request": request}).encode())
         except OSError as error:
             raise OutputError(
                 f"{self.path}: the work folder cannot be made ({error.strerror}); nothing was generated. "
@@ -108,8 +108,8 @@ class WorkFolder:
         assert frames_u8.shape[1:] == self.frame_shape
         try:
             if made.known_pm1 is not None:
-                _write_whole(self._known_file(index), save({"known_pm1": made.known_pm1.contiguous()}))
-            _write_whole(
+                write_whole(self._known_file(index), save({"known_pm1": made.known_pm1.contiguous()}))
+            write_whole(
                 self._file(index), zlib.compress(np.ascontiguousarray(frames_u8).data, _PACKING_LEVEL)
             )
             self._known_file(index - 1).unlink(missing_ok=True)
@@ -160,13 +160,3 @@ def _request_in(label: Path) -> str | None:
         return json.loads(label.read_text())["request"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is there completely or not at all, even after a power cut."""
-    building = path.with_suffix(".writing")
-    with building.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(building, path)

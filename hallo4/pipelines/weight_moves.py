@@ -21,8 +21,8 @@ CPU = torch.device("cpu")
 class WeightRules:
     """Where weights are kept and in which type, and where and in which type they are used.
 
-    `dtype`: of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a CPU
-    that has units for them. A CPU without keeps bf16 weights of blocks, but multiplies in fp32.
+    `asked_dtype`: of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a
+    CPU that has units for them. A CPU without keeps bf16 weights of blocks, but multiplies in fp32.
     """
 
     device: torch.device = CPU

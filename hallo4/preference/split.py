@@ -1,4 +1,4 @@
-"""Training and held-out pairs that share nobody's face and nobody's speech.
+"""Training and held-out pairs that have no person and no speech in common.
 
 Conditions that share an identity or an audio, directly or through others, form one group, and a group is
 never divided: what is held out is new in both respects (dpo.md 3.1).

@@ -1,4 +1,4 @@
-"""What a training run may be told, as frozen records, and how a command line changes them: `override`."""
+"""The settings of a training run, as frozen records, and how a command line changes them: `override`."""
 
 from __future__ import annotations
 

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
-from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
+from hallo4.weights.tensors import (
+    misfits,
+    open_safetensors,
+    read_headers,
+    refuse_non_finite,
+    refuse_other_kinds,
+    shapes_of,
+)
 
 WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -51,9 +57,10 @@ def load_strictly(
 def build_strictly(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
     """The module of `load_strictly` without its weights, on the meta device; the headers of the files are
     checked, so the errors are the same but for values that are not finite."""
-    found = _shapes_in(_weight_files(folder))
+    headers = read_headers(_weight_files(folder))
+    refuse_other_kinds(headers, STORED_TYPES)
     module = _build(module_class, config, folder)
-    problems = misfits(shapes_of(module.state_dict()), found)
+    problems = misfits(shapes_of(module.state_dict()), shapes_of(headers))
     if problems:
         raise CheckpointError(
             f"{folder}: does not fit its config.json: tensors {problems}. Use weights and config.json of the "
@@ -97,39 +104,14 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _shapes_in(files: list[Path]) -> dict[str, tuple[int, ...]]:
-    """Name -> shape from the headers alone, before anything large is read."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 - not a mapping
-                    if name in shapes:
-                        raise CheckpointError(
-                            f"{file}: tensor {name} stands in two files of this folder. Remove one."
-                        )
-                    part = opened.get_slice(name)
-                    if part.get_dtype() not in STORED_TYPES:
-                        raise CheckpointError(
-                            f"{file}: tensor {name} is stored as {part.get_dtype()}; allowed are F32, F16 "
-                            "and BF16. Use weights that are not quantized."
-                        )
-                    shapes[name] = tuple(part.get_shape())
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{file}: damaged or no safetensors file ({error}). Copy it anew."
-            ) from error
-    return shapes
-
-
 def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
     """Name and values of every tensor, as they are in the files, mapped."""
     for file in files:
-        with safe_open(file, framework="pt") as opened:
+        with open_safetensors(file) as opened:
             left = list(opened.keys())
         while left:
             mapped_bytes = 0
-            with safe_open(file, framework="pt") as opened:
+            with open_safetensors(file) as opened:
                 while left and mapped_bytes < MAPPED_AT_ONCE_BYTES:
                     name = left.pop()
                     tensor = opened.get_tensor(name)

@@ -24,3 +24,14 @@ def present(file: WeightFile, folder: str | os.PathLike[str] | None = None) -> P
     """The path at which the file lies, under any suffix it is published with; None if it does not."""
     candidates = (folder_of(file, folder) / path for path in file.paths)
     return next((path for path in candidates if path.is_file()), None)
+
+
+def user_cache() -> Path | None:
+    """`$XDG_CACHE_HOME`, else `~/.cache`; None if the machine does not say where a user's files are."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():  # another path is to be ignored, by the XDG base directory specification
+        return base
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -51,7 +54,53 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
     return dict(tensors)
 
 
-def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, Sequence[int]]:
+@dataclass(frozen=True)
+class Header:
+    """What a safetensors file says of a tensor: its `shape`, and the `kind` of its numbers ("BF16", ...)."""
+
+    file: Path
+    shape: tuple[int, ...]
+    kind: str
+
+
+def open_safetensors(file: Path) -> Any:
+    """An open safetensors file, whose tensors are mapped. CheckpointError: it is damaged or cut short."""
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{file}: damaged or no safetensors file ({reason}). Copy it anew.") from error
+
+
+def read_headers(files: Iterable[Path]) -> dict[str, Header]:
+    """Name -> header of all tensors in the safetensors `files` of one module, before anything large is read.
+
+    CheckpointError: a damaged file, or a tensor that stands in two of them.
+    """
+    headers: dict[str, Header] = {}
+    for file in files:
+        with open_safetensors(file) as opened:
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
+                if name in headers:
+                    raise CheckpointError(
+                        f"{file}: tensor {name} stands in two files of this folder. Remove one."
+                    )
+                part = opened.get_slice(name)
+                headers[name] = Header(file, tuple(part.get_shape()), part.get_dtype())
+    return headers
+
+
+def refuse_other_kinds(headers: Mapping[str, Header], allowed: Collection[str]) -> None:
+    """CheckpointError that names the first tensor whose kind is not among the `allowed`."""
+    for name, header in headers.items():
+        if header.kind not in allowed:
+            raise CheckpointError(
+                f"{header.file}: tensor {name} is stored as {header.kind}; allowed are F32, F16 and BF16. "
+                "Use weights that are not quantized."
+            )
+
+
+def shapes_of(tensors: Mapping[str, Tensor | Header]) -> dict[str, Sequence[int]]:
     """Name -> shape."""
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
