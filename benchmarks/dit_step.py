@@ -1,14 +1,15 @@
 """One denoising step of PortraitDiT beside diffusers' WanVACETransformer3DModel of the same dimensions.
 
-`python benchmarks/dit_step.py [--dim 256 --heads 4 --layers 8 ...]` runs three models in interleaved rounds,
+`python benchmarks/dit_step.py [--dim 256 --heads 4 --layers 8 ...]` runs five steps in interleaved rounds,
 so that whatever else the machine does falls on all alike, and prints one JSON line:
 
 * `base_ratio`: PortraitDiT without audio and skeleton (the same mathematics) over diffusers, time per step;
 * `full_ratio`: PortraitDiT with audio and skeleton attention over diffusers;
+* `base_cache_ratio`, `full_cache_ratio`: with the cache of what the conditions alone decide, as the pipeline
+  runs it, over the plain path without a cache;
 * each as median and the range of the middle half of the rounds, plus seconds per step and the sizes.
 
-What the conditions alone decide is computed once and kept in the model's cache, as the pipeline does;
-diffusers recomputes its own each step.
+diffusers has no such cache: it computes everything in each step.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ def steps_to_time(args: argparse.Namespace) -> dict[str, Callable[[], Tensor]]:
         )[0],
         "base": lambda: base(latents, timestep, on_device, of_base),
         "full": lambda: full(latents, timestep, on_device, of_full),
+        "base_plain": lambda: base(latents, timestep, on_device),
+        "full_plain": lambda: full(latents, timestep, on_device),
     }
 
 
@@ -130,9 +133,13 @@ def main() -> None:
     rounds = [
         {name: seconds_of(step, args.device) for name, step in steps.items()} for _ in range(args.rounds)
     ]
-    report = {
-        f"{name}_ratio": spread([r[name] / r["diffusers"] for r in rounds]) for name in ("base", "full")
+    pairs = {
+        "base_ratio": ("base", "diffusers"),
+        "full_ratio": ("full", "diffusers"),
+        "base_cache_ratio": ("base", "base_plain"),
+        "full_cache_ratio": ("full", "full_plain"),
     }
+    report = {name: spread([r[ours] / r[other] for r in rounds]) for name, (ours, other) in pairs.items()}
     report |= {f"{name}_seconds": spread([r[name] for r in rounds]) for name in steps}
     print(json.dumps(report | {"sizes": vars(args)}))
 

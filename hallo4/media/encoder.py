@@ -9,6 +9,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 
@@ -67,6 +68,16 @@ RECIPES = {
 }
 
 
+def part_suffix(suffix: str) -> str:
+    """The suffix of the files of which a video with `suffix` can be put together: its own where packets can
+    be copied, else that of a lossless file."""
+    return suffix if RECIPES[suffix].audio_codec else ".mkv"
+
+
+def _quality(recipe: Recipe, crf: int | None) -> dict[str, str]:
+    return recipe.options | ({} if crf is None else {"crf": str(crf)})
+
+
 def stored_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
     """(width, height) in the file for frames of `size`."""
     width, height = size
@@ -76,7 +87,8 @@ def stored_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
 class Encoder:
     """One open PyAV container: frames of `size` (width, height) at `fps`, with `audio` alongside.
 
-    `colours` is the palette image that a GIF needs. FFmpeg's errors pass through.
+    `colours` is the palette image that a GIF needs. With `template`, the video stream of a file that the same
+    recipe made, nothing is encoded: the packets of such files are copied. FFmpeg's errors pass through.
     """
 
     def __init__(
@@ -89,6 +101,7 @@ class Encoder:
         metadata: dict[str, str] | None = None,
         crf: int | None = None,
         colours: Image.Image | None = None,
+        template: av.VideoStream | None = None,
     ) -> None:
         self._fps, self._recipe, self._colours = fps, recipe, colours
         self._frames, self._closed = 0, False
@@ -100,18 +113,26 @@ class Encoder:
             flags["loop"] = "0"  # for ever, as GIF does by itself
         self._container = av.open(f"file:{path}", "w", format=recipe.container, container_options=flags)
         self._container.metadata.update(metadata or {})
-        options = recipe.options | ({} if crf is None else {"crf": str(crf)})
-        self._video = self._container.add_stream(recipe.codec, rate=fps, options=options)
-        self._video.width, self._video.height = stored_size(recipe, size)
-        self._video.pix_fmt = recipe.pixel_format
+        self._encodes = template is None
+        if template is None:
+            self._video = self._encoding_stream(size, options=_quality(recipe, crf))
+        else:
+            self._video = self._container.add_stream_from_template(template)
+        self._reformatter = VideoReformatter()
+        self._sound = None if audio is None else _SoundTrack(self._container, recipe, audio)
+
+    def _encoding_stream(self, size: tuple[int, int], options: dict[str, str]) -> av.VideoStream:
+        recipe = self._recipe
+        video = self._container.add_stream(recipe.codec, rate=self._fps, options=options)
+        video.width, video.height = stored_size(recipe, size)
+        video.pix_fmt = recipe.pixel_format
         self._colour_space = {}
         if recipe.pixel_format.startswith("yuv"):
-            context = self._video.codec_context
+            context = video.codec_context
             context.colorspace = context.color_primaries = context.color_trc = Colorspace.ITU709
             context.color_range = ColorRange.MPEG
             self._colour_space = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
-        self._reformatter = VideoReformatter()
-        self._sound = None if audio is None else _SoundTrack(self._container, recipe, audio)
+        return video
 
     def write(self, frame_u8: np.ndarray) -> None:
         """Encode one frame [H, W, 3] uint8 RGB, and the sound up to its end."""
@@ -124,6 +145,22 @@ class Encoder:
             )
         frame.pts, frame.time_base = self._frames, 1 / self._fps
         self._container.mux(self._video.encode(frame))
+        self._count_frame()
+
+    def copy(self, part: InputContainer) -> int:
+        """Append all packets of a file of the same recipe, size and rate, and the sound up to its end;
+        returns how many frames these are."""
+        stream, before = part.streams.video[0], self._frames
+        offset = round(before / self._fps / stream.time_base)
+        for packet in part.demux(stream):
+            if packet.size:  # the last one of a file is empty
+                packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                packet.stream = self._video
+                self._container.mux(packet)
+                self._count_frame()
+        return self._frames - before
+
+    def _count_frame(self) -> None:
         self._frames += 1
         if self._sound is not None:
             self._sound.advance(self._frames / self._fps)
@@ -131,7 +168,8 @@ class Encoder:
     def close(self) -> None:
         """Write what the codecs still hold and the container's index."""
         try:
-            self._container.mux(self._video.encode(None))
+            if self._encodes:
+                self._container.mux(self._video.encode(None))
             if self._sound is not None:
                 self._sound.flush()
         finally:

@@ -12,10 +12,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
 from hallo4.media import files, provenance
-from hallo4.media.encoder import RECIPES, Encoder, common_palette, stored_size
-from hallo4.media.files import shown
+from hallo4.media.encoder import RECIPES, Encoder, common_palette, part_suffix, stored_size
+from hallo4.media.files import open_media, shown
 from hallo4.media.video import read_frames
 from hallo4.types import SampleSource
 
@@ -139,6 +139,30 @@ class VideoWriter:
             raise files.cannot_write(self._path, error) from error
         self.frames += 1
 
+    def append(self, part: Path) -> None:
+        """Append a file that another writer of the same size, rate and quality made without sound, with the
+        suffix that `part_suffix` gives for this one's.
+
+        Where the container allows it (all but GIF and WebP) its packets are copied, not encoded again; then
+        a video consists of parts only. InputError: `part` cannot be read.
+        """
+        suffix = Path(self._path).suffix.lower()
+        if part_suffix(suffix) != suffix:
+            for frame_u8 in read_frames(part, float(self._fps)):
+                self.write(frame_u8)
+            return
+        assert not self._discarded, "the writer is closed"
+        with open_media(part, "a part of the video") as source:
+            if not source.streams.video:
+                raise InputError(f"{shown(part)}: holds no pictures; it is damaged or not a part of a video.")
+            try:
+                if self._sink is None:
+                    self._sink = self._open(template=source.streams.video[0])
+                self.frames += self._sink.copy(source)
+            except OSError as error:
+                self.discard()
+                raise files.cannot_write(self._path, error) from error
+
     def finish(self) -> WrittenVideo:
         """Close the file and give it its name; later calls return the same record."""
         if self._written is not None:
@@ -183,11 +207,12 @@ class VideoWriter:
             return {}
         return {"title": "AI-generated video", "comment": provenance.to_json(self._provenance)}
 
-    def _open(self) -> Encoder:
+    def _open(self, template: av.VideoStream | None = None) -> Encoder:
         if self._recipe.container == "gif":
             return Encoder(self._spool, RECIPES[".mkv"], self._size, self._fps)
         return Encoder(
-            self._temporary, self._recipe, self._size, self._fps, self._audio, self._metadata(), self._crf
+            *(self._temporary, self._recipe, self._size, self._fps, self._audio, self._metadata()),
+            *(self._crf, None, template),
         )
 
     def _finish_animation(self) -> None:

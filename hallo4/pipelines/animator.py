@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,11 @@ from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.model_outline import plan_if_large
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
-from hallo4.pipelines.session import WorkFolder, partial_video_path
+from hallo4.pipelines.session import PART_FRAMES, WorkFolder, partial_video_path
 from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.types import Audio
+
+EncodePart = Callable[[Path, Iterator[np.ndarray]], None]
 
 
 class PortraitAnimator:
@@ -146,15 +149,16 @@ class PortraitAnimator:
             job = Job(self.model, request, reporter, self.rest_pose)
             canvas = job.portrait.canvas
             size_px = (canvas.height_px, canvas.content_width_px)
-            work = WorkFolder(target, job.fingerprint(), *size_px, resume)
+            work = WorkFolder(target, f"{job.fingerprint()} x{scale}", *size_px, resume)
         except KeyboardInterrupt:
             raise Cancelled("stopped while reading the inputs; nothing was generated.") from None
         notes = [*job.notes, *notes_before_work(self.model, job.size)]
         if work.discarded:
             notes.append("an unfinished video of another request stood beside the output and was discarded")
         try:
-            self._generate(job, work, reporter, notes)
-            notes += self._write(target, job, work, job.total_windows, scale, reporter)
+            encode = partial(self._encode, job, scale, reporter)
+            self._generate(job, work, encode, reporter, notes)
+            notes += self._write(target, job, work.parts(), job.total_frames, scale, reporter)
         except (KeyboardInterrupt, Cancelled) as stop:
             raise self._stopped(target, job, work, scale) from stop
         if work.left_partial_video:
@@ -162,8 +166,10 @@ class PortraitAnimator:
         work.remove()
         return AnimationResult(Path(output), job.total_frames, tuple(notes), reporter.timings_s)
 
-    def _generate(self, job: Job, work: WorkFolder, reporter: Reporter, notes: list[str]) -> None:
-        """Make the windows that are not in the work folder yet."""
+    def _generate(
+        self, job: Job, work: WorkFolder, encode: EncodePart, reporter: Reporter, notes: list[str]
+    ) -> None:
+        """Make the windows that are not in the work folder yet, and parts of the video of them."""
         finished = work.finished()
         known_pm1 = work.known(finished - 1) if finished else None
         finished_frames = job.frames_of(finished)
@@ -174,40 +180,72 @@ class PortraitAnimator:
         )
         for index, made in enumerate(job.windows(finished, known_pm1), start=finished):
             work.save(index, made)
+            if job.frames_of(index + 1) - job.frames_of(work.in_parts()) >= PART_FRAMES:
+                work.close_part(encode)
+        work.close_part(encode)
+
+    def _encode(
+        self, job: Job, scale: int, reporter: Reporter, part: Path, windows: Iterator[np.ndarray]
+    ) -> None:
+        """Write one part of the video, without sound."""
+        size = _size_px(job, scale)
+        with reporter.timed("write"), VideoWriter(part, *size) as writer:
+            for frames_u8 in windows:
+                for frame_u8 in frames_u8:
+                    writer.write(_enlarged(frame_u8, size))
 
     def _write(
-        self, path: Path, job: Job, work: WorkFolder, windows: int, scale: int, reporter: Reporter
+        self, path: Path, job: Job, parts: Sequence[Path], frames: int, scale: int, reporter: Reporter
     ) -> list[str]:
-        """Encode the first `windows` windows, and as much of the sound; returns the writer's notes."""
-        canvas, info = job.portrait.canvas, self.model.info
-        total = job.frames_of(windows)
+        """Join parts of the video, `frames` frames together, with as much of the sound; returns the writer's
+        notes."""
+        info = self.model.info
         provenance = provenance_record(
             info.name, info.version, job.request.seed, steps=str(job.steps),
             guidance_scale=f"{job.guidance_scale:g}", window_frames=str(info.window_frames),
         )  # fmt: skip
-        size = (canvas.content_width_px * scale, canvas.height_px * scale)
         with (
-            reporter.stage("write", total) as advance,
-            VideoWriter(path, *size, audio=job.audio, provenance=provenance) as writer,
+            reporter.stage("write", frames) as advance,
+            VideoWriter(path, *_size_px(job, scale), audio=job.audio, provenance=provenance) as writer,
         ):
-            for frames_u8 in work.windows(windows):
-                for frame_u8 in frames_u8:
-                    writer.write(_enlarged(frame_u8, size))
-                advance(len(frames_u8))
+            try:
+                for part in parts:
+                    before = writer.frames
+                    writer.append(part)
+                    advance(writer.frames - before)
+            except InputError as error:
+                raise _damaged_part(part, "cannot be read") from error
+            if writer.frames != frames:
+                raise _damaged_part(parts[0].parent, f"holds {writer.frames} frames instead of {frames}")
         return writer.notes
 
     def _stopped(self, target: Path, job: Job, work: WorkFolder, scale: int) -> Cancelled:
         """Write what is finished beside the output, and say where it is."""
-        windows = work.finished()
-        if not windows:
+        finished = work.finished()
+        if not finished:
             return Cancelled("stopped before the first window was finished; no video was written.")
-        partial = partial_video_path(target)
-        self._write(partial, job, work, windows, scale, Reporter())
+        frames, parts = job.frames_of(finished), work.parts()
+        if finished > work.in_parts():
+            self._encode(job, scale, Reporter(), work.last_part, work.windows_in_no_part())
+            parts.append(work.last_part)
+        partial_video = partial_video_path(target)
+        self._write(partial_video, job, parts, frames, scale, Reporter())
+        work.last_part.unlink(missing_ok=True)
         work.note_partial_video()
         return Cancelled(
-            f"stopped after {job.frames_of(windows)} of {job.total_frames} frames; these play in {partial}. "
+            f"stopped after {frames} of {job.total_frames} frames; these play in {partial_video}. "
             "Run the same command again to go on."
         )
+
+
+def _damaged_part(path: Path, how: str) -> OutputError:
+    return OutputError(f"{path}: is damaged, it {how}. Run again with --no-resume to start afresh.")
+
+
+def _size_px(job: Job, scale: int) -> tuple[int, int]:
+    """Width and height of the video: the picture, without the bars of the canvas, enlarged."""
+    canvas = job.portrait.canvas
+    return canvas.content_width_px * scale, canvas.height_px * scale
 
 
 def _refuse_overwriting_inputs(target: Path, request: AnimationRequest) -> None:

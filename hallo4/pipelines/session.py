@@ -1,9 +1,10 @@
 """The work folder of an unfinished video: what is already made survives a kill, a power cut and Ctrl-C.
 
-`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request, one file
-of losslessly packed frames for every finished window, and the frames that the next window is conditioned on,
-as floats. The same command finds it and goes on; another command for the same output starts afresh. A
-finished video removes it.
+`.<output name>.partial/` beside the output holds `request.json` with the fingerprint of the request, the
+finished windows, and the frames that the next window is conditioned on, as floats. Windows are kept as
+losslessly packed frames until they make a part of the video of at least `PART_FRAMES` frames; then they are
+encoded once and for all, so the folder takes hardly more space than the video. The same command finds it and
+goes on; another command for the same output starts afresh. A finished video removes it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hallo4.errors import OutputError
+from hallo4.media.encoder import part_suffix
 from hallo4.media.files import write_whole
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
 
+PART_FRAMES = 250
+"""As far apart as key frames of H.264 usually are, so that parts make the video hardly larger."""
 _PACKING_LEVEL = 1  # of zlib: three times faster than the default and hardly larger
 
 
@@ -61,7 +65,8 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 class WorkFolder:
-    """Finished windows of one video, [n, H, W, 3] uint8 each, numbered from 0 without gaps."""
+    """Finished windows of one video, numbered from 0 without gaps: first those in encoded parts, `part_*`,
+    whose names say how many windows are finished with them, then [n, H, W, 3] uint8 each, `window_*`."""
 
     def __init__(self, output: Path, request: str, height_px: int, width_px: int, resume: bool = True):
         """Open or make the folder beside `output` for the request with that fingerprint.
@@ -71,11 +76,12 @@ class WorkFolder:
         """
         self.path = output.with_name(f".{output.name}.partial")
         self.frame_shape = (height_px, width_px, 3)
+        self._part_suffix = part_suffix(output.suffix.lower())
         self.discarded = False
         label = self.path / "request.json"
         try:
             if self.path.exists() and not (resume and _request_in(label) == request):
-                self.discarded = any(self.path.glob("window_*"))
+                self.discarded = any(self.path.glob("window_*")) or any(self.path.glob("part_*"))
                 shutil.rmtree(self.path)
             self.path.mkdir(exist_ok=True)
             write_whole(label, json.dumps({"request": request}).encode())
@@ -96,7 +102,7 @@ class WorkFolder:
 
     def finished(self) -> int:
         """Number of windows that are finished."""
-        count = 0
+        count = self.in_parts()
         while self._file(count).is_file():
             count += 1
         return count
@@ -140,9 +146,34 @@ class WorkFolder:
                 f"{path}: is damaged ({error}). Run again with --no-resume to start afresh."
             ) from error
 
-    def windows(self, count: int) -> Iterator[np.ndarray]:
-        """The first `count` finished windows, one in memory at a time."""
-        return (self.load(index) for index in range(count))
+    def in_parts(self) -> int:
+        """How many of the finished windows are in encoded parts: the first ones."""
+        return max((_windows_up_to(part) for part in self.parts()), default=0)
+
+    def parts(self) -> list[Path]:
+        """The encoded parts, in the order of time."""
+        return sorted(self.path.glob(f"part_??????{self._part_suffix}"), key=_windows_up_to)
+
+    def close_part(self, encode: Callable[[Path, Iterator[np.ndarray]], None]) -> None:
+        """Make one part of the windows that are in none, if there are any, and remove their frames.
+
+        `encode` writes frames [n, H, W, 3] uint8, as they come, to a path, whole or not at all.
+        """
+        count = self.finished()
+        if count > self.in_parts():
+            encode(self.path / f"part_{count:06d}{self._part_suffix}", self.windows_in_no_part())
+        for file in self.path.glob("window_*"):
+            file.unlink()
+
+    @property
+    def last_part(self) -> Path:
+        """Where the windows that are in no part can be encoded for a video of what is finished so far; it
+        does not count as a part, so that the parts do not depend on interruptions."""
+        return self.path / f"last{self._part_suffix}"
+
+    def windows_in_no_part(self) -> Iterator[np.ndarray]:
+        """The finished windows that are in no part, one in memory at a time."""
+        return (self.load(index) for index in range(self.in_parts(), self.finished()))
 
     def remove(self) -> None:
         """Delete the folder; the video is finished."""
@@ -153,6 +184,10 @@ class WorkFolder:
 
     def _file(self, index: int) -> Path:
         return self.path / f"window_{index:06d}.rgb.z"
+
+
+def _windows_up_to(part: Path) -> int:
+    return int(part.stem.removeprefix("part_"))
 
 
 def _request_in(label: Path) -> str | None:

@@ -187,7 +187,39 @@ def test_after_a_kill_the_same_call_goes_on_and_ends_the_same(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["killed.mp4", "whole.mp4"]
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 3}, {"guidance_scale": 1.5}, {"resume": False}])
+def test_the_work_folder_holds_encoded_parts_not_all_frames(
+    animator, portrait_u8, hum, tmp_path, monkeypatch
+):
+    """Killed at several places, the video is that of an uninterrupted call, whose parts are the same."""
+    monkeypatch.setattr("hallo4.pipelines.animator.PART_FRAMES", 8)
+    whole, path, most = tmp_path / "whole.mp4", tmp_path / "killed.mp4", 0
+    animator.animate(portrait_u8, hum(1.2), output=whole)
+    for frames_before_kill in (7, 14, 24):
+        with pytest.raises(Killed):
+            animator.animate(portrait_u8, hum(1.2), output=path, on_progress=kill_at(frames_before_kill))
+        work = tmp_path / ".killed.mp4.partial"
+        most = max(most, len(list(work.glob("window_*"))))
+    assert [part.name for part in sorted(work.glob("part_*"))] == ["part_000002.mp4", "part_000004.mp4"]
+    assert most <= 2, "frames wait only until they make a part"
+    animator.animate(portrait_u8, hum(1.2), output=path)
+    assert path.read_bytes() == whole.read_bytes()
+    assert probe_video(path).frames == 30
+
+
+def test_a_damaged_part_is_said(animator, portrait_u8, hum, tmp_path, monkeypatch):
+    monkeypatch.setattr("hallo4.pipelines.animator.PART_FRAMES", 4)
+    with pytest.raises(Killed):
+        animator.animate(portrait_u8, hum(0.6), output=tmp_path / "o.mp4", on_progress=kill_at(7))
+    part = next((tmp_path / ".o.mp4.partial").glob("part_*"))
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(OutputError, match=r"damaged.*no-resume"):
+        animator.animate(portrait_u8, hum(0.6), output=tmp_path / "o.mp4")
+    assert not (tmp_path / "o.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"steps": 3}, {"guidance_scale": 1.5}, {"scale": 2}, {"resume": False}]
+)
 def test_another_request_does_not_go_on(animator, portrait_u8, hum, tmp_path, change):
     path, seen = tmp_path / "o.mp4", []
     with pytest.raises(Killed):

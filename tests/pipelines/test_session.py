@@ -21,9 +21,8 @@ def test_windows_come_back_bit_for_bit(tmp_path):
     work.save(1, window(1))
     again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
     assert again.finished() == 2
-    assert np.array_equal(
-        np.concatenate(list(again.windows(2))), np.concatenate([noise, window(1).frames_u8])
-    )
+    kept = list(again.windows_in_no_part())
+    assert np.array_equal(np.concatenate(kept), np.concatenate([noise, window(1).frames_u8]))
     assert not again.discarded
 
 
@@ -72,6 +71,60 @@ def test_a_damaged_window_is_said(tmp_path):
     file.write_bytes(zlib.compress(b"\0" * 100))
     with pytest.raises(OutputError, match="no-resume"):
         work.load(0)
+
+
+def keep_mean(made):
+    """An encoder of parts that writes what it was given as text, and tells `made`."""
+
+    def encode(path, windows):
+        values = [int(frames.mean()) for frames in windows]
+        path.write_text(" ".join(map(str, values)))
+        made.append((path.name, values))
+
+    return encode
+
+
+def test_windows_become_parts_once_and_their_frames_go(tmp_path):
+    work, made = WorkFolder(tmp_path / "out.mp4", "request", 8, 6), []
+    for index in range(3):
+        work.save(index, window(index))
+    work.close_part(keep_mean(made))
+    assert not any(work.path.glob("window*"))
+    work.save(3, window(3))
+    again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
+    assert (again.finished(), again.in_parts()) == (4, 3)
+    again.close_part(keep_mean(made))
+    again.close_part(keep_mean(made))
+    assert made == [("part_000003.mp4", [0, 1, 2]), ("part_000004.mp4", [3])]
+    assert [part.read_text() for part in again.parts()] == ["0 1 2", "3"]
+
+
+def test_a_kill_between_a_part_and_the_removal_of_its_frames_does_no_harm(tmp_path):
+    work, made = WorkFolder(tmp_path / "out.mp4", "request", 8, 6), []
+    work.save(0, window(0))
+    frames = next(work.path.glob("window*"))
+    packed = frames.read_bytes()
+    work.close_part(keep_mean(made))
+    frames.write_bytes(packed)
+    again = WorkFolder(tmp_path / "out.mp4", "request", 8, 6)
+    assert again.finished() == 1
+    again.save(1, window(1))
+    again.close_part(keep_mean(made))
+    assert [values for _, values in made] == [[0], [1]]
+
+
+def test_an_interrupted_part_is_made_again(tmp_path):
+    work, made = WorkFolder(tmp_path / "out.mp4", "request", 8, 6), []
+    work.save(0, window(5))
+
+    def stopped(path, windows):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work.close_part(stopped)
+    assert work.finished() == 1
+    work.close_part(keep_mean(made))
+    assert made == [("part_000001.mp4", [5])]
 
 
 def test_a_finished_video_leaves_nothing(tmp_path):
