@@ -25,13 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, MissingExtraError
-from hallo4.weights.tensors import (
-    misfits,
-    open_safetensors,
-    read_headers,
-    refuse_other_kinds,
-    shapes_of,
-)
+from hallo4.weights.module_folder import StoredTensors
+from hallo4.weights.tensors import misfits, refuse_other_kinds, shapes_of
 
 MAX_TOKENS = 512
 """Tokens that the encoder reads, the end token included; `text_len` of the released model."""
@@ -78,8 +73,8 @@ class UMT5TextEncoder:
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         self.folder, self.device = Path(folder), torch.device(device)
         self._model = _skeleton(self.folder / "config.json")
-        self._weights = _StoredTensors(self.folder)
-        self._weights.check(self._model, self.folder)
+        self._weights = StoredTensors(self.folder)
+        _check_fit(self._weights, self._model)
         self._tokenizer = _read_tokenizer(self.folder / "tokenizer")
         self._tokenizer.check(self._model.config.vocab_size, self._model.config.eos_token_id)
 
@@ -148,7 +143,7 @@ def encoder_identity(folder: Path) -> str:
     another training of the same network is noticed; a change of single values in other rows is not.
     CheckpointError: a part is missing or damaged.
     """
-    weights = _StoredTensors(folder)
+    weights = StoredTensors(folder)
     tokenizer = _tokenizer_file(folder / "tokenizer")
     if tokenizer is None:
         raise _no_tokenizer(folder / "tokenizer")
@@ -167,46 +162,16 @@ def encoder_identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
-class _StoredTensors:
-    """The tensors of `folder/*.safetensors`, mapped from the files when they are read, never copied."""
-
-    def __init__(self, folder: Path) -> None:
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise CheckpointError(
-                f"{folder}: holds no .safetensors file; the text encoder is incomplete. Copy it anew."
-            )
-        self.headers = read_headers(files)
-
-    def check(self, model: nn.Module, folder: Path) -> None:
-        """CheckpointError unless these are the tensors of `model`, all of them, as floating-point numbers."""
-        wanted = {name: tensor for name, tensor in model.state_dict().items() if name != _SAME_AS_SHARED}
-        problem = misfits(shapes_of(wanted), shapes_of(self.headers))
-        if problem:
-            raise CheckpointError(
-                f"{folder}: the tensors do not fit config.json: {problem}. Use all files of one umT5 encoder."
-            )
-        refuse_other_kinds(self.headers, _FLOATS)
-
-    def read(self, names: Sequence[str]) -> dict[str, Tensor]:
-        """The named tensors as stored, on the CPU; the mapping lives as long as they do."""
-        tensors: dict[str, Tensor] = {}
-        for file in dict.fromkeys(self.headers[name].file for name in names):
-            with open_safetensors(file) as opened:
-                here = (name for name in names if self.headers[name].file == file)
-                tensors |= {name: opened.get_tensor(name) for name in here}
-        return tensors
-
-    def first_rows(self) -> list[tuple[str, Tensor]]:
-        """The first row of every matrix and all of every vector, by name."""
-        rows = []
-        for file in dict.fromkeys(header.file for header in self.headers.values()):
-            with open_safetensors(file) as opened:
-                for name, header in self.headers.items():
-                    if header.file == file:
-                        part = opened.get_slice(name)
-                        rows.append((name, part[:1] if len(header.shape) > 1 else part[:]))
-        return sorted(rows, key=lambda row: row[0])
+def _check_fit(weights: StoredTensors, model: nn.Module) -> None:
+    """CheckpointError unless these are the tensors of `model`, all of them, as floating-point numbers."""
+    wanted = {name: tensor for name, tensor in model.state_dict().items() if name != _SAME_AS_SHARED}
+    problem = misfits(shapes_of(wanted), shapes_of(weights.headers))
+    if problem:
+        raise CheckpointError(
+            f"{weights.folder}: the tensors do not fit config.json: {problem}. Use all files of one umT5 "
+            "encoder."
+        )
+    refuse_other_kinds(weights.headers, _FLOATS)
 
 
 def _skeleton(path: Path) -> nn.Module:

@@ -20,7 +20,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ from hallo4.pipelines.model_info import (
 from hallo4.pipelines.placement import PlacementPlan
 from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
-from hallo4.weights.module_folder import load_strictly, save_weights
+from hallo4.weights.module_folder import StoredTensors, load_strictly, save_weights
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings
@@ -118,10 +118,13 @@ def load_model(
     info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
     rules = WeightRules(torch.device(device), dtype, "resident" if plan is None else plan.placement)
+    if adapter is not None and rules.blocks_stay_in_files:
+        rules = replace(rules, placement="resident")  # changed weights lie in no file
     texts = _text(parts_folder, info, rules.device, prompts)
     # An adapter is added to the weights of its base as they are in fp32.
     backbone_placing = rules.placing if adapter is None else None
-    backbone = load_strictly(*read_part(parts_folder / info.family, backbone_classes(info)), backbone_placing)
+    backbone_folder = parts_folder / info.family
+    backbone = load_strictly(*read_part(backbone_folder, backbone_classes(info)), backbone_placing)
     autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
     front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, rules.device)
@@ -130,7 +133,7 @@ def load_model(
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
         place_all(backbone, rules.placing(backbone))
     parts = (_at_rest(backbone), _at_rest(autoencoder), front_end)
-    turns = rules.settle(backbone, autoencoder)
+    turns = rules.settle(backbone, autoencoder, StoredTensors(backbone_folder))
     return LoadedModel(info, *parts, folder, rules.device, rules.products, texts, rules.autocast, plan, turns)
 
 

@@ -2,9 +2,8 @@
 
 * `resident`: all parts are on the device.
 * `offload`: backbone and autoencoder take turns; the other one waits in main memory.
-* `stream`: the backbone's blocks come to the device one by one. On a CPU they stay as they lie in the file,
-  mapped, and each is cast to the number format of the products for its own turn. What is mapped does not
-  count as needed: the system keeps it in memory while there is room, and reads it again when there is not.
+* `stream`: the backbone's blocks come to the device one by one. On a CPU they stay in their file; each is
+  mapped from there and cast to the number format of the products for its own turn.
 
 Only arithmetic; `weight_moves.py` does it. The text encoder is not part of this: it comes block by block
 before the others are loaded (`hallo4.models.text_encoder`).
@@ -113,7 +112,7 @@ def needed_bytes(
     if placement == "resident" or device.type == "cpu":
         backbone = parts.backbone
         if placement == "stream":
-            backbone = parts.block + parts.rest
+            backbone = parts.rest + 2 * parts.block  # one block as it is used, and as the file has it
         return RESERVE_BYTES + backbone + parts.autoencoder + max(denoising, work.autoencoding)
     backbone = parts.backbone
     if placement == "stream":
@@ -127,7 +126,7 @@ def _places(placement: Placement, device: torch.device) -> tuple[str, str]:
     if placement == "offload":
         return f"on {device} while it denoises", f"on {device} while it encodes or decodes"
     if device.type == "cpu":
-        return "mapped from its file, block by block in use", "on cpu"
+        return "in its file, read block by block in use", "on cpu"
     return f"in main memory, block by block on {device}", f"on {device} while it encodes or decodes"
 
 

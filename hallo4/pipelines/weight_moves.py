@@ -4,7 +4,7 @@ take turns, blocks that come one by one, and blocks that are kept in one number 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from hallo4.errors import MissingExtraError
 from hallo4.models.precision import final_dtype, has_bf16_units
 from hallo4.pipelines.placement import Placement
+from hallo4.weights.module_folder import StoredTensors
 
 CPU = torch.device("cpu")
 
@@ -49,37 +50,40 @@ class WeightRules:
         return self.device.type == "cpu"
 
     @property
-    def _mapped(self) -> bool:
-        """Whether blocks stay as they lie in the file."""
+    def blocks_stay_in_files(self) -> bool:
+        """Whether blocks are read from their file for each use."""
         return self._on_cpu and self.placement == "stream"
 
-    def kept_dtype(self, module: nn.Module, name: str, in_block: bool, stored: torch.dtype) -> torch.dtype:
-        """The type in which the floating-point tensor `name` is kept; `stored`: its type in the file."""
-        if in_block and self._mapped:
-            return stored
-        return final_dtype(module, name, self.dtype if in_block else self.products)
-
     def placing(self, module: nn.Module) -> Callable[[str, Tensor], Tensor]:
-        """(name, tensor of the file) -> the tensor where and as it is kept; see `load_strictly`."""
+        """(name, tensor of the file) -> the tensor where and as it is kept; see `load_strictly`.
+
+        Of what stays in its file only the shape and type are kept; its values read as NaN, but in use.
+        """
         home = self.device if self.placement == "resident" else CPU
         of_blocks = names_in_blocks(module)
 
         def place(name: str, tensor: Tensor) -> Tensor:
             if not tensor.is_floating_point():
                 return tensor.to(home)
-            return tensor.to(home, self.kept_dtype(module, name, name in of_blocks, tensor.dtype))
+            if self.blocks_stay_in_files and name in of_blocks:
+                return tensor.new_full((), torch.nan).expand(tensor.shape)
+            return tensor.to(
+                home, final_dtype(module, name, self.dtype if name in of_blocks else self.products)
+            )
 
         return place
 
-    def settle(self, backbone: nn.Module, autoencoder: nn.Module) -> OneAtATime | None:
-        """Install what brings weights to their use; the parts that take turns, if there are any."""
-        if self._on_cpu and not (self.autocast and has_bf16_units()):
+    def settle(self, backbone: nn.Module, autoencoder: nn.Module, files: StoredTensors) -> OneAtATime | None:
+        """Install what brings weights to their use; the parts that take turns, if there are any.
+
+        `files` hold the backbone; they must stay where blocks stay in them.
+        """
+        if self.blocks_stay_in_files or (self._on_cpu and not (self.autocast and has_bf16_units())):
             for path, block in blocks_of(backbone).items():
                 names = [name for name, _ in (*block.named_parameters(), *block.named_buffers())]
-                cast_in_use(
-                    block, {name: final_dtype(backbone, f"{path}.{name}", self.products) for name in names}
-                )
-        if self.placement == "resident" or self._mapped:
+                dtypes = {name: final_dtype(backbone, f"{path}.{name}", self.products) for name in names}
+                cast_in_use(block, dtypes, _reader(files, path) if self.blocks_stay_in_files else None)
+        if self.placement == "resident" or self.blocks_stay_in_files:
             return None
         parts = {"autoencoder": autoencoder}
         if self.placement == "offload":
@@ -170,29 +174,45 @@ def stream_blocks(backbone: nn.Module, device: torch.device) -> None:
     )
 
 
-def cast_in_use(module: nn.Module, dtypes: Mapping[str, torch.dtype]) -> None:
+ReadTensors = Callable[[Sequence[str]], Mapping[str, Tensor]]
+
+
+def cast_in_use(
+    module: nn.Module, dtypes: Mapping[str, torch.dtype], read: ReadTensors | None = None
+) -> None:
     """From now on the forward of `module` sees its tensors in the types `dtypes` (by name in it).
 
-    The stored ones are kept as they are, and may be mapped from a file. The same numbers as if all had been
-    cast for good.
+    Their values are what the module holds, in another type, or, with `read`, what that gives for their names
+    at each forward. The same numbers as if all had been cast for good.
     """
-    stored = [
-        (tensor, tensor.data, dtypes[name])
+    kept = {
+        name: (tensor, tensor.data)
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
-        if tensor.dtype != dtypes[name]
-    ]
+        if tensor.dtype != dtypes[name] or (read is not None and tensor.is_floating_point())
+    }
 
     def before(_module: nn.Module, _inputs: tuple) -> None:
-        for tensor, kept, dtype in stored:
-            tensor.data = kept.to(dtype)
+        values = {name: value for name, (_, value) in kept.items()} if read is None else read(list(kept))
+        for name, (tensor, _) in kept.items():
+            tensor.data = values[name].to(dtypes[name])
 
     def after(_module: nn.Module, _inputs: tuple, _output: object) -> None:
-        for tensor, kept, _dtype in stored:
-            tensor.data = kept
+        for tensor, value in kept.values():
+            tensor.data = value
 
-    if stored:
+    if kept:
         module.register_forward_pre_hook(before)
         module.register_forward_hook(after, always_call=True)
+
+
+def _reader(files: StoredTensors, path: str) -> ReadTensors:
+    """Reads tensors of the module at `path` by their names in it."""
+
+    def read(names: Sequence[str]) -> dict[str, Tensor]:
+        found = files.read([f"{path}.{name}" for name in names])
+        return {name: found[f"{path}.{name}"] for name in names}
+
+    return read
 
 
 def _named_tensors(part: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:

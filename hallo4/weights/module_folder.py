@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,40 @@ def build_strictly(module_class: type[nn.Module], config: dict[str, Any], folder
             "same model."
         )
     return module
+
+
+class StoredTensors:
+    """The tensors of `folder/*.safetensors`, mapped from the files while they are used, never copied.
+
+    `headers`: name -> what the files say of each. CheckpointError: no such files, or a damaged one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.headers = read_headers(_weight_files(folder))
+
+    def read(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """The named tensors as stored, on the CPU; the mapping lives as long as they do."""
+        tensors: dict[str, Tensor] = {}
+        for file in self._files(names):
+            with open_safetensors(file) as opened:
+                here = (name for name in names if self.headers[name].file == file)
+                tensors |= {name: opened.get_tensor(name) for name in here}
+        return tensors
+
+    def first_rows(self) -> list[tuple[str, Tensor]]:
+        """The first row of every matrix and all of every vector, by name."""
+        rows = []
+        for file in self._files(self.headers):
+            with open_safetensors(file) as opened:
+                for name, header in self.headers.items():
+                    if header.file == file:
+                        part = opened.get_slice(name)
+                        rows.append((name, part[:1] if len(header.shape) > 1 else part[:]))
+        return sorted(rows, key=lambda row: row[0])
+
+    def _files(self, names: Iterable[str]) -> list[Path]:
+        return list(dict.fromkeys(self.headers[name].file for name in names))
 
 
 def stored_bytes(folder: Path) -> int:

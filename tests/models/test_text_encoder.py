@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, MissingExtraError
-from hallo4.models import text_encoder
 from hallo4.models.released_umt5 import released_umt5_name
 from hallo4.models.text_encoder import UMT5TextEncoder, clean_prompt, encoder_identity, missing_parts
+from hallo4.weights import module_folder
 
 GOLDEN = Path(__file__).parents[3] / "shared/golden/end_to_end"
 needs_golden = pytest.mark.skipif(
@@ -189,7 +189,7 @@ def test_sharded_files_are_one_encoder(encoder, folder):
 def test_weights_of_one_block_live_at_a_time(folder, monkeypatch):
     write(folder, {name: t.bfloat16() for name, t in load_file(folder / "model.safetensors").items()})
     alive = []
-    read = text_encoder._StoredTensors.read
+    read = module_folder.StoredTensors.read
 
     def watched(self, names):
         assert [name for name, tensor in alive if tensor() is not None] == []
@@ -197,7 +197,7 @@ def test_weights_of_one_block_live_at_a_time(folder, monkeypatch):
         alive[:] = [(name, weakref.ref(tensor)) for name, tensor in found.items()]
         return found
 
-    monkeypatch.setattr(text_encoder._StoredTensors, "read", watched)
+    monkeypatch.setattr(module_folder.StoredTensors, "read", watched)
     encoder = UMT5TextEncoder(folder)
     encoder.encode_all([PROMPT, "blurry"])
     assert all(tensor.is_meta for tensor in encoder._model.state_dict().values())

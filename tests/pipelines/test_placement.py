@@ -1,5 +1,6 @@
 """Where weights live is decided beforehand and changes no bit of the video."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from hallo4.errors import InputError, MissingExtraError
+from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.precision import has_bf16_units
 from hallo4.models.wan_autoencoder import WanAutoencoder
@@ -160,6 +161,27 @@ def test_a_streamed_model_is_kept_as_it_is_stored(tiny_model_folder):
     for name, tensor in backbone.named_parameters():
         expected = stored[name].dtype if name.startswith(("blocks.", "vace_blocks.")) else torch.float32
         assert tensor.dtype == expected, name
+
+
+def test_blocks_that_stay_in_their_file_take_no_memory_before_and_after_a_forward(
+    tiny_model_folder, portrait_u8, hum
+):
+    plan = plan_of(tiny_model_folder, "stream", WeightRules())
+    model = load_model(tiny_model_folder, dtype=torch.float32, plan=plan)
+    of_blocks = [t for block in blocks_of(model.backbone).values() for t in block.parameters()]
+    assert len(of_blocks) > 20
+    assert sum(t.untyped_storage().nbytes() for t in of_blocks) <= 4 * len(of_blocks)
+    video(model, portrait_u8, hum)
+    assert sum(t.untyped_storage().nbytes() for t in of_blocks) <= 4 * len(of_blocks)
+    assert all(t.isnan().all() for t in of_blocks), "what is not in use can be mistaken for nothing"
+
+
+def test_a_file_that_goes_while_blocks_stay_in_it_is_named(tiny_model_folder, tmp_path, portrait_u8, hum):
+    folder = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    model = load_model(folder, dtype=torch.float32, plan=plan_of(folder, "stream", WeightRules()))
+    (folder / "dit" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="diffusion_pytorch_model"):
+        video(model, portrait_u8, hum)
 
 
 def test_the_stream_of_diffusers_gives_the_same_bits(tiny_model_folder, resident_video, portrait_u8, hum):
