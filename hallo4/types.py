@@ -391,10 +391,6 @@ class AudioFrontEnd(Protocol):
         """
         ...
 
-    def free(self) -> None:
-        """Let go of the weights; they are loaded again when they are needed."""
-        ...
-
     def to_config(self) -> dict[str, Any]:
         """What `audio/config.json` of a model folder holds."""
         ...

@@ -108,9 +108,6 @@ class LogMelFrontEnd:
         gain_db = self.reference_level_db - 10 * math.log10(float(active.mean(dtype=np.float64)))
         return 10 ** (min(gain_db, self.gain_limit_db) / 20)
 
-    def free(self) -> None:
-        """There are no weights to let go of."""
-
     def to_config(self) -> dict[str, Any]:
         """What `audio/config.json` holds; `audio_front_end_from_config` reads it back."""
         return {"kind": "log_mel", **asdict(self)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -77,10 +79,6 @@ class Wav2Vec2FrontEnd:
         InputError also for sound that is not mono.
         """
         return self.stream(audio_at_rate(audio, self.sample_rate_hz), frames).features(0, frames)
-
-    def free(self) -> None:
-        """Let go of the weights; they are read again when they are needed."""
-        self._model = None
 
     def to_config(self) -> dict[str, Any]:
         """What `audio/config.json` holds; `audio_front_end_from_config` reads it back."""
@@ -175,9 +173,14 @@ def _load_wav2vec2(folder: Path) -> nn.Module:
             "wav2vec2 features need transformers, which is not installed: pip install 'hallo4[released]'"
         ) from error
     try:
-        model, report = Wav2Vec2Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
+        with _quiet_transformers():
+            model, report = Wav2Vec2Model.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
     except Exception as error:  # a dozen kinds are raised here, all about this folder
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
@@ -190,6 +193,22 @@ def _load_wav2vec2(folder: Path) -> nn.Module:
             f"{folder}: {len(missing)} tensors are missing, first {missing[0]}; use the whole file"
         )
     return model.eval()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its progress bar and its table of unused tensors; what matters of them is an error here."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
