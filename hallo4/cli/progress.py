@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STAGES = {
     "read": "reading the inputs",
-    "listen": "listening",
+    "audio": "preparing audio features",
     "generate": "generating",
     "write": "writing the video",
 }

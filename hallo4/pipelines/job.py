@@ -112,7 +112,7 @@ class Job:
             )
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
-        with reporter.stage("listen"):
+        with reporter.stage("audio"):
             self._sound_steps = sound_frames * rules.audio_rho
             self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()

@@ -15,7 +15,7 @@ from hallo4.errors import Cancelled
 class Progress:
     """One message: `frames_done` of `frames_total` in `stage`, `eta_s` more seconds (None: unknown).
 
-    Stages, in order: "read" (inputs), "listen" (audio features), "generate", "write". `frames_done` moves
+    Stages, in order: "read" (inputs), "audio" (audio features), "generate", "write". `frames_done` moves
     with every denoising step and is fractional while a window is in the making. `notes` come once, with the
     first message of "generate": what was done to the inputs, one line each.
     """
@@ -31,7 +31,7 @@ class Progress:
 class AnimationResult:
     """A finished video: `path`, its number of `frames`, `notes` on what was done to the inputs (lines),
 
-    and `timings_s`, the seconds spent by stage: read, listen, conditions, denoise, decode, write.
+    and `timings_s`, the seconds spent by stage: read, audio, conditions, denoise, decode, write.
     """
 
     path: Path

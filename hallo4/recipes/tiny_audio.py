@@ -50,7 +50,7 @@ class TinyAudioConfig:
     )
 
 
-class MouthListener(nn.Module):
+class MouthFromAudio(nn.Module):
     """Audio projector and a linear read-out of (mouth_open, mouth_wide, speaking) per frame."""
 
     def __init__(self, config: TinyAudioConfig) -> None:
@@ -67,8 +67,8 @@ class MouthListener(nn.Module):
         return self.read_out(per_frame.flatten(2))
 
 
-def listen_method(
-    model: MouthListener, batch: dict[str, Tensor], step: int
+def mouth_method(
+    model: MouthFromAudio, batch: dict[str, Tensor], step: int
 ) -> tuple[Tensor, dict[str, float]]:
     """Squared error of the three curves."""
     error = (model(batch["windows"]) - batch["curves"]).square().mean((0, 1))
@@ -76,7 +76,7 @@ def listen_method(
     return loss, {"mouth_open_rmse": float(error[0].detach().sqrt())}
 
 
-class ListenData:
+class SpeechBatches:
     """Random 17-frame windows of random recordings."""
 
     def __init__(self, sounds: dict[str, np.ndarray], batch_size: int) -> None:
@@ -97,7 +97,7 @@ class ListenData:
 
 
 @torch.no_grad()
-def held_out_correlation(model: MouthListener, sounds: dict[str, np.ndarray]) -> dict[str, float]:
+def held_out_correlation(model: MouthFromAudio, sounds: dict[str, np.ndarray]) -> dict[str, float]:
     """Correlation of predicted and true mouth opening over whole unseen speeches: clean, and degraded."""
     scores: dict[str, list[float]] = {"clean": [], "degraded": []}
     for i in range(len(sounds["features"])):
@@ -116,12 +116,12 @@ def run(config: TinyAudioConfig, folder: Path) -> Path:
     sounds = build_sounds(root / "sounds_train.npz", config.speeches, first_seed=100_000)
     held_out = build_sounds(root / "sounds_heldout.npz", config.held_out_speeches, first_seed=950_000)
     torch.manual_seed(config.train.seed)
-    model = MouthListener(config)
+    model = MouthFromAudio(config)
     result = train(
         config.train,
-        listen_method,
+        mouth_method,
         model,
-        ListenData(sounds, config.batch_size),
+        SpeechBatches(sounds, config.batch_size),
         folder=folder,
         on_preview=lambda step, averaged: held_out_correlation(averaged, held_out),
     )

@@ -23,7 +23,7 @@ from hallo4.weights.tensors import fill
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """Where a run stands: optimizer steps done, seconds of training in all sessions, best metric so far,
     and whether its guard has ended it."""
 

@@ -26,7 +26,7 @@ from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
 from hallo4.models.precision import has_bf16_units
 from hallo4.training import checkpoint
-from hallo4.training.checkpoint import Progress
+from hallo4.training.checkpoint import TrainingProgress
 from hallo4.training.config import TrainConfig
 from hallo4.training.ema import EMA
 from hallo4.training.interrupt import stop_signals
@@ -71,7 +71,7 @@ class TrainResult:
     """A finished run: its folder, how far it went, its mean weights (`result.ema.applied(model)`)."""
 
     folder: Path
-    progress: Progress
+    progress: TrainingProgress
     ema: EMA
 
 
@@ -131,7 +131,7 @@ class _Run:
         self.ema = EMA(model, config.ema_decay)
         optimizers = build_optimizers(model, config.optimizer)
         self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
-        self.progress, self.skipped = Progress(), 0
+        self.progress, self.skipped = TrainingProgress(), 0
         self.window, self.since_save = Means(), Means()
         self.line = ProgressLine(config.name, quiet=not self.main)
         changed = checkpoint.open_folder(folder, config) if self.main else []
@@ -318,7 +318,7 @@ class _Run:
         checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress = TrainingProgress(**state["progress"])
 
 
 def _accelerator(config: TrainConfig) -> Any:

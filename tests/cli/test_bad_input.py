@@ -41,7 +41,7 @@ def refused(capsys, words, name, *, out="out.mp4"):
     defaults = ["--model", "model"] if "--model" not in words else []
     assert main(["animate", *words, "-o", out, "--steps", "1", *defaults]) == 2
     stdout, stderr = capsys.readouterr()
-    lines = [line for line in stderr.splitlines() if not line.startswith(("reading", "listening", "note:"))]
+    lines = [line for line in stderr.splitlines() if not line.startswith(("reading", "preparing", "note:"))]
     assert stdout == ""
     assert len(lines) == 1, stderr
     assert lines[0].startswith("hallo4: error: ")

@@ -21,7 +21,7 @@ from hallo4.preference import Pair
 from hallo4.recipes import tiny_dpo
 from hallo4.recipes.fine_tuning import fine_tuning_method
 from hallo4.recipes.pair_data import PairData
-from hallo4.recipes.tiny_audio import MouthListener, TinyAudioConfig, held_out_correlation, listen_method
+from hallo4.recipes.tiny_audio import MouthFromAudio, TinyAudioConfig, held_out_correlation, mouth_method
 from hallo4.recipes.tiny_autoencoder import TinyAutoencoderConfig, autoencoder_method, held_out_psnr
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
@@ -165,17 +165,17 @@ def test_a_preview_of_preference_training_brings_its_pairs_and_windows_along(
 
 def test_the_audio_projector_is_trained_and_judged_where_it_is():
     torch.manual_seed(0)
-    listener = MouthListener(TinyAudioConfig(dim=32, tokens=2, hidden_dim=8))
+    model = MouthFromAudio(TinyAudioConfig(dim=32, tokens=2, hidden_dim=8))
     rng = np.random.default_rng(0)
     curves = rng.random((3, 21, 3)).astype(np.float32)
     sounds = {"features": rng.normal(size=(3, 21, 4, 40)).astype(np.float16), "curves": curves}
     batch = {"windows": draw(2, 17, 5, 4, 40), "curves": torch.from_numpy(curves[:2, :17])}
-    expected = float(listen_method(listener, batch, 0)[0].detach()), held_out_correlation(listener, sounds)
+    expected = float(mouth_method(model, batch, 0)[0].detach()), held_out_correlation(model, sounds)
     with pretend_device() as device:
-        listener.to(device)
-        loss, _ = listen_method(listener, to_device_of(listener, batch), 0)
+        model.to(device)
+        loss, _ = mouth_method(model, to_device_of(model, batch), 0)
         loss.backward()
-        found = float(loss.detach()), held_out_correlation(listener, sounds)
+        found = float(loss.detach()), held_out_correlation(model, sounds)
     assert found[0] == pytest.approx(expected[0], rel=1e-5)
     assert found[1] == pytest.approx(expected[1], abs=1e-4)
 

@@ -49,7 +49,7 @@ def test_the_file_holds_the_frames_the_sound_and_the_provenance(animator, portra
     assert (record["model"], record["model_version"], record["seed"], record["steps"]) == (
         "testling", "1.2", "7", "2",
     )  # fmt: skip
-    assert set(result.timings_s) == {"read", "listen", "conditions", "denoise", "decode", "write"}
+    assert set(result.timings_s) == {"read", "audio", "conditions", "denoise", "decode", "write"}
     assert [p.name for p in tmp_path.iterdir()] == ["talk.mkv"]
     assert [p.stage for p in seen if p.notes] == ["generate"]
     generated = [p.frames_done for p in seen if p.stage == "generate"]

@@ -18,7 +18,7 @@ from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import layout
 from hallo4.recipes.fine_tuning import excerpt, fine_tuning_method, own_known_latents
 from hallo4.recipes.recipe import counted
-from hallo4.recipes.tiny_audio import ListenData, held_out_correlation, listen_method
+from hallo4.recipes.tiny_audio import SpeechBatches, held_out_correlation, mouth_method
 from hallo4.recipes.tiny_autoencoder import (
     AutoencoderData,
     TinyAutoencoderConfig,
@@ -142,8 +142,8 @@ def sounds():
     return {"features": features, "curves": curves}
 
 
-def test_listening_windows_are_cut_from_the_sounds(sounds):
-    batch = ListenData(sounds, 5)(0, torch.Generator().manual_seed(3))
+def test_speech_windows_are_cut_from_the_sounds(sounds):
+    batch = SpeechBatches(sounds, 5)(0, torch.Generator().manual_seed(3))
     assert batch["windows"].shape == (5, 17, 5, 4, 40)
     assert batch["curves"].shape == (5, 17, 3)
     np.testing.assert_allclose(batch["windows"][:, :, 2, 0, 0], batch["curves"][:, :, 0], atol=1e-3)
@@ -152,7 +152,7 @@ def test_listening_windows_are_cut_from_the_sounds(sounds):
 
 def test_the_loss_of_the_audio_projector_weighs_the_opening_most():
     windows, curves = torch.zeros(2, 17, 5, 4, 40), torch.tensor([0.5, 1.0, 2.0]).expand(2, 17, 3)
-    loss, metrics = listen_method(lambda w: torch.zeros(2, 17, 3), {"windows": windows, "curves": curves}, 0)
+    loss, metrics = mouth_method(lambda w: torch.zeros(2, 17, 3), {"windows": windows, "curves": curves}, 0)
     assert float(loss) == pytest.approx(4 * 0.25 + 1.0 + 0.5 * 4.0)
     assert metrics["mouth_open_rmse"] == pytest.approx(0.5)
 

@@ -57,10 +57,10 @@ def test_clips_of_all_recipes_come_from_one_store_and_are_judged_on_other_people
     assert held_out.first_seed + held_out.episodes < trained.start or held_out.first_seed >= trained.stop
 
 
-def test_the_ear_fits_the_model_that_it_is_made_for():
+def test_the_audio_projector_fits_the_models_that_it_is_made_for():
     """The projector of `tiny-audio` loads into both backbones as all are configured."""
-    from hallo4.recipes.tiny_audio import MouthListener
+    from hallo4.recipes.tiny_audio import MouthFromAudio
 
-    ear = MouthListener(TinyAudioConfig()).audio_proj
-    build_dit(TinyDiTConfig().sizes, latent_channels=16).audio_proj.load_state_dict(ear.state_dict())
-    build_unet(TinyUNetConfig().sizes, latent_channels=8).audio_proj.load_state_dict(ear.state_dict())
+    projector = MouthFromAudio(TinyAudioConfig()).audio_proj
+    build_dit(TinyDiTConfig().sizes, latent_channels=16).audio_proj.load_state_dict(projector.state_dict())
+    build_unet(TinyUNetConfig().sizes, latent_channels=8).audio_proj.load_state_dict(projector.state_dict())
