@@ -31,9 +31,11 @@ def autocast_off(device_type: str) -> AbstractContextManager:
     return torch.autocast(device_type, enabled=False)
 
 
-def final_dtype(module: Any, name: str, dtype: torch.dtype) -> torch.dtype:
+def final_dtype(module: Any, name: str, dtype: torch.dtype, scarce: bool = False) -> torch.dtype:
     """The type that the floating-point tensor `name` of a part has where the part is used in `dtype`: its
-    class may keep some in fp32."""
+    class may keep some in fp32, and of these spare some where memory is `scarce` (`HALF_IF_SCARCE`)."""
+    if scarce and name.split(".")[0] in getattr(module, "HALF_IF_SCARCE", ()):
+        return dtype
     kept = set(getattr(module, "_keep_in_fp32_modules", None) or ())
     keeps_fp32 = getattr(module, "keeps_fp32", lambda name: not kept.isdisjoint(name.split(".")))
     return torch.float32 if keeps_fp32(name) else dtype

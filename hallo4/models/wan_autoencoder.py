@@ -26,6 +26,7 @@ from torch import Tensor
 
 from hallo4.errors import ShapeError
 from hallo4.models.autoencoder import SPATIAL, check_latents, check_video
+from hallo4.models.precision import autocast_off
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.wan_layers import StageState, adopt, empty_cache, frames_at_once
 from hallo4.types import AutoencoderSpec
@@ -40,14 +41,18 @@ class WanAutoencoder(AutoencoderKLWan):
     """Wan2.1's autoencoder; latents of unit variance, nothing sampled, float32 out whatever the weights are.
 
     The configuration is diffusers'. ShapeError for one that is not of Wan2.1's kind (8x8x4, plain blocks).
-    Encoder and decoder may differ in type (each with its `quant_conv`); inputs are cast to it. The encoder
-    is named as a module that stays in fp32, since all conditions go through it. No gradients are kept.
+    Encoder and decoder may differ in type (each with its `quant_conv`); inputs are cast to it. All of it is
+    named as what stays in fp32, and autocast does not reach it: so the released program runs it, and it takes
+    a small share of the time. Where memory is short, the decoder may be halved (`HALF_IF_SCARCE`). No
+    gradients are kept.
 
     Matches `wan/modules/vae.py` of Wan2.1 (9737cba), but for the clamp to [-1, 1] after decoding, which is
     left to the caller, and for rounding.
     """
 
-    _keep_in_fp32_modules = ("encoder", "quant_conv")
+    _keep_in_fp32_modules = ("encoder", "quant_conv", "post_quant_conv", "decoder")
+    HALF_IF_SCARCE = ("post_quant_conv", "decoder")
+    """Parts that may also be used in bf16: only pixels come from them, no condition but the known frame."""
 
     @functools.wraps(AutoencoderKLWan.__init__)
     def __init__(self, *args, **kwargs) -> None:
@@ -107,7 +112,8 @@ class WanAutoencoder(AutoencoderKLWan):
         for start in range(0, len(singles), at_once):
             chosen = singles[start : start + at_once]
             pictures = torch.stack([frames_pm1[clip, :, frame] for clip, frame in chosen])
-            encoded.append(self._normalise(self.encoder(self._to_encoder(pictures[:, :, None]))))
+            with autocast_off(pictures.device.type):
+                encoded.append(self._normalise(self.encoder(self._to_encoder(pictures[:, :, None]))))
         latents = torch.cat(encoded)[:, :, 0].unflatten(0, (batch, len(distinct))).transpose(1, 2)
         if len(distinct) == frames:
             return latents
@@ -123,10 +129,11 @@ class WanAutoencoder(AutoencoderKLWan):
             for same in equal_to_last[start:stop]:
                 equal_frames = equal_frames + 1 if same else 1
             step = self._to_encoder(video_pm1[:, :, start:stop])
-            encoded = self.encoder(
-                step, feat_cache=cache, feat_idx=[0], states=states, equal_frames=equal_frames
-            )
-            latents.append(self._normalise(encoded))
+            with autocast_off(step.device.type):
+                encoded = self.encoder(
+                    step, feat_cache=cache, feat_idx=[0], states=states, equal_frames=equal_frames
+                )
+                latents.append(self._normalise(encoded))
             start = stop
         return torch.cat(latents, dim=2)
 
@@ -192,8 +199,10 @@ class WanAutoencoder(AutoencoderKLWan):
     def _decode_steps(self, latents: Tensor) -> Iterator[Tensor]:
         cache = empty_cache(self.decoder)
         for step in latents.split(1, dim=2):
-            values = self.post_quant_conv(self._denormalise(step))
-            yield self.decoder(values, feat_cache=cache, feat_idx=[0]).float()
+            with autocast_off(step.device.type):
+                values = self.post_quant_conv(self._denormalise(step))
+                frames = self.decoder(values, feat_cache=cache, feat_idx=[0]).float()
+            yield frames
 
     @apply_forward_hook
     @torch.no_grad()
@@ -204,7 +213,8 @@ class WanAutoencoder(AutoencoderKLWan):
         self.tile_sample_min_height = self.tile_sample_min_width = tile_px
         self.tile_sample_stride_height = self.tile_sample_stride_width = tile_px * 3 // 4
         try:
-            return self.tiled_decode(self._denormalise(latents)).sample.float()
+            with autocast_off(latents.device.type):
+                return self.tiled_decode(self._denormalise(latents)).sample.float()
         finally:
             self.clear_cache()
 

@@ -117,7 +117,9 @@ def load_model(
     folder = resolve_model(name_or_dir)
     info, adapter = read_info(folder), _adapter(folder)
     parts_folder = _parts_folder(folder, adapter)
-    rules = WeightRules(torch.device(device), dtype, "resident" if plan is None else plan.placement)
+    rules = WeightRules(torch.device(device), dtype)
+    if plan is not None:
+        rules = replace(rules, placement=plan.placement, scarce=plan.scarce)
     if adapter is not None and rules.blocks_stay_in_files:
         rules = replace(rules, placement="resident")  # changed weights lie in no file
     texts = _text(parts_folder, info, rules.device, prompts)

@@ -5,18 +5,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hallo4.errors import InputError
 from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.cost import META, Cost, count, fused_attention
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.dit_cost import WindowSize, window_memory
-from hallo4.models.precision import final_dtype
 from hallo4.pipelines.model_folder import (
     AUTOENCODERS,
     backbone_classes,
@@ -86,8 +86,18 @@ def plan_if_large(
 
 
 def plan_model(outline: ModelOutline, rules: WeightRules, usable_bytes: int) -> PlacementPlan:
-    """Where the weights of a model go, `rules.placement` being open. InputError: `plan_placement`."""
-    return plan_placement(part_bytes(outline, rules), work_bytes(outline, rules), usable_bytes, rules.device)
+    """Where the weights of a model go, `rules.placement` and `rules.scarce` being open.
+
+    InputError: `plan_placement`.
+    """
+    for scarce in (False, True):
+        chosen = replace(rules, scarce=scarce)
+        sizes = part_bytes(outline, chosen), work_bytes(outline, chosen)
+        try:
+            return replace(plan_placement(*sizes, usable_bytes, rules.device), scarce=scarce)
+        except InputError as error:
+            too_little = error
+    raise too_little
 
 
 def part_bytes(outline: ModelOutline, rules: WeightRules) -> PartBytes:
@@ -98,7 +108,9 @@ def part_bytes(outline: ModelOutline, rules: WeightRules) -> PartBytes:
     rest = [(name, tensor) for name, tensor in _tensors(backbone) if name not in in_blocks]
 
     def used(tensors: Iterable[tuple[str, Tensor]], module: nn.Module, dtype: torch.dtype) -> int:
-        return sum(tensor.numel() * final_dtype(module, name, dtype).itemsize for name, tensor in tensors)
+        return sum(
+            tensor.numel() * rules.used_dtype(module, name, dtype).itemsize for name, tensor in tensors
+        )
 
     block = max((used(tensors, backbone, rules.products) for tensors in blocks), default=0)
     of_rest = used(rest, backbone, rules.products)
@@ -156,7 +168,7 @@ def _in_use(outline: ModelOutline, rules: WeightRules) -> Any:
     autoencoder = outline.autoencoder
     for name, tensor in (*autoencoder.named_parameters(), *autoencoder.named_buffers()):
         if tensor.is_floating_point():
-            tensor.data = tensor.data.to(final_dtype(autoencoder, name, rules.products))
+            tensor.data = tensor.data.to(rules.used_dtype(autoencoder, name, rules.products))
     return fused_attention(autoencoder)
 
 

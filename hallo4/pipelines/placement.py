@@ -52,7 +52,8 @@ class PlacementPlan:
     """Where the weights live on `device`: `placement`, in words `backbone_at` and `autoencoder_at`.
 
     `cache_bytes`: how much may be kept over the steps of a window. `peak_bytes`: expected of the device's
-    memory, the libraries' share included.
+    memory, the libraries' share included. `scarce`: memory is so short that what is decoded better in fp32 is
+    decoded in the type of everything else.
     """
 
     device: torch.device
@@ -61,11 +62,13 @@ class PlacementPlan:
     autoencoder_at: str
     cache_bytes: int
     peak_bytes: int
+    scarce: bool = False
 
     def describe(self) -> str:
         """One line for people."""
+        decoding = " (decodes in the format of the backbone to save memory)" if self.scarce else ""
         return (
-            f"{self.placement}: backbone {self.backbone_at}, autoencoder {self.autoencoder_at}; "
+            f"{self.placement}: backbone {self.backbone_at}, autoencoder {self.autoencoder_at}{decoding}; "
             f"about {self.peak_bytes / GB:.1f} GB on {self.device}, "
             f"{self.cache_bytes / GB:.1f} GB of it for what stays the same over the steps"
         )

@@ -24,11 +24,13 @@ class WeightRules:
 
     `asked_dtype`: of weights and products; None: bfloat16 on CUDA, else float32, with products in bf16 on a
     CPU that has units for them. A CPU without keeps bf16 weights of blocks, but multiplies in fp32.
+    `scarce`: parts that stay in fp32 only where memory allows it do not.
     """
 
     device: torch.device = CPU
     asked_dtype: torch.dtype | None = torch.float32
     placement: Placement = "resident"
+    scarce: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -68,10 +70,14 @@ class WeightRules:
             if self.blocks_stay_in_files and name in of_blocks:
                 return tensor.new_full((), torch.nan).expand(tensor.shape)
             return tensor.to(
-                home, final_dtype(module, name, self.dtype if name in of_blocks else self.products)
+                home, self.used_dtype(module, name, self.dtype if name in of_blocks else self.products)
             )
 
         return place
+
+    def used_dtype(self, module: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
+        """The type of a tensor of a part that is used in `dtype`; see `final_dtype`."""
+        return final_dtype(module, name, dtype, self.scarce)
 
     def settle(self, backbone: nn.Module, autoencoder: nn.Module, files: StoredTensors) -> OneAtATime | None:
         """Install what brings weights to their use; the parts that take turns, if there are any.

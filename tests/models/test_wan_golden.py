@@ -82,3 +82,17 @@ def test_decoded_video(model):
     found = model.decode_video(golden["denoised"][None, :, 1:])[0]
     assert found.abs().max() > 1  # the released program clamps
     assert relative_error(found.clamp(-1, 1), golden["decoded_video"]) <= 1e-5
+
+
+def test_autocast_does_not_change_a_bit(model):
+    clip, latents = skeleton_canvas()[:, :, :5], window(0)["denoised"][None, :, 1:3]
+
+    def results():
+        coded = model.encode_video(clip), model.encode_frames(clip)
+        return *coded, model.decode_video(latents), model.decode_video(latents, tile_px=128)
+
+    plain = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = results()
+        assert torch.is_autocast_enabled("cpu"), "the caller's context is as it was"
+    assert all(torch.equal(one, other) for one, other in zip(found, plain, strict=True))

@@ -42,37 +42,50 @@ WITHOUT_UNITS = pytest.mark.skipif(has_bf16_units(), reason="this CPU multiplies
 
 @pytest.fixture(scope="module")
 def released():
-    """Sizes of the released model on a GPU: (PartBytes, WorkBytes)."""
+    """The released model without its weights, and how it is used on a GPU: (ModelOutline, WeightRules)."""
     with torch.device("meta"):
         dit, autoencoder = PortraitDiT(), WanAutoencoder()
     canvas = {"canvas_sizes_px": ((480, 832),), "window_frames": 81}
     info = ModelInfo("r", "1", steps=25, guidance_scale=6.0, **canvas)
-    outline, rules = ModelOutline(info, Path(), dit, autoencoder, {}), WeightRules(CUDA, None)
-    return part_bytes(outline, rules), work_bytes(outline, rules)
+    return ModelOutline(info, Path(), dit, autoencoder, {}), WeightRules(CUDA, None)
 
 
 @pytest.mark.parametrize(
-    ("free_gb", "expected"), [(80, "resident"), (24, "resident"), (12, "resident"), (8, "stream")]
+    ("free_gb", "expected", "scarce"),
+    [(80, "resident", False), (24, "resident", False), (12, "offload", False), (8, "stream", True)],
 )
-def test_the_released_model_on_cards_of_several_sizes(released, free_gb, expected):
-    parts, work = released
-    plan = plan_placement(parts, work, free_gb * GB, CUDA)
-    assert plan.placement == expected
+def test_the_released_model_on_cards_of_several_sizes(released, free_gb, expected, scarce):
+    outline, rules = released
+    plan = plan_model(outline, rules, free_gb * GB)
+    assert (plan.placement, plan.scarce) == (expected, scarce)
     assert plan.peak_bytes <= free_gb * GB
-    assert plan.cache_bytes == work.cache if free_gb >= 24 else 0 < plan.cache_bytes < work.cache
+    cache = work_bytes(outline, rules).cache
+    assert plan.cache_bytes == cache if free_gb >= 24 else 0 < plan.cache_bytes < cache
     assert "\n" not in plan.describe()
+    assert ("to save memory" in plan.describe()) == scarce
+
+
+def test_what_is_decoded_in_fp32_is_halved_where_memory_is_scarce_and_nothing_else(released):
+    _, rules = released
+    with torch.device("meta"):
+        autoencoder = WanAutoencoder()
+    for scarce, halved in ((False, set()), (True, {"decoder", "post_quant_conv"})):
+        place = replace(rules, device=CPU, asked_dtype=torch.bfloat16, scarce=scarce).used_dtype
+        names = dict(autoencoder.named_parameters())
+        found = {n.split(".")[0] for n in names if place(autoencoder, n, torch.bfloat16) == torch.bfloat16}
+        assert found == halved
 
 
 def test_a_card_that_is_too_small_is_told_what_would_fit(released):
     with pytest.raises(
         InputError, match=r"offers 4\.0 GB.*needs [45]\.\d GB.*stream.*--memory.*cpu"
     ) as error:
-        plan_placement(*released, 4 * GB, CUDA)
+        plan_model(*released, 4 * GB)
     assert "\n" not in str(error.value)
 
 
 def test_sizes_of_the_released_parts(released):
-    parts, work = released
+    parts, work = part_bytes(*released), work_bytes(*released)
     assert parts.backbone == 5_576_528_384  # 2.77 B parameters in bf16, but norms, modulation and head
     assert 2 * parts.block < 0.1 * parts.backbone
     assert work.denoising < 4 * GB
