@@ -5,7 +5,7 @@ from hallo4.motion.files import load_skeleton, save_skeleton
 from hallo4.motion.idle import idle_motion
 from hallo4.motion.rest_pose import default_rest_pose
 from hallo4.motion.retarget import retarget
-from hallo4.motion.timing import resample
+from hallo4.motion.timing import resample, resampled_frames, resampling_note
 
 __all__ = [
     "default_rest_pose",
@@ -13,6 +13,8 @@ __all__ = [
     "idle_motion",
     "load_skeleton",
     "resample",
+    "resampled_frames",
+    "resampling_note",
     "retarget",
     "save_skeleton",
 ]

@@ -24,7 +24,15 @@ from torch import Tensor
 from hallo4.errors import InputError
 from hallo4.media import MediaWarning, load_image, open_sound, probe_video, read_frames, resampled
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
+from hallo4.motion import (
+    default_rest_pose,
+    draw_skeleton,
+    idle_motion,
+    load_skeleton,
+    resampled_frames,
+    resampling_note,
+    retarget,
+)
 from hallo4.pipelines.canvas import (
     Box,
     Canvas,
@@ -198,20 +206,29 @@ class IdleMotion(_Drawn):
 
 @dataclass(frozen=True)
 class KeypointMotion(_Drawn):
-    """Keypoints already at the model's rate, as long as the video and in pixels of the canvas."""
+    """Keypoints at the rate and in the picture they came with; a window's are resampled, and moved onto the
+    canvas, when it needs them.
 
-    skeleton: Skeleton
+    `box`: the part (left, top, right, bottom) of the keypoints' picture that fills the canvas.
+    """
 
-    @property
-    def frames(self) -> int:
-        """As many as the keypoints."""
-        return len(self.skeleton)
+    source: Skeleton
+    box: Box
+    canvas: Canvas
+    frames: int
+    fps: float = FPS
+
+    def skeleton(self, indices: np.ndarray) -> Skeleton:
+        """The keypoints of these frames, in pixels of the canvas."""
+        return _on_canvas(
+            resampled_frames(self.source, indices, self.frames, self.fps), self.box, self.canvas
+        )
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
-        span = slice(int(indices[0]), int(indices[-1]) + 1)
-        drawn = draw_skeleton(self.skeleton, self.skeleton.width_px, self.skeleton.height_px, span)
-        return drawn[indices - span.start]
+        different, places = np.unique(indices, return_inverse=True)
+        drawn = draw_skeleton(self.skeleton(different), self.canvas.width_px, self.canvas.height_px)
+        return drawn[places]
 
 
 class FilmedMotion:
@@ -304,24 +321,30 @@ def _from_keypoints(
 ) -> tuple[MotionSource, list[str]]:
     if not len(skeleton):
         raise InputError("the skeleton holds no frames; at least one is needed.")
-    box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
-    skeleton, time_note = resample(skeleton, frames, fps)
     canvas = portrait.canvas
-    left, top, right, bottom = box
-    scale = np.array([canvas.width_px / (right - left), canvas.height_px / (bottom - top)])
-    points = (skeleton.points_px - np.array([left, top])) * scale
-    moved = replace(
-        skeleton, points_px=points.astype(np.float32), width_px=canvas.width_px, height_px=canvas.height_px
-    )
+    box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
+    time_note = resampling_note(skeleton, frames, fps)
     notes = [note for note in (time_note, shape_note) if note]
     if fit_to is not None:
         rest = fit_to(portrait.pixels_u8)
         if rest is None:
             notes.append("nobody was found in the portrait, so the motion is used without fitting")
         else:
-            moved = retarget(moved, rest)
+            # What is measured for the fit are the frames as they came, whatever part of them is used.
+            skeleton = retarget(_on_canvas(skeleton, box, canvas), rest)
+            box = (0.0, 0.0, float(canvas.width_px), float(canvas.height_px))
             notes.append("motion fitted to the face and shoulders in the portrait")
-    return KeypointMotion(moved), notes
+    return KeypointMotion(skeleton, box, canvas, frames, fps), notes
+
+
+def _on_canvas(skeleton: Skeleton, box: Box, canvas: Canvas) -> Skeleton:
+    """The part `box` (left, top, right, bottom) of the skeleton's picture, stretched to the canvas."""
+    left, top, right, bottom = box
+    scale = np.array([canvas.width_px / (right - left), canvas.height_px / (bottom - top)])
+    points = (skeleton.points_px - np.array([left, top])) * scale
+    return replace(
+        skeleton, points_px=points.astype(np.float32), width_px=canvas.width_px, height_px=canvas.height_px
+    )
 
 
 def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tuple[MotionSource, list[str]]:

@@ -76,8 +76,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
                 "another model."
             )
         videos.append(frames_u8)
-    points = job.motion.skeleton.points_px if isinstance(job.motion, KeypointMotion) else None
-    rules = job.rules
+    rules, motion = job.rules, job.motion
     for window in job.plan():
         indices, drawn = job.indices(window), job.skeleton_pm1(window)
         if drawn is None:
@@ -90,7 +89,11 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             skeleton_pm1=drawn,
             portrait_pm1=job.portrait.video_pm1,
             audio_windows=job.sound_windows(window),
-            points_px=None if points is None else points[rules.skeleton_rho * indices],
+            points_px=(
+                motion.skeleton(rules.skeleton_rho * indices).points_px
+                if isinstance(motion, KeypointMotion)
+                else None
+            ),
             real_frames=job.total_frames - window.start,
             winner_known_u8=before[0] if window.index else None,
             loser_known_u8=before[1] if window.index else None,

@@ -10,7 +10,7 @@ from slow_resize import slow_fit_by_height
 
 from hallo4.errors import InputError
 from hallo4.media import MediaWarning, VideoWriter, load_audio, read_frames
-from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, save_skeleton
+from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, resample, retarget, save_skeleton
 from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import (
     fit_frame,
@@ -20,7 +20,7 @@ from hallo4.pipelines.conditions import (
     prepare_portrait,
 )
 from hallo4.pipelines.conventions import Conventions
-from hallo4.types import Audio
+from hallo4.types import Audio, Skeleton
 
 
 @pytest.fixture
@@ -130,11 +130,42 @@ def test_motion_of_another_person_takes_the_place_and_size_of_this_one(square):
     other = replace(moving, points_px=(0.5 * moving.points_px + [25, 3]).astype(np.float32))
     here = replace(rest, points_px=moving.points_px[:1])
     source, notes = prepare_motion(other, square, 6, seed=0, rest_pose=lambda _: here, fit_motion=True)
-    np.testing.assert_allclose(source.skeleton.points_px, moving.points_px, atol=1e-3)
+    np.testing.assert_allclose(source.skeleton(np.arange(6)).points_px, moving.points_px, atol=1e-3)
     assert "fitted" in notes[-1]
     source, notes = prepare_motion(other, square, 6, seed=0, rest_pose=lambda _: None, fit_motion=True)
-    np.testing.assert_array_equal(source.skeleton.points_px, other.points_px)
+    np.testing.assert_array_equal(source.skeleton(np.arange(6)).points_px, other.points_px)
     assert "nobody was found" in notes[-1]
+
+
+def test_windows_of_keypoints_are_those_of_the_whole_clip_bit_by_bit():
+    """30 fps in another picture's size, run back and forth: moved and drawn whole, as a slow way would."""
+    portrait, _ = prepare_portrait(np.zeros((400, 731, 3), np.uint8), 64)
+    given = idle_motion(default_rest_pose(1462, 800), 20, seed=1, fps=30.0)
+    given.confidence[7, 91:112] = 0
+    source, notes = prepare_motion(given, portrait, 60, seed=0)
+    whole, note = resample(given, 60)
+    assert note in notes
+    canvas = portrait.canvas
+    left, top, right, bottom = (2 * edge for edge in canvas.crop_box_px)
+    scale = [canvas.width_px / (right - left), canvas.height_px / (bottom - top)]
+    moved = ((whole.points_px - [left, top]) * scale).astype(np.float32)
+    slow = Skeleton(moved, whole.confidence, 25.0, canvas.width_px, canvas.height_px)
+    pictures = draw_skeleton(slow, canvas.width_px, canvas.height_px)
+    for indices in (np.arange(0, 21), np.arange(20, 41), np.minimum(np.arange(40, 61), 59), np.array([59])):
+        part = source.skeleton(indices)
+        np.testing.assert_array_equal(part.points_px, moved[indices])
+        np.testing.assert_array_equal(part.confidence, whole.confidence[indices])
+        np.testing.assert_array_equal(source.frames_u8(indices), pictures[indices])
+    assert source.source is given  # nothing as long as the video is held
+
+
+def test_fitting_before_or_after_resampling_is_the_same_to_a_hundredth_of_a_pixel(square):
+    rest = default_rest_pose(64, 64)
+    given = idle_motion(default_rest_pose(200, 200), 30, seed=1, fps=30.0)
+    source, _ = prepare_motion(given, square, 25, seed=0, rest_pose=lambda _: rest, fit_motion=True)
+    afterwards = retarget(resample(given, 25)[0], rest)
+    found = source.skeleton(np.arange(25))
+    np.testing.assert_allclose(found.points_px, afterwards.points_px, atol=0.01)
 
 
 def test_only_keypoints_can_be_fitted(square, tmp_path):
@@ -150,7 +181,7 @@ def test_of_a_cut_image_the_skeleton_is_cut_as_well():
     assert (right - left, bottom - top) != (731, 400)
     rest = default_rest_pose(731, 400)
     source, _ = prepare_motion(rest, portrait, 1, seed=0)
-    moved = source.skeleton.points_px[0]
+    moved = source.skeleton(np.array([0])).points_px[0]
     scale = portrait.canvas.width_px / (right - left), portrait.canvas.height_px / (bottom - top)
     assert np.allclose(moved, (rest.points_px[0] - [left, top]) * scale, atol=1e-3)
 
@@ -212,8 +243,9 @@ def test_keypoints_on_a_trained_size_lie_where_the_portrait_does(portrait_u8):
     rest = default_rest_pose(40, 40)
     source, _ = prepare_motion(rest, portrait, 1, seed=0)
     expected = rest.points_px[0] * (32 / 40) + np.array([16, 0])
-    np.testing.assert_allclose(source.skeleton.points_px[0], expected, atol=1e-3)
-    assert (source.skeleton.width_px, source.skeleton.height_px) == (64, 32)
+    moved = source.skeleton(np.array([0]))
+    np.testing.assert_allclose(moved.points_px[0], expected, atol=1e-3)
+    assert (moved.width_px, moved.height_px) == (64, 32)
 
 
 def test_frame_by_frame_takes_every_frame_from_the_start_frame_on(square, tmp_path):
