@@ -25,14 +25,18 @@ from hallo4.errors import InputError
 from hallo4.media import MediaWarning, load_image, open_sound, probe_video, read_frames, resampled
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import (
+    MotionHints,
+    bridge_gaps,
     default_rest_pose,
     draw_skeleton,
     idle_motion,
     load_skeleton,
+    looks_like_skeleton_video,
     resampled_frames,
     resampling_note,
     retarget,
 )
+from hallo4.motion.layout import SEEN
 from hallo4.pipelines.canvas import (
     Box,
     Canvas,
@@ -54,6 +58,8 @@ SOUND_RATE_HZ = 48_000
 """Rate of the sound of the finished video."""
 
 KEYPOINT_SUFFIXES = (".json", ".npz")
+
+NO_HINTS = MotionHints()
 
 
 @contextmanager
@@ -281,14 +287,23 @@ def prepare_motion(
     fit_motion: bool = False,
     fps: float = FPS,
     conventions: Conventions = OURS,
+    hints: MotionHints = NO_HINTS,
 ) -> tuple[MotionSource, list[str]]:
     """Whatever the user has, as `frames` drawings at `fps` on the portrait's canvas.
 
-    A `Skeleton` or keypoints file (.json, .npz, OpenPose folder), a rendered skeleton video, or None for idle
-    motion, which grows from what `rest_pose` finds in the portrait. `fit_motion` brings keypoints of another
-    person to the place and proportions of that pose. InputError: as `load_skeleton`, `read_frames` and
-    `retarget`; `fit_motion` without keypoints to be fitted.
+    A `Skeleton` or keypoints (.json, .npz or a folder, see `load_skeleton`), a rendered skeleton video, or
+    None for idle motion, which grows from what `rest_pose` finds in the portrait. `fit_motion` brings
+    keypoints of another person to the place and proportions of that pose; `hints` are what the caller says
+    about a file of keypoints. Short gaps in keypoints are bridged. InputError: as `load_skeleton`,
+    `read_frames` and `retarget`; a filmed video; `fit_motion` or `hints` without keypoints.
     """
+    if hints and (motion is None or isinstance(motion, Skeleton) or not is_keypoints(motion)):
+        given = "the motion is a Skeleton, which says them itself"
+        if not isinstance(motion, Skeleton):
+            given = "no motion is given" if motion is None else f"{motion} is a video, which says them itself"
+        raise InputError(
+            f"size, rate and person can be told of a file of keypoints, but {given}; leave them out."
+        )
     if motion is None:
         if fit_motion:
             raise InputError("no motion is given, so there is nothing to fit; leave fitting out.")
@@ -302,10 +317,19 @@ def prepare_motion(
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
     path = Path(motion)
-    if path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES:
-        size_px = (portrait.image_width_px, portrait.image_height_px)
-        skeleton = load_skeleton(path, size_px=size_px)
-        return _from_keypoints(skeleton, portrait, frames, fps, rest_pose if fit_motion else None)
+    if is_keypoints(path):
+        notes: list[str] = []
+        with collect_notes(notes):
+            skeleton = load_skeleton(
+                path,
+                fps=hints.fps,
+                size_px=hints.size_px,
+                person=hints.person,
+                assumed_size_px=(portrait.image_width_px, portrait.image_height_px),
+            )
+        source, more = _from_keypoints(skeleton, portrait, frames, fps, rest_pose if fit_motion else None)
+        return source, notes + more
+    _refuse_filmed(path)
     if fit_motion:
         raise InputError(
             f"{path} is a drawn skeleton, which cannot be fitted; give the keypoints instead: "
@@ -316,15 +340,42 @@ def prepare_motion(
     return _from_video(path, portrait, frames, fps)
 
 
+def is_keypoints(path: PathLike) -> bool:
+    """Whether a motion is given as keypoints (.json, .npz or a folder), rather than as a video."""
+    path = Path(path)
+    return path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES
+
+
+def _refuse_filmed(path: Path) -> None:
+    """InputError unless the pictures of a video are a drawn skeleton."""
+    with collect_notes([]):  # who reads the whole of it says them
+        look = looks_like_skeleton_video(path)
+    if look.empty:
+        raise InputError(
+            f"{path}: {look}; a skeleton is coloured lines on black. Give one with a person in it."
+        )
+    if not look:
+        raise InputError(
+            f"{path} is a filmed video and no drawn skeleton: {look}. Get keypoints of the person in it with "
+            f"hallo4 keypoints {path} -o OUT, and give these."
+        )
+
+
 def _from_keypoints(
     skeleton: Skeleton, portrait: Portrait, frames: int, fps: float, fit_to: FindPose | None
 ) -> tuple[MotionSource, list[str]]:
     if not len(skeleton):
         raise InputError("the skeleton holds no frames; at least one is needed.")
+    if not (skeleton.confidence >= SEEN).any():
+        raise InputError(
+            f"nobody is seen in the {len(skeleton)} frames of the skeleton: no point has a confidence of "
+            f"{SEEN:g} or more. Give keypoints of a person, or none for idle motion."
+        )
+    skeleton, gap_notes = bridge_gaps(skeleton)
     canvas = portrait.canvas
     box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
     time_note = resampling_note(skeleton, frames, fps)
-    notes = [note for note in (time_note, shape_note) if note]
+    notes = [*(f"skeleton: {note}" for note in gap_notes), *filter(None, (time_note, shape_note))]
     if fit_to is not None:
         rest = fit_to(portrait.pixels_u8)
         if rest is None:
