@@ -22,7 +22,7 @@ from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import VideoWriter, check_output, provenance_record
 from hallo4.models.attention_backend import choose_attention
 from hallo4.motion import MotionHints
-from hallo4.pipelines.conditions import NO_HINTS, FindPose, PathLike
+from hallo4.pipelines.conditions import PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.devices import find_device, find_dtype
 from hallo4.pipelines.expected import notes_before_work
@@ -30,6 +30,7 @@ from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import LoadedModel, load_model
 from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.model_outline import plan_if_large
+from hallo4.pipelines.motion_source import NO_HINTS, FindPose
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import WorkFolder, partial_video_path

@@ -21,19 +21,16 @@ from hallo4.models.precision import has_bf16_units
 from hallo4.motion import MotionHints
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
-    NO_HINTS,
-    FindPose,
-    IdleMotion,
     PathLike,
     prepare_audio,
     prepare_feature_sound,
-    prepare_motion,
     prepare_portrait,
 )
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
+from hallo4.pipelines.motion_source import NO_HINTS, FindPose, IdleMotion, prepare_motion
 from hallo4.pipelines.plan import (
     Window,
     frame_count,

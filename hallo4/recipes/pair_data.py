@@ -24,10 +24,10 @@ from hallo4.diffusion.keyed import keyed_seed
 from hallo4.diffusion.pair_loss import AXES
 from hallo4.errors import InputError
 from hallo4.media import read_frames
-from hallo4.pipelines.conditions import KeypointMotion
 from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.pipelines.model_info import ModelInfo
+from hallo4.pipelines.motion_source import KeypointMotion
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter
 from hallo4.preference import Pair, PreferenceStore

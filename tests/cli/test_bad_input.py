@@ -218,11 +218,18 @@ def test_very_short_and_silent_sounds_work(folder, capsys, samples, frames):
     worked(capsys, ["p.png", "quiet.wav"], frames)
 
 
+def red_bar():
+    """Black with something red, as a drawn skeleton has."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[20:24, 8:56, 0] = 200
+    return picture
+
+
 @pytest.mark.parametrize(("frames", "note"), [(2, "back and forth"), (9, "skeleton: cut from")])
 def test_skeletons_of_another_length_work_and_are_noted(folder, capsys, frames, note):
     with VideoWriter("s.mp4", 64, 64) as writer:
         for _ in range(frames):
-            writer.write(np.zeros((64, 64, 3), np.uint8))
+            writer.write(red_bar())
     worked(capsys, ["p.png", "a.wav", "--motion", "s.mp4"], 5, note)
 
 
@@ -232,9 +239,7 @@ def test_a_variable_frame_rate_works_and_is_noted(folder, capsys):
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         for time_ms in (0, 40, 50, 130, 150, 190, 230):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24").reformat(
-                format="yuv420p"
-            )
+            frame = av.VideoFrame.from_ndarray(red_bar(), format="rgb24").reformat(format="yuv420p")
             frame.pts = time_ms
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
