@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from hallo4.media import read_frames
 
-_LOOKS_HZ, _LOOKS = 1.0, 12
-"""One picture a second is looked at, this many at most."""
+_LOOKS_HZ, _LOOKS = 5.0, 12
+"""Five pictures a second are looked at, until this many are not black."""
 
 DARK = 32
 """Levels below this are black: what compression leaves of black beside bright lines."""
 _WHITE = 150
 LEAST_BLACK, LEAST_COLOURED = 0.7, 0.5
 """A drawn skeleton is black in at least this share of the picture; of the rest at least this share is white
-or strongly coloured. Drawings of 64 to 1024 px have 0.88 and 0.78 or more, a darkened photograph less."""
+or strongly coloured. Drawings of 64 to 512 px have 0.87 and 0.77 or more, photographs at any brightness at most one of them."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +47,25 @@ class DrawnLook:
 
 
 def looks_like_skeleton_video(path: str | Path) -> DrawnLook:
-    """Look at a picture a second of the first seconds of a video. Errors as `media.read_frames`."""
-    shares = [_shares(frame) for frame in read_frames(path, _LOOKS_HZ, end_s=_LOOKS / _LOOKS_HZ)]
-    lit = [share for share in shares if share is not None]
+    """Look at some pictures from the first seconds, or from the first in which there is something; errors as
+    `media.read_frames`."""
+    lit = list(
+        islice((_shares(frame) for frame in read_frames(path, _LOOKS_HZ) if anything_drawn(frame)), _LOOKS)
+    )
     if not lit:
         return DrawnLook(1.0, 0.0, empty=True)
     black, coloured = np.median(lit, axis=0)
     return DrawnLook(float(black), float(coloured))
 
 
-def _shares(frame_u8: np.ndarray) -> tuple[float, float] | None:
-    """(black, coloured) of a picture [H, W, 3], see `DrawnLook`; None if all of it is black."""
+def anything_drawn(frame_u8: np.ndarray) -> bool:
+    """Whether a picture [H, W, 3] is not all black."""
+    return bool((frame_u8 >= DARK).any())
+
+
+def _shares(frame_u8: np.ndarray) -> tuple[float, float]:
+    """(black, coloured) of a picture [H, W, 3] that is not all black, see `DrawnLook`."""
     most, least = frame_u8.max(axis=-1).astype(int), frame_u8.min(axis=-1).astype(int)
     lit = most >= DARK
-    if not lit.any():
-        return None
     coloured = lit & ((2 * (most - least) > most) | (least > _WHITE))
     return float(1 - lit.mean()), float(coloured.sum() / lit.sum())

@@ -33,6 +33,8 @@ from hallo4.motion import (
     resampling_note,
     retarget,
 )
+from hallo4.motion.drawn_video import anything_drawn
+from hallo4.motion.gaps import LONGEST_GAP_S, frame_ranges
 from hallo4.motion.layout import SEEN
 from hallo4.pipelines.canvas import Box, Canvas, fit_by_height, plan_motion_box
 from hallo4.pipelines.conditions import PathLike, Portrait, collect_notes
@@ -43,7 +45,8 @@ from hallo4.types import FPS, Skeleton
 FindPose = Callable[[np.ndarray], Skeleton | None]
 """Image [H, W, 3] uint8 -> the pose at rest [1 frame] of the person in it; None if nobody is seen."""
 
-KEYPOINT_SUFFIXES = (".json", ".npz")
+KEYPOINT_SUFFIXES = (".json", ".npz", ".pkl", ".pickle")
+"""Files that are taken for keypoints; pickles, so that they are refused with the reason."""
 
 NO_HINTS = MotionHints()
 
@@ -115,7 +118,7 @@ class KeypointMotion(_Drawn):
         return drawn[places]
 
 
-class FilmedMotion:
+class RenderedMotion:
     """Frames of a rendered skeleton video; they wait, packed, in a temporary file.
 
     `to_canvas` [n, h, w, 3] uint8 -> [n, 3, H, W] in [-1, 1] brings them onto the canvas. A video shorter
@@ -127,17 +130,22 @@ class FilmedMotion:
         self._to_canvas = to_canvas
         self._shape: tuple[int, ...] | None = None
         self._spool = tempfile.TemporaryFile(prefix="hallo4-motion-")  # noqa: SIM115 - lives as long as this
-        self._offsets = [0]
+        self._spans: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        return len(self._offsets) - 1
+        return len(self._spans)
 
     def append(self, frame_u8: np.ndarray) -> None:
         """Add the next frame [h, w, 3]; all have one size."""
         self._shape = self._shape or frame_u8.shape
         assert frame_u8.shape == self._shape
-        self._spool.seek(self._offsets[-1])
-        self._offsets.append(self._offsets[-1] + self._spool.write(zlib.compress(frame_u8.tobytes(), 1)))
+        start = max((stop for _, stop in self._spans[-1:]), default=0)
+        self._spool.seek(start)
+        self._spans.append((start, start + self._spool.write(zlib.compress(frame_u8.tobytes(), 1))))
+
+    def hold(self) -> None:
+        """Show the last frame once more."""
+        self._spans.append(self._spans[-1])
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
@@ -151,7 +159,7 @@ class FilmedMotion:
         last = len(self) - 1
         if index > last:
             index = abs((index + last) % (2 * last) - last) if last else 0
-        start, stop = self._offsets[index], self._offsets[index + 1]
+        start, stop = self._spans[index]
         self._spool.seek(start)
         return np.frombuffer(zlib.decompress(self._spool.read(stop - start)), np.uint8).reshape(self._shape)
 
@@ -234,8 +242,8 @@ def _refuse_filmed(path: Path) -> None:
         )
     if not look:
         raise InputError(
-            f"{path} is a filmed video and no drawn skeleton: {look}. Get keypoints of the person in it with "
-            f"hallo4 keypoints {path} -o OUT, and give these."
+            f"{path} does not look like a drawn skeleton, coloured lines on black: {look}. Of a filmed video "
+            f"get the keypoints with `hallo4 keypoints {path} -o OUT`, and give these."
         )
 
 
@@ -281,10 +289,7 @@ def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tupl
     with collect_notes(notes):
         info = probe_video(path)
         box, shape_note = _motion_box(info.width_px, info.height_px, portrait)
-        source = _film(portrait)
-        for frame in read_frames(path, fps, end_s=frames / fps):
-            source.append(frame if portrait.canvas.by_height else fit_frame(frame, box, portrait.canvas))
-    source.frames = frames
+        source, gap_notes = _rendered_frames(path, portrait, box, frames, fps)
     done = []
     if info.variable_frame_rate:
         done.append(f"variable frame rate (about {info.fps:.4g} fps) read at {fps:g} fps")
@@ -300,14 +305,38 @@ def _from_video(path: Path, portrait: Portrait, frames: int, fps: float) -> tupl
         done.append(f"cut from {info.duration_s:.2f} s to {frames / fps:.2f} s")
     if done:
         notes.append(f"skeleton: {'; '.join(done)}")
-    return source, notes + ([shape_note] if shape_note else [])
+    return source, notes + gap_notes + ([shape_note] if shape_note else [])
+
+
+def _rendered_frames(
+    path: Path, portrait: Portrait, box: Box, frames: int, fps: float
+) -> tuple[RenderedMotion, list[str]]:
+    """The frames of a drawn skeleton at `fps`. Where nothing is drawn, because a detector lost the person,
+    the frame before is held for up to `LONGEST_GAP_S`."""
+    source = _rendered(portrait)
+    run, held, black = 0, [], []
+    for number, frame in enumerate(read_frames(path, fps, end_s=frames / fps)):
+        run = 0 if anything_drawn(frame) else run + 1
+        if run:
+            (held if len(source) and run <= LONGEST_GAP_S * fps else black).append(number)
+        if held[-1:] == [number]:
+            source.hold()
+        else:
+            source.append(frame if portrait.canvas.by_height else fit_frame(frame, box, portrait.canvas))
+    source.frames = frames
+    return source, [
+        f"skeleton: nothing is drawn in {len(numbers)} of {len(source)} frames "
+        f"({frame_ranges(np.array(numbers))}); {what}"
+        for numbers, what in ((held, "the frame before is held"), (black, "they stay black"))
+        if numbers
+    ]
 
 
 def _frame_by_frame(path: Path, portrait: Portrait, start_frame: int) -> tuple[MotionSource, list[str]]:
     """The frames of a video from `start_frame` on, one by one, whatever its rate."""
     info = probe_video(path)
     box, _ = _motion_box(info.width_px, info.height_px, portrait)
-    source = _film(portrait)
+    source = _rendered(portrait)
     for number, frame in enumerate(read_frames(path, None)):
         if number >= start_frame:
             source.append(frame if portrait.canvas.by_height else fit_frame(frame, box, portrait.canvas))
@@ -317,11 +346,11 @@ def _frame_by_frame(path: Path, portrait: Portrait, start_frame: int) -> tuple[M
     return source, [f"skeleton: its {source.frames} frames are taken one by one, at whatever rate they are"]
 
 
-def _film(portrait: Portrait) -> FilmedMotion:
-    """An empty `FilmedMotion`. Where pictures are fitted by their height they are kept as they are, and
+def _rendered(portrait: Portrait) -> RenderedMotion:
+    """An empty `RenderedMotion`. Where pictures are fitted by their height they are kept as they are, and
     resized, in floats, when they are needed."""
     canvas = portrait.canvas
-    return FilmedMotion(partial(fit_by_height, canvas=canvas) if canvas.by_height else frames_to_pm1)
+    return RenderedMotion(partial(fit_by_height, canvas=canvas) if canvas.by_height else frames_to_pm1)
 
 
 def _motion_box(width_px: int, height_px: int, portrait: Portrait) -> tuple[Box, str]:

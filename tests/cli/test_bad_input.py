@@ -125,6 +125,29 @@ def test_motions(folder, capsys, motion):
     refused(capsys, ["p.png", "a.wav", "--motion", motion], motion)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--motion-size", "1280"], "1280x720"),
+        (["--motion-size", "4x4"], "width_px"),
+        (["--motion-fps", "0"], "fps"),
+        (["--person", "tallest"], "tallest"),
+        (["--person", "2"], "k.json: person 2 from the left is not there"),
+    ],
+)
+def test_what_is_said_of_keypoints(folder, capsys, options, name):
+    people = [{"keypoints": [[20 + x % 7, x % 30, 1] for x in range(133)]}]
+    (folder / "k.json").write_text(json.dumps([{"instances": people}] * 3))
+    refused(capsys, ["p.png", "a.wav", "--motion", "k.json", *options], name)
+    worked(
+        capsys, ["p.png", "a.wav", "--motion", "k.json", "--motion-size", "40x40", "--motion-fps", "30"], 5
+    )
+
+
+def test_options_of_keypoints_without_keypoints(folder, capsys):
+    refused(capsys, ["p.png", "a.wav", "--motion-fps", "30"], "no motion is given")
+
+
 @pytest.mark.parametrize("out", ["folder", "folder/deep/er/o.mp4", "o.exe", "o", "a.wav/o.mp4"])
 def test_outputs(folder, capsys, out):
     refused(capsys, ["p.png", "a.wav"], out.split("/")[0], out=out)

@@ -119,6 +119,7 @@ def test_openpose_lists_and_folders_bring_every_point_home(tmp_path, people, bod
         assert (back.fps, back.width_px, back.height_px) == (30.0, 640, 480)
 
 
+@pytest.mark.filterwarnings("ignore::hallo4.media.MediaWarning")
 def test_openpose_follows_one_person_and_survives_gaps(tmp_path, people):
     other = people.copy()
     other[..., 0] += 500

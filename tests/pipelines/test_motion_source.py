@@ -1,5 +1,6 @@
 """Motion: the same in any pieces; keypoints lie where the portrait does; films keep frames and rate."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,11 +9,18 @@ from slow_resize import slow_fit_by_height
 
 from hallo4.errors import InputError
 from hallo4.media import VideoWriter, read_frames
-from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, resample, retarget, save_skeleton
-from hallo4.pipelines.canvas import Canvas
-from hallo4.pipelines.conditions import (
-    prepare_portrait,
+from hallo4.motion import (
+    MotionHints,
+    default_rest_pose,
+    draw_skeleton,
+    idle_motion,
+    layout,
+    resample,
+    retarget,
+    save_skeleton,
 )
+from hallo4.pipelines.canvas import Canvas
+from hallo4.pipelines.conditions import prepare_portrait
 from hallo4.pipelines.conventions import Conventions
 from hallo4.pipelines.motion_source import fit_frame, prepare_motion
 from hallo4.types import Skeleton
@@ -213,3 +221,99 @@ def test_what_lies_beyond_a_frame_is_black():
 def test_a_frame_that_fits_is_not_touched():
     frame = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
     assert fit_frame(frame, (0.0, 0.0, 32.0, 16.0), Canvas(32, 16, (0, 0, 1, 1))) is frame
+
+
+# ------------------------------------------------- keypoints and films as people bring them
+
+
+def other_people(tmp_path, size_px=(1280, 720), frames=10):
+    """A folder of OpenPose's JSON of a person in a large video: no size, no rate in it."""
+    moving = idle_motion(default_rest_pose(*size_px), frames, seed=1, fps=30.0)
+    (tmp_path / "op").mkdir()
+    for number, (points, confidence) in enumerate(zip(moving.points_px, moving.confidence)):
+        triples = np.concatenate([points, confidence[:, None]], axis=-1)
+        person = {"face_keypoints_2d": triples[layout.FACE].ravel().tolist()}
+        (tmp_path / "op" / f"{number:012}_keypoints.json").write_text(json.dumps({"people": [person]}))
+    return tmp_path / "op", moving
+
+
+def test_keypoints_of_a_large_video_are_refused_until_its_size_is_said(square, tmp_path):
+    folder, moving = other_people(tmp_path)
+    with pytest.raises(InputError, match=r"of its points lie outside 40x40 px .*--motion-size WxH"):
+        prepare_motion(folder, square, 8, seed=0)
+    source, notes = prepare_motion(folder, square, 8, seed=0, hints=MotionHints((1280, 720), 30.0))
+    known, known_notes = prepare_motion(moving, square, 8, seed=0)
+    assert notes == known_notes  # resampled from 30 fps, and shown as its shape says: nothing is assumed
+    found, expected = (one.skeleton(np.arange(8)).points_px[:, layout.FACE] for one in (source, known))
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_picture_as_large_as_the_portrait_is_assumed_and_said(square, tmp_path):
+    folder, _ = other_people(tmp_path, (40, 40))
+    _, notes = prepare_motion(folder, square, 8, seed=0)
+    assert "op: does not say how large its picture is; 40x40 px is assumed" in notes[1]
+    assert "op: does not say its frame rate; 25 fps is assumed" in notes[0]
+
+
+def test_hints_are_for_files_of_keypoints_alone(square, tmp_path):
+    film = numbered_video(tmp_path / "s.mp4", 3)
+    for motion, what in (
+        (None, "no motion is given"),
+        (film, "is a video"),
+        (default_rest_pose(9, 9), "Skeleton"),
+    ):
+        for hints in (MotionHints((640, 480)), MotionHints(fps=30.0), MotionHints(person="left")):
+            with pytest.raises(InputError, match=what):
+                prepare_motion(motion, square, 3, seed=0, hints=hints)
+
+
+def test_frames_that_a_detector_lost_are_drawn_between_their_neighbours(square):
+    moving = idle_motion(default_rest_pose(64, 64), 12, seed=1)
+    lost = replace(moving, points_px=moving.points_px.copy(), confidence=moving.confidence.copy())
+    lost.points_px[5:7], lost.confidence[5:7] = 0, 0
+    source, notes = prepare_motion(lost, square, 12, seed=0)
+    assert notes == ["skeleton: nobody was seen in 2 of 12 frames (5-6); bridged from the frames around them"]
+    found = source.skeleton(np.arange(12))
+    np.testing.assert_allclose(found.points_px, moving.points_px, atol=0.5)
+    np.testing.assert_array_equal(found.confidence, moving.confidence)
+    drawn = source.frames_u8(np.arange(12))
+    assert (drawn.max(axis=(1, 2, 3)) > 200).all()
+
+
+def test_a_skeleton_of_nobody_is_refused(square):
+    rest = default_rest_pose(64, 64)
+    with pytest.raises(InputError, match="nobody is seen in the 1 frames"):
+        prepare_motion(replace(rest, confidence=rest.confidence * 0.2), square, 3, seed=0)
+
+
+def test_a_filmed_video_is_refused_with_the_way_to_its_keypoints(square, tmp_path):
+    with VideoWriter(tmp_path / "me.mp4", 64, 64) as writer:
+        for seed in range(3):
+            writer.write(np.random.default_rng(seed).integers(40, 256, (64, 64, 3), np.uint8))
+    with pytest.raises(
+        InputError, match=r"100% of its picture is not black .*hallo4 keypoints .*me.mp4 -o OUT"
+    ):
+        prepare_motion(tmp_path / "me.mp4", square, 3, seed=0)
+
+
+def test_where_nothing_is_drawn_the_frame_before_is_held_for_half_a_second(square, tmp_path):
+    frames = [np.zeros((64, 64, 3), np.uint8) for _ in range(40)]
+    for number in (1, 2, 3, 6, 7, 30, 31):
+        frames[number][:16, :, 0] = 40 + 8 * number % 200
+    with VideoWriter(tmp_path / "s.mp4", 64, 64) as writer:
+        for frame in frames:
+            writer.write(frame)
+    source, notes = prepare_motion(tmp_path / "s.mp4", square, 40, seed=0)
+    drawn = source.frames_u8(np.arange(40))
+    for number, shown in ((4, 3), (5, 3), (8, 7), (19, 7), (32, 31), (39, 31)):
+        np.testing.assert_array_equal(drawn[number], drawn[shown])
+    assert not drawn[[0, *range(20, 30)]].max() > 20
+    assert notes == [
+        "skeleton: nothing is drawn in 22 of 40 frames (4-5, 8-19, 32-39); the frame before is held",
+        "skeleton: nothing is drawn in 11 of 40 frames (0, 20-29); they stay black",
+    ]
+    black = tmp_path / "black.mp4"
+    with VideoWriter(black, 64, 64) as writer:
+        writer.write(frames[0])
+    with pytest.raises(InputError, match=r"black\.mp4: every picture that was looked at is black"):
+        prepare_motion(black, square, 3, seed=0)
