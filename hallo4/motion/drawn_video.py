@@ -17,9 +17,9 @@ DARK = 32
 """Levels below this are black: what compression leaves of black beside bright lines."""
 _WHITE = 150
 LEAST_BLACK, LEAST_COLOURED = 0.7, 0.5
-"""A drawn skeleton is black in at least this share of the picture, and this share of the rest is white or
-strongly coloured. Drawings of 64 to 512 px have 0.87 and 0.77 or more; photographs, at any brightness, have at
-most one of both."""
+"""A drawn skeleton is black in at least this share of its picture, and this share of the rest is white or
+strongly coloured. Drawings of 64 to 512 px have 0.87 and 0.77 or more; photographs, at any brightness, have
+at most one of both."""
 
 
 @dataclass(frozen=True)
