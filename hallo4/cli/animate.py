@@ -23,7 +23,19 @@ class Animate:
     audio: Annotated[Positional[Path], arg(metavar="AUDIO")]
     """the speech: any common audio or video file"""
     motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
-    """skeleton video, keypoints file or OpenPose folder that the person follows"""
+    """what the person follows: a skeleton video, or keypoints of OpenPose, ComfyUI, MMPose or DWPose"""
+    motion_size: Annotated[
+        str | None, arg(metavar="WxH", help_behavior_hint="(default: what the keypoints say)")
+    ] = None
+    """size of the video that the keypoints were made from, as 1280x720"""
+    motion_fps: Annotated[
+        float | None, arg(metavar="F", help_behavior_hint="(default: what the keypoints say, or 25)")
+    ] = None
+    """frame rate of that video"""
+    person: Annotated[
+        str | None, arg(metavar="left|right|N|x,y", help_behavior_hint="(default: the largest)")
+    ] = None
+    """whom of several people to follow: N counts from the left, x,y lies in their figure, in pixels"""
     output: Annotated[
         Path | None, arg(aliases=("-o",), metavar="OUT.mp4", help_behavior_hint="(default: IMAGE_AUDIO.mp4)")
     ] = None
@@ -77,7 +89,11 @@ def run(words: Sequence[str]) -> None:
     check_input(options.audio, "a sound file")
 
     from hallo4.cli.progress import shown_progress
+    from hallo4.motion import MotionHints, parse_size
     from hallo4.pipelines import PortraitAnimator
+
+    size_px = None if options.motion_size is None else parse_size(options.motion_size)
+    hints = MotionHints(size_px, options.motion_fps, options.person)
 
     with shown_progress(options.quiet) as on_progress:
         animator = PortraitAnimator.from_pretrained(
@@ -102,5 +118,6 @@ def run(words: Sequence[str]) -> None:
             scale=options.scale,
             on_progress=on_progress,
             resume=not options.no_resume,
+            motion_hints=hints,
         )
     print(result.path)

@@ -128,7 +128,7 @@ class _Looking:
         file = keypoint_file(path) if tools.pose in ("auto", "files") else None
         # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
         self.observer = tools.observer if file is None and tools.pose != "none" else None
-        self.given = None if file is None else self._unless_damaged(given_skeleton, file, info)
+        self.given = None if file is None else self._given(file)
         self.skeletons: list[Skeleton] = []
         self.parts: dict[str, list] = {
             name: [] for name in ("sharpness", "colour", "flicker", "speed", "mouth")
@@ -143,6 +143,13 @@ class _Looking:
             if name in FVD_NETWORKS
         }
         self.frames = 0
+
+    def _given(self, file: Path) -> Skeleton | None:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", MediaWarning)
+            skeleton = self._unless_damaged(given_skeleton, file, self.info)
+        self.notes += [str(warning.message) for warning in said]
+        return skeleton
 
     def add(self, chunk: np.ndarray) -> None:
         skeleton = self._keypoints(chunk)

@@ -24,10 +24,11 @@ def keypoint_file(video: Path) -> Path | None:
 
 def given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
     """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
-    they were made of. InputError: damaged, or of another aspect ratio.
+    they were made of; what they do not say is the video's. What was assumed or converted is said in a
+    `MediaWarning`. InputError: damaged, of another aspect ratio, or no person in a picture of that size.
     """
     width, height = info.width_px, info.height_px
-    skeleton = load_skeleton(file, fps=info.fps, size_px=(width, height))
+    skeleton = load_skeleton(file, assumed_fps=info.fps, assumed_size_px=(width, height))
     aspect = (skeleton.width_px / skeleton.height_px) / (width / height)
     if abs(aspect - 1) > ASPECT_TOLERANCE:
         raise InputError(

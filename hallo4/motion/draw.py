@@ -27,24 +27,21 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=-1)
 _LIMB_ENDS = np.array(layout.LIMBS)
 
 
-def draw_skeleton(
-    skeleton: Skeleton, width_px: int, height_px: int, frames: slice | None = None
-) -> np.ndarray:
-    """Pictures [T, H, W, 3] uint8 RGB of `skeleton` (or of its `frames`), stretched to width_px x height_px.
+def draw_skeleton(skeleton: Skeleton, width_px: int, height_px: int) -> np.ndarray:
+    """Pictures [T, H, W, 3] uint8 RGB of `skeleton`, stretched to width_px x height_px.
 
     Coordinates are continuous: pixel i covers [i, i+1], so x = 0 and x = width_px are the picture's edges.
     Points with confidence below `layout.SEEN`, and the lines that end in them, are not drawn; nor are the
     mouth and the feet. Deterministic.
     """
-    chosen = frames if frames is not None else slice(None)
     scale = np.array([width_px / skeleton.width_px, height_px / skeleton.height_px])
     oversampling = 4 if min(width_px, height_px) <= 256 else 2
-    points = skeleton.points_px[chosen].astype(np.float64) * (scale * oversampling)
+    points = skeleton.points_px.astype(np.float64) * (scale * oversampling)
     # Far outside is as good as at the rim, and keeps Pillow's whole numbers in range.
     limit = 16.0 * oversampling * max(width_px, height_px)
     finite = np.isfinite(points).all(axis=-1)
     points = np.clip(np.where(finite[..., None], points, 0.0), -limit, limit)
-    seen = (skeleton.confidence[chosen] >= layout.SEEN) & finite
+    seen = (skeleton.confidence >= layout.SEEN) & finite
 
     brush = _Brush(min(width_px, height_px), oversampling)
     pictures = np.empty((len(points), height_px, width_px, 3), np.uint8)

@@ -1,4 +1,4 @@
-"""Skeleton files: our `keypoints.json`, `.npz` arrays, and OpenPose's JSON files or folders.
+"""Skeleton files: our `keypoints.json`, and what OpenPose, ComfyUI, MMPose, COCO-WholeBody and DWPose write.
 
 `keypoints.json` is one JSON object, one frame per line::
 
@@ -6,8 +6,7 @@
      "points_px": [T][133][2], "confidence": [T][133]}
 
 `points_px` is rounded to 0.01 px and `confidence` to 0.0001; both follow `hallo4.types.Skeleton`.
-An `.npz` holds the same names. DWPose's own names `keypoints` (with a third column or with `scores`) are
-read as well, from both kinds of file.
+An `.npz` holds the same names, or DWPose's. See `openpose.py` and `mmpose.py` for the other formats.
 """
 
 from __future__ import annotations
@@ -17,35 +16,66 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hallo4.errors import InputError, OutputError
-from hallo4.motion.checks import MAX_FRAMES, Context, checked_skeleton, frame_array
-from hallo4.motion.openpose import people_frames
+from hallo4.media.files import warn
+from hallo4.motion.checks import MAX_FRAMES, Context, People, frame_array, person_of
+from hallo4.motion.hints import MotionHints
+from hallo4.motion.mmpose import coco_people, dwpose_people, mmpose_people
+from hallo4.motion.openpose import openpose_people
 from hallo4.types import KEYPOINTS, Skeleton
 
 FORMAT = "hallo4-keypoints"
 VERSION = 1
 MAX_FILE_BYTES = 1 << 28
 
-
-_ALLOWED = "a keypoints .json, an .npz, or a folder of OpenPose .json files"
+_ALLOWED = (
+    "a .json of hallo4, OpenPose, ComfyUI, MMPose, DWPose or COCO-WholeBody, an .npz of hallo4 or DWPose, or "
+    "a folder of .json files, one a frame"
+)
+_KEYS = (
+    '"points_px" (hallo4), "keypoints" with "scores" (DWPose), "people" (OpenPose, ComfyUI), "instance_info" '
+    'or "instances" (MMPose), or entries with "image_id" (COCO-WholeBody)'
+)
 
 
 def load_skeleton(
-    path: str | Path, *, fps: float | None = None, size_px: tuple[int, int] | None = None
+    path: str | Path,
+    *,
+    fps: float | None = None,
+    size_px: tuple[int, int] | None = None,
+    person: str | None = None,
+    assumed_fps: float | None = None,
+    assumed_size_px: tuple[int, int] | None = None,
 ) -> Skeleton:
-    """Read a skeleton sequence from a `.json` or `.npz` file or from a folder of OpenPose `.json` files.
+    """Read a skeleton sequence from a `.json` or `.npz` file or from a folder of `.json` files, one a frame.
 
-    `fps` and `size_px` (width, height) serve files that do not say them, and are otherwise ignored; a file
-    without `fps` is taken at 25. Where OpenPose saw several people the most visible one is followed.
-    Pickles are never opened. Raises InputError, in one line, for whatever cannot be read.
+    `fps` and `size_px` (width, height of the picture that the points lie in) count more than what the file
+    says; `assumed_fps` and `assumed_size_px` less: they serve a file that does not say it, as far as its
+    points lie in such a picture. Without any rate it is 25. `person`: whom to follow, see `PersonChoice.of`;
+    None: the largest. Coordinates in fractions of the picture (0..1 or -1..1) are recognised by part of the
+    body and scaled. Whatever is assumed, converted, overruled or left out is said in a `MediaWarning`.
+    Frames in which nobody was seen have confidence 0; see `bridge_gaps`.
+
+    Pickles are never opened. Raises InputError, in one line, for whatever cannot be read or cannot be a
+    person.
     """
     path = Path(path)
-    context = Context(path.name or str(path), fps, size_px)
+    hints = MotionHints(size_px, fps, person)
+    context = Context(path.name or str(path), hints, assumed_size_px, assumed_fps)
+    skeleton, notes = person_of(_read(path, context), context)
+    for note in notes:
+        warn(note)
+    return skeleton
+
+
+def _read(path: Path, context: Context) -> People:
+    """Everybody in a file or folder."""
     if path.is_dir():
         return _load_folder(path, context)
     if not path.exists():
@@ -58,12 +88,7 @@ def load_skeleton(
     _refuse_large(path.stat().st_size, context)
     if suffix == ".npz":
         return _from_mapping(_read_npz(path, context), context)
-    value = _read_json(path, context)
-    if isinstance(value, list) or (isinstance(value, dict) and "people" in value):
-        return people_frames(value if isinstance(value, list) else [value], context)
-    if isinstance(value, dict):
-        return _from_mapping(value, context)
-    raise InputError(f"{context.name}: holds a single {type(value).__name__}; give {_ALLOWED}.")
+    return _from_json(_read_json(path, context), context)
 
 
 def save_skeleton(path: str | Path, skeleton: Skeleton) -> None:
@@ -121,8 +146,42 @@ def _json_text(skeleton: Skeleton, points: np.ndarray) -> str:
     )
 
 
-def _load_folder(folder: Path, context: Context) -> Skeleton:
-    """All `.json` files of a folder, in the order of their names, as one OpenPose frame each."""
+def _from_json(value: Any, context: Context) -> People:
+    """A whole file, of any of the formats, which its keys tell."""
+    if isinstance(value, dict):
+        if isinstance(value.get("annotations"), list):
+            return coco_people(value["annotations"], value.get("images"), context)
+        if "instance_info" in value:
+            value = value["instance_info"]
+        elif "people" in value or "instances" in value:
+            value = [value]
+        else:
+            return _from_mapping(value, context)
+    if not isinstance(value, list):
+        raise InputError(f"{context.name}: holds a single {type(value).__name__}; give {_ALLOWED}.")
+    return _from_frames(value, context)
+
+
+def _from_frames(frames: list[Any], context: Context) -> People:
+    """A list with an entry for each frame, or for each person of COCO-WholeBody."""
+    if not 0 < len(frames) <= MAX_FRAMES:
+        raise InputError(f"{context.name}: {len(frames)} frames; allowed are 1 to {MAX_FRAMES}.")
+    first = next((frame for frame in frames if frame), frames[0])
+    keys = first if isinstance(first, dict) else {}
+    if "people" in keys:
+        return openpose_people(frames, context)
+    if "image_id" in keys:
+        return coco_people(frames, None, context)
+    if "instances" in keys or isinstance(first, list):
+        return mmpose_people(frames, context)
+    if "keypoints" in keys and "keypoint_scores" in keys:  # the people of one picture
+        return mmpose_people([frames], context)
+    found = f"objects with {_names(keys)}" if keys else f"a list of {type(first).__name__}"
+    raise InputError(f"{context.name}: {found}; read are {_KEYS}.")
+
+
+def _load_folder(folder: Path, context: Context) -> People:
+    """All `.json` files of a folder, in the order of their names, as one frame each."""
     files = [file for file in folder.glob("*.json") if not file.name.startswith(".")]
     files.sort(key=lambda file: (len(file.name), file.name))  # frame 10 comes after frame 9, padded or not
     if not files:
@@ -130,13 +189,37 @@ def _load_folder(folder: Path, context: Context) -> Skeleton:
     if len(files) > MAX_FRAMES:
         raise InputError(f"{context.name}: {len(files)} files; at most {MAX_FRAMES} are read.")
     _refuse_large(sum(file.stat().st_size for file in files), context)
-    frames: list[Any] = []
+    frames = []
     for file in files:
-        value = _read_json(file, Context(f"{context.name}/{file.name}", context.fps, context.size_px))
-        if not isinstance(value, dict) or "people" not in value:
-            raise InputError(f'{context.name}/{file.name}: no "people"; give one OpenPose frame per file.')
-        frames.append(value)
-    return people_frames(frames, context)
+        of_file = replace(context, name=f"{context.name}/{file.name}")
+        frames.append(_one_frame(_read_json(file, of_file), of_file))
+    return _from_frames(frames, context)
+
+
+def _one_frame(value: Any, context: Context) -> Any:
+    """What one file of a folder holds of a frame: an object of OpenPose or MMPose, or MMPose's instances."""
+    if isinstance(value, dict) and "instance_info" in value:
+        value = value["instance_info"]
+    if isinstance(value, dict) and ("people" in value or "instances" in value):
+        return value
+    if isinstance(value, list):
+        if all(isinstance(one, dict) and "keypoint_scores" in one for one in value):
+            return value
+        if (
+            len(value) == 1
+            and isinstance(value[0], dict)
+            and ("people" in value[0] or "instances" in value[0])
+        ):
+            return value[0]
+    found = f"found {_names(value)}" if isinstance(value, dict) else f"found a {type(value).__name__}"
+    raise InputError(
+        f'{context.name}: no "people" (OpenPose) and no "instances" (MMPose) of one frame; {found}. Files of '
+        "whole videos are given by themselves, not in a folder."
+    )
+
+
+def _names(value: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(map(ascii, value))[:8])[:80] or "nothing"
 
 
 def _refuse_large(size_bytes: int, context: Context) -> None:
@@ -183,7 +266,7 @@ def _read_npz(path: Path, context: Context) -> Mapping[str, Any]:
         raise broken from None
 
 
-def _from_mapping(value: Mapping[str, Any], context: Context) -> Skeleton:
+def _from_mapping(value: Mapping[str, Any], context: Context) -> People:
     """Our own record, or DWPose's arrays under their names."""
     if "format" in value and str(value["format"]) != FORMAT:
         raise InputError(
@@ -192,31 +275,19 @@ def _from_mapping(value: Mapping[str, Any], context: Context) -> Skeleton:
     version = str(value.get("version", VERSION))
     if "format" in value and version != str(VERSION):
         raise InputError(f'{context.name}: "version" is {ascii(version)[:40]}; this hallo4 reads {VERSION}.')
-    if "points_px" in value:
-        points = frame_array(value["points_px"], "points_px", ((KEYPOINTS, 2),), context)
-        if "confidence" not in value:
-            raise InputError(f'{context.name}: no "confidence"; add [T][{KEYPOINTS}] numbers in [0, 1].')
-        confidence = frame_array(value["confidence"], "confidence", ((KEYPOINTS,),), context)
-    elif "keypoints" in value:
-        points, confidence = _dwpose(value, context)
-    else:
-        found = ", ".join(sorted(map(ascii, value))[:8])[:80] or "nothing"
-        raise InputError(f'{context.name}: no "points_px", "keypoints" or "people"; found {found}.')
+    if "points_px" not in value:
+        if "keypoints" in value:
+            return dwpose_people(value, context)
+        raise InputError(f"{context.name}: found {_names(value)}; read are {_KEYS}.")
+    points = frame_array(value["points_px"], "points_px", ((KEYPOINTS, 2),), context)
+    if "confidence" not in value:
+        raise InputError(f'{context.name}: no "confidence"; add [T][{KEYPOINTS}] numbers in [0, 1].')
+    confidence = frame_array(value["confidence"], "confidence", ((KEYPOINTS,),), context)
+    if len(points) != len(confidence):
+        raise InputError(
+            f"{context.name}: {len(points)} frames of points but {len(confidence)} of confidence; "
+            "both must have the same length."
+        )
+    one = np.concatenate([points, confidence[..., None]], axis=-1)
     size = (value.get("width_px"), value.get("height_px"))
-    return checked_skeleton(points, confidence, value.get("fps"), size, context)
-
-
-def _dwpose(value: Mapping[str, Any], context: Context) -> tuple[np.ndarray, np.ndarray]:
-    """`keypoints` [T][133][2] with `scores` [T][133], or [T][133][3]; also with an axis of one person."""
-    shapes = ((KEYPOINTS, 2), (KEYPOINTS, 3), (1, KEYPOINTS, 2), (1, KEYPOINTS, 3))
-    keypoints = frame_array(value["keypoints"], "keypoints", shapes, context)
-    keypoints = keypoints.reshape(len(keypoints), KEYPOINTS, -1)
-    if keypoints.shape[-1] == 3:
-        scores = keypoints[..., 2]
-    elif "scores" in value:
-        scores = frame_array(value["scores"], "scores", ((KEYPOINTS,), (1, KEYPOINTS)), context)
-        scores = scores.reshape(len(scores), KEYPOINTS)
-    else:
-        raise InputError(f'{context.name}: "keypoints" without "scores"; add [T][{KEYPOINTS}] confidences.')
-    # DWPose's scores are heights of a peak and may pass 1.
-    return keypoints[..., :2], np.clip(scores, 0.0, 1.0)
+    return People(one, np.arange(len(one)), len(one), value.get("fps"), size)

@@ -19,12 +19,19 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
     the motion runs back and forth (a mirror at both ends), so that it never jumps; a single frame is held.
     Raises InputError for frames < 1 or fps <= 0.
     """
+    whole = resampled_frames(skeleton, np.arange(max(frames, 0)), frames, fps)
+    return whole, resampling_note(skeleton, frames, fps)
+
+
+def resampled_frames(skeleton: Skeleton, indices: np.ndarray, frames: int, fps: float = FPS) -> Skeleton:
+    """The frames with these numbers, [n] in any order and below `frames`, of `resample(skeleton, frames,
+    fps)`, without making the others. InputError as there."""
     if frames < 1 or not fps > 0:
         raise InputError(f"{frames} frames at {fps:g} fps asked for; use at least 1 frame and fps above 0.")
     last = len(skeleton) - 1
-    position = np.arange(frames) * (skeleton.fps / fps)
+    position = indices * (skeleton.fps / fps)
     if last == 0:
-        position = np.zeros(frames)
+        position = np.zeros(len(indices))
     mirrored = np.abs((position + last) % (2 * last) - last) if last else position
     mirrored = np.where(position <= last, position, mirrored)
     if _lasts(skeleton, frames, fps):
@@ -41,13 +48,12 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
     blended_points = np.where((share == 0)[..., None], points[before], blended_points)
     blended_points = np.where((share == 1)[..., None], points[after], blended_points)
     blended_confidence = confidence[before] + share * (confidence[after] - confidence[before])
-    result = replace(
+    return replace(
         skeleton,
         points_px=blended_points.astype(np.float32),
         confidence=blended_confidence.astype(np.float32),
         fps=float(fps),
     )
-    return result, _note(skeleton, frames, fps)
 
 
 def _lasts(skeleton: Skeleton, frames: int, fps: float) -> bool:
@@ -55,7 +61,7 @@ def _lasts(skeleton: Skeleton, frames: int, fps: float) -> bool:
     return (frames - 1) / fps < len(skeleton) / skeleton.fps - 1e-9
 
 
-def _note(skeleton: Skeleton, frames: int, fps: float) -> str:
+def resampling_note(skeleton: Skeleton, frames: int, fps: float) -> str:
     """What `resample` did, in one line; the empty text if the sequence was already as asked."""
     notes = []
     if skeleton.fps != fps:

@@ -22,7 +22,8 @@ from PIL import Image
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.media import VideoWriter, check_output, provenance_record
 from hallo4.models.attention_backend import choose_attention
-from hallo4.pipelines.conditions import FindPose, PathLike
+from hallo4.motion import MotionHints
+from hallo4.pipelines.conditions import PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.devices import find_device, find_dtype
 from hallo4.pipelines.expected import notes_before_work
@@ -30,6 +31,7 @@ from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import LoadedModel, load_model
 from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.model_outline import plan_if_large
+from hallo4.pipelines.motion_source import NO_HINTS, FindPose
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import PART_FRAMES, WorkFolder, partial_video_path
@@ -90,6 +92,7 @@ class PortraitAnimator:
         negative_prompt: str | None = None,
         conventions: Conventions = OURS,
         on_progress: OnProgress | None = None,
+        motion_hints: MotionHints = NO_HINTS,
     ) -> Iterator[np.ndarray]:
         """Yield the video as arrays [n, H, W, 3] uint8, one per window, without writing a file.
 
@@ -98,7 +101,7 @@ class PortraitAnimator:
         """
         request = AnimationRequest(
             *(image, audio, motion, seed, steps, guidance_scale, fit_motion),
-            *(prompt, negative_prompt, conventions),
+            *(prompt, negative_prompt, conventions, motion_hints),
         )
         reporter = Reporter(on_progress)
         job = Job(self.model, request, reporter, self.rest_pose)
@@ -121,14 +124,16 @@ class PortraitAnimator:
         on_progress: OnProgress | None = None,
         should_cancel: Callable[[], bool] | None = None,
         resume: bool = True,
+        motion_hints: MotionHints = NO_HINTS,
     ) -> AnimationResult:
         """Write a video of the portrait speaking the audio, exactly as long as the audio, to `output`.
 
         `image`: a file, [H, W, 3] uint8 RGB or a PIL image, of any size and shape. `audio`: any sound or
         video file, or an `Audio`. `motion`: a rendered skeleton video, a keypoints file, a `Skeleton`, or
         None for idle motion. `fit_motion` brings keypoints of another person to the face and shoulders of
-        this one. `steps`, `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None.
-        `scale` enlarges the frames.
+        this one; `motion_hints`: size, rate and person of a keypoints file, where it does not say them.
+        `steps`, `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None. `scale`
+        enlarges the frames.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
         goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
@@ -141,7 +146,8 @@ class PortraitAnimator:
             raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
         target = check_output(output)
         request = AnimationRequest(
-            *(image, audio, motion, seed, steps, guidance_scale, fit_motion, prompt, negative_prompt)
+            *(image, audio, motion, seed, steps, guidance_scale, fit_motion, prompt, negative_prompt),
+            motion_hints=motion_hints,
         )
         _refuse_overwriting_inputs(target, request)
         reporter = Reporter(on_progress, should_cancel)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,19 @@ from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
+from hallo4.motion import MotionHints
 from hallo4.pipelines import session
 from hallo4.pipelines.conditions import (
-    FindPose,
-    IdleMotion,
     PathLike,
     prepare_audio,
     prepare_feature_sound,
-    prepare_motion,
     prepare_portrait,
 )
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
+from hallo4.pipelines.motion_source import NO_HINTS, FindPose, IdleMotion, prepare_motion
 from hallo4.pipelines.plan import (
     Window,
     frame_count,
@@ -64,6 +63,7 @@ class AnimationRequest:
     prompt: str | None = None
     negative_prompt: str | None = None
     conventions: Conventions = OURS
+    motion_hints: MotionHints = NO_HINTS
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:
@@ -109,6 +109,7 @@ class Job:
             self.motion, motion_notes = prepare_motion(
                 *(request.motion, self.portrait, self.total_frames * rules.skeleton_rho, request.seed),
                 *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho, request.conventions),
+                hints=request.motion_hints,
             )
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
@@ -220,6 +221,7 @@ class Job:
             "version": __version__,
             "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
             "fit": self.request.fit_motion,
+            "hints": list(astuple(self.request.motion_hints)),
             "prompts": [self.request.prompt, self.request.negative_prompt],
             "conventions": asdict(self.request.conventions),
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]

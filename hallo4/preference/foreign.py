@@ -31,6 +31,8 @@ from hallo4.preference.store import PreferenceStore
 from hallo4.types import FPS, Audio
 
 CONSENT = "as stated by the source of the imported table"
+PROMPT_FILE = "prompt.txt"
+"""Beside the portrait of a condition from a foreign table: its prompt, and a line break."""
 TIE_POINTS = 0.25
 """Mean scores that differ by less count as a tie where only single clips were scored."""
 
@@ -102,6 +104,20 @@ class Imported:
     dropped: list[str] = field(default_factory=list)
 
 
+def prompt_of(store: PreferenceStore, condition: Condition) -> str:
+    """The prompt that came with a condition from a foreign table, letter for letter; else the condition's id.
+
+    InputError: its file cannot be read.
+    """
+    file = store.media_path(condition.portrait).parent / PROMPT_FILE
+    if not file.exists():
+        return condition.condition_id
+    try:
+        return file.read_bytes().decode().removesuffix("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}). Import its table again.") from error
+
+
 class Inbox:
     """Adds rows of a foreign table to a store; `name` of the format, `table` the file they come from."""
 
@@ -148,7 +164,7 @@ class Inbox:
         try:
             self.store.media_path(folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(first).save(self.store.media_path(condition.portrait))
-            self.store.media_path(f"{folder}/prompt.txt").write_text(prompt + "\n")
+            (self.store.media_path(folder) / PROMPT_FILE).write_bytes(f"{prompt}\n".encode())
         except OSError as error:
             raise OutputError(
                 f"{self.store.folder / folder}: cannot be written ({error.strerror})."

@@ -24,10 +24,10 @@ from hallo4.diffusion.keyed import keyed_seed
 from hallo4.diffusion.pair_loss import AXES
 from hallo4.errors import InputError
 from hallo4.media import read_frames
-from hallo4.pipelines.conditions import KeypointMotion
 from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.pipelines.model_info import ModelInfo
+from hallo4.pipelines.motion_source import KeypointMotion
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.pipelines.progress import Reporter
 from hallo4.preference import Pair, PreferenceStore
@@ -76,8 +76,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
                 "another model."
             )
         videos.append(frames_u8)
-    points = job.motion.skeleton.points_px if isinstance(job.motion, KeypointMotion) else None
-    rules = job.rules
+    rules, motion = job.rules, job.motion
     for window in job.plan():
         indices, drawn = job.indices(window), job.skeleton_pm1(window)
         if drawn is None:
@@ -90,7 +89,11 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             skeleton_pm1=drawn,
             portrait_pm1=job.portrait.video_pm1,
             audio_windows=job.sound_windows(window),
-            points_px=None if points is None else points[rules.skeleton_rho * indices],
+            points_px=(
+                motion.skeleton(rules.skeleton_rho * indices).points_px
+                if isinstance(motion, KeypointMotion)
+                else None
+            ),
             real_frames=job.total_frames - window.start,
             winner_known_u8=before[0] if window.index else None,
             loser_known_u8=before[1] if window.index else None,

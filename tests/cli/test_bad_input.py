@@ -125,6 +125,29 @@ def test_motions(folder, capsys, motion):
     refused(capsys, ["p.png", "a.wav", "--motion", motion], motion)
 
 
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (["--motion-size", "1280"], "1280x720"),
+        (["--motion-size", "4x4"], "width_px"),
+        (["--motion-fps", "0"], "fps"),
+        (["--person", "tallest"], "tallest"),
+        (["--person", "2"], "k.json: person 2 from the left is not there"),
+    ],
+)
+def test_what_is_said_of_keypoints(folder, capsys, options, name):
+    people = [{"keypoints": [[20 + x % 7, x % 30, 1] for x in range(133)]}]
+    (folder / "k.json").write_text(json.dumps([{"instances": people}] * 3))
+    refused(capsys, ["p.png", "a.wav", "--motion", "k.json", *options], name)
+    worked(
+        capsys, ["p.png", "a.wav", "--motion", "k.json", "--motion-size", "40x40", "--motion-fps", "30"], 5
+    )
+
+
+def test_options_of_keypoints_without_keypoints(folder, capsys):
+    refused(capsys, ["p.png", "a.wav", "--motion-fps", "30"], "no motion is given")
+
+
 @pytest.mark.parametrize("out", ["folder", "folder/deep/er/o.mp4", "o.exe", "o", "a.wav/o.mp4"])
 def test_outputs(folder, capsys, out):
     refused(capsys, ["p.png", "a.wav"], out.split("/")[0], out=out)
@@ -218,11 +241,18 @@ def test_very_short_and_silent_sounds_work(folder, capsys, samples, frames):
     worked(capsys, ["p.png", "quiet.wav"], frames)
 
 
+def red_bar():
+    """Black with something red, as a drawn skeleton has."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[20:24, 8:56, 0] = 200
+    return picture
+
+
 @pytest.mark.parametrize(("frames", "note"), [(2, "back and forth"), (9, "skeleton: cut from")])
 def test_skeletons_of_another_length_work_and_are_noted(folder, capsys, frames, note):
     with VideoWriter("s.mp4", 64, 64) as writer:
         for _ in range(frames):
-            writer.write(np.zeros((64, 64, 3), np.uint8))
+            writer.write(red_bar())
     worked(capsys, ["p.png", "a.wav", "--motion", "s.mp4"], 5, note)
 
 
@@ -232,9 +262,7 @@ def test_a_variable_frame_rate_works_and_is_noted(folder, capsys):
         stream.width = stream.height = 64
         stream.pix_fmt = "yuv420p"
         for time_ms in (0, 40, 50, 130, 150, 190, 230):
-            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24").reformat(
-                format="yuv420p"
-            )
+            frame = av.VideoFrame.from_ndarray(red_bar(), format="rgb24").reformat(format="yuv420p")
             frame.pts = time_ms
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -133,3 +133,29 @@ def test_features_that_are_not_finite_are_named_and_left_out(folders, episodes):
     assert faces == "ann.mkv: 1 of 30 feature vectors of broken are not finite (NaN)."
     assert others[0].startswith("ann.mkv: FVD, protocol disco: ")
     assert others[1] == "ann.mkv: 6 of 6 feature vectors of inception are not finite (NaN)."
+
+
+def test_keypoints_in_fractions_are_measured_like_those_in_pixels(folders, episodes):
+    """Read as pixels, an error would be `SIZE_PX` times too small, and the best of all."""
+    for name, episode in episodes.items():
+        moved = episode.skeleton.points_px + np.float32(2)
+        save_skeleton(folders / "truth" / f"{name}.keypoints.json", episode.skeleton)
+        for folder, points in (("good", moved), ("poor", moved / np.float32(SIZE_PX))):
+            save_skeleton(folders / folder / f"{name}.keypoints.npz", _with(episode.skeleton, points))
+    tools = ToolSettings(pose="files")
+    report = evaluate(folders, "good", "poor", tools=tools, players=0)
+    pixels, fractions = (report["metrics"][name]["keypoint_distance"] for name in ("good", "poor"))
+    assert pixels["mean"] > 0.01
+    np.testing.assert_allclose(fractions["mean"], pixels["mean"], rtol=1e-4)
+    notes = report["rows"][0]["systems"]["poor"]["notes"]
+    assert any("coordinates are fractions (0..1) and were scaled" in note for note in notes)
+
+
+def test_keypoints_of_a_larger_picture_that_do_not_say_so_are_refused_by_name(folders, episodes):
+    skeleton = episodes["ann"].skeleton
+    triples = np.concatenate([4 * skeleton.points_px, skeleton.confidence[..., None]], axis=-1)
+    (folders / "good" / "ann.keypoints.json").write_text(json.dumps({"keypoints": triples.tolist()}))
+    report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
+    (problem,) = report["problems"]
+    assert problem["what"].startswith("ann.keypoints.json: does not say how large its picture is")
+    assert f"of its points lie outside {SIZE_PX}x{SIZE_PX} px" in problem["what"]

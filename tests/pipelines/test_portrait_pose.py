@@ -10,7 +10,8 @@ from hallo4.errors import CheckpointError
 from hallo4.models.observer import KEY_POINTS, PortraitObserver
 from hallo4.motion import default_rest_pose
 from hallo4.pipelines import portrait_pose
-from hallo4.pipelines.conditions import prepare_motion, prepare_portrait
+from hallo4.pipelines.conditions import prepare_portrait
+from hallo4.pipelines.motion_source import prepare_motion
 from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER, load_observer, observed_rest, portrait_rest
 from hallo4.world import make_episode
 

@@ -11,7 +11,7 @@ from hallo4.errors import InputError, MissingExtraError
 from hallo4.media import VideoWriter, probe_video, save_wav
 from hallo4.preference import GoldAnswer, MachineScore, PreferenceStore, candidates
 from hallo4.preference.exchange import export_data, import_data
-from hallo4.preference.foreign import majorities
+from hallo4.preference.foreign import majorities, prompt_of
 
 FRAMES, SIZE = 10, 32
 
@@ -116,6 +116,28 @@ def table(folder, *rows, header="path_A,path_B,prompt,VQ,MQ,TA,fps_A,num_frames_
     lines = [header, *(f"{a},{b},hello,{vq},same,{ta},25,10,25,10" for a, b, vq, ta in rows)]
     (folder / "data.csv").write_text("\n".join(lines) + "\n")
     return folder / "data.csv"
+
+
+PROMPTS = ('a man, who says "hello"', "two\nlines\r\nof three", "café – 你好 ", "")
+
+
+@pytest.mark.parametrize("kind", ["videoreward", "pickapic"])
+def test_prompts_come_back_letter_for_letter(tmp_path, kind):
+    if kind == "pickapic":
+        pytest.importorskip("pyarrow")
+    for name, shade in (("a", 20), ("b", 90)):
+        film(tmp_path / "in" / f"{name}.mp4", shade)
+    with (tmp_path / "in" / "data.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path_A", "path_B", "prompt", "VQ", "TA"])
+        rows.writerows(["a.mp4", "b.mp4", prompt, "A", "B"] for prompt in PROMPTS)
+    first, second = (PreferenceStore.create(tmp_path / name) for name in ("first", "second"))
+    assert import_data(first, tmp_path / "in" / "data.csv", "videoreward").dropped == []
+    out = tmp_path / ("out.parquet" if kind == "pickapic" else "out")
+    export_data(first, out, kind)
+    assert import_data(second, out if kind == "pickapic" else out / "data.csv", kind).dropped == []
+    prompts = [sorted(prompt_of(s, c) for c in s.conditions().values()) for s in (first, second)]
+    assert prompts[0] == prompts[1] == sorted(PROMPTS)
 
 
 @pytest.mark.parametrize(
