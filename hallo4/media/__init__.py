@@ -6,7 +6,7 @@ louder than full scale) is said in a `MediaWarning` of one line.
 """
 
 from hallo4.media.audio import load_audio, open_sound, save_wav
-from hallo4.media.files import MediaWarning, check_input
+from hallo4.media.files import MediaWarning, check_input, collect_notes
 from hallo4.media.image import load_image
 from hallo4.media.provenance import provenance_record, read_provenance
 from hallo4.media.spooled_sound import SpooledSound, resampled
@@ -24,6 +24,7 @@ __all__ = [
     "WrittenVideo",
     "check_input",
     "check_output",
+    "collect_notes",
     "load_audio",
     "load_image",
     "open_sound",

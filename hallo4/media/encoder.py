@@ -12,8 +12,8 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 
+from hallo4.media.presentation import SWSCALE
 from hallo4.media.spooled_sound import resampled
-from hallo4.media.video import SWSCALE
 from hallo4.types import SampleSource
 
 

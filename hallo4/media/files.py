@@ -33,6 +33,20 @@ def warn(message: str) -> None:
     warnings.warn(message, MediaWarning, stacklevel=3)
 
 
+@contextmanager
+def collect_notes(notes: list[str], about: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Turn the `MediaWarning`s of the block into notes; those `about` a file lose its name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MediaWarning)
+        yield
+    name = "" if about is None else f"{shown(about)}: "
+    for warning in caught:
+        if issubclass(warning.category, MediaWarning):
+            notes.append(str(warning.message).removeprefix(name))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     """`path` as it can stand in a one-line message: line breaks and bad bytes escaped, not endless."""
     text = os.fspath(path)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, load_image, open_sound, probe_video, read_frames, resampled
+from hallo4.media import collect_notes, load_image, open_sound, probe_video, read_frames, resampled
+from hallo4.media.image import rgb_of
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
 from hallo4.pipelines.canvas import (
@@ -46,19 +45,6 @@ SOUND_RATE_HZ = 48_000
 """Rate of the sound of the finished video."""
 
 KEYPOINT_SUFFIXES = (".json", ".npz")
-
-
-@contextmanager
-def collect_notes(notes: list[str]) -> Iterator[None]:
-    """Turn the warnings of the media room inside the block into notes."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MediaWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, MediaWarning):
-            notes.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 # ---------------------------------------------------------------------- portrait and sound
@@ -89,7 +75,8 @@ def prepare_portrait(
     """
     notes: list[str] = []
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        with collect_notes(notes):
+            image = rgb_of(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(

@@ -245,3 +245,15 @@ def test_what_lies_beyond_a_frame_is_black():
 def test_a_frame_that_fits_is_not_touched():
     frame = np.random.default_rng(0).integers(0, 256, (16, 32, 3), np.uint8)
     assert fit_frame(frame, (0.0, 0.0, 32.0, 16.0), Canvas(32, 16, (0, 0, 1, 1))) is frame
+
+
+def test_an_opened_picture_is_read_as_its_file_is(tmp_path):
+    """Orientation, transparency and depth of a PIL image count as they do in a file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 7  # mirrored and turned
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    by_file, _ = prepare_portrait(tmp_path / "a.png", 32)
+    opened, _ = prepare_portrait(Image.open(tmp_path / "a.png"), 32)
+    assert (opened.image_width_px, opened.image_height_px) == (40, 56)
+    assert np.array_equal(opened.pixels_u8, by_file.pixels_u8)
