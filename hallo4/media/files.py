@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -22,6 +23,9 @@ _CONTAINERS = (
     "mov,matroska,webm,avi,flv,asf,mpegts,mpeg,mpegvideo,ogg,gif,apng,h264,hevc,ivf,m4v,mxf,"
     "mp3,aac,ac3,eac3,flac,wav,w64,aiff,au,caf,amr,ape,wv,tta"
 )
+
+MAX_PADDING = 8192
+"""Samples of sound that an encoder adds to fill its last packet, at most; what goes on longer is sound."""
 
 
 class MediaWarning(UserWarning):
@@ -87,14 +91,16 @@ def _words(error: Exception) -> str:
 
 
 @contextmanager
-def open_media(path: str | os.PathLike[str], wanted: str) -> Iterator[InputContainer]:
+def open_media(
+    path: str | os.PathLike[str], wanted: str, content: BinaryIO | None = None
+) -> Iterator[InputContainer]:
     """A PyAV container for reading; whatever FFmpeg says inside the block becomes one InputError about the
-    file."""
+    file. `content` is read in its place, if given."""
     source = check_input(path, wanted)
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         # "file:" keeps names such as `a:b.mp4` or `-x.mp4` from being taken for protocols or options.
-        with av.open(f"file:{source}", options=options, metadata_errors="replace") as container:
+        with av.open(content or f"file:{source}", options=options, metadata_errors="replace") as container:
             yield container
     except av.FFmpegError as error:
         reason = (error.strerror or "unreadable").lower()
