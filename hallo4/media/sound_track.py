@@ -83,7 +83,7 @@ class DecodedTrack:
     def blocks(self) -> Iterator[np.ndarray]:
         """[C, S] float32, once. InputError: damage with sound behind it; time stamps or a rate that jump."""
         position = 0
-        for block in self._blocks:
+        for block in _joined(self._blocks):
             broken = ~np.isfinite(block).all(axis=0)
             if broken.any():
                 raise InputError(
@@ -126,7 +126,8 @@ class DecodedTrack:
                     inside = piece.shape[1] if end_s is None else max(0, round(end_s * rate_hz) - position)
                     position += min(inside, piece.shape[1])
                     yield piece[:, :inside]
-                    held.append(piece[:, inside:])
+                    if inside < piece.shape[1]:
+                        held.append(piece[:, inside:])
                 if _length(held) > MAX_PADDING:
                     self.notes.append(
                         f"says that its sound ends at {float(end_s):.2f} s, but there is more; all is used"
@@ -236,6 +237,18 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
 
 def _damaged(path: str | os.PathLike[str], where_s: Fraction | float) -> InputError:
     return InputError(f"{shown(path)}: is damaged at {float(where_s):.2f} s. Copy or export it again.")
+
+
+def _joined(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same samples in fewer blocks: some decoders give a thousand at a time."""
+    waiting: list[np.ndarray] = []
+    for block in blocks:
+        waiting.append(block)
+        if _length(waiting) >= BLOCK:
+            yield np.concatenate(waiting, axis=1)
+            waiting = []
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 def _length(blocks: list[np.ndarray]) -> int:

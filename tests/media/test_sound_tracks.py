@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, SoundTrack, load_audio, open_sound
+from hallo4.media import MediaWarning, SoundTrack, load_audio, open_sound, stream_times
 from hallo4.media.mixing import channel_names, mix_weights
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
@@ -195,6 +195,7 @@ def test_sound_behind_the_end_that_a_header_states_counts(tmp_path):
     assert 0 <= len(samples) - len(right) <= 1024, "at most the padding of the last packet more"
     assert len(notes) == 1
     assert "says that its sound ends at 0.04 s, but there is more; all is used" in notes[0]
+    assert stream_times(tmp_path / "b.mp4").audio_end_s == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000])
