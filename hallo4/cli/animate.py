@@ -71,9 +71,11 @@ class Animate:
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 animate` and do it; the video's path is the last line on stdout."""
     options = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
-    output = options.output or Path(f"{options.image.stem}_{options.audio.stem}.mp4")
 
     from hallo4.media import SoundTrack, check_input, check_output
+    from hallo4.media.files import companion
+
+    output = options.output or companion(Path(f"{options.image.stem}_{options.audio.stem}.mp4"), "", ".mp4")
 
     # Before the model is loaded, which may take long.
     check_output(output)

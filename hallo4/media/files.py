@@ -3,6 +3,7 @@ at all."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import warnings
@@ -140,13 +141,11 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
     """
     name = shown(path)
     try:
+        _check_length(Path(path))
         target = Path(path).resolve()
         exists, parent_exists = target.exists(), target.parent.is_dir()
-        too_long = len(os.fsencode(target.name)) > 255
     except (OSError, ValueError, RuntimeError) as error:  # NUL characters, loops of links
         raise OutputError(f"{name}: not a usable file name ({_words(error)}). Choose another.") from error
-    if too_long:
-        raise OutputError(f"{name}: the file name is too long. Use at most 255 bytes.")
     if target.is_dir():
         raise OutputError(
             f"{name}: is a folder. Give the name of a file, such as {shown(Path(path) / 'out.mp4')}."
@@ -170,9 +169,39 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
     return target
 
 
+def _check_length(path: Path) -> None:
+    size, longest = len(os.fsencode(path.name)), _longest_name(path.parent)
+    if size > longest:
+        raise OutputError(
+            f"{shown(path)}: the file name has {size} bytes, {longest} are allowed there. Choose a shorter "
+            "one."
+        )
+
+
 def temporary_beside(target: Path) -> Path:
     """A fresh hidden name in the folder of `target`: only a rename within one file system is atomic."""
     return target.parent / f".hallo4-{secrets.token_hex(6)}.part"
+
+
+def companion(target: Path, before: str, after: str) -> Path:
+    """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
+
+    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
+    """
+    room = _longest_name(target.parent) - len(os.fsencode(before + after))
+    middle = os.fsencode(target.stem)
+    if len(middle) > room:
+        digest = hashlib.sha256(middle).hexdigest()[:12]
+        middle = middle[: max(0, room - 13)].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
+    return target.with_name(before + os.fsdecode(middle) + after)
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a file name may have in a folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
+        return 255
 
 
 def commit(temporary: Path, target: Path) -> None:

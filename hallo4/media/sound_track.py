@@ -95,51 +95,42 @@ class DecodedTrack:
 
     def _decoded(self, number: int) -> Iterator:
         """First (rate, names of channels), then blocks."""
-        name = shown(self._path)
         with _open(self._path) as container:
             stream = container.streams.audio[number - 1]
-            end_s = _said_end(self._path, container, stream)
-            rate_hz, names, position, filled_s = None, (), 0, Fraction(0)
-            held: list[np.ndarray] = []  # behind the declared end: padding, or sound if there is much of it
-            for start_s, frame_rate_hz, frame_names, block in self._frames(container, stream):
-                if rate_hz is None:
-                    rate_hz, names = frame_rate_hz, frame_names
+            end_s, end, filled_s = _said_end(self._path, container, stream), None, Fraction(0)
+            for start_s, rate_hz, names, block in self._frames(container, stream):
+                if end is None:
+                    end = _DeclaredEnd(end_s, rate_hz)
                     yield rate_hz, names
-                if frame_rate_hz != rate_hz or len(frame_names) != len(names):
-                    raise InputError(
-                        f"{name}: the sample rate or the number of channels changes within the file. Export "
-                        "it as WAV."
-                    )
-                gap_s = start_s - Fraction(position + _length(held), rate_hz)
-                if gap_s > _LONGEST_GAP_S:
-                    raise InputError(
-                        f"{name}: the time stamps jump by {float(gap_s):.0f} s. Export it as WAV."
-                    )
-                pieces = [block]
-                if gap_s > (_GAP_S if position else 0):
-                    if position and container.format.name in _WITHOUT_HOLES:
-                        raise _damaged(self._path, position / rate_hz)
-                    if position:
-                        filled_s += gap_s
-                    pieces.insert(0, np.zeros((len(block), round(gap_s * rate_hz)), np.float32))
-                for piece in pieces:
-                    inside = piece.shape[1] if end_s is None else max(0, round(end_s * rate_hz) - position)
-                    position += min(inside, piece.shape[1])
-                    yield piece[:, :inside]
-                    if inside < piece.shape[1]:
-                        held.append(piece[:, inside:])
-                if _length(held) > MAX_PADDING:
-                    self.notes.append(
-                        f"says that its sound ends at {float(end_s):.2f} s, but there is more; all is used"
-                    )
-                    position += _length(held)
-                    yield from held
-                    held, end_s = [], None
-            if rate_hz is None:
-                raise InputError(f"{name}: holds no sound (0 samples). Give a file with speech in it.")
+                gap_s = self._gap(start_s - Fraction(end.received, rate_hz), end, container)
+                filled_s += gap_s if end.received else 0
+                for silence in _silence(len(block), round(gap_s * rate_hz)):
+                    yield from end.passed(silence)
+                yield from end.passed(block)
+            if end is None:
+                raise InputError(
+                    f"{shown(self._path)}: holds no sound (0 samples). Give a file with speech in it."
+                )
             if filled_s > _MISSING_S:
                 self.notes.append(f"{float(filled_s):.2f} s without sound inside it are silence")
-            self._note_the_end(position / rate_hz, end_s)
+            if end.wrong:
+                self.notes.append(
+                    f"says that its sound ends at {float(end_s):.2f} s, but there is more; all is used"
+                )
+            self._note_the_end(end.given / rate_hz, None if end.wrong else end_s)
+
+    def _gap(self, gap_s: Fraction, end: _DeclaredEnd, container: InputContainer) -> Fraction:
+        """How long silence is before the next block. InputError: so long that the time stamps are wrong, or
+        sound is missing in a file that holds every sample."""
+        if gap_s > _LONGEST_GAP_S:
+            raise InputError(
+                f"{shown(self._path)}: the time stamps jump by {float(gap_s):.0f} s. Export it as WAV."
+            )
+        if gap_s <= (_GAP_S if end.received else 0):
+            return Fraction(0)
+        if end.received and container.format.name in _WITHOUT_HOLES:
+            raise _damaged(self._path, Fraction(end.received, end.rate_hz))
+        return gap_s
 
     def _note_the_end(self, heard_s: float, end_s: Fraction | None) -> None:
         header = read_wav_header(Path(self._path))
@@ -162,7 +153,7 @@ class DecodedTrack:
 
         Where nothing that can be decoded follows it, damage is the end of an interrupted recording.
         """
-        origin_s, next_s, damage = start_of(container), Fraction(0), None
+        origin_s, next_s, damage, kind = start_of(container), Fraction(0), None, None
         for packet in _packets(container, stream):
             try:
                 frames = packet.decode()
@@ -172,9 +163,16 @@ class DecodedTrack:
             for frame in frames:
                 if damage is not None and next_s:
                     raise _damaged(self._path, next_s) from damage
+                names = channel_names(frame.layout)
+                kind = kind or (frame.sample_rate, len(names))
+                if kind != (frame.sample_rate, len(names)):
+                    raise InputError(
+                        f"{shown(self._path)}: the sample rate or the number of channels changes within the "
+                        "file. Export it as WAV."
+                    )
                 start_s = next_s if frame.pts is None else frame.pts * frame.time_base - origin_s
                 next_s = start_s + Fraction(frame.samples, frame.sample_rate)
-                yield start_s, frame.sample_rate, channel_names(frame.layout), _samples(frame)
+                yield start_s, frame.sample_rate, names, _samples(frame)
         if damage is not None and not next_s:
             raise damage
 
@@ -206,6 +204,34 @@ def _vorbis_blocks(path: str | os.PathLike[str]) -> Iterator:
             raise _damaged(path, heard / sound.samplerate) from error
         if heard < sound.frames:
             raise _damaged(path, heard / sound.samplerate)
+
+
+class _DeclaredEnd:
+    """Holds back what lies behind the end that a header states: padding, or sound if there is much of it."""
+
+    def __init__(self, end_s: Fraction | None, rate_hz: int) -> None:
+        self.rate_hz, self.received, self.given, self.wrong = rate_hz, 0, 0, False
+        self._end = None if end_s is None else round(end_s * rate_hz)
+        self._held: list[np.ndarray] = []
+
+    def passed(self, block: np.ndarray) -> Iterator[np.ndarray]:
+        """What of the sound so far may be given on: [C, S] blocks."""
+        inside = block.shape[1] if self._end is None else max(0, self._end - self.received)
+        self.received += block.shape[1]
+        ready = [block[:, :inside]]
+        if inside < block.shape[1]:
+            self._held.append(block[:, inside:])
+        if _length(self._held) > MAX_PADDING:
+            ready += self._held
+            self._held, self._end, self.wrong = [], None, True
+        for part in ready:
+            self.given += part.shape[1]
+            yield part
+
+
+def _silence(channels: int, samples: int) -> Iterator[np.ndarray]:
+    for start in range(0, samples, BLOCK):
+        yield np.zeros((channels, min(BLOCK, samples - start)), np.float32)
 
 
 def _packets(container: InputContainer, stream: av.AudioStream) -> Iterator[av.Packet]:
