@@ -22,6 +22,10 @@ class Animate:
     """the portrait: any common image format, size and shape"""
     audio: Annotated[Positional[Path], arg(metavar="AUDIO")]
     """the speech: any common audio or video file"""
+    audio_track: Annotated[
+        int | None, arg(metavar="N", help_behavior_hint="(default: the first with sound)")
+    ] = None
+    """which sound track, from 1, of a file that has several"""
     motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
     """what the person follows: a skeleton video, or keypoints of OpenPose, ComfyUI, MMPose or DWPose"""
     motion_size: Annotated[
@@ -79,14 +83,19 @@ class Animate:
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 animate` and do it; the video's path is the last line on stdout."""
     options = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
-    output = options.output or Path(f"{options.image.stem}_{options.audio.stem}.mp4")
 
-    from hallo4.media import check_input, check_output
+    from hallo4.media import SoundTrack, check_input, check_output
+    from hallo4.media.files import companion
+
+    output = options.output or companion(Path(f"{options.image.stem}_{options.audio.stem}.mp4"), "", ".mp4")
 
     # Before the model is loaded, which may take long.
     check_output(output)
     check_input(options.image, "a picture")
     check_input(options.audio, "a sound file")
+    audio = options.audio
+    if options.audio_track is not None:
+        audio = SoundTrack(audio, options.audio_track)
 
     from hallo4.cli.progress import shown_progress
     from hallo4.motion import MotionHints, parse_size
@@ -106,7 +115,7 @@ def run(words: Sequence[str]) -> None:
         )
         result = animator.animate(
             options.image,
-            options.audio,
+            audio,
             options.motion,
             output,
             seed=options.seed,

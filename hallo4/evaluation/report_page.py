@@ -4,7 +4,6 @@ file.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -104,18 +103,17 @@ def player_source(path: Path) -> str | None:
     from PIL import Image
 
     from hallo4.errors import Hallo4Error
-    from hallo4.media import MediaWarning, load_audio, probe_video, read_frames, read_provenance
+    from hallo4.media import collect_notes, load_audio, probe_video, read_frames, read_provenance
 
     try:
         info = probe_video(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", MediaWarning)  # said in the notes already
+        with collect_notes([]):  # said already
             audio = load_audio(path, 44_100) if info.has_audio else None
+            pictures = read_frames(path, 25.0, end_s=PLAYER_SECONDS)
         scale = min(1.0, PLAYER_SIDE_PX / max(info.width_px, info.height_px))
         size = tuple(max(2, 2 * round(side * scale / 2)) for side in (info.width_px, info.height_px))
         frames = (
-            np.array(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS))
-            for frame in read_frames(path, 25.0, end_s=PLAYER_SECONDS)
+            np.array(Image.fromarray(frame).resize(size, Image.Resampling.LANCZOS)) for frame in pictures
         )
         return video_url(frames, size, audio, read_provenance(path))
     except Hallo4Error:

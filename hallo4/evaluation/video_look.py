@@ -8,7 +8,6 @@ Metrics (`video_metrics`) are then small functions of these records, and need no
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -40,9 +39,9 @@ from hallo4.evaluation.video_sidecars import (
 )
 from hallo4.evaluation.video_tools import FVD_NETWORKS, VideoTools
 from hallo4.media import (
-    MediaWarning,
     StreamTimes,
     VideoInfo,
+    collect_notes,
     load_audio,
     probe_video,
     read_frames,
@@ -110,8 +109,13 @@ def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tup
     info, times = probe_video(path), stream_times(path)
     looking = _Looking(path, info, tools)
     beside = None if reference is None else _Comparing(info, probe_video(reference), tools)
-    reference_frames = iter(()) if reference is None else read_frames(reference, FPS)
-    for chunk in _chunks(read_frames(path, FPS)):
+    reference_frames = iter(())
+    with collect_notes(looking.notes, about=path):
+        frames = read_frames(path, FPS)
+    if reference is not None:
+        with collect_notes(beside.notes):
+            reference_frames = read_frames(reference, FPS)
+    for chunk in _chunks(frames):
         looking.add(chunk)
         if beside is not None:
             beside.add(chunk, np.array(list(islice(reference_frames, len(chunk)))))
@@ -145,10 +149,8 @@ class _Looking:
         self.frames = 0
 
     def _given(self, file: Path) -> Skeleton | None:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", MediaWarning)
+        with collect_notes(self.notes):
             skeleton = self._unless_damaged(given_skeleton, file, self.info)
-        self.notes += [str(warning.message) for warning in said]
         return skeleton
 
     def add(self, chunk: np.ndarray) -> None:
@@ -272,10 +274,8 @@ class _Looking:
         if not self.info.has_audio:
             self.notes.append("has no sound: sync with the sound is not measured")
             return {"loudness": None, "sync": None}
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", MediaWarning)
+        with collect_notes(self.notes, about=self.path):
             audio = self._unless_damaged(load_audio, self.path, 16_000)
-        self.notes += [str(warning.message).removeprefix(f"{self.path}: ") for warning in said]
         if audio is None:
             return {"loudness": None, "sync": None}
         return {
@@ -295,7 +295,9 @@ class _Looking:
         except Hallo4Error as error:
             self.notes.append(f"SyncNet: {error}")
             return None
-        faces = np.stack([cropper(t, frame) for t, frame in enumerate(read_frames(self.path, FPS))])
+        with collect_notes([]):  # said when the video was looked at
+            frames = read_frames(self.path, FPS)
+        faces = np.stack([cropper(t, frame) for t, frame in enumerate(frames)])
         return self._unless_damaged(syncnet_score, network, faces, audio)
 
 

@@ -6,9 +6,10 @@ louder than full scale) is said in a `MediaWarning` of one line.
 """
 
 from hallo4.media.audio import load_audio, open_sound, save_wav
-from hallo4.media.files import MediaWarning, check_input
+from hallo4.media.files import MediaWarning, check_input, collect_notes
 from hallo4.media.image import load_image
 from hallo4.media.provenance import provenance_record, read_provenance
+from hallo4.media.sound_track import SoundTrack
 from hallo4.media.spooled_sound import SpooledSound, resampled
 from hallo4.media.timing import StreamTimes, stream_times
 from hallo4.media.video import VideoInfo, probe_video, read_frames
@@ -17,6 +18,7 @@ from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check
 __all__ = [
     "VIDEO_SUFFIXES",
     "MediaWarning",
+    "SoundTrack",
     "SpooledSound",
     "StreamTimes",
     "VideoInfo",
@@ -24,6 +26,7 @@ __all__ = [
     "WrittenVideo",
     "check_input",
     "check_output",
+    "collect_notes",
     "load_audio",
     "load_image",
     "open_sound",

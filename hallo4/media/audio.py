@@ -2,80 +2,130 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
-from collections.abc import Iterator
-from fractions import Fraction
 
-import av
 import numpy as np
 import soundfile
-from av.container import InputContainer
 
 from hallo4.errors import InputError
 from hallo4.media import files
-from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
-from hallo4.media.spooled_sound import BLOCK, SpooledSound, resampled_blocks
+from hallo4.media.files import shown, warn
+from hallo4.media.mixing import Mixer, mix_weights
+from hallo4.media.sound_track import DecodedTrack, SoundTrack, track_names
+from hallo4.media.spooled_sound import SpooledSound, resampled_blocks
 from hallo4.types import Audio
 
 _RATES_HZ = (1_000, 1_000_000)
-_GAP_S = Fraction(20, 1000)  # holes in the time stamps below this are rounding of the container, not silence
-_MISSING_S = Fraction(1, 10)  # a stream this much shorter than its container says has lost its end
-_LONGEST_GAP_S = 3600
+_SILENT = 1e-3
+"""Sound whose peak is below this (-60 dB of full scale) is silence with the noise of a converter."""
 
 
 def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Audio:
     """`open_sound` read as a whole into memory; the same samples, warnings and errors."""
-    sound, repair = _spooled(path, sample_rate_hz)
-    if repair:
-        warn(repair)
+    sound, notes = _chosen(path, sample_rate_hz)
+    for note in notes:
+        warn(f"{shown(path)}: {note}.")
     return Audio(sound.read(0, len(sound)), sample_rate_hz)
 
 
 def open_sound(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> SpooledSound:
-    """The sound of an audio or video file: mono (mean of the channels) float32 in [-1, 1], read in parts.
+    """The sound of an audio or video file: mono float32 in [-1, 1], read in parts.
 
     The file is decoded and resampled (soxr, high quality) block by block, once, into a temporary file; N
     samples at rate r become round(N * sample_rate_hz / r), at least one. Encoder priming and padding are
     removed where the container tells of them, and sound that begins later than the picture is preceded by
-    silence, so that second t of the sound is second t of `read_frames`. Sound that exceeds full scale (float
-    files) is scaled down as a whole, with a `MediaWarning`.
+    silence, so that second t of the sound is second t of `read_frames`.
+
+    Stereo becomes the mean of its channels, other layouts are mixed by `mix_weights`. Where that makes the
+    sound more than 3.5 dB quieter than its loudest channel, it is raised to its loudness, or, if the channels
+    cancel each other, the loudest channel is taken alone. Of several sound tracks that is taken which players
+    take, unless it is silent and another is not; `SoundTrack` names one.
+
+    A `MediaWarning` says what was chosen or changed, that the sound is silent, that it is scaled down because
+    it exceeds full scale, that the file is cut short (what is there is used), or that it goes on behind the
+    end that its header states (all is used).
 
     Raises:
-        InputError: missing, empty, cut short, not sound, a video without sound, no samples, NaN or
-            infinity, or a sample rate outside 1 kHz to 1 MHz.
+        InputError: missing, empty, damaged, not sound, a video without sound, a track that is not there, no
+            samples, NaN or infinity, or a sample rate outside 1 kHz to 1 MHz.
         OutputError: no space for the temporary file.
     """
-    sound, repair = _spooled(path, sample_rate_hz)
-    if repair:
-        warn(repair)
+    sound, notes = _chosen(path, sample_rate_hz)
+    for note in notes:
+        warn(f"{shown(path)}: {note}.")
     return sound
 
 
-def _spooled(path: str | os.PathLike[str], sample_rate_hz: int) -> tuple[SpooledSound, str]:
-    """The sound, and what was done to it in one line or nothing: a warning names the place of a public
-    call."""
-    check_input(path, "a sound file")
-    blocks = _decode_soundfile(path)
-    rate_hz = next(blocks)
-    if rate_hz is None:
-        blocks = _decode_container(path)
-        rate_hz = next(blocks)
-    if not _RATES_HZ[0] <= rate_hz <= _RATES_HZ[1]:
+def _chosen(path: str | os.PathLike[str], sample_rate_hz: int) -> tuple[SpooledSound, list[str]]:
+    """The sound of the track that is named, or of the first with sound in it; and what a person should know,
+    one line each: a warning names the place of a public call."""
+    tracks, best = track_names(path)
+    wanted = path.number if isinstance(path, SoundTrack) else None
+    if wanted is not None and not 1 <= wanted <= len(tracks):
         raise InputError(
-            f"{shown(path)}: has {rate_hz} samples per second, allowed is {_RATES_HZ[0]} to {_RATES_HZ[1]}. "
-            "Export it at 16000 to 48000 Hz."
+            f"{shown(path)}: there is no sound track {wanted}; it has {', '.join(tracks)}. Name one of them."
         )
-    sound = SpooledSound(resampled_blocks(_checked(blocks, path), rate_hz, sample_rate_hz), sample_rate_hz)
+    if wanted is not None or len(tracks) == 1:
+        return _mixed(path, wanted or best, sample_rate_hz)
+    found = None
+    for number in sorted(range(1, len(tracks) + 1), key=lambda n: n != best):
+        try:
+            sound, notes = _mixed(path, number, sample_rate_hz)
+        except InputError:
+            if number == best:
+                raise
+            continue
+        if found is None or sound.peak >= _SILENT:
+            found = number, sound, notes
+        if sound.peak >= _SILENT:
+            break
+    number, sound, notes = found
+    why = "" if number == best else f", because {tracks[best - 1]} is silent"
+    choice = f"has {len(tracks)} sound tracks; {tracks[number - 1]} is used{why} (--audio-track N names one)"
+    return sound, [choice, *notes]
+
+
+def _mixed(path: str | os.PathLike[str], number: int, sample_rate_hz: int) -> tuple[SpooledSound, list[str]]:
+    """The sound of one track, and notes on it."""
+    track = _opened(path, number)
+    names, rate_hz = track.channels, track.rate_hz
+    mixer = Mixer(mix_weights(names))
+    sound = SpooledSound(
+        resampled_blocks(mixer.mono(track.blocks()), rate_hz, sample_rate_hz), sample_rate_hz
+    )
+    notes = track.notes
     if len(sound) == 0:
         raise InputError(
             f"{shown(path)}: holds no sound (0 samples). Give a file with at least one frame of sound."
         )
-    if sound.peak > 1.0:
+    loudest, lost_db = mixer.loudest, mixer.lost_db
+    named = f"channel {loudest + 1} of {len(names)}"
+    if mixer.cancelled:
+        again = (block[loudest] for block in _opened(path, number).blocks())
+        sound = SpooledSound(resampled_blocks(again, rate_hz, sample_rate_hz), sample_rate_hz)
+        notes.append(f"its channels cancel each other ({lost_db:.0f} dB); {named} is used alone")
+    elif mixer.too_quiet:
+        sound.divisor = max(10 ** (-lost_db / 20), sound.peak)
+        raised_db = -20 * math.log10(sound.divisor)
+        notes.append(f"the mix of its channels is raised by {raised_db:.1f} dB, to the loudness of {named}")
+    if sound.peak > sound.divisor:
         sound.divisor = sound.peak
-    if sound.peak <= 1.01:  # resampling and lossy codecs overshoot a little; not worth a word
-        return sound, ""
-    return sound, f"{shown(path)}: is louder than full scale (peak {sound.peak:.2f}); scaled down to fit."
+        if sound.peak > 1.01:  # resampling and lossy codecs overshoot a little; not worth a word
+            notes.append(f"is louder than full scale (peak {sound.peak:.2f}); scaled down to fit")
+    if sound.peak < _SILENT:
+        notes.append("is silent from beginning to end")
+    return sound, notes
+
+
+def _opened(path: str | os.PathLike[str], number: int) -> DecodedTrack:
+    track = DecodedTrack(path, number)
+    if not _RATES_HZ[0] <= track.rate_hz <= _RATES_HZ[1]:
+        raise InputError(
+            f"{shown(path)}: has {track.rate_hz} samples per second, allowed is {_RATES_HZ[0]} to "
+            f"{_RATES_HZ[1]}. Export it at 16000 to 48000 Hz."
+        )
+    return track
 
 
 def save_wav(path: str | os.PathLike[str], audio: Audio) -> None:
@@ -99,117 +149,3 @@ def save_wav(path: str | os.PathLike[str], audio: Audio) -> None:
         raise files.cannot_write(path, reason) from error
     finally:
         files.discard(temporary)
-
-
-def _checked(blocks: Iterator[np.ndarray], path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
-    position = 0
-    for block in blocks:
-        broken = ~np.isfinite(block)
-        if broken.any():
-            raise InputError(
-                f"{shown(path)}: sample {position + int(broken.argmax())} is not a number (NaN or infinity). "
-                "Export the sound again, as 16-bit WAV for example."
-            )
-        position += len(block)
-        yield block
-
-
-def _decode_soundfile(path: str | os.PathLike[str]) -> Iterator:
-    """First the sample rate, or None where PyAV must read the file; then mono blocks [S] float32.
-
-    MP3 is left to PyAV, because libsndfile fills a truncated one up with silence.
-    """
-    try:
-        with open(path, "rb") as handle, soundfile.SoundFile(handle.fileno(), closefd=False) as sound:
-            if sound.format == "MP3":
-                yield None
-                return
-            _check_length(sound, path)
-            yield sound.samplerate
-            for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
-                yield block.mean(axis=1)
-    except soundfile.LibsndfileError as error:
-        if "malformed" not in error.error_string and "ormat" in error.error_string:  # not one of its formats
-            yield None
-            return
-        raise InputError(
-            f"{shown(path)}: is damaged or cut short ({error.error_string.rstrip('.')}). "
-            "Copy or export it again."
-        ) from error
-    except OSError as error:
-        raise InputError(f"{shown(path)}: cannot be read ({error.strerror}).") from error
-
-
-def _check_length(sound: soundfile.SoundFile, path: str | os.PathLike[str]) -> None:
-    """libsndfile reads a truncated WAV without a word, but its log holds both lengths of the data chunk.
-
-    A truncated Ogg has no last page with the length in it and counts as empty.
-    """
-    if sound.format == "OGG" and sound.frames == 0:
-        raise InputError(f"{shown(path)}: is cut short or empty. Copy or export it again.")
-    match = re.search(r"^data\s*:\s*(\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
-    if not match:
-        return
-    declared, present = int(match[1]), int(match[2])
-    streamed = declared >= 0x7FFF0000  # programs that write to a pipe cannot know the length
-    if declared > present and not streamed:
-        raise InputError(
-            f"{shown(path)}: is cut short: {present} of {declared} bytes of sound are there. "
-            "Copy or export it again."
-        )
-
-
-def _decode_container(path: str | os.PathLike[str]) -> Iterator:
-    """First the sample rate, then mono blocks [S] float32, from the beginning of the file, gaps filled with
-    silence."""
-    with open_media(path, "a sound file") as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            raise InputError(f"{shown(path)}: has no sound track. Give a file with speech in it.")
-        end_s = declared_end(container, stream)
-        rate_hz, position = None, 0
-        for start_s, frame_rate_hz, block in _frames(container, stream):
-            if rate_hz is None:
-                rate_hz = frame_rate_hz
-                yield rate_hz
-            if frame_rate_hz != rate_hz:
-                raise InputError(f"{shown(path)}: the sample rate changes within the file. Export it as WAV.")
-            gap_s = start_s - Fraction(position, rate_hz)
-            if gap_s > _LONGEST_GAP_S:
-                raise InputError(
-                    f"{shown(path)}: the time stamps jump by {float(gap_s):.0f} s. Export it as WAV."
-                )
-            if gap_s > (_GAP_S if position else 0):
-                silence = np.zeros(round(gap_s * rate_hz), np.float32)
-                position += len(silence)
-                yield silence
-            if end_s is not None:  # AAC in mp4: the padding of the last packet is not sound
-                block = block[: max(0, round(end_s * rate_hz) - position)]
-            position += len(block)
-            yield block
-        if rate_hz is None:
-            raise InputError(f"{shown(path)}: holds no sound (0 samples). Give a file with speech in it.")
-        if end_s is not None and Fraction(position, rate_hz) < end_s - _MISSING_S:
-            raise InputError(
-                f"{shown(path)}: is cut short: {position / rate_hz:.2f} s of sound are there instead of "
-                f"{float(end_s):.2f} s. Copy or export it again."
-            )
-
-
-def _frames(container: InputContainer, stream: av.AudioStream) -> Iterator[tuple[Fraction, int, np.ndarray]]:
-    """(start in seconds from the beginning of the file, sample rate, mono [S] float32) of every decoded
-    frame."""
-    origin_s, next_s = start_of(container), Fraction(0)
-    for frame in container.decode(stream):
-        start_s = next_s if frame.pts is None else frame.pts * frame.time_base - origin_s
-        samples = frame.to_ndarray()
-        if not frame.format.is_planar:  # [1, S * channels] -> [channels, S]
-            samples = samples.reshape(-1, len(frame.layout.channels)).T
-        if samples.dtype.kind == "f":
-            mono = samples.mean(axis=0, dtype=np.float32)
-        else:
-            bits = 8 * samples.dtype.itemsize
-            centre = 128 if samples.dtype == np.uint8 else 0
-            mono = ((samples.mean(axis=0) - centre) / 2 ** (bits - 1)).astype(np.float32)
-        next_s = start_s + Fraction(frame.samples, frame.sample_rate)
-        yield start_s, frame.sample_rate, mono

@@ -13,8 +13,8 @@ from av.container import InputContainer
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from PIL import Image
 
+from hallo4.media.presentation import SWSCALE
 from hallo4.media.spooled_sound import resampled
-from hallo4.media.video import SWSCALE
 from hallo4.types import SampleSource
 
 

@@ -3,6 +3,7 @@ at all."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import warnings
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.container import InputContainer
@@ -23,6 +25,9 @@ _CONTAINERS = (
     "mp3,aac,ac3,eac3,flac,wav,w64,aiff,au,caf,amr,ape,wv,tta"
 )
 
+MAX_PADDING = 8192
+"""Samples of sound that an encoder adds to fill its last packet, at most; what goes on longer is sound."""
+
 
 class MediaWarning(UserWarning):
     """Something in a media file was mended on the way in; the message is one line that says what and how."""
@@ -31,6 +36,20 @@ class MediaWarning(UserWarning):
 def warn(message: str) -> None:
     """Say one line about a mended file; the caller of the public function is named as the place."""
     warnings.warn(message, MediaWarning, stacklevel=3)
+
+
+@contextmanager
+def collect_notes(notes: list[str], about: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Turn the `MediaWarning`s of the block into notes; those `about` a file lose its name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", MediaWarning)
+        yield
+    name = "" if about is None else f"{shown(about)}: "
+    for warning in caught:
+        if issubclass(warning.category, MediaWarning):
+            notes.append(str(warning.message).removeprefix(name))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -73,14 +92,16 @@ def _words(error: Exception) -> str:
 
 
 @contextmanager
-def open_media(path: str | os.PathLike[str], wanted: str) -> Iterator[InputContainer]:
+def open_media(
+    path: str | os.PathLike[str], wanted: str, content: BinaryIO | None = None
+) -> Iterator[InputContainer]:
     """A PyAV container for reading; whatever FFmpeg says inside the block becomes one InputError about the
-    file."""
+    file. `content` is read in its place, if given."""
     source = check_input(path, wanted)
     options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
     try:
         # "file:" keeps names such as `a:b.mp4` or `-x.mp4` from being taken for protocols or options.
-        with av.open(f"file:{source}", options=options, metadata_errors="replace") as container:
+        with av.open(content or f"file:{source}", options=options, metadata_errors="replace") as container:
             yield container
     except av.FFmpegError as error:
         reason = (error.strerror or "unreadable").lower()
@@ -120,13 +141,11 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
     """
     name = shown(path)
     try:
+        _check_length(Path(path))
         target = Path(path).resolve()
         exists, parent_exists = target.exists(), target.parent.is_dir()
-        too_long = len(os.fsencode(target.name)) > 255
     except (OSError, ValueError, RuntimeError) as error:  # NUL characters, loops of links
         raise OutputError(f"{name}: not a usable file name ({_words(error)}). Choose another.") from error
-    if too_long:
-        raise OutputError(f"{name}: the file name is too long. Use at most 255 bytes.")
     if target.is_dir():
         raise OutputError(
             f"{name}: is a folder. Give the name of a file, such as {shown(Path(path) / 'out.mp4')}."
@@ -150,9 +169,39 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
     return target
 
 
+def _check_length(path: Path) -> None:
+    size, longest = len(os.fsencode(path.name)), _longest_name(path.parent)
+    if size > longest:
+        raise OutputError(
+            f"{shown(path)}: the file name has {size} bytes, {longest} are allowed there. Choose a shorter "
+            "one."
+        )
+
+
 def temporary_beside(target: Path) -> Path:
     """A fresh hidden name in the folder of `target`: only a rename within one file system is atomic."""
     return target.parent / f".hallo4-{secrets.token_hex(6)}.part"
+
+
+def companion(target: Path, before: str, after: str) -> Path:
+    """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
+
+    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
+    """
+    room = _longest_name(target.parent) - len(os.fsencode(before + after))
+    middle = os.fsencode(target.stem)
+    if len(middle) > room:
+        digest = hashlib.sha256(middle).hexdigest()[:12]
+        middle = middle[: max(0, room - 13)].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
+    return target.with_name(before + os.fsdecode(middle) + after)
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that a file name may have in a folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
+        return 255
 
 
 def commit(temporary: Path, target: Path) -> None:

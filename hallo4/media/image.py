@@ -71,14 +71,22 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
             getattr(image, "is_animated", False) and image.format != "MPO"
         ):  # MPO: a photo with previews behind it
             warn(f"{name}: holds {image.n_frames} pictures; the first one is used.")
-        try:
-            return _to_rgb(image, name)
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(
-                f"{name}: is damaged or cut short ({_reason(error)}). Save it again as PNG or JPEG."
-            ) from error
+        return rgb_of(image, name)
+
+
+def rgb_of(image: Image.Image, name: str = "the image") -> np.ndarray:
+    """An opened picture as `load_image` gives it; `name` stands in messages.
+
+    InputError: damaged, or grey values out of range.
+    """
+    try:
+        return _to_rgb(image, name)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: is damaged or cut short ({_reason(error)}). Save it again as PNG or JPEG."
+        ) from error
 
 
 _LIMITS = (

@@ -9,7 +9,7 @@ from fractions import Fraction
 import av
 from av.container import InputContainer
 
-from hallo4.media.files import declared_end, open_media, start_of
+from hallo4.media.files import MAX_PADDING, declared_end, open_media, start_of
 
 
 @dataclass(frozen=True)
@@ -65,5 +65,8 @@ def _span(container: InputContainer, stream: av.stream.Stream | None) -> tuple[F
     if start is None:
         return None
     start = max(start, Fraction(0))  # priming lies before the beginning
-    declared = declared_end(container, stream)
-    return start, end if declared is None else min(end, declared)
+    declared, padding = declared_end(container, stream), Fraction(0)
+    if stream.type == "audio" and stream.rate:
+        padding = Fraction(MAX_PADDING, stream.rate)
+    # A header that ends long before the packets do is wrong, not a trim.
+    return start, declared if declared is not None and declared < end <= declared + padding else end

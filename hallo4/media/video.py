@@ -12,28 +12,20 @@ from itertools import pairwise
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from hallo4.errors import InputError
-from hallo4.media.files import declared_end, open_media, shown, start_of
+from hallo4.media.files import declared_end, open_media, shown, start_of, warn
 from hallo4.media.image import MAX_PIXELS
+from hallo4.media.presentation import Presentation
 
-# With these swscale's RGB <-> YUV is free of bias; its defaults darken each round trip by a grey level.
-SWSCALE = (
-    Interpolation.BICUBIC
-    | Interpolation.ACCURATE_RND
-    | Interpolation.FULL_CHR_H_INT
-    | Interpolation.FULL_CHR_H_INP
-)
-_UNSPECIFIED = 2  # AVCOL_SPC_UNSPECIFIED
 _STEADY_S = 0.002  # spread of frame intervals that rounding to milliseconds explains
 _MISSING_S = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds: `width_px` x `height_px` as shown (upright), `frames` pictures over
-    `duration_s`.
+    """What a video file holds: `width_px` x `height_px` as shown (upright, with square pixels), `frames`
+    pictures over `duration_s`.
 
     `fps` is the average rate; `variable_frame_rate` is None where the file has no time stamps to tell.
     """
@@ -63,21 +55,23 @@ def read_frames(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames [H, W, 3] uint8 RGB, upright, at exactly `fps`: tick k is what is on screen at `start_s` + k /
+    """Frames [H, W, 3] uint8 sRGB, upright, at exactly `fps`: tick k is what is on screen at `start_s` + k /
     fps. `fps` None: every picture of the file once, in the order of showing, whatever their times are.
 
     So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
     repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
-    the file, as in `load_audio`; before the first picture the first is shown. Colours follow the file's
-    tags; untagged YUV counts as BT.709 from 720 lines and BT.601 below, as in players. Files are checked at
-    the call, not at the first frame.
+    the file, as in `load_audio`; before the first picture the first is shown. Pictures are as players show
+    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Files are checked at the call, not at
+    the first frame.
 
     Raises:
         InputError: as `probe_video`; `start_s` at or after the end; damage found while decoding.
     """
     assert fps is None or fps > 0, fps
     assert 0 <= start_s < (math.inf if end_s is None else end_s), (start_s, end_s)
-    info, end, tolerance = _probe(path)
+    info, end, tolerance, notes = _probe(path)
+    for note in notes:
+        warn(f"{shown(path)}: {note}.")
     if start_s >= info.duration_s:
         raise InputError(
             f"{shown(path)}: lasts {info.duration_s:.3f} s, frames from {start_s:.3f} s on were asked for. "
@@ -97,8 +91,9 @@ def _exact(time_s: float) -> Fraction:
 
 def _every_picture(path: str | os.PathLike[str], start: Fraction, end: Fraction) -> Iterator[np.ndarray]:
     with open_media(path, "a video") as container:
-        picture = _PictureReader()
-        for time, frame in _timed_frames(container, container.streams.best("video")):
+        stream, picture = container.streams.best("video"), None
+        for time, frame in _timed_frames(container, stream):
+            picture = picture or Presentation(frame, stream.sample_aspect_ratio)
             if start <= time < end:
                 yield picture.rgb(frame)
 
@@ -107,8 +102,9 @@ def _resampled(
     path: str | os.PathLike[str], fps: Fraction, start: Fraction, end: Fraction, tolerance: Fraction
 ) -> Iterator[np.ndarray]:
     with open_media(path, "a video") as container:
-        picture, tick, on_screen = _PictureReader(), start, None
-        for time, frame in _timed_frames(container, container.streams.best("video")):
+        stream, picture, tick, on_screen = container.streams.best("video"), None, start, None
+        for time, frame in _timed_frames(container, stream):
+            picture = picture or Presentation(frame, stream.sample_aspect_ratio)
             # `on_screen` stays until `frame` comes; the first picture also stands for the time before it.
             on_screen = on_screen or frame
             while tick < min(time, end) - tolerance:
@@ -137,55 +133,24 @@ def _timed_frames(
         yield time, frame
 
 
-class _PictureReader:
-    """Decoded frames -> upright RGB; keeps swscale's tables from frame to frame."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()
-
-    def rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        untagged = frame.colorspace == _UNSPECIFIED
-        guess = Colorspace.ITU709 if min(frame.width, frame.height) >= 720 else Colorspace.ITU601
-        converted = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            src_colorspace=guess if untagged else None,
-            dst_color_range=ColorRange.JPEG,
-            interpolation=SWSCALE,
-        )
-        upright = np.rot90(converted.to_ndarray(), k=_quarter_turns(frame))
-        return np.ascontiguousarray(upright)
-
-
-def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Counter-clockwise quarter turns that set the frame upright (the display matrix of phone videos)."""
-    return round(frame.rotation / 90) % 4
-
-
-def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction]:
-    """(info, exact end in seconds, how far time stamps may be off by rounding)."""
+def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, list[str]]:
+    """(info, exact end in seconds, how far time stamps may be off by rounding, notes on its pictures)."""
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         if stream is None:
             raise InputError(f"{shown(path)}: has no pictures, only sound. Give a video.")
-        width, height, codec = (
-            stream.codec_context.width,
-            stream.codec_context.height,
-            stream.codec_context.name,
-        )
-        if width * height > MAX_PIXELS:
-            raise InputError(
-                f"{shown(path)}: is {width}x{height} pixels, allowed are {MAX_PIXELS // 10**6} megapixels. "
-                "Resize it."
-            )
-        rate, unit, has_audio = stream.average_rate, stream.time_base, bool(container.streams.audio)
+        _check_size(path, stream.codec_context.width, stream.codec_context.height)
+        codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
+        has_audio = bool(container.streams.audio)
         times, end = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
-        first = next(container.decode(container.streams.best("video")), None)
+        stream = container.streams.best("video")
+        first = next(container.decode(stream), None)
         if first is None:
             raise InputError(f"{shown(path)}: no frame of the video can be decoded. Export it again.")
-        if _quarter_turns(first) % 2:
-            width, height = height, width
+        picture = Presentation(first, stream.sample_aspect_ratio)
+        width, height = picture.size_px
+        _check_size(path, width, height)
     stamped = None not in times
     steps = [later - earlier for earlier, later in pairwise(sorted(times))] if stamped else []
     info = VideoInfo(
@@ -198,7 +163,15 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction]
         codec=codec,
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
-    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000))
+    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), picture.notes
+
+
+def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{shown(path)}: is {width}x{height} pixels, allowed are {MAX_PIXELS // 10**6} megapixels. "
+            "Resize it."
+        )
 
 
 def _packet_times(

@@ -20,7 +20,9 @@ import torch
 from PIL import Image
 
 from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.lock import sole_worker
 from hallo4.media import VideoWriter, check_output, provenance_record
+from hallo4.media.files import companion
 from hallo4.models.attention_backend import choose_attention
 from hallo4.motion import MotionHints
 from hallo4.pipelines.conditions import PathLike
@@ -140,7 +142,8 @@ class PortraitAnimator:
         on KeyboardInterrupt, what is finished is written to `<name>.partial.<suffix>`; an older `output`
         stays as it is. The same inputs, seed and machine give the same video.
 
-        InputError: an input that cannot be used. OutputError: `output` cannot be written. Cancelled: stopped.
+        InputError: an input that cannot be used. OutputError: `output` cannot be written, or another
+        process writes it. Cancelled: stopped.
         """
         if not 1 <= scale <= 8:
             raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
@@ -150,7 +153,23 @@ class PortraitAnimator:
             motion_hints=motion_hints,
         )
         _refuse_overwriting_inputs(target, request)
-        reporter = Reporter(on_progress, should_cancel)
+        with sole_worker(
+            companion(target, ".", f"{target.suffix}.lock"), target, "Wait for it, or choose another output."
+        ):
+            return self._made(
+                target, request, Path(output), scale, Reporter(on_progress, should_cancel), resume
+            )
+
+    def _made(
+        self,
+        target: Path,
+        request: AnimationRequest,
+        output: Path,
+        scale: int,
+        reporter: Reporter,
+        resume: bool,
+    ) -> AnimationResult:
+        """`animate`, alone with the work folder of `target`."""
         try:
             job = Job(self.model, request, reporter, self.rest_pose)
             canvas = job.portrait.canvas
@@ -170,7 +189,7 @@ class PortraitAnimator:
         if work.left_partial_video:
             partial_video_path(target).unlink(missing_ok=True)
         work.remove()
-        return AnimationResult(Path(output), job.total_frames, tuple(notes), reporter.timings_s)
+        return AnimationResult(output, job.total_frames, tuple(notes), reporter.timings_s)
 
     def _generate(
         self, job: Job, work: WorkFolder, encode: EncodePart, reporter: Reporter, notes: list[str]

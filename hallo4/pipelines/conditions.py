@@ -7,9 +7,7 @@ was done.
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media import MediaWarning, load_image, open_sound, resampled
+from hallo4.media import collect_notes, load_image, open_sound, resampled
+from hallo4.media.image import rgb_of
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.pipelines.canvas import (
     Canvas,
@@ -31,19 +30,6 @@ PathLike = str | os.PathLike[str]
 
 SOUND_RATE_HZ = 48_000
 """Rate of the sound of the finished video."""
-
-
-@contextmanager
-def collect_notes(notes: list[str]) -> Iterator[None]:
-    """Turn the warnings of the media room inside the block into notes."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", MediaWarning)
-        yield
-    for warning in caught:
-        if issubclass(warning.category, MediaWarning):
-            notes.append(str(warning.message))
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @dataclass(frozen=True)
@@ -71,7 +57,8 @@ def prepare_portrait(
     """
     notes: list[str] = []
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        with collect_notes(notes):
+            image = rgb_of(image)
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
-from hallo4.media import probe_video, read_frames
+from hallo4.media import collect_notes, probe_video, read_frames
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import (
     MotionHints,
@@ -37,7 +37,7 @@ from hallo4.motion.drawn_video import anything_drawn
 from hallo4.motion.gaps import LONGEST_GAP_S, frame_ranges
 from hallo4.motion.layout import SEEN
 from hallo4.pipelines.canvas import Box, Canvas, fit_by_height, plan_motion_box
-from hallo4.pipelines.conditions import PathLike, Portrait, collect_notes
+from hallo4.pipelines.conditions import PathLike, Portrait
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.portrait_pose import portrait_rest
 from hallo4.types import FPS, Skeleton

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from hallo4.errors import OutputError
 from hallo4.media.encoder import part_suffix
-from hallo4.media.files import write_whole
+from hallo4.media.files import companion, write_whole
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
 
@@ -35,7 +35,7 @@ _PACKING_LEVEL = 1  # of zlib: three times faster than the default and hardly la
 
 def partial_video_path(output: Path) -> Path:
     """Where the playable part of an interrupted video goes: `talk.mp4` -> `talk.partial.mp4`."""
-    return output.with_name(f"{output.stem}.partial{output.suffix}")
+    return companion(output, "", f".partial{output.suffix}")
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ class WorkFolder:
         Windows of the same request are kept with `resume`; everything else in it is removed, and `discarded`
         says whether that was another request's work. OutputError: the folder cannot be made.
         """
-        self.path = output.with_name(f".{output.name}.partial")
+        self.path = companion(output, ".", f"{output.suffix}.partial")
         self.frame_shape = (height_px, width_px, 3)
         self._part_suffix = part_suffix(output.suffix.lower())
         self.discarded = False
@@ -88,7 +88,7 @@ class WorkFolder:
         except OSError as error:
             raise OutputError(
                 f"{self.path}: the work folder cannot be made ({error.strerror}); nothing was generated. "
-                "Choose an output path in a folder that you can write to."
+                "Mend that, or choose an output in another folder."
             ) from error
 
     @property
@@ -121,8 +121,8 @@ class WorkFolder:
             self._known_file(index - 1).unlink(missing_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.path}: window {index} cannot be kept ({error.strerror}); windows before it are. "
-                "Make room and run the same command again."
+                f"{self.path}: window {index} cannot be kept ({error.strerror}); {self.finished()} windows "
+                "are. Mend that and run the same command again."
             ) from error
 
     def load(self, index: int) -> np.ndarray:

@@ -297,6 +297,40 @@ def test_an_input_is_never_overwritten(animator, portrait_u8, hum, tmp_path):
         animator.animate(portrait_u8, hum(0.1), tmp_path / "." / "skeleton.mp4", output=film)
 
 
+def test_a_second_job_for_one_output_is_refused_and_the_first_is_whole(animator, portrait_u8, hum, tmp_path):
+    path, seen = tmp_path / "talk.mkv", []
+
+    def second(progress):
+        if progress.stage == "generate" and not seen:
+            seen.append(progress)
+            with pytest.raises(
+                OutputError, match=r"talk\.mkv: this process \(\d+\), since .* is working on it"
+            ):
+                animator.animate(portrait_u8[::-1].copy(), hum(0.5), output=path, seed=7)
+
+    animator.animate(portrait_u8, hum(0.5), output=path, seed=7, on_progress=second)
+    assert seen
+    frames = np.concatenate(list(animator.frames(portrait_u8, hum(0.5), seed=7)))
+    assert np.abs(np.stack(list(read_frames(path))).astype(int) - frames).max() <= 2
+    assert [p.name for p in tmp_path.iterdir()] == ["talk.mkv"]
+
+
+@pytest.mark.parametrize("stem", ["声" * 82, "x" * 251], ids=["three bytes", "one byte"])
+def test_every_name_that_a_video_may_have_works_also_after_a_stop(animator, portrait_u8, hum, tmp_path, stem):
+    path = tmp_path / f"{stem}.mp4"
+    calls = []
+
+    def stop_in_the_third_window():
+        calls.append(1)
+        return len(calls) >= 5
+
+    with pytest.raises(Cancelled, match="these play in"):
+        animator.animate(portrait_u8, hum(0.5), output=path, should_cancel=stop_in_the_third_window)
+    assert sum(p.suffix == ".mp4" for p in tmp_path.iterdir()) == 1
+    animator.animate(portrait_u8, hum(0.5), output=path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
 def test_a_device_that_is_not_there_is_refused(tiny_model_folder):
     with pytest.raises(InputError, match="auto or cpu"):
         PortraitAnimator.from_pretrained(tiny_model_folder, device="abacus")

@@ -77,3 +77,15 @@ def test_loud_sound_is_noted_once(tmp_path, recwarn):
         tmp_path / "a.wav", video, SimpleNamespace(sample_rate_hz=16_000, from_video_sound=False)
     )
     assert not [warning for warning in recwarn if issubclass(warning.category, MediaWarning)]
+
+
+def test_an_opened_picture_is_read_as_its_file_is(tmp_path):
+    """Orientation, transparency and depth of a PIL image count as they do in a file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 4), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 7  # mirrored and turned
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    by_file, _ = prepare_portrait(tmp_path / "a.png", 32)
+    opened, _ = prepare_portrait(Image.open(tmp_path / "a.png"), 32)
+    assert (opened.image_width_px, opened.image_height_px) == (40, 56)
+    assert np.array_equal(opened.pixels_u8, by_file.pixels_u8)

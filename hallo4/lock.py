@@ -1,0 +1,76 @@
+"""One process at a time: whoever comes second to a file or folder is told who works on it.
+
+The operating system holds the lock (`filelock`), so it ends with its process, however that ends: what a dead
+one left behind is taken over. The name of the holder stands in the lock file, for the message only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from hallo4.errors import OutputError
+
+_RECORD = "hallo4 owner"
+
+
+@contextmanager
+def sole_worker(lock_file: Path, on: Path | str, instead: str) -> Iterator[None]:
+    """Hold `lock_file`, which is made and removed again, while the block works on `on`.
+
+    `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it
+    (its process id, machine and start are named), or the file cannot be made.
+    """
+    lock = FileLock(lock_file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}") from None
+    except OSError as error:
+        raise OutputError(
+            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). {instead}"
+        ) from error
+    try:
+        _sign(lock_file)
+        yield
+    finally:
+        # Removed while it is held: nobody can take a file that is then deleted under them.
+        with suppress(OSError):
+            lock_file.unlink()
+        with suppress(OSError):
+            lock.release()
+
+
+def _sign(lock_file: Path) -> None:
+    """Write who holds it, unless the library keeps its own record there (disks without such locks)."""
+    record = {_RECORD: os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    with suppress(OSError):
+        if lock_file.stat().st_size == 0 or _record(lock_file):
+            lock_file.write_text(json.dumps(record))
+
+
+def _record(lock_file: Path) -> dict[str, object]:
+    """Who signed it; empty where nobody did."""
+    try:
+        record = json.loads(lock_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and _RECORD in record else {}
+
+
+def _holder(lock_file: Path) -> str:
+    record = _record(lock_file)
+    if not record:
+        return "another process"
+    here = record["host"] == socket.gethostname()
+    where = "" if here else f" on {record['host']}"
+    if here and record[_RECORD] == os.getpid():
+        return f"this process ({record[_RECORD]}), since {record['since']},"
+    return f"another hallo4 (process {record[_RECORD]}{where}, since {record['since']})"

@@ -1,0 +1,93 @@
+"""One process at a time: the second is told who the first is, and a dead one holds nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hallo4.errors import OutputError
+from hallo4.lock import sole_worker
+
+HOLD = """
+import sys
+from pathlib import Path
+from hallo4.lock import sole_worker
+with sole_worker(Path(sys.argv[1]), "talk.mp4", "Wait."):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds `tmp_path / "a.lock"`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "a.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_is_told_who_the_first_is(tmp_path, holder):
+    with (
+        pytest.raises(OutputError) as caught,
+        sole_worker(tmp_path / "a.lock", "talk.mp4", "Choose another output."),
+    ):
+        pytest.fail("both hold it")
+    said = str(caught.value)
+    assert said.startswith(f"talk.mp4: another hallo4 (process {holder.pid}, since 20")
+    assert said.endswith(") is working on it. Choose another output.")
+    holder.communicate("")
+    with sole_worker(tmp_path / "a.lock", "talk.mp4", ""):
+        pass
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_what_a_dead_process_held_is_taken_over(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert (tmp_path / "a.lock").exists()
+    with sole_worker(tmp_path / "a.lock", "talk.mp4", ""):
+        assert json.loads((tmp_path / "a.lock").read_text())["hallo4 owner"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_threads_of_one_process_are_kept_apart_too(tmp_path):
+    with (
+        sole_worker(tmp_path / "a.lock", "a", ""),
+        pytest.raises(OutputError, match=rf"a: this process \({os.getpid()}\), since"),
+        sole_worker(tmp_path / "a.lock", "a", ""),
+    ):
+        pytest.fail("both hold it")
+
+
+def test_an_error_inside_lets_go(tmp_path):
+    with pytest.raises(ZeroDivisionError), sole_worker(tmp_path / "a.lock", "a", ""):
+        raise ZeroDivisionError
+    with sole_worker(tmp_path / "a.lock", "a", ""):
+        pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1]", b'{"hallo4 owner": 1'])
+def test_a_lock_file_with_anything_in_it_is_no_obstacle(tmp_path, content):
+    (tmp_path / "a.lock").write_bytes(content)
+    with sole_worker(tmp_path / "a.lock", "a", ""):
+        pass
+
+
+def test_a_place_without_room_for_it_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(OutputError, match=r"a: its lock .* cannot be made \(.*\)\. Wait") as caught,
+        sole_worker(tmp_path / "file" / "a.lock", "a", "Wait."),
+    ):
+        pytest.fail("it cannot be held")
+    assert "\n" not in str(caught.value)
