@@ -14,6 +14,7 @@ _HOMES = {
     "estimate_video": "measure",
     "load_estimator": "loading",
     "parse_person": "person",
+    "plan_jobs": "files",
     "save_keypoints": "files",
 }
 

@@ -50,9 +50,7 @@ def anchors_01(size_px: int, strides: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(centres)
 
 
-def decode(
-    regressors: np.ndarray, logits: np.ndarray, anchors: np.ndarray, size_px: int
-) -> list[Detection]:
+def decode(regressors: np.ndarray, logits: np.ndarray, anchors: np.ndarray, size_px: int) -> list[Detection]:
     """Raw outputs [A, 4 + 2 n] and [A] -> detections in sides of the picture, each person once, best first.
 
     A row is (x, y, width, height, x0, y0, x1, y1, ...) in pixels, x and y relative to the anchor.

@@ -94,7 +94,9 @@ def _again(estimator: PoseEstimator, frame_u8: np.ndarray, last: PersonPose, ste
     if not near:
         return None
     middle = box_centre(last.box_px)
-    return estimator.look(frame_u8, min(near, key=lambda one: np.linalg.norm(box_centre(one.box_px) - middle)))
+    return estimator.look(
+        frame_u8, min(near, key=lambda one: np.linalg.norm(box_centre(one.box_px) - middle))
+    )
 
 
 def _near(box_px: np.ndarray, last_px: np.ndarray, steps: int) -> bool:

@@ -1,9 +1,9 @@
 """The light estimator: MediaPipe's face mesh, pose and hand networks on one person, tied together.
 
-    look:  face region -> mesh ----------------------------------> head and face points
-           body region -> pose --(nose inside this face?)--------> shoulders to feet
-           hand regions -> hands --(at the end of these arms?)---> hands
-           what has no region yet is looked for by a detector around what is known
+look:  face region -> mesh ----------------------------------> head and face points
+       body region -> pose --(nose inside this face?)--------> shoulders to feet
+       hand regions -> hands --(at the end of these arms?)---> hands
+       what has no region yet is looked for by a detector around what is known
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ class LightEstimator:
             box_of(points_px[confidence > 0]),
             None if face is None else head_px,
             Trace(
-                None if face is None else face.next_region, None if body is None else body.next_region, regions
+                None if face is None else face.next_region,
+                None if body is None else body.next_region,
+                regions,
             ),
         )
 

@@ -72,7 +72,9 @@ class Network:
 class Detector:
     """A single-shot detector: a picture [size, size, 3] uint8 -> detections in sides of the picture."""
 
-    def __init__(self, network: Network, strides: tuple[int, ...], to_range: Callable[[np.ndarray], np.ndarray]):
+    def __init__(
+        self, network: Network, strides: tuple[int, ...], to_range: Callable[[np.ndarray], np.ndarray]
+    ):
         self.network, self.size_px = network, network.size_px
         self._anchors = anchors_01(self.size_px, strides)
         self._to_range = to_range

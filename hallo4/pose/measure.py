@@ -81,15 +81,19 @@ def estimate_image(
     image: str | os.PathLike[str] | np.ndarray,
     estimator: PoseEstimator | str = "auto",
     person: str = LARGEST,
+    name: str = "the picture",
 ) -> PoseFindings:
-    """The skeleton, one frame at 25 fps, of one person in a picture file or [H, W, 3] uint8; see
-    `estimate_video`.
+    """The skeleton, one frame at 25 fps, of one person in a picture file or [H, W, 3] uint8, called `name` in
+    errors; see `estimate_video`.
 
     InputError: as `load_image`; nobody is seen; `person` is not there. CheckpointError, MissingExtraError.
     """
     choice = parse_person(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
-    name, picture_u8 = ("the picture", image) if isinstance(image, np.ndarray) else (shown(image), load_image(image))
+    if isinstance(image, np.ndarray):
+        picture_u8 = image
+    else:
+        name, picture_u8 = shown(image), load_image(image)
     track = follow([picture_u8], estimator, choice, FPS)
     height, width = picture_u8.shape[:2]
     return _findings(track, name, (width, height), FPS, choice, [])
@@ -182,7 +186,9 @@ def _gap_notes(track: Track, fps: float) -> list[str]:
     empty = sum(stop - start for start, stop in long)
     note = f"the person was not found in {int(missing.sum())} of {len(missing)} frames"
     if missing.sum() > empty:
-        note += f"; {int(missing.sum()) - empty} of them in gaps of at most {BRIDGED_S:g} s, which were bridged"
+        note += (
+            f"; {int(missing.sum()) - empty} of them in gaps of at most {BRIDGED_S:g} s, which were bridged"
+        )
     if long:
         spans = ", ".join(f"{start / fps:.2f}-{stop / fps:.2f} s" for start, stop in long[:5])
         note += f"; nothing is drawn at {spans}" + (" and later" if len(long) > 5 else "")
@@ -195,7 +201,9 @@ def _face_notes(track: Track) -> list[str]:
     notes = []
     unseen = (track.confidence[track.found][:, layout.FACE].max(axis=1) < layout.SEEN).sum()
     if unseen:
-        notes.append(f"the person's face was not seen in {int(unseen)} of {len(faces)} frames with the person")
+        notes.append(
+            f"the person's face was not seen in {int(unseen)} of {len(faces)} frames with the person"
+        )
     if len(with_face):
         width = float(np.median(with_face[:, 2] - with_face[:, 0]))
         if width < SMALL_FACE_PX:
