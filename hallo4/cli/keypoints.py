@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from hallo4.pose.files import Done, Job
 
 
@@ -76,7 +79,9 @@ def run(words: Sequence[str]) -> None:
         _fail(problems, len(left), alone)
 
 
-def _one_by_one(jobs, make, settings, quiet: bool):
+def _one_by_one(
+    jobs: Sequence[Job], make: Callable[..., Callable[..., Done]], settings: tuple[str, str, str], quiet: bool
+) -> Iterator[Done]:
     """Measure in this process, with a bar for every file on a terminal."""
     from rich.console import Console
     from rich.progress import Progress
@@ -89,7 +94,12 @@ def _one_by_one(jobs, make, settings, quiet: bool):
             continue
         with Progress(console=console, transient=True) as bars:
             task = bars.add_task(job.source.name, total=None)
-            yield measure(job, lambda count, total: bars.update(task, completed=count, total=total))
+            item = measure(job, partial(_show, bars, task))
+        yield item
+
+
+def _show(bars: Any, task: Any, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total)
 
 
 def _report(item: Done, alone: bool) -> None:
@@ -112,8 +122,9 @@ def _fail(problems: list[Done], tried: int, alone: bool) -> None:
     if alone:
         raise InputError(problems[0].problem)
     raise InputError(
-        f"{len(problems)} of {tried} files could not be measured, such as {problems[0].job.source.name}; each is "
-        "named above with what to do. The others are finished; the same command tries only what is missing."
+        f"{len(problems)} of {tried} files could not be measured, such as {problems[0].job.source.name}; "
+        "each is named above with what to do. The others are finished; the same command tries only what is "
+        "missing."
     )
 
 

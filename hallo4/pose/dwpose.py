@@ -2,9 +2,9 @@
 
 Preprocessing and decoding follow the published program, branch `onnx` of github.com/IDEA-Research/DWPose, in
 ControlNet-v1-1-nightly/annotator/dwpose: `onnxdet.py` (lines 6-123) and `onnxpose.py` (lines 7-360). Three
-differences: people keep their order of detection instead of all being returned, a frame without anybody
-gives nobody instead of the pose of the whole frame (`onnxpose.py` line 25), and points are half a pixel to the
-right and below, because pixels are named here by their corner and there by their middle.
+differences: one person is measured, not all; a frame without anybody gives nobody instead of the pose of the
+whole frame (`onnxpose.py`, line 25); and points are half a pixel further right and down, because pixels are
+named here by their corner and there by their middle.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def letterboxed(frame_u8: np.ndarray) -> tuple[np.ndarray, float]:
 
 def person_boxes(rows: np.ndarray, ratio: float) -> list[np.ndarray]:
     """YOLOX's raw rows [8400, 5 + classes] -> boxes [4] of people in the frame, best first (`onnxdet.py`,
-    lines 6-33, 58-78 and 104-122): centre in cells from the anchor, logarithm of the size in cells; the score is
-    that of an object times that of a person, the first class."""
+    lines 6-33, 58-78 and 104-122): centre in cells from the anchor, logarithm of the size in cells; the
+    score is that of an object times that of a person, the first class."""
     cells, strides = [], []
     for stride in _STRIDES:
         side = DETECTOR_PX // stride

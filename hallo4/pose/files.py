@@ -96,8 +96,8 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
             look = output.with_suffix(_look_suffix(source))
             if look.resolve() == source.resolve():
                 raise OutputError(
-                    f"{shown(output)}: its picture would overwrite {shown(source)}. Use another name, such as "
-                    f"{source.stem}{SKELETON_SUFFIX}."
+                    f"{shown(output)}: its picture would overwrite {shown(source)}. Use another name, such "
+                    f"as {source.stem}{SKELETON_SUFFIX}."
                 )
             check_folder(output)
             return [Job(source, output, look)]
@@ -193,14 +193,15 @@ def _in_folder(folder: Path) -> Sequence[Path]:
         if path.suffix.lower() in VIDEOS + PICTURES and path.is_file() and not path.name.startswith("."):
             if path.stem in files:
                 raise InputError(
-                    f"{shown(folder)}: has both {files[path.stem].name} and {path.name}, whose results would have "
-                    "one name. Rename one."
+                    f"{shown(folder)}: has both {files[path.stem].name} and {path.name}, whose results would "
+                    "have one name. Rename one."
                 )
             files[path.stem] = path
     if not files:
         raise InputError(
             f"{shown(folder)}: holds no video and no picture ({', '.join(VIDEOS[:4])}, "
-            f"{', '.join(PICTURES[:3])}, ...). Give a folder that does; folders inside it are not looked into."
+            f"{', '.join(PICTURES[:3])}, ...). Give a folder that does; folders inside it are not looked "
+            "into."
         )
     return list(files.values())
 

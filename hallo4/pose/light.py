@@ -9,7 +9,7 @@ look:  face region -> mesh ----------------------------------> head and face poi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -33,7 +33,13 @@ _HEAD_ABOVE = 0.22
 _HEAD_HALF = 0.09
 """... and has half this size. Both measured on people in whole and in half figure."""
 _TILED_ASPECT = 1.25
-"""From this aspect ratio on a frame is also looked at in squares: in a wide one faces get too small."""
+"""From this aspect ratio on a frame is also looked at in squares: faces of a wide one get too small."""
+
+
+_CERTAIN, _CERTAIN_ARMS, _STILL_CERTAIN = 0.99, 0.6, 0.9
+"""What the pose network must say of somebody whose face is not seen: of the person and of shoulders and
+elbows at first, of the person in the frames behind."""
+_ARMS = [11, 12, 13, 14]
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,9 @@ class LightEstimator:
             region = None if body is None else body_region(*body.points[:2])
             found.append(Candidate(face.box, Trace(face_region(face), region)))
         for body in bodies:
-            found.append(Candidate(_head_box(body), Trace(None, body_region(*body.points[:2]))))
+            head = _head_box(body)
+            if not any(_touch(head, one.box_px) for one in found):
+                found.append(Candidate(head, Trace(None, body_region(*body.points[:2]))))
         return found
 
     def look(self, frame_u8: np.ndarray, near: Candidate | PersonPose) -> PersonPose | None:
@@ -78,7 +86,7 @@ class LightEstimator:
         trace: Trace = near.trace
         face = self._face(frame_u8, trace.face, near.box_px)
         body = self._body(frame_u8, trace.body, face)
-        if face is None and body is None:
+        if face is None and (body is None or not _is_certain(body, new=isinstance(near, Candidate))):
             return None
         points = Points()
         if face is not None:
@@ -186,6 +194,20 @@ def _is_of(body: Body, face: Face) -> bool:
     room = 0.25 * box_side(box)
     nose = body.points_px[POSE_NOSE]
     return bool((nose >= box[:2] - room).all() and (nose <= box[2:] + room).all())
+
+
+def _is_certain(body: Body, new: bool) -> bool:
+    """Whether a body without a face is likely a person: the detector also finds bodies in letters and clouds,
+    of most of which the pose network doubts the arms."""
+    if not new:
+        return body.flag >= _STILL_CERTAIN
+    return body.flag >= _CERTAIN and bool((body.confidence[_ARMS] >= _CERTAIN_ARMS).all())
+
+
+def _touch(head_px: np.ndarray, other_px: np.ndarray) -> bool:
+    """Whether two boxes can be of one head: their middles are less than the larger one's size apart."""
+    away = np.linalg.norm(box_centre(head_px) - box_centre(other_px))
+    return bool(away < max(box_side(head_px), box_side(other_px)))
 
 
 def _moved(box_px: np.ndarray, centre_px: np.ndarray) -> np.ndarray:

@@ -76,12 +76,12 @@ def _around(frame_u8: np.ndarray, body: Body | None, head_px: np.ndarray) -> Reg
 
 def _side_of(hand: Hand, body: Body | None, head_px: np.ndarray) -> int | None:
     """0: the left hand of the person, 1: the right one, None: nobody's, or somebody else's."""
-    likely = [0, 1] if hand.left >= 0.5 else [1, 0]
+    likely = int(hand.right >= 0.5)
     if body is not None and all(body.confidence[wrist] >= _SURE_WRIST for wrist in POSE_WRISTS):
         away = [np.linalg.norm(hand.points_px[0] - body.points_px[wrist]) for wrist in POSE_WRISTS]
         if max(away) > 2 * min(away):
-            likely = [int(away[1] < away[0])]
-    return next((side for side in likely[:1] if _may_be(side, hand, body, head_px)), None)
+            likely = int(away[1] < away[0])
+    return likely if _may_be(likely, hand, body, head_px) else None
 
 
 def _may_be(side: int, hand: Hand, body: Body | None, head_px: np.ndarray) -> bool:

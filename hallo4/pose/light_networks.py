@@ -7,7 +7,8 @@ in the package's `holistic_solution_packed_assets_loader.js`, and does not chang
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,8 +44,9 @@ class Network:
                 "the light estimator runs with LiteRT, which is not installed: pip install 'hallo4[pose]'."
             ) from None
         try:
-            self._run = Interpreter(model_content=content, num_threads=1)
-            self._run.allocate_tensors()
+            with _without_greeting():
+                self._run = Interpreter(model_content=content, num_threads=1)
+                self._run.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:120]
             raise CheckpointError(
@@ -118,6 +120,20 @@ class LightNetworks:
         self.hand = part("hand_landmarks", 224, (1, 63), (1, 1), (1, 1), (1, 63))
         maps = ((1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
         self.pose = Network(pose.read_bytes(), str(pose), 256, ((1, 195), (1, 1), *maps))
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """LiteRT says on stderr, below Python, that it uses its fast kernels; what fails it raises."""
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(nowhere)
+        os.close(stderr)
 
 
 def _read(path: Path, start: int, stop: int) -> bytes:

@@ -44,11 +44,12 @@ class Face:
 
 @dataclass(frozen=True)
 class Body:
-    """`points_px` [33, 2] with `confidence` [33]; the middle of the hips and a point on the circle around
-    the whole person say where to look next."""
+    """`points_px` [33, 2] with `confidence` [33], the probability `flag` of a person; the middle of the
+    hips and a point on the circle around the whole person say where to look next."""
 
     points_px: np.ndarray
     confidence: np.ndarray
+    flag: float
     circle_px: np.ndarray
 
     @property
@@ -59,11 +60,11 @@ class Body:
 
 @dataclass(frozen=True)
 class Hand:
-    """`points_px` [21, 2], the probability `flag` of a hand, and that it is a left one."""
+    """`points_px` [21, 2], the probability `flag` of a hand, and that it is a `right` one."""
 
     points_px: np.ndarray
     flag: float
-    left: float
+    right: float
 
     @property
     def next_region(self) -> Region:
@@ -121,13 +122,14 @@ def look_at_body(network: Network, frame_u8: np.ndarray, region: Region) -> Body
     points_01 = peaks_near(rows[:, :2] / network.size_px, heat)
     points_px = region.to_frame(points_01)
     confidence = np.minimum(_sigmoid(rows[:BODY, 3]), _sigmoid(rows[:BODY, 4]))
-    return Body(points_px[:BODY], confidence, points_px[BODY : BODY + 2])
+    return Body(points_px[:BODY], confidence, float(flag.reshape(())), points_px[BODY : BODY + 2])
 
 
 def look_at_hand(network: Network, frame_u8: np.ndarray, region: Region) -> Hand | None:
     """The hand in a region; None if there is none.
 
-    The network was taught on mirrored pictures of people filming themselves: what it calls left is right.
+    Its third output is the probability of a right hand in a picture that is not mirrored. MediaPipe calls
+    that left (handedness.txt), because its pictures are mirrored, as those of people filming themselves.
     """
     picture = cut(frame_u8, region, network.size_px, "rim")
     if picture is None:

@@ -1,4 +1,4 @@
-"""MediaPipe's points -> the 133 of DWPose (`motion.layout`): which mesh vertex or landmark stands for which."""
+"""MediaPipe's points -> the 133 of DWPose (`motion.layout`): which vertex or landmark stands for which."""
 
 from __future__ import annotations
 

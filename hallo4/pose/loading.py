@@ -31,9 +31,9 @@ def load_estimator(
         here = [one for one, bundle in ESTIMATORS.items() if _is_here(bundle, folder)]
         if not here:
             raise CheckpointError(
-                f"Finding people needs networks that are not in {folder or weights_root()}. Run `hallo4 weights "
-                "fetch pose-light` (23 MB, one core is enough) or `hallo4 weights fetch pose-dwpose` (350 MB, "
-                "better with a GPU)."
+                f"Finding people needs networks that are not in {folder or weights_root()}. Run `hallo4 "
+                "weights fetch pose-light` (23 MB, one core is enough) or `hallo4 weights fetch pose-dwpose` "
+                "(350 MB, better with a GPU)."
             )
         able = [one for one in here if _can_run(one)]
         name = (able or here)[0]

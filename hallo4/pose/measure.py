@@ -26,6 +26,9 @@ FASTEST_FPS = 60.0
 SMALL_FACE_PX = 32
 """Below this width a face's points are coarse, and it is said."""
 
+FEW_FRAMES = 5
+"""Fewer do not tell whether somebody comes and goes."""
+
 Progress = Callable[[int, int], None]
 """Called with frames done and frames in all."""
 
@@ -35,9 +38,9 @@ class PoseFindings:
     """One person of a video or picture of T frames.
 
     `skeleton`: the points, in pixels of the video as it is shown, at `skeleton.fps`. `face_boxes_px`,
-    `person_boxes_px` [T, 4]: (left, top, right, bottom), NaN where there is none. `found` [T] bool: the person
-    was seen in this frame itself; `filled` [T, 133] bool: points that bridge a short gap. `cuts_s`: where a
-    new shot begins. `notes`: a line each of what a user has to know.
+    `person_boxes_px` [T, 4]: (left, top, right, bottom), NaN where there is none. `found` [T] bool: the
+    person was seen in this frame itself; `filled` [T, 133] bool: points that bridge a short gap. `cuts_s`:
+    where a new shot begins. `notes`: a line each of what a user has to know.
     """
 
     skeleton: Skeleton
@@ -126,6 +129,11 @@ def _findings(
             f"{name}: no person was found {what} ({size_px[0]}x{size_px[1]} px). Give one with a real person "
             "whose face is upright, turned to the camera and not small, or crop it."
         )
+    if frames >= FEW_FRAMES and track.found.mean() < 0.5 and np.isnan(track.face_boxes_px).all():
+        raise InputError(
+            f"{name}: something like a body was found in {int(track.found.sum())} of {frames} frames, and "
+            "never a face: that is not sure enough. Give a video that shows the person's face."
+        )
     points, confidence, filled = bridged(track.points_px, track.confidence, track.shot, fps)
     if frames > 1:
         points = smoothed(points, confidence, track.shot, fps, _head_px(track))
@@ -153,13 +161,13 @@ def _head_px(track: Track) -> float:
 
 
 def _people_notes(track: Track, fps: float, choice: PersonChoice) -> list[str]:
-    first, people = track.chosen[0]
+    people = track.chosen[0][1]
     notes = []
     if len(people) > 1:
         which = f"person {choice.word}" if choice.word != LARGEST else "the largest"
         notes.append(
-            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} is followed: choose "
-            "with --person"
+            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} is followed: "
+            "choose with --person"
         )
     for number, _ in track.chosen[1:]:
         if number in track.cuts:
@@ -180,7 +188,7 @@ def _gap_notes(track: Track, fps: float) -> list[str]:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], missing.astype(int), [0]])))
     long = []
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        inside = 0 < start and stop < len(missing) and track.shot[start - 1] == track.shot[stop]
+        inside = start > 0 and stop < len(missing) and track.shot[start - 1] == track.shot[stop]
         if not inside or stop - start > BRIDGED_S * fps + 1e-6:
             long.append((start, stop))
     empty = sum(stop - start for start, stop in long)
@@ -200,7 +208,9 @@ def _face_notes(track: Track) -> list[str]:
     with_face = faces[~np.isnan(faces[:, 0])]
     notes = []
     unseen = (track.confidence[track.found][:, layout.FACE].max(axis=1) < layout.SEEN).sum()
-    if unseen:
+    if unseen and len(track.found) == 1:
+        notes.append("the person's face was not seen")
+    elif unseen:
         notes.append(
             f"the person's face was not seen in {int(unseen)} of {len(faces)} frames with the person"
         )
@@ -208,7 +218,7 @@ def _face_notes(track: Track) -> list[str]:
         width = float(np.median(with_face[:, 2] - with_face[:, 0]))
         if width < SMALL_FACE_PX:
             notes.append(
-                f"the face is {width:.0f} px wide: its points are coarse; a closer shot, from {SMALL_FACE_PX} "
-                "px on, does better"
+                f"the face is {width:.0f} px wide: its points are coarse; a closer shot, from "
+                f"{SMALL_FACE_PX} px on, does better"
             )
     return notes

@@ -1,11 +1,13 @@
 """Points over time: short gaps bridged, jitter taken out, without lag.
 
 The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012): a low pass whose cutoff rises with speed. It is run
-forwards and backwards in time and the two are averaged: what one is late the other is early, so that reversing
-time reverses the result and no motion comes late or early on average.
+forwards and backwards in time and the two are averaged: what one is late the other is early, so that
+reversing time reverses the result and no motion comes late or early on average.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -40,7 +42,7 @@ def bridged(
     seen = confidence >= layout.SEEN
     for point in np.flatnonzero(seen.any(axis=0) & ~seen.all(axis=0)):
         frames = np.flatnonzero(seen[:, point])
-        for before, after in zip(frames[:-1], frames[1:], strict=True):
+        for before, after in pairwise(frames):
             if after - before < 2 or after - before - 1 > longest or shot[before] != shot[after]:
                 continue
             inside = slice(before + 1, after)
@@ -69,7 +71,7 @@ def smoothed(
 
 
 def _one_euro(points_px: np.ndarray, going: np.ndarray, fps: float, head_px: float) -> np.ndarray:
-    """One pass; where a point does not go on from the frame before (`going` [T, 133]) it is taken as it is."""
+    """One pass; a point that does not go on from the frame before (`going` [T, 133]) is taken as it is."""
     rest_hz = np.full(points_px.shape[1], CUTOFF_HZ)
     rest_hz[: layout.LEFT_SHOULDER] = rest_hz[layout.FACE] = FACE_CUTOFF_HZ
     result = np.array(points_px, np.float64)

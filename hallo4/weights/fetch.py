@@ -281,9 +281,12 @@ def _unpack(step: Step) -> None:
     """Take the file out of the archive. FetchError: it is not in there, or the archive is damaged."""
     archive = step.own or step.part
     try:
-        with tarfile.open(archive) as members, members.extractfile(step.source.member) as inside:
-            with open(step.unpacked, "wb") as file:
-                shutil.copyfileobj(inside, file)
+        with (
+            tarfile.open(archive) as members,
+            members.extractfile(step.source.member) as inside,
+            open(step.unpacked, "wb") as file,
+        ):
+            shutil.copyfileobj(inside, file)
     except (tarfile.TarError, KeyError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         step.unpacked.unlink(missing_ok=True)
         if step.own is None:
