@@ -19,6 +19,9 @@ _IN_REACH = 2.2
 _IN_REACH_OF_FACE = 4.0
 """The same in sizes of the face, where no body is seen."""
 
+_CLEARLY_ASIDE = 0.6
+"""So far beside the middle of the head, in its sizes, a hand is taken for that side's."""
+
 Hands = tuple[Hand | None, Hand | None]
 
 
@@ -77,6 +80,9 @@ def _around(frame_u8: np.ndarray, body: Body | None, head_px: np.ndarray) -> Reg
 def _side_of(hand: Hand, body: Body | None, head_px: np.ndarray) -> int | None:
     """0: the left hand of the person, 1: the right one, None: nobody's, or somebody else's."""
     likely = int(hand.right >= 0.5)
+    aside = (hand.points_px[0] - box_centre(head_px))[0] / box_side(head_px)
+    if body is None and abs(aside) > _CLEARLY_ASIDE:
+        likely = int(aside < 0)  # the person's right hand is at the left of the picture
     if body is not None and all(body.confidence[wrist] >= _SURE_WRIST for wrist in POSE_WRISTS):
         away = [np.linalg.norm(hand.points_px[0] - body.points_px[wrist]) for wrist in POSE_WRISTS]
         if max(away) > 2 * min(away):
