@@ -14,6 +14,13 @@ DEMO_VIDEO := demo/out/demo.mp4
 # What an installation depends on; the code itself is installed in place and needs no new run of pip.
 PACKAGING := pyproject.toml constraints.txt
 
+# Networks of the light pose estimator, for the tests; never part of the repository. Where the servers of the
+# catalogue cannot be reached, npm may have a mirror.
+POSE_FETCH := $(BIN)/hallo4 weights fetch pose-light -o .cache/weights/pose
+POSE_NETWORKS = { $(POSE_FETCH) || { mkdir -p .cache && \
+	npm pack @mediapipe/holistic@0.5.1675471629 --pack-destination .cache && $(POSE_FETCH) --from .cache; }; } \
+	>/dev/null 2>&1
+
 .PHONY: help demo test lint file-tree benchmark-parity clean
 .DELETE_ON_ERROR:
 
@@ -32,6 +39,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
+	@$(POSE_NETWORKS) || echo "tests that need the networks of pose-light are skipped: they cannot be fetched here"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
 lint: $(VENV)/.installed-test

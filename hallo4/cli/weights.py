@@ -44,10 +44,10 @@ class Fetch:
         arg(aliases=("-o",), metavar="DIR", help_behavior_hint="(default: in $HALLO4_WEIGHTS)"),
     ] = None
     """the folder that the files go to"""
-    own: Annotated[Path | None, arg(name="from", metavar="FOLDER", help_behavior_hint="(default: none)")] = (
-        None
-    )
-    """take the files that lie there, by hard link or copy, instead of fetching them"""
+    own: Annotated[
+        Path | None, arg(name="from", metavar="FOLDER|TGZ", help_behavior_hint="(default: none)")
+    ] = None
+    """take the files that lie there, or in a .tgz, by hard link or copy, instead of fetching them"""
     yes: FlagCreatePairsOff[bool] = False
     """do not ask before more than 1 GB"""
 

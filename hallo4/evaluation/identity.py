@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
-from hallo4.errors import InputError, MissingExtraError, ShapeError
+from hallo4.errors import InputError, ShapeError
 from hallo4.types import Skeleton
 
 FACE_PX = 112
@@ -53,15 +52,8 @@ class PatchEncoder:
         return (inner - 128.0).reshape(len(faces_u8), -1)
 
 
-def require_onnxruntime() -> ModuleType:
-    """The module that runs ArcFace; MissingExtraError without it."""
-    try:
-        import onnxruntime
-    except ImportError:
-        raise MissingExtraError(
-            "CSIM runs ArcFace with onnxruntime, which is not installed: pip install 'hallo4[identity]'."
-        ) from None
-    return onnxruntime
+ARCFACE_RUNS = ("CSIM runs ArcFace", "identity")
+"""What `require_onnxruntime` is told."""
 
 
 class ArcFaceEncoder:
@@ -74,12 +66,9 @@ class ArcFaceEncoder:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
         from hallo4.weights.check import find_weights
+        from hallo4.weights.onnx_session import open_onnx
 
-        path = find_weights("arcface", folder)
-        onnxruntime = require_onnxruntime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.session = open_onnx(find_weights("arcface", folder), *ARCFACE_RUNS, threads=1)
 
     def __call__(self, faces_u8: np.ndarray) -> np.ndarray:
         """Encode."""

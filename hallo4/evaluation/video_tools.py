@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from hallo4.errors import InputError, MissingExtraError
 from hallo4.evaluation.fvd import PROTOCOLS
-from hallo4.evaluation.identity import ArcFaceEncoder, FaceEncoder, PatchEncoder, require_onnxruntime
+from hallo4.evaluation.identity import ARCFACE_RUNS, ArcFaceEncoder, FaceEncoder, PatchEncoder
 from hallo4.weights.catalogue import FILES
 from hallo4.weights.check import file_sha256, find_weights
+from hallo4.weights.onnx_session import require_onnxruntime
 from hallo4.weights.places import folder_of, present
 
 Pose = Literal["auto", "observer", "files", "none"]
@@ -83,7 +84,7 @@ def available_networks(settings: ToolSettings) -> dict[str, str | None]:
 def _without_onnxruntime(needed: bool) -> str | None:
     """None if ArcFace can be run, else the line that says why not: MissingExtraError where it is needed."""
     try:
-        require_onnxruntime()
+        require_onnxruntime(*ARCFACE_RUNS)
     except MissingExtraError as error:
         if needed:
             raise

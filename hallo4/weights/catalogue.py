@@ -33,6 +33,18 @@ class WebFile:
 
 
 @dataclass(frozen=True)
+class PackedFile:
+    """The file `member` inside a .tgz on a plain web server, such as a package of npm."""
+
+    url: str
+    member: str
+
+
+Source = HubFile | WebFile | PackedFile
+"""Where a file is published."""
+
+
+@dataclass(frozen=True)
 class WeightFile:
     """One file. `path`, relative and with forward slashes, is where it goes inside `folder`, which is a
     folder inside the root of all weights (`hallo4.weights.weights_root`).
@@ -50,7 +62,7 @@ class WeightFile:
     path: str
     purpose: str
     terms: str
-    sources: tuple[HubFile | WebFile, ...] = ()
+    sources: tuple[Source, ...] = ()
     by_hand: str = ""
     size_bytes: int | None = None
     sha256: str | None = None
@@ -61,9 +73,11 @@ class WeightFile:
         """`path` first, then the same with the suffixes under which the sources publish it."""
         return tuple(dict.fromkeys((self.path, *map(self.path_from, self.sources))))
 
-    def path_from(self, source: HubFile | WebFile) -> str:
+    def path_from(self, source: Source) -> str:
         """Where the file of this source goes: `path` with the suffix that the source gives it."""
         published = source.path if isinstance(source, HubFile) else source.url
+        if isinstance(source, PackedFile):
+            published = source.member
         return str(PurePosixPath(self.path).with_suffix(PurePosixPath(published).suffix))
 
     @property
@@ -85,6 +99,7 @@ class Bundle:
 HALLO4 = "fudan-generative-ai/hallo4"
 WAN = "Wan-AI/Wan2.1-T2V-1.3B"
 WAV2VEC2 = "facebook/wav2vec2-base-960h"
+DWPOSE = "yzd-v/DWPose"
 _RELEASED = "pretrained_models"  # the released program's own name for its folder
 _HALLO4_TERMS = "those of its page; access may have to be asked for there"
 _ENCODERS = "Wan2.1_Encoders"
@@ -112,9 +127,28 @@ def _separator(file: str, purpose: str, **known: int | str) -> WeightFile:
 
 
 def _metric(
-    name: str, path: str, purpose: str, terms: str, *sources: HubFile | WebFile, **more: int | str
+    name: str, path: str, purpose: str, terms: str, *sources: Source, **more: int | str
 ) -> WeightFile:
     return WeightFile(name, "metrics", path, purpose, terms, sources, **more)
+
+
+_HOLISTIC = "@mediapipe/holistic@0.5.1675471629"
+_HOLISTIC_PACKAGE = "https://registry.npmjs.org/@mediapipe/holistic/-/holistic-0.5.1675471629.tgz"
+
+
+def _holistic(name: str, file: str, purpose: str, size_bytes: int, sha256: str) -> WeightFile:
+    """A file of MediaPipe's holistic landmarker for browsers, a package that has not changed since 2023."""
+    sources = (
+        WebFile(f"https://cdn.jsdelivr.net/npm/{_HOLISTIC}/{file}"),
+        WebFile(f"https://unpkg.com/{_HOLISTIC}/{file}"),
+        PackedFile(_HOLISTIC_PACKAGE, f"package/{file}"),
+    )
+    known = {"size_bytes": size_bytes, "sha256": sha256}
+    return WeightFile(name, "pose", file, purpose, "Apache-2.0", sources, extra="pose", **known)
+
+
+def _dwpose(name: str, file: str, purpose: str) -> WeightFile:
+    return WeightFile(name, "pose", file, purpose, "Apache-2.0", (HubFile(DWPOSE, file),), extra="pose")
 
 
 _TOKENIZER = "tokenizer of the text encoder"
@@ -211,6 +245,34 @@ BUNDLES: dict[str, Bundle] = {
                 _separator("download_checks.json", "settings of the voice separator"),
                 _separator("mdx_model_data.json", "settings of the voice separator"),
                 _separator("vr_model_data.json", "settings of the voice separator"),
+            ),
+        ),
+        Bundle(
+            "pose-light",
+            "people in pictures and videos, on one processor core",
+            (
+                _holistic(
+                    "holistic-networks",
+                    "holistic_solution_packed_assets.data",
+                    "finding face, hands and body, and measuring face and hands",
+                    16_877_755,
+                    "743ef881d77fb8fb8e831bd49e72e97c2ad5560803c76617157ccfcfebc5ca9d",
+                ),
+                _holistic(
+                    "pose-landmark-full",
+                    "pose_landmark_full.tflite",
+                    "measuring the body",
+                    6_440_512,
+                    "e9a5c5cb17f736fafd4c2ec1da3b3d331d6edbe8a0d32395855aeb2cdfd64b9f",
+                ),
+            ),
+        ),
+        Bundle(
+            "pose-dwpose",
+            "people in pictures and videos, as the released model was trained with",
+            (
+                _dwpose("yolox", "yolox_l.onnx", "finding people"),
+                _dwpose("dwpose", "dw-ll_ucoco_384.onnx", "measuring the whole body"),
             ),
         ),
         Bundle(

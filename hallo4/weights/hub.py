@@ -14,7 +14,7 @@ from typing import Any
 
 from hallo4.errors import FetchError, OutputError
 from hallo4.version import __version__
-from hallo4.weights.catalogue import HubFile, WebFile
+from hallo4.weights.catalogue import HubFile, Source
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,11 @@ class NotOffered(FetchError):
     """A source does not have the file; another one may."""
 
 
-def ask(source: HubFile | WebFile) -> Offer:
+class Unreachable(FetchError):
+    """There is no connection to a server, or it broke; another one may be reached."""
+
+
+def ask(source: Source) -> Offer:
     """What the server says of the file. NotOffered: it has none; FetchError: any other answer, or none."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
@@ -62,14 +66,18 @@ def ask(source: HubFile | WebFile) -> Offer:
     )
 
 
-def download(offer: Offer, part: Path, source: HubFile | WebFile) -> None:
+def download(offer: Offer, part: Path, source: Source) -> None:
     """Fetch into `part`, going on behind what it already holds. Interrupted in any way, `part` stays.
+
+    What is whole already is not asked for again.
 
     FetchError: the connection broke, or access was refused. OutputError: the disk is full.
     """
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers, logging
 
+    if offer.size_bytes is not None and part.is_file() and part.stat().st_size == offer.size_bytes:
+        return
     with part.open("ab") as file:
         if offer.size_bytes is None or file.tell() > offer.size_bytes:  # no way to tell when it is whole
             file.truncate(0)
@@ -96,7 +104,7 @@ def _caller(is_hub: bool) -> dict[str, Any]:
     return {"token": None if is_hub else False, "library_name": "hallo4", "library_version": __version__}
 
 
-def _explained(error: Exception, source: HubFile | WebFile) -> FetchError | OutputError:
+def _explained(error: Exception, source: Source) -> FetchError | OutputError:
     """What went wrong, in one line. An error that no server and no disk makes is ours and raised as it is."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -111,7 +119,7 @@ def _explained(error: Exception, source: HubFile | WebFile) -> FetchError | Outp
         return _answered(error.response.status_code, error.response.headers.get("X-Error-Code"), what, source)
     if isinstance(error, httpx2.HTTPError):
         reason = " ".join(str(error).split()) or type(error).__name__
-        return FetchError(
+        return Unreachable(
             f"{what} cannot be fetched: no connection, or it broke ({reason}). The same command goes on "
             "where it stopped; without a network, give the folder in which you have the file with --from."
         )
@@ -126,7 +134,7 @@ def _explained(error: Exception, source: HubFile | WebFile) -> FetchError | Outp
     raise error
 
 
-def _answered(status: int, code: str | None, what: str, source: HubFile | WebFile) -> FetchError:
+def _answered(status: int, code: str | None, what: str, source: Source) -> FetchError:
     """An error status of the server. The hub answers 401, not 404, for a repository that it does not show."""
     if status == 404 or code == "RepoNotFound":
         return NotOffered(f"{what} is not there, or not shown to you (the server answers {status}).")

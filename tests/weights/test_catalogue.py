@@ -70,7 +70,10 @@ def test_every_file_of_the_released_layout_is_known():
 def test_names_mean_bundles_or_files():
     assert files_named("metrics") == BUNDLES["metrics"].files
     assert files_named("umt5") == (FILES["umt5"],)
-    with pytest.raises(InputError, match=r"'umt6' is no bundle or file.*hallo4, voice-separator, metrics"):
+    with pytest.raises(
+        InputError,
+        match=r"'umt6' is no bundle or file.*hallo4, voice-separator, pose-light, pose-dwpose, metrics",
+    ):
         files_named("umt6")
 
 

@@ -1,0 +1,135 @@
+"""`hallo4 keypoints`: real videos and pictures -> skeleton files, and pictures of them to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hallo4.pose.files import Done, Job
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Find a person in a video or picture and write 133 points a frame as a skeleton file, for
+    `hallo4 animate --motion` and `hallo4 evaluate videos`; beside it, the points drawn over the picture.
+
+    Of a folder, every video and picture in it; what is finished is not made again.
+    """
+
+    source: Annotated[Positional[Path], arg(metavar="VIDEO|IMAGE|FOLDER")]
+    """what to look at"""
+    output: Annotated[Path, arg(aliases=("-o",), metavar="OUT")]
+    """a .json or .npz for one file, or a folder: NAME.keypoints.json and overlays/NAME.mp4 in it"""
+    estimator: Literal["auto", "dwpose", "light"] = "auto"
+    """dwpose: as the released model was trained with; light: one processor core; auto: what is here"""
+    person: Annotated[str, arg(metavar="largest|left|right|N|X,Y")] = "largest"
+    """whom to follow where there are several: N counts from the left, X,Y is a place in pixels"""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """where dwpose runs"""
+    workers: Annotated[int, arg(metavar="N")] = 1
+    """processes that share the files of a folder"""
+    quiet: FlagCreatePairsOff[bool] = False
+    """say only what went wrong, and what to know of the result"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words after `hallo4 keypoints`, measure, and print the path of every skeleton."""
+    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints", description=Keypoints.__doc__)
+
+    from hallo4.errors import InputError
+    from hallo4.evaluation.processes import shared_work
+    from hallo4.pose.files import Measure, plan_jobs
+    from hallo4.pose.loading import load_estimator
+    from hallo4.pose.person import parse_person
+
+    parse_person(options.person)
+    if not 1 <= options.workers <= 64:
+        raise InputError(f"workers is {options.workers}; use 1 to 64.")
+    jobs = plan_jobs(options.source, options.output)
+    alone = not options.source.is_dir()
+    left = [job for job in jobs if alone or not job.is_done]
+    _say(
+        options,
+        f"{len(jobs) - len(left)} of {len(jobs)} are finished already and are kept",
+        len(left) < len(jobs),
+    )
+    settings = (options.estimator, options.device, options.person)
+    if left:
+        load_estimator(options.estimator, options.device)  # what is missing is said before any work
+    problems = []
+    if min(options.workers, len(left)) <= 1:
+        done = _one_by_one(left, Measure, settings, options.quiet)
+    else:
+        done = shared_work(Measure, settings, left, options.workers)
+    for number, item in enumerate(done):
+        _report(item, alone)
+        if item.problem:
+            problems.append(item)
+        _say(options, f"{number + 1} of {len(left)} done", not alone)
+    if problems:
+        _fail(problems, len(left), alone)
+
+
+def _one_by_one(
+    jobs: Sequence[Job], make: Callable[..., Callable[..., Done]], settings: tuple[str, str, str], quiet: bool
+) -> Iterator[Done]:
+    """Measure in this process, with a bar for every file on a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    measure = make(settings) if jobs else None
+    console = Console(stderr=True)
+    for job in jobs:
+        if quiet or not console.is_terminal:
+            yield measure(job)
+            continue
+        with Progress(console=console, transient=True) as bars:
+            task = bars.add_task(job.source.name, total=None)
+            item = measure(job, partial(_show, bars, task))
+        yield item
+
+
+def _show(bars: Any, task: Any, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total)
+
+
+def _report(item: Done, alone: bool) -> None:
+    """The path of the skeleton on stdout; notes and problems on stderr, named by file where there are
+    several."""
+    import sys
+
+    name = "" if alone else f"{item.job.source.name}: "
+    for note in item.notes:
+        print(f"note: {name}{note}", file=sys.stderr)
+    if item.problem is None:
+        print(item.job.skeleton)
+    elif not alone:
+        print(f"problem: {item.problem}", file=sys.stderr)
+
+
+def _fail(problems: list[Done], tried: int, alone: bool) -> None:
+    from hallo4.errors import InputError
+
+    if alone:
+        raise InputError(problems[0].problem)
+    raise InputError(
+        f"{len(problems)} of {tried} files could not be measured, such as {problems[0].job.source.name}; "
+        "each is named above with what to do. The others are finished; the same command tries only what is "
+        "missing."
+    )
+
+
+def _say(options: Keypoints, words: str, wanted: bool) -> None:
+    import sys
+
+    if wanted and not options.quiet:
+        print(words, file=sys.stderr, flush=True)

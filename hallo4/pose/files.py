@@ -1,0 +1,214 @@
+"""Videos and pictures, alone or in a folder -> skeleton files, and pictures of them for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from hallo4.errors import Hallo4Error, InputError, OutputError
+from hallo4.media.files import (
+    cannot_write,
+    check_folder,
+    check_input,
+    commit,
+    discard,
+    shown,
+    temporary_beside,
+)
+from hallo4.media.image import load_image
+from hallo4.media.video import read_frames
+from hallo4.media.writer import VideoWriter
+from hallo4.motion.files import save_skeleton
+from hallo4.motion.overlay import overlay
+from hallo4.pose.estimator import PoseEstimator
+from hallo4.pose.loading import load_estimator
+from hallo4.pose.measure import PoseFindings, Progress, estimate_image, estimate_video
+from hallo4.pose.person import LARGEST
+
+VIDEOS = (
+    ".mp4",
+    ".mkv",
+    ".webm",
+    ".mov",
+    ".avi",
+    ".m4v",
+    ".gif",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".flv",
+    ".wmv",
+    ".ogv",
+)
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
+SKELETON_SUFFIX = ".keypoints.json"
+LOOKS_FOLDER = "overlays"
+"""In a folder of results: the pictures for people. Beside the skeletons they would be taken for clips."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to measure: `skeleton` and `look` are what is written."""
+
+    source: Path
+    skeleton: Path
+    look: Path
+
+    @property
+    def is_done(self) -> bool:
+        """Whether both are there and newer than the source; the skeleton is written last."""
+        if not (self.skeleton.is_file() and self.look.is_file()):
+            return False
+        return self.skeleton.stat().st_mtime_ns >= self.source.stat().st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job: `notes`, and `problem`, one line, if it could not be done."""
+
+    job: Job
+    frames: int = 0
+    notes: tuple[str, ...] = ()
+    problem: str | None = None
+
+
+def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list[Job]:
+    """What there is to measure in a video, a picture or a folder of them (not in folders inside it).
+
+    Of a folder, `output` is a folder too, and is made: NAME.keypoints.json in it, and overlays/NAME.mp4 or
+    .png. Of a file it is a folder that exists, or the name of a .json or .npz; the picture lies beside that.
+
+    InputError: nothing there to measure, or two files of one name. OutputError: `output` cannot be written,
+    or a result would overwrite a source.
+    """
+    source, output = Path(source), Path(output)
+    if source.is_dir():
+        files = _in_folder(source)
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"{shown(output)}: is a file. Give a folder for the results of a folder.")
+    else:
+        check_input(source, "a video or a picture")
+        if not output.is_dir() and output.suffix.lower() in (".json", ".npz"):
+            look = output.with_suffix(_look_suffix(source))
+            if look.resolve() == source.resolve():
+                raise OutputError(
+                    f"{shown(output)}: its picture would overwrite {shown(source)}. Use another name, such "
+                    f"as {source.stem}{SKELETON_SUFFIX}."
+                )
+            check_folder(output)
+            return [Job(source, output, look)]
+        if not output.is_dir() and output.suffix:
+            raise OutputError(
+                f"{shown(output)}: a skeleton is saved as .json or .npz; change the name's end."
+            )
+        files = [source]
+    try:
+        (output / LOOKS_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{shown(output)}: cannot be made ({error.strerror}). Choose another folder."
+        ) from error
+    jobs = []
+    for file in files:
+        look = output / LOOKS_FOLDER / (file.stem + _look_suffix(file))
+        jobs.append(Job(file, output / (file.stem + SKELETON_SUFFIX), look))
+    return jobs
+
+
+class Measure:
+    """Does jobs one after the other; picklable settings in, so that processes can share the work.
+
+    settings: (estimator's name, device, person). Errors as `load_estimator`.
+    """
+
+    def __init__(self, settings: tuple[str, str, str]):
+        name, device, self._person = settings
+        self._estimator = load_estimator(name, device)
+
+    def __call__(self, job: Job, on_progress: Progress = lambda done, total: None) -> Done:
+        """Measure and write; what the user can mend is the `problem` of what comes back."""
+        try:
+            findings = save_keypoints(job, self._estimator, self._person, on_progress)
+        except Hallo4Error as error:
+            return Done(job, problem=str(error))
+        return Done(job, len(findings.skeleton), findings.notes)
+
+
+def save_keypoints(
+    job: Job,
+    estimator: PoseEstimator | str = "auto",
+    person: str = LARGEST,
+    on_progress: Progress = lambda done, total: None,
+) -> PoseFindings:
+    """Measure one file and write its skeleton and its picture, each whole or not at all.
+
+    Errors as `estimate_video`; OutputError: something cannot be written.
+    """
+    if _is_picture(job.source):
+        picture_u8 = load_image(job.source)
+        findings = estimate_image(picture_u8, estimator, person, name=shown(job.source))
+        _save_picture(job.look, overlay(picture_u8, findings.skeleton, 0))
+        on_progress(1, 1)
+    else:
+        findings = estimate_video(job.source, estimator, person, on_progress)
+        _save_video(job, findings)
+    save_skeleton(job.skeleton, findings.skeleton)
+    return findings
+
+
+def _save_video(job: Job, findings: PoseFindings) -> None:
+    """Read the video again, with what is now known of all of it, and draw."""
+    skeleton = findings.skeleton
+    writer = None
+    try:
+        for number, frame_u8 in enumerate(read_frames(job.source, skeleton.fps)):
+            drawn = overlay(frame_u8, skeleton, min(number, len(skeleton) - 1))
+            if writer is None:
+                writer = VideoWriter(job.look, drawn.shape[1], drawn.shape[0], skeleton.fps, crf=23)
+            writer.write(drawn)
+        writer.finish()
+    finally:
+        if writer is not None:
+            writer.discard()
+
+
+def _save_picture(path: Path, picture_u8) -> None:
+    temporary = temporary_beside(path)
+    try:
+        Image.fromarray(picture_u8).save(temporary, format="PNG")
+        commit(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        discard(temporary)
+
+
+def _in_folder(folder: Path) -> Sequence[Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in VIDEOS + PICTURES and path.is_file() and not path.name.startswith("."):
+            if path.stem in files:
+                raise InputError(
+                    f"{shown(folder)}: has both {files[path.stem].name} and {path.name}, whose results would "
+                    "have one name. Rename one."
+                )
+            files[path.stem] = path
+    if not files:
+        raise InputError(
+            f"{shown(folder)}: holds no video and no picture ({', '.join(VIDEOS[:4])}, "
+            f"{', '.join(PICTURES[:3])}, ...). Give a folder that does; folders inside it are not looked "
+            "into."
+        )
+    return list(files.values())
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in PICTURES
+
+
+def _look_suffix(path: Path) -> str:
+    return ".png" if _is_picture(path) else ".mp4"

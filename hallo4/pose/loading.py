@@ -1,0 +1,58 @@
+"""Estimators by name."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from hallo4.errors import CheckpointError, InputError
+from hallo4.pose.estimator import PoseEstimator
+from hallo4.weights.catalogue import BUNDLES
+from hallo4.weights.places import present, weights_root
+
+ESTIMATORS = {"dwpose": "pose-dwpose", "light": "pose-light"}
+"""Name of an estimator -> the bundle of its files, the better one first."""
+
+
+def load_estimator(
+    name: str = "auto", device: str = "auto", folder: str | os.PathLike[str] | None = None
+) -> PoseEstimator:
+    """`dwpose`, `light`, or `auto`: the first of them whose files and extra are here.
+
+    device: `auto` (CUDA where onnxruntime has it), `cpu` or `cuda`, for dwpose; the light one runs on one
+    core. folder: where the files are (default: in the weights' root).
+
+    InputError: no such name or device. CheckpointError: files are missing, damaged or others.
+    MissingExtraError: what runs them is not installed.
+    """
+    if name not in ("auto", *ESTIMATORS):
+        raise InputError(f"estimator is {ascii(name)[:40]}; use auto, {' or '.join(ESTIMATORS)}.")
+    if name == "auto":
+        here = [one for one, bundle in ESTIMATORS.items() if _is_here(bundle, folder)]
+        if not here:
+            raise CheckpointError(
+                f"Finding people needs networks that are not in {folder or weights_root()}. Run `hallo4 "
+                "weights fetch pose-light` (23 MB, one core is enough) or `hallo4 weights fetch pose-dwpose` "
+                "(350 MB, better with a GPU)."
+            )
+        able = [one for one in here if _can_run(one)]
+        name = (able or here)[0]
+    if name == "light":
+        from hallo4.pose.light import LightEstimator
+
+        return LightEstimator(folder)
+    from hallo4.pose.dwpose import DwposeEstimator
+
+    return DwposeEstimator(folder, device)
+
+
+def _is_here(bundle: str, folder: str | os.PathLike[str] | None) -> bool:
+    return all(present(file, folder) is not None for file in BUNDLES[bundle].files)
+
+
+def _can_run(name: str) -> bool:
+    module = {"dwpose": "onnxruntime", "light": "ai_edge_litert"}[name]
+    try:
+        return find_spec(module) is not None
+    except ValueError:  # its import was forbidden (sys.modules holds None)
+        return False
