@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "weights": set(),
     "models": {"weights"},
     "diffusion": set(),
-    "pipelines": {"media", "motion", "weights", "models", "diffusion"},
+    "pipelines": {"media", "motion", "weights", "pose", "models", "diffusion"},
     "data": {"media", "motion", "world", "models"},
     "training": {"weights", "models", "diffusion", "data"},
     "evaluation": {"media", "motion", "world", "weights", "models", "pipelines"},

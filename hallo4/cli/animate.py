@@ -5,29 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+if TYPE_CHECKING:
+    from hallo4.motion import MotionHints
 
 
 @dataclass(frozen=True)
 class Animate:
     """Make a video of the person in IMAGE speaking AUDIO, exactly as long as the audio, at 25 fps.
 
+    Without AUDIO, the sound of the video that gives the motion is used.
+
     Stop it with Ctrl-C and what is finished stays playable; run the same command again and it goes on.
     """
 
     image: Annotated[Positional[Path], arg(metavar="IMAGE")]
     """the portrait: any common image format, size and shape"""
-    audio: Annotated[Positional[Path], arg(metavar="AUDIO")]
+    audio: Annotated[
+        Positional[Path | None], arg(metavar="[AUDIO]", help_behavior_hint="(default: the motion's own)")
+    ] = None
     """the speech: any common audio or video file"""
     audio_track: Annotated[
         int | None, arg(metavar="N", help_behavior_hint="(default: the first with sound)")
     ] = None
     """which sound track, from 1, of a file that has several"""
     motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
-    """what the person follows: a skeleton video, or keypoints of OpenPose, ComfyUI, MMPose or DWPose"""
+    """what the person follows: a filmed video of somebody, a skeleton video, or keypoints of OpenPose,
+    ComfyUI, MMPose or DWPose"""
     motion_size: Annotated[
         str | None, arg(metavar="WxH", help_behavior_hint="(default: what the keypoints say)")
     ] = None
@@ -44,6 +52,10 @@ class Animate:
         Path | None, arg(aliases=("-o",), metavar="OUT.mp4", help_behavior_hint="(default: IMAGE_AUDIO.mp4)")
     ] = None
     """where the video goes"""
+    preview: Annotated[
+        Path | None, arg(metavar="OUT.png", help_behavior_hint="(default: the video is made)")
+    ] = None
+    """make no video, but a picture of the portrait on its canvas with the first skeleton over it"""
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """a model that comes with hallo4, or a model folder"""
     seed: Annotated[int, arg(metavar="N")] = 0
@@ -87,15 +99,19 @@ def run(words: Sequence[str]) -> None:
     from hallo4.media import SoundTrack, check_input, check_output
     from hallo4.media.files import companion
 
-    output = options.output or companion(Path(f"{options.image.stem}_{options.audio.stem}.mp4"), "", ".mp4")
+    sounding = options.audio or options.motion
+    name = options.image.stem if sounding is None else f"{options.image.stem}_{sounding.stem}"
+    output = options.output or companion(Path(f"{name}.mp4"), "", ".mp4")
 
     # Before the model is loaded, which may take long.
-    check_output(output)
+    if options.preview is None:
+        check_output(output)
     check_input(options.image, "a picture")
-    check_input(options.audio, "a sound file")
     audio = options.audio
-    if options.audio_track is not None:
-        audio = SoundTrack(audio, options.audio_track)
+    if audio is not None:
+        check_input(audio, "a sound file")
+    if options.audio_track is not None and sounding is not None:
+        audio = SoundTrack(sounding, options.audio_track)
 
     from hallo4.cli.progress import shown_progress
     from hallo4.motion import MotionHints, parse_size
@@ -103,6 +119,9 @@ def run(words: Sequence[str]) -> None:
 
     size_px = None if options.motion_size is None else parse_size(options.motion_size)
     hints = MotionHints(size_px, options.motion_fps, options.person)
+    if options.preview is not None:
+        _preview(options, audio, hints)
+        return
 
     with shown_progress(options.quiet) as on_progress:
         animator = PortraitAnimator.from_pretrained(
@@ -130,3 +149,18 @@ def run(words: Sequence[str]) -> None:
             motion_hints=hints,
         )
     print(result.path)
+
+
+def _preview(options: Animate, audio: Any, hints: MotionHints) -> None:
+    from hallo4.cli.progress import shown_progress
+    from hallo4.media.image import save_png
+    from hallo4.pipelines import AnimationRequest, Progress, preview, read_outline
+    from hallo4.pipelines.progress import Reporter
+
+    given = (options.image, audio, options.motion, options.seed)
+    request = AnimationRequest(*given, fit_motion=options.fit_motion, motion_hints=hints)
+    with shown_progress(options.quiet) as on_progress:
+        picture_u8, notes = preview(read_outline(options.model), request, Reporter(on_progress))
+        on_progress(Progress("preview", 0, 0, notes=tuple(notes)))
+    save_png(options.preview, picture_u8)
+    print(options.preview)

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 STAGES = {
     "read": "reading the inputs",
+    "pose": "following the person in the motion",
     "audio": "preparing audio features",
+    "preview": "drawing the preview",
     "generate": "generating",
     "write": "writing the video",
 }

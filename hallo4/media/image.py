@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
-from hallo4.errors import InputError
-from hallo4.media.files import check_input, shown, warn
+from hallo4.errors import InputError, OutputError
+from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn, write_whole
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 20_000
@@ -87,6 +88,21 @@ def rgb_of(image: Image.Image, name: str = "the image") -> np.ndarray:
         raise InputError(
             f"{name}: is damaged or cut short ({_reason(error)}). Save it again as PNG or JPEG."
         ) from error
+
+
+def save_png(path: str | os.PathLike[str], picture_u8: np.ndarray) -> None:
+    """Write a picture [H, W, 3] uint8 as PNG, whole or not at all.
+
+    OutputError: another suffix, or as `check_folder`; a failing disk.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(f"{shown(path)}: pictures are written as PNG. Choose a name that ends in .png.")
+    target, content = check_folder(path), BytesIO()
+    Image.fromarray(picture_u8).save(content, "PNG")
+    try:
+        write_whole(target, content.getvalue())
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 _LIMITS = (

@@ -5,6 +5,8 @@ from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import AnimationRequest
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, ModelInfo, embedded_models, resolve_model
+from hallo4.pipelines.model_outline import read_outline
+from hallo4.pipelines.preview import preview
 from hallo4.pipelines.progress import AnimationResult, Progress
 from hallo4.pipelines.prompts import PromptEmbeddings
 
@@ -20,6 +22,8 @@ __all__ = [
     "convert_release",
     "embedded_models",
     "load_model",
+    "preview",
+    "read_outline",
     "resolve_model",
     "save_model_folder",
 ]

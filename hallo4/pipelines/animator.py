@@ -33,8 +33,8 @@ from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import LoadedModel, load_model
 from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.model_outline import plan_if_large
-from hallo4.pipelines.motion_source import NO_HINTS, FindPose
-from hallo4.pipelines.portrait_pose import portrait_rest
+from hallo4.pipelines.portrait_rest import FindPose, portrait_rest
+from hallo4.pipelines.prepare_motion import NO_HINTS
 from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
 from hallo4.pipelines.session import PART_FRAMES, WorkFolder, partial_video_path
 from hallo4.pipelines.weight_moves import WeightRules
@@ -47,9 +47,8 @@ class PortraitAnimator:
     """Makes talking portraits with one loaded model; holds no state between requests."""
 
     def __init__(self, model: LoadedModel, rest_pose: FindPose = portrait_rest) -> None:
-        """`rest_pose` finds the pose of a portrait [H, W, 3] uint8, from which idle motion starts.
-
-        The one it has by itself looks through the observer; where that sees nobody, the pose is the default.
+        """`rest_pose` finds the pose of the person in a portrait, from which idle motion starts and to which
+        other people's motion is fitted; where it finds nobody, the pose is the default.
         """
         self.model = model
         self.rest_pose = rest_pose
@@ -84,7 +83,7 @@ class PortraitAnimator:
     def frames(
         self,
         image: PathLike | np.ndarray | Image.Image,
-        audio: PathLike | Audio,
+        audio: PathLike | Audio | None = None,
         motion: Motion = None,
         seed: int = 0,
         steps: int | None = None,
@@ -113,7 +112,7 @@ class PortraitAnimator:
     def animate(
         self,
         image: PathLike | np.ndarray | Image.Image,
-        audio: PathLike | Audio,
+        audio: PathLike | Audio | None = None,
         motion: Motion = None,
         output: PathLike = "talk.mp4",
         seed: int = 0,
@@ -131,11 +130,12 @@ class PortraitAnimator:
         """Write a video of the portrait speaking the audio, exactly as long as the audio, to `output`.
 
         `image`: a file, [H, W, 3] uint8 RGB or a PIL image, of any size and shape. `audio`: any sound or
-        video file, or an `Audio`. `motion`: a rendered skeleton video, a keypoints file, a `Skeleton`, or
-        None for idle motion. `fit_motion` brings keypoints of another person to the face and shoulders of
-        this one; `motion_hints`: size, rate and person of a keypoints file, where it does not say them.
-        `steps`, `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None. `scale`
-        enlarges the frames.
+        video file, an `Audio`, or None for the sound of the motion. `motion`: a filmed video of a person, a
+        rendered skeleton video, a keypoints file, a `Skeleton`, or None for idle motion. `fit_motion` brings
+        keypoints of another person to the face and shoulders of this one, as is always done with a filmed
+        one; `motion_hints`: size, rate and person of a keypoints file, where it does not say them. `steps`,
+        `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None. `scale` enlarges the
+        frames.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
         goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or

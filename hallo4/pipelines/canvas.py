@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
+from hallo4.types import Skeleton
 
 STRETCH_LIMIT = 0.02
 """An aspect ratio may be changed by up to this fraction without cropping; nobody sees two per cent."""
@@ -169,6 +170,16 @@ def plan_motion_box(
     left, top, right, bottom = canvas.crop_box_px
     across, down = wide_px / image_width_px, frame_height_px / image_height_px
     return (left_px + left * across, top * down, left_px + right * across, bottom * down), note
+
+
+def on_canvas(skeleton: Skeleton, box: Box, canvas: Canvas) -> Skeleton:
+    """The part `box` (left, top, right, bottom) of the skeleton's picture, stretched to the canvas."""
+    left, top, right, bottom = box
+    scale = np.array([canvas.width_px / (right - left), canvas.height_px / (bottom - top)])
+    points = (skeleton.points_px - np.array([left, top])) * scale
+    return replace(
+        skeleton, points_px=points.astype(np.float32), width_px=canvas.width_px, height_px=canvas.height_px
+    )
 
 
 def _check_area(width_px: int, height_px: int) -> None:

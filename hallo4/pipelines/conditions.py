@@ -35,13 +35,22 @@ SOUND_RATE_HZ = 48_000
 @dataclass(frozen=True)
 class Portrait:
     """The image on its canvas: `video_pm1` [3, H, W] in [-1, 1], as the model sees it, and `pixels_u8`
-    [H, W, 3], the same in whole levels; the other sizes are those of the original."""
+    [H, W, 3], the same in whole levels; `image_u8` [h, w, 3] is the original."""
 
     pixels_u8: np.ndarray
     video_pm1: Tensor
     canvas: Canvas
-    image_width_px: int
-    image_height_px: int
+    image_u8: np.ndarray
+
+    @property
+    def image_width_px(self) -> int:
+        """Of the original."""
+        return self.image_u8.shape[1]
+
+    @property
+    def image_height_px(self) -> int:
+        """Of the original."""
+        return self.image_u8.shape[0]
 
 
 def prepare_portrait(
@@ -83,7 +92,7 @@ def prepare_portrait(
         video_pm1 = frames_to_pm1(on_canvas)
     if (width_px, height_px) != (canvas.width_px, canvas.height_px):
         notes.append(canvas.describe(width_px, height_px))
-    return Portrait(on_canvas, video_pm1, canvas, width_px, height_px), notes
+    return Portrait(on_canvas, video_pm1, canvas, pixels), notes
 
 
 def prepare_audio(audio: PathLike | Audio) -> tuple[SampleSource, list[str]]:

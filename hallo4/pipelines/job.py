@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
-from hallo4.pipelines.motion_source import NO_HINTS, FindPose, IdleMotion, prepare_motion
+from hallo4.pipelines.motion_source import IdleMotion, KeypointMotion
 from hallo4.pipelines.plan import (
     Window,
     frame_count,
@@ -38,6 +38,8 @@ from hallo4.pipelines.plan import (
     window_generator,
     window_noise,
 )
+from hallo4.pipelines.portrait_rest import FindPose
+from hallo4.pipelines.prepare_motion import NO_HINTS, is_keypoints, prepare_motion
 from hallo4.pipelines.progress import Reporter
 from hallo4.pipelines.window import decode_window, denoise_window, prepare_scene, window_conditions
 from hallo4.types import FPS, Audio, Skeleton
@@ -54,7 +56,7 @@ class AnimationRequest:
     """What the caller asks for; see `PortraitAnimator.animate`. InputError for numbers out of range."""
 
     image: PathLike | np.ndarray | Image.Image
-    audio: PathLike | Audio
+    audio: PathLike | Audio | None = None
     motion: Motion = None
     seed: int = 0
     steps: int | None = None
@@ -74,6 +76,16 @@ class AnimationRequest:
             raise InputError(
                 f"guidance scale is {self.guidance_scale}; use 0 to 100, or leave it to the model."
             )
+        silent = self.motion is None or isinstance(self.motion, Skeleton) or is_keypoints(self.motion)
+        if self.audio is None and silent:
+            raise InputError(
+                "no sound is given. Give a sound or video file, or a video with sound as the motion."
+            )
+
+    @property
+    def sound(self) -> PathLike | Audio:
+        """What is spoken: `audio`, or else the sound of the video that gives the motion."""
+        return self.motion if self.audio is None else self.audio
 
 
 class Job:
@@ -96,8 +108,10 @@ class Job:
             self.portrait, portrait_notes = prepare_portrait(
                 *(request.image, model.info.size_px, rules.side_multiple_px, model.info.canvas_sizes_px)
             )
-            self.audio, audio_notes = prepare_audio(request.audio)
-            sound = prepare_feature_sound(request.audio, self.audio, model.audio_front_end)
+            self.audio, audio_notes = prepare_audio(request.sound)
+            if request.audio is None:
+                audio_notes.append(f"no sound given: that of {os.fspath(request.motion)} is used")
+            sound = prepare_feature_sound(request.sound, self.audio, model.audio_front_end)
             shortest = request.conventions.length == "shortest"
             counted = sound if shortest else self.audio
             sound_frames = frame_count(len(counted), counted.sample_rate_hz, up=shortest)
@@ -110,6 +124,7 @@ class Job:
                 *(request.motion, self.portrait, self.total_frames * rules.skeleton_rho, request.seed),
                 *(rest_pose, request.fit_motion, FPS * rules.skeleton_rho, request.conventions),
                 hints=request.motion_hints,
+                on_frames=reporter.frames_of("pose"),
             )
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
@@ -220,8 +235,6 @@ class Job:
         parts: dict[str, Any] = {
             "version": __version__,
             "settings": [int(self.request.seed), self.steps, self.guidance_scale, self.total_frames],
-            "fit": self.request.fit_motion,
-            "hints": list(astuple(self.request.motion_hints)),
             "prompts": [self.request.prompt, self.request.negative_prompt],
             "conventions": asdict(self.request.conventions),
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
@@ -230,16 +243,14 @@ class Job:
             "sound": self.audio,
             "model": _model_stamp(self.model),
         }
-        motion = self.request.motion
         if isinstance(self.motion, IdleMotion):
             parts["rest"] = self.motion.rest.points_px
-        elif isinstance(motion, Skeleton):
-            parts |= {"points": motion.points_px, "confidence": motion.confidence}
-            parts["motion"] = [motion.fps, motion.width_px, motion.height_px]
+        elif isinstance(self.motion, KeypointMotion):
+            skeleton = self.motion.source
+            parts |= {"points": skeleton.points_px, "confidence": skeleton.confidence}
+            parts["motion"] = [skeleton.fps, *map(float, self.motion.box)]
         else:
-            path = Path(os.fspath(motion))
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            parts |= {f"motion {file.name}": file for file in files if file.is_file()}
+            parts["motion"] = Path(os.fspath(self.request.motion))
         return session.fingerprint(parts)
 
     def _step(self, window: Window, steps_done: int) -> None:

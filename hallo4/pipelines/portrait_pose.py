@@ -28,7 +28,7 @@ LOOKS = 3
 _INDICES = np.array(list(KEY_POINTS.values()))
 
 
-def portrait_rest(image_u8: np.ndarray) -> Skeleton | None:
+def packaged_rest(image_u8: np.ndarray) -> Skeleton | None:
     """`observed_rest` by the observer of the package; None also if there is none.
 
     CheckpointError: it is there, but damaged.

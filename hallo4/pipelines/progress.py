@@ -15,9 +15,9 @@ from hallo4.errors import Cancelled
 class Progress:
     """One message: `frames_done` of `frames_total` in `stage`, `eta_s` more seconds (None: unknown).
 
-    Stages, in order: "read" (inputs), "audio" (audio features), "generate", "write". `frames_done` moves
-    with every denoising step and is fractional while a window is in the making. `notes` come once, with the
-    first message of "generate": what was done to the inputs, one line each.
+    Stages, in order: "read" (inputs), "pose" (of a filmed motion), "audio" (audio features), "generate",
+    "write". `frames_done` moves with every denoising step and is fractional while a window is in the making.
+    `notes` come once, with the first message of "generate": what was done to the inputs, one line each.
     """
 
     stage: str
@@ -80,6 +80,17 @@ class Reporter:
         self._send(Progress(name, 0, frames_total))
         with self.timed(name):
             yield advance
+
+    def frames_of(self, name: str) -> Callable[[int, int], None]:
+        """`on_frames(done, total)` for a stage within another one. Cancelled: the caller wants to stop."""
+        started = self._clock()
+
+        def on_frames(done: int, total: int) -> None:
+            if self._should_cancel():
+                raise Cancelled("stopped while reading the inputs; nothing was generated.")
+            self._send(Progress(name, done, total, self._time_left(started, done, total - done)))
+
+        return on_frames
 
     def begin_windows(
         self,

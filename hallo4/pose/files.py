@@ -7,19 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from hallo4.errors import Hallo4Error, InputError, OutputError
 from hallo4.media.files import (
-    cannot_write,
     check_folder,
     check_input,
-    commit,
-    discard,
     shown,
-    temporary_beside,
 )
-from hallo4.media.image import load_image
+from hallo4.media.image import load_image, save_png
 from hallo4.media.video import read_frames
 from hallo4.media.writer import VideoWriter
 from hallo4.motion.files import save_skeleton
@@ -151,7 +145,7 @@ def save_keypoints(
     if _is_picture(job.source):
         picture_u8 = load_image(job.source)
         findings = estimate_image(picture_u8, estimator, person, name=shown(job.source))
-        _save_picture(job.look, overlay(picture_u8, findings.skeleton, 0))
+        save_png(job.look, overlay(picture_u8, findings.skeleton, 0))
         on_progress(1, 1)
     else:
         findings = estimate_video(job.source, estimator, person, on_progress)
@@ -174,17 +168,6 @@ def _save_video(job: Job, findings: PoseFindings) -> None:
     finally:
         if writer is not None:
             writer.discard()
-
-
-def _save_picture(path: Path, picture_u8) -> None:
-    temporary = temporary_beside(path)
-    try:
-        Image.fromarray(picture_u8).save(temporary, format="PNG")
-        commit(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        discard(temporary)
 
 
 def _in_folder(folder: Path) -> Sequence[Path]:

@@ -28,7 +28,7 @@ from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.pipelines.model_info import ModelInfo
 from hallo4.pipelines.motion_source import KeypointMotion
-from hallo4.pipelines.portrait_pose import portrait_rest
+from hallo4.pipelines.portrait_rest import portrait_rest
 from hallo4.pipelines.progress import Reporter
 from hallo4.preference import Pair, PreferenceStore
 from hallo4.preference.audit import source_of

@@ -12,6 +12,7 @@ from hallo4.models.precision import fast_autocast
 from hallo4.motion import default_rest_pose, idle_motion
 from hallo4.pipelines import PortraitAnimator, window
 from hallo4.pipelines.plan import window_noise
+from hallo4.pipelines.portrait_rest import RestPose
 from hallo4.pipelines.progress import Reporter
 from hallo4.types import Audio
 
@@ -339,9 +340,9 @@ def test_a_device_that_is_not_there_is_refused(tiny_model_folder):
 def test_a_detector_of_poses_can_be_put_in(tiny_model, portrait_u8, hum):
     seen = []
 
-    def detector(image_u8):
-        seen.append(image_u8.shape)
-        return default_rest_pose(image_u8.shape[1], image_u8.shape[0])
+    def detector(portrait):
+        seen.append(portrait.pixels_u8.shape)
+        return RestPose(default_rest_pose(portrait.canvas.width_px, portrait.canvas.height_px), "by hand")
 
     list(PortraitAnimator(tiny_model, rest_pose=detector).frames(portrait_u8, hum(0.04)))
     assert seen == [(32, 32, 3)]

@@ -11,8 +11,9 @@ from hallo4.models.observer import KEY_POINTS, PortraitObserver
 from hallo4.motion import default_rest_pose
 from hallo4.pipelines import portrait_pose
 from hallo4.pipelines.conditions import prepare_portrait
-from hallo4.pipelines.motion_source import prepare_motion
-from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER, load_observer, observed_rest, portrait_rest
+from hallo4.pipelines.portrait_pose import OBSERVER_FOLDER, load_observer, observed_rest, packaged_rest
+from hallo4.pipelines.portrait_rest import RestPose
+from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.world import make_episode
 
 INDICES = np.array(list(KEY_POINTS.values()))
@@ -74,10 +75,10 @@ def test_nobody_seen_is_nobody_found():
 
 def test_the_notes_say_where_idle_motion_comes_from(portrait_u8, monkeypatch, tmp_path):
     portrait = prepare_portrait(portrait_u8, 64)[0]
-    found = default_rest_pose(64, 64)
-    source, notes = prepare_motion(None, portrait, 5, 0, rest_pose=lambda image: found)
-    assert notes == ["no motion given: idle motion with blinks is supplied, fitted to the portrait"]
-    assert source.rest is found
+    found = RestPose(default_rest_pose(64, 64), "by hand")
+    source, notes = prepare_motion(None, portrait, 5, 0, rest_pose=lambda portrait: found)
+    assert notes == ["no motion given: idle motion with blinks is supplied, fitted to the portrait, by hand"]
+    assert source.rest is found.skeleton
     default = ["no motion given: idle motion with blinks is supplied, by the default pose"]
     source, notes = prepare_motion(None, portrait, 5, 0, rest_pose=lambda image: None)
     assert notes == default
@@ -94,7 +95,7 @@ def test_a_damaged_observer_is_not_passed_over(portrait_u8, monkeypatch, tmp_pat
     portrait_pose._packaged_observer.cache_clear()
     try:
         with pytest.raises(CheckpointError, match="damaged"):
-            portrait_rest(portrait_u8)
+            packaged_rest(portrait_u8)
     finally:
         portrait_pose._packaged_observer.cache_clear()
 

@@ -1,0 +1,52 @@
+"""What a video will be made from, before any of it is made: the portrait under its first skeleton."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image
+
+from hallo4.pipelines.conditions import prepare_audio, prepare_portrait
+from hallo4.pipelines.job import AnimationRequest
+from hallo4.pipelines.model_outline import ModelOutline
+from hallo4.pipelines.plan import frame_count
+from hallo4.pipelines.portrait_rest import FindPose, portrait_rest
+from hallo4.pipelines.prepare_motion import prepare_motion
+from hallo4.pipelines.progress import Reporter
+
+LEAST_SIDE_PX = 512
+"""Smaller canvases are enlarged by a whole number."""
+
+
+def preview(
+    outline: ModelOutline, request: AnimationRequest, reporter: Reporter, rest_pose: FindPose = portrait_rest
+) -> tuple[np.ndarray, list[str]]:
+    """[H, W, 3] uint8: the portrait on the canvas of a model, with the skeleton of the first frame over it;
+    and the notes on what was done to portrait, sound and motion.
+
+    No weights of the model are read. InputError: one of them cannot be used.
+    """
+    info, rules = outline.info, outline.backbone.windows
+    portrait, notes = prepare_portrait(
+        request.image, info.size_px, rules.side_multiple_px, info.canvas_sizes_px
+    )
+    sound, of_sound = prepare_audio(request.sound)
+    frames = frame_count(len(sound), sound.sample_rate_hz)
+    motion, of_motion = prepare_motion(
+        *(request.motion, portrait, frames, request.seed, rest_pose, request.fit_motion),
+        hints=request.motion_hints,
+        on_frames=reporter.frames_of("pose"),
+    )
+    drawn = motion.frames_u8(np.array([0]))[0]
+    factor = math.ceil(LEAST_SIDE_PX / min(portrait.canvas.width_px, portrait.canvas.height_px))
+    picture, lines = (
+        Image.fromarray(pixels).resize(
+            (pixels.shape[1] * factor, pixels.shape[0] * factor), Image.Resampling.BICUBIC
+        )
+        for pixels in (portrait.pixels_u8, drawn)
+    )
+    # Drawn lines are opaque, and black between them lets the picture through.
+    opaque = np.asarray(lines).max(axis=-1, keepdims=True) / 255
+    blended = np.asarray(picture) * (1 - 0.85 * opaque) + 0.85 * np.asarray(lines)
+    return blended.clip(0, 255).round().astype(np.uint8), notes + of_sound + of_motion
