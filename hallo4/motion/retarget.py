@@ -1,7 +1,8 @@
 """Fit a driving skeleton to the proportions of a portrait: its shoulders, the length of its neck, its face.
 
     body, arms, hands   one scale (shoulder width) about the neck, so hands stay at their wrists
-    nose                away from the neck by the ratio of the two necks' lengths
+    nose                starts where the portrait's is, and moves against the neck by the ratio of the two
+                        necks' lengths: how somebody holds their head in the first frame is theirs
     face, eyes, ears    about the nose, width and height each by its own ratio, in the axes of the tilted head
 
 Every ratio compares the reference with the first frame in which the driving skeleton shows the measured
@@ -60,10 +61,13 @@ def retarget(skeleton: Skeleton, reference: Skeleton, mode: Literal["parts", "wh
     points = _complex(skeleton.points_px)
     moved = anchor.goal + body_scale * (points - anchor.start)
     if mode == "parts" and nose is not None:
-        nose_path = anchor.goal + body_scale * (nose.path - anchor.start)
+        nose_path = nose.goal + body_scale * (nose.path - nose.start)
         if neck is not None:
             neck_ratio = _ratio(skeleton, reference, _SHOULDERS, [nose_point]) or body_scale
-            nose_path += (neck_ratio - body_scale) * (nose.path - neck.path)
+            leaning = nose.path - neck.path
+            nose_path = (
+                nose.goal + body_scale * (neck.path - neck.start) + neck_ratio * (leaning - leaning[0])
+            )
         scale_x, scale_y = face_scale or (body_scale, body_scale)
         tilt = _tilt(skeleton)
         upright = (points[:, _HEAD] - nose.path[:, None]) / tilt

@@ -84,6 +84,19 @@ def test_parts_take_the_portraits_proportions():
     )
 
 
+def test_the_head_starts_where_the_portraits_is_and_moves_as_the_driving_one():
+    """Somebody whose head is held 30 px to the side moves the portrait's head from its own place."""
+    beside = replace(DRIVING, points_px=DRIVING.points_px.copy())
+    head = [0, 1, 2, 3, 4, *range(23, 91)]
+    beside.points_px[:, head] += np.array([30, 0], np.float32)
+    found, expected = retarget(beside, portrait()).points_px, retarget(DRIVING, portrait()).points_px
+    nose = layout.NOSE_BRIDGE.stop - 1
+    np.testing.assert_allclose(found[0, nose], portrait().points_px[0, nose], atol=1e-3)
+    ways = [points[:, nose] - points[0, nose] for points in (found, expected)]
+    assert np.abs(ways[1]).max() > 3
+    np.testing.assert_allclose(ways[0], ways[1], rtol=0.15, atol=0.3)  # the measured neck is a little longer
+
+
 def test_whole_keeps_the_figures_own_shape():
     out = retarget(DRIVING, portrait(), "whole")
     ratio = length(out, 5, 6) / length(DRIVING, 5, 6)
