@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "architecture.md"
 START, END = "<!-- file tree: made by `make file-tree` -->", "<!-- end of the file tree -->"
 ORDER = [
-    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "weights"),
+    *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "weights", "pose"),
     *("models", "diffusion"),
     *("pipelines", "data", "training", "evaluation", "preference", "studio", "recipes", "cli"),
 ]

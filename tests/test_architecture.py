@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "motion": {"media"},
     "world": {"media", "motion"},
     "weights": set(),
+    "pose": {"media", "motion", "weights"},
     "models": {"weights"},
     "diffusion": set(),
     "pipelines": {"media", "motion", "weights", "pose", "models", "diffusion"},

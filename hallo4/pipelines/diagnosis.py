@@ -20,6 +20,8 @@ from hallo4.pipelines.placement import GB, free_bytes, total_bytes, usable_bytes
 from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.types import FPS
 from hallo4.version import __version__
+from hallo4.weights.catalogue import BUNDLES
+from hallo4.weights.places import present, weights_root
 
 LONGEST_S = 4 * 3600
 
@@ -31,6 +33,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "studio": ("fastapi", "uvicorn"),
     "identity": ("onnxruntime",),
+    "pose": ("onnxruntime", "ai_edge_litert"),
 }
 """Extra -> the modules by which it is recognised."""
 
@@ -52,6 +55,7 @@ def diagnose(
         yield "device", describe_device(place) + (" (chosen)" if place == chosen else "")
     yield "extras", describe_extras()
     yield "models", describe_models()
+    yield "weights", describe_weights()
     outline, rules = read_outline(model), WeightRules(chosen, rules_dtype)
     yield "model", describe_model(outline)
     plan = plan_model(outline, rules, usable)
@@ -94,6 +98,19 @@ def describe_models() -> str:
     """Names of the models that are here."""
     kept = sorted(path.parent.name for path in models_folder().glob("*/model.json"))
     return f"{', '.join(embedded_models())} (with hallo4); in {models_folder()}: {', '.join(kept) or 'none'}"
+
+
+def describe_weights() -> str:
+    """Which bundles of files from elsewhere are here, and how to get the others."""
+    counts = {name: sum(present(file) is not None for file in b.files) for name, b in BUNDLES.items()}
+    there = [
+        name if count == len(BUNDLES[name].files) else f"{name} ({count} of {len(BUNDLES[name].files)} files)"
+        for name, count in counts.items()
+        if count
+    ]
+    missing = [name for name, count in counts.items() if count < len(BUNDLES[name].files)]
+    more = f"; not complete: {', '.join(missing)} (hallo4 weights fetch NAME)" if missing else ""
+    return f"in {weights_root()}: {', '.join(there) or 'none'}{more}"
 
 
 def describe_model(outline: ModelOutline) -> str:

@@ -39,16 +39,20 @@ _TILED_ASPECT = 1.25
 _CERTAIN, _CERTAIN_ARMS, _STILL_CERTAIN = 0.99, 0.6, 0.9
 """What the pose network must say of somebody whose face is not seen: of the person and of shoulders and
 elbows at first, of the person in the frames behind."""
+_BODY_WAIT_FRAMES = 5
+"""Where no body belongs to the face, as in close-ups, it is searched for in every sixth frame only."""
 _ARMS = [11, 12, 13, 14]
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Where the parts of a person are looked for in the next frame; None: not known."""
+    """Where the parts of a person are looked for in the next frame; None: not known. `body_wait`: for how
+    many frames no body is searched for."""
 
     face: Region | None
     body: Region | None
     hands: tuple[Region | None, Region | None] = (None, None)
+    body_wait: int = 0
 
 
 class LightEstimator:
@@ -85,7 +89,7 @@ class LightEstimator:
         """See `PoseEstimator`."""
         trace: Trace = near.trace
         face = self._face(frame_u8, trace.face, near.box_px)
-        body = self._body(frame_u8, trace.body, face)
+        body = self._body(frame_u8, trace.body, face, trace.body_wait > 0)
         if face is None and (body is None or not _is_certain(body, new=isinstance(near, Candidate))):
             return None
         points = Points()
@@ -104,7 +108,8 @@ class LightEstimator:
             return None
         if face is None and body is not None:
             head_px = _moved(near.box_px, body.points_px[POSE_NOSE])
-        regions = tuple(None if hand is None else hand.next_region for hand in hands)
+        hand_regions = tuple(None if hand is None else hand.next_region for hand in hands)
+        wait = 0 if body is not None else trace.body_wait - 1 if trace.body_wait else _BODY_WAIT_FRAMES
         return PersonPose(
             points_px,
             confidence,
@@ -114,7 +119,8 @@ class LightEstimator:
             Trace(
                 None if face is None else face.next_region,
                 None if body is None else body.next_region,
-                regions,
+                hand_regions,
+                wait,
             ),
         )
 
@@ -131,13 +137,15 @@ class LightEstimator:
         nearest = min(found, key=lambda one: np.linalg.norm(box_centre(one.box) - box_centre(head_px)))
         return look_at_face(self.networks.mesh, frame_u8, face_region(nearest))
 
-    def _body(self, frame_u8: np.ndarray, region: Region | None, face: Face | None) -> Body | None:
+    def _body(
+        self, frame_u8: np.ndarray, region: Region | None, face: Face | None, waits: bool
+    ) -> Body | None:
         """The pose in its region, or what the detector finds below the face; that of another is dropped."""
         if region is not None:
             body = look_at_body(self.networks.pose, frame_u8, region)
             if body is not None and (face is None or _is_of(body, face)):
                 return body
-        if face is None:
+        if face is None or waits:
             return None
         head_px = box_of(face.mesh_px)
         x, y = box_centre(head_px)

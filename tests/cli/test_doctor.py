@@ -22,8 +22,11 @@ def test_the_doctor_says_a_line_of_each_thing(tiny_model_folder, capsys, monkeyp
     assert main(["doctor", "--model", str(tiny_model_folder), "--seconds", "2", "--device", "cpu"]) == 0
     out, err = capsys.readouterr()
     names = [line.split()[0] for line in out.splitlines()]
-    assert names == ["hallo4", "device", "extras", "models", "model", "placement", "job"]
+    assert names == ["hallo4", "device", "extras", "models", "weights", "model", "placement", "job"]
     assert err == ""
+    (weights,) = [line for line in out.splitlines() if line.startswith("weights")]
+    assert "hallo4 weights fetch NAME" in weights
+    assert "pose-dwpose" in weights
 
 
 @pytest.mark.parametrize(

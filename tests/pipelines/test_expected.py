@@ -121,7 +121,7 @@ def test_an_attention_backend_is_chosen_for_one_model_alone(tiny_model_folder, p
 def test_the_diagnosis_of_a_model(tiny_model_folder, monkeypatch):
     monkeypatch.setattr(expected, "measured_flops_per_s", lambda device, dtype: 1e9)
     lines = dict(diagnose(str(tiny_model_folder), seconds=2.0, memory="8", device="cpu"))
-    assert list(lines) == ["hallo4", "device", "extras", "models", "model", "placement", "job"]
+    assert list(lines) == ["hallo4", "device", "extras", "models", "weights", "model", "placement", "job"]
     assert "testling 1.2" in lines["model"]
     assert "windows of 5 frames" in lines["model"]
     assert "resident: backbone on cpu" in lines["placement"]

@@ -1,5 +1,6 @@
 """The light estimator on a real person, still, warped by known motions, in company and alone."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,3 +294,15 @@ def test_without_litert_the_extra_is_named(light_root, monkeypatch):
 def test_nothing_is_written_to_stderr(light_root, capfd):
     load_estimator("light", folder=light_root / "pose")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_body_of_another_person_is_not_taken_for_the_face_s(group, light):
+    """Both are looked at where they are, but the body belongs to the neighbour: it must be left."""
+    people = sorted(light.find(group), key=lambda one: one.box_px[0])
+    assert len(people) == 3
+    mixed = replace(people[0], trace=replace(people[0].trace, body=people[1].trace.body))
+    pose = light.look(group, mixed)
+    assert abs(pose.points_px[layout.NOSE, 0] - 131) < 8
+    shoulders = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER]
+    seen = pose.confidence[shoulders] >= layout.SEEN
+    assert (np.abs(pose.points_px[shoulders, 0] - 131) < 100)[seen].all()
