@@ -7,10 +7,11 @@ import multiprocessing
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any, TypeVar
 
-from hallo4.errors import Cancelled
+from hallo4.errors import Cancelled, Hallo4Error
 from hallo4.evaluation import generators
 from hallo4.evaluation.row_store import RowStore
 
@@ -31,7 +32,9 @@ def shared_work(
     """`make(settings)(item)` of every item as results get ready, in any order.
 
     With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
-    class or function of a module) once. Settings, items and results must then be picklable.
+    class or function of a module) once. Settings, items and results must then be picklable, and a script
+    that gets here must be a file whose work stands under `if __name__ == "__main__":`, because the processes
+    import it. Hallo4Error: a process ended without an answer.
     """
     workers = min(workers, len(items))
     if workers <= 1:
@@ -39,6 +42,9 @@ def shared_work(
             work = make(settings)
             yield from map(work, items)
         return
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        # A worker that imports a script without a guard: it may start none itself. What started it says so.
+        raise SystemExit(1)
     threads = max(1, (os.cpu_count() or 1) // workers)
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     with ProcessPoolExecutor(workers, spawn, _start_worker, (make, settings, threads)) as pool:
@@ -46,6 +52,12 @@ def shared_work(
         try:
             for future in as_completed(futures):
                 yield future.result()
+        except BrokenProcessPool:
+            raise Hallo4Error(
+                "A worker process ended without an answer: it was killed, as for want of memory, or could not "
+                'start. A script that asks for workers must be a file and call under `if __name__ == "__main__":`'
+                ", because every worker imports it. With workers=1 there are none."
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

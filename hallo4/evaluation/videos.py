@@ -68,7 +68,8 @@ def evaluate_videos(
 
     InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
     that are needed and missing or damaged, MissingExtraError without scikit-image, or if ArcFace is needed
-    without onnxruntime, OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
+    without onnxruntime, OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C. With
+    more than one of `workers`, a script calls this under `if __name__ == "__main__":` (see `shared_work`).
     """
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
