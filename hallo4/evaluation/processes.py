@@ -54,9 +54,9 @@ def shared_work(
                 yield future.result()
         except BrokenProcessPool:
             raise Hallo4Error(
-                "A worker process ended without an answer: it was killed, as for want of memory, or could not "
-                'start. A script that asks for workers must be a file and call under `if __name__ == "__main__":`'
-                ", because every worker imports it. With workers=1 there are none."
+                "A worker process ended without an answer: it was killed, as for want of memory, or could "
+                "not start. A script that asks for workers must be a file and call under `if __name__ == "
+                '"__main__":`, because every worker imports it. With workers=1 there are none.'
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
