@@ -11,7 +11,7 @@ from toy_networks import save_detector, save_pose, yolox_rows
 from hallo4.cli import main
 from hallo4.media import VideoInfo, VideoWriter, probe_video, read_frames
 from hallo4.motion import load_skeleton
-from hallo4.pose import plan_jobs
+from hallo4.pose import plan_jobs, save_keypoints
 from hallo4.pose.measure import video_rate
 
 SIZE = (160, 120)
@@ -59,6 +59,23 @@ def test_a_video_becomes_a_skeleton_file_and_a_video_of_it(place, capfd):
     assert sorted(path.name for path in place.iterdir()) == [
         "talk.keypoints.json", "talk.keypoints.mp4", "talk.mkv", "weights",
     ]  # fmt: skip
+
+
+def test_the_folder_of_the_networks_can_be_named(place, capfd, monkeypatch):
+    Image.fromarray(lit()).save("p.png")
+    monkeypatch.setenv("HALLO4_WEIGHTS", str(place / "empty"))
+    assert said(capfd, "p.png", "-o", "out.json", "--weights", "weights/pose")[0] == 0
+    code, _, err = said(capfd, "p.png", "-o", "out.json", "--weights", "far")
+    assert code == 2
+    assert "not in far" in err
+
+
+def test_progress_counts_measuring_and_drawing(place):
+    video("talk.mkv", [lit()] * 5)
+    (job,) = plan_jobs("talk.mkv", "o.json")
+    told = []
+    save_keypoints(job, "dwpose", on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 10) for done in range(1, 11)]
 
 
 def test_a_picture_and_an_npz(place, capfd):
