@@ -1,5 +1,7 @@
 """Following, bridging and smoothing with an estimator whose answers are painted into the frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -164,6 +166,22 @@ def test_nobody_is_one_line():
         found_in([frame_of() for _ in range(3)])
     with pytest.raises(InputError, match=r"the picture: no person was found in the picture"):
         estimate_image(frame_of(), PaintedPeople())
+
+
+def test_something_that_looks_like_a_body_now_and_then_is_nobody():
+    class Faceless(PaintedPeople):
+        def look(self, frame_u8, near):
+            pose = super().look(frame_u8, near)
+            return None if pose is None else replace(pose, face_box_px=None)
+
+    def measured(seen):
+        frames = [frame_of((1, 100, 90, 40))] * seen + [frame_of()] * (10 - seen)
+        choice = PersonChoice()
+        return _findings(follow(frames, Faceless(), choice, FPS), "toy.mp4", SIZE, FPS, choice, [])
+
+    with pytest.raises(InputError, match=r"a body was found in 4 of 10 frames, and never a face"):
+        measured(4)
+    assert measured(6).found.sum() == 6  # somebody who turns their back, with a note
 
 
 def test_a_small_face_is_noted():
