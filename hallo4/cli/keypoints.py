@@ -47,7 +47,7 @@ class Keypoints:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 keypoints`, measure, and print the path of every skeleton."""
-    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints", description=Keypoints.__doc__)
+    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints")
 
     from hallo4.errors import InputError
     from hallo4.evaluation.processes import shared_work

@@ -88,6 +88,7 @@ def test_the_person_is_chosen(person, x):
     findings = found_in([frame_of(*THREE)], person)
     assert findings.skeleton.points_px[0, 0, 0] == x
     assert "3 people are seen at 60,90 and 150,60 and 250,90" in findings.notes[0]
+    assert f" at {x},{60 if x == 150 else 90} is followed; --person chooses" in findings.notes[0]
 
 
 def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
