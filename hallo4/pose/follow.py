@@ -6,7 +6,7 @@ What is kept is a row of points per frame and two thumbnails; the frames themsel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -79,7 +79,7 @@ def follow(
                     cuts.append(number)
         if pose is not None:
             last, last_frame, last_scene = pose, number, scene
-        poses.append(pose)
+        poses.append(None if pose is None else replace(pose, trace=None))
         shots.append(len(cuts))
         on_frame(number + 1)
     return _track(poses, shots, cuts, chosen)

@@ -14,7 +14,7 @@ from hallo4.media.image import load_image
 from hallo4.media.video import VideoInfo, probe_video, read_frames
 from hallo4.motion import layout
 from hallo4.motion.checks import MAX_FRAMES
-from hallo4.pose.estimator import PoseEstimator
+from hallo4.pose.estimator import PoseEstimator, box_centre
 from hallo4.pose.follow import Track, follow
 from hallo4.pose.loading import load_estimator
 from hallo4.pose.person import LARGEST, PersonChoice, counted, parse_person, places_of
@@ -164,10 +164,11 @@ def _people_notes(track: Track, fps: float, choice: PersonChoice) -> list[str]:
     people = track.chosen[0][1]
     notes = []
     if len(people) > 1:
-        which = f"person {choice.word}" if choice.word != LARGEST else "the largest"
+        followed = "{:.0f},{:.0f}".format(*box_centre(choice.of(people).box_px))
+        which = "the largest one" if choice.word == LARGEST else "the one"
         notes.append(
-            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} is followed: "
-            "choose with --person"
+            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} at {followed} is "
+            "followed; --person chooses"
         )
     for number, _ in track.chosen[1:]:
         if number in track.cuts:

@@ -1,5 +1,7 @@
 """Following, bridging and smoothing with an estimator whose answers are painted into the frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,7 @@ def test_the_person_is_chosen(person, x):
     findings = found_in([frame_of(*THREE)], person)
     assert findings.skeleton.points_px[0, 0, 0] == x
     assert "3 people are seen at 60,90 and 150,60 and 250,90" in findings.notes[0]
+    assert f" at {x},{60 if x == 150 else 90} is followed; --person chooses" in findings.notes[0]
 
 
 def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
@@ -164,6 +167,22 @@ def test_nobody_is_one_line():
         found_in([frame_of() for _ in range(3)])
     with pytest.raises(InputError, match=r"the picture: no person was found in the picture"):
         estimate_image(frame_of(), PaintedPeople())
+
+
+def test_something_that_looks_like_a_body_now_and_then_is_nobody():
+    class Faceless(PaintedPeople):
+        def look(self, frame_u8, near):
+            pose = super().look(frame_u8, near)
+            return None if pose is None else replace(pose, face_box_px=None)
+
+    def measured(seen):
+        frames = [frame_of((1, 100, 90, 40))] * seen + [frame_of()] * (10 - seen)
+        choice = PersonChoice()
+        return _findings(follow(frames, Faceless(), choice, FPS), "toy.mp4", SIZE, FPS, choice, [])
+
+    with pytest.raises(InputError, match=r"a body was found in 4 of 10 frames, and never a face"):
+        measured(4)
+    assert measured(6).found.sum() == 6  # somebody who turns their back, with a note
 
 
 def test_a_small_face_is_noted():
