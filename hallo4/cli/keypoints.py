@@ -51,11 +51,11 @@ def run(words: Sequence[str]) -> None:
 
     from hallo4.errors import InputError
     from hallo4.evaluation.processes import shared_work
+    from hallo4.motion import PersonChoice
     from hallo4.pose.files import Measure, plan_jobs
     from hallo4.pose.loading import load_estimator
-    from hallo4.pose.person import parse_person
 
-    parse_person(options.person)
+    PersonChoice.of(options.person)
     if not 1 <= options.workers <= 64:
         raise InputError(f"workers is {options.workers}; use 1 to 64.")
     jobs = plan_jobs(options.source, options.output)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
+from hallo4.motion import PersonChoice
 from hallo4.pose.estimator import Candidate, PersonPose, PoseEstimator, box_centre, box_side
-from hallo4.pose.person import PersonChoice
+from hallo4.pose.person import chosen_one
 from hallo4.types import KEYPOINTS
 
 LOST_S = 1.0
@@ -72,7 +73,7 @@ def follow(
         else:
             people = estimator.find(frame_u8)
             if people:
-                pose = estimator.look(frame_u8, choice.of(people))
+                pose = estimator.look(frame_u8, chosen_one(choice, people))
             if pose is not None:
                 chosen.append((number, people))
                 if last is not None and not same_shot:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from hallo4.errors import InputError
+from hallo4.motion import PersonChoice
 from hallo4.pose import Candidate, PersonPose, PoseEstimator
 from hallo4.pose.estimator import box_centre, box_side
 from hallo4.pose.follow import follow
 from hallo4.pose.measure import _findings, estimate_image
-from hallo4.pose.person import PersonChoice, parse_person
 from hallo4.pose.smooth import BRIDGED_CONFIDENCE, bridged, smoothed
 
 FPS = 25.0
@@ -59,7 +59,7 @@ def frame_of(*people, ground: int = 0) -> np.ndarray:
 
 
 def found_in(frames, person="largest"):
-    choice = parse_person(person)
+    choice = PersonChoice.of(person)
     track = follow(frames, PaintedPeople(), choice, FPS)
     return _findings(track, "toy.mp4", SIZE, FPS, choice, [])
 
@@ -93,7 +93,7 @@ def test_the_person_is_chosen(person, x):
 
 def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
     with pytest.raises(
-        InputError, match=r"person 4 was asked for, and 3 people are seen at 60,90 and 150,60"
+        InputError, match=r"person 4 from the left was asked for, and 3 people are seen at 60,90 and 150,60"
     ):
         found_in([frame_of(*THREE)], "4")
     with pytest.raises(InputError, match="and 1 person is seen"):
@@ -102,8 +102,8 @@ def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
 
 @pytest.mark.parametrize("word", ["", "middle", "0", "-1", "1.5", "3,", "1,2,3", "nan,nan"])
 def test_odd_words_for_a_person_are_refused(word):
-    with pytest.raises(InputError, match=r"use largest, left, right, a number from the left .* or x,y"):
-        parse_person(word)
+    with pytest.raises(InputError, match=r"write largest, left, right, a number .* or x,y"):
+        PersonChoice.of(word)
 
 
 def test_the_one_chosen_is_followed_though_another_is_larger_later():

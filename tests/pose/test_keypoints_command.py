@@ -153,10 +153,10 @@ def test_notes_are_said_with_the_result(place, capfd):
         (["talk.mkv", "-o", "o.txt"], "o.txt: a skeleton is saved as .json or .npz"),
         (["talk.mkv", "-o", "far/away/o.json"], "there is no folder far/away"),
         (["weights", "-o", "out"], "weights: holds no video and no picture"),
-        (["talk.mkv", "-o", "o.json", "--person", "tallest"], "person is 'tallest'; use largest, left"),
+        (["talk.mkv", "-o", "o.json", "--person", "tallest"], "person is 'tallest'; write largest, left"),
         (
             ["talk.mkv", "-o", "o.json", "--person", "3"],
-            "person 3 was asked for, and 1 person is seen at 80,60",
+            "person 3 from the left was asked for, and 1 person is seen at 80,60",
         ),
         (["talk.mkv", "-o", "o.json", "--workers", "0"], "workers is 0; use 1 to 64"),
         (["talk.mkv", "-o", "o.json", "--estimator", "light"], "needs the weights holistic_solution"),
