@@ -22,6 +22,7 @@ from torch import Tensor
 from hallo4.errors import InputError
 from hallo4.media import collect_notes, load_image, open_sound, probe_video, read_frames, resampled
 from hallo4.media.image import rgb_of
+from hallo4.media.names import as_stored
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion, load_skeleton, resample, retarget
 from hallo4.pipelines.canvas import (
@@ -271,7 +272,7 @@ def prepare_motion(
         ]
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
-    path = Path(motion)
+    path = as_stored(motion)
     if path.is_dir() or path.suffix.lower() in KEYPOINT_SUFFIXES:
         size_px = (portrait.image_width_px, portrait.image_height_px)
         skeleton = load_skeleton(path, size_px=size_px)
