@@ -174,8 +174,8 @@ def _check_length(path: Path) -> None:
     size, longest = len(os.fsencode(path.name)), _longest_name(path.parent)
     if size > longest:
         raise OutputError(
-            f"{shown(path)}: the file name has {size} bytes, {longest} are allowed there. Choose a shorter "
-            "one."
+            f"{shown(path)}: the file name is too long: {size} bytes, {longest} are allowed there. Choose "
+            "another."
         )
 
 

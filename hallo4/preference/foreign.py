@@ -90,6 +90,22 @@ def path_beside(table: Path, named: str, row: int) -> Path:
     return path
 
 
+def prompt_of(store: PreferenceStore, condition_id: str) -> str:
+    """The prompt that a condition was imported with; its id where there never was one. InputError: the file
+    cannot be read."""
+    path = store.media_path(_prompt_path(condition_id))
+    try:
+        return path.read_bytes().decode().removesuffix("\n")
+    except FileNotFoundError:
+        return condition_id
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: the prompt cannot be read ({error}). Restore it or remove it.") from error
+
+
+def _prompt_path(condition_id: str) -> str:
+    return f"conditions/{condition_id}/prompt.txt"
+
+
 @dataclass
 class Imported:
     """What came of an import: `records` that are new, ratings and clips among them.
@@ -147,7 +163,7 @@ class Inbox:
         try:
             self.store.media_path(folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(first).save(self.store.media_path(condition.portrait))
-            self.store.media_path(f"{folder}/prompt.txt").write_text(prompt + "\n")
+            self.store.media_path(_prompt_path(name)).write_bytes(f"{prompt}\n".encode())
         except OSError as error:
             raise OutputError(
                 f"{self.store.folder / folder}: cannot be written ({error.strerror})."

@@ -24,7 +24,7 @@ from hallo4.errors import InputError
 from hallo4.media import VideoWriter, load_image, read_frames
 from hallo4.media.files import check_input
 from hallo4.preference.audit import source_of
-from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities
+from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, prompt_of
 from hallo4.preference.parquet import pyarrow, read_table, write_table
 from hallo4.preference.schema import AXES, Axis, Choice, Clip
 from hallo4.preference.store import PreferenceStore
@@ -58,7 +58,7 @@ def export_pickapic(store: PreferenceStore, path: Path, axis: Axis | None = None
             yield {
                 "are_different": True,
                 "best_image_uid": best,
-                "caption": clips[a].condition_id,
+                "caption": prompt_of(store, clips[a].condition_id),
                 "has_label": True,
                 **{f"image_{i}_uid": name for i, name in enumerate((a, b))},
                 **{f"jpg_{i}": pictures[name] for i, name in enumerate((a, b))},

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hallo4.errors import InputError, OutputError
 from hallo4.media.files import check_input
-from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, path_beside
+from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, path_beside, prompt_of
 from hallo4.preference.schema import Axis, Choice
 from hallo4.preference.store import PreferenceStore
 
@@ -36,7 +36,8 @@ _MAX_ROWS = 1_000_000
 def export_videoreward(store: PreferenceStore, folder: Path) -> int:
     """Write `folder/data.csv` and the videos that it names below `folder/videos/`; returns the rows.
 
-    The prompt is the condition's id. InputError: no ratings, or a clip's file is missing. OutputError.
+    The prompt is what the condition was imported with, else its id. InputError: no ratings, or a clip's file
+    is missing. OutputError.
     """
     clips, found, simulated = store.clips(), majorities(store), is_simulated(store)
     try:
@@ -44,7 +45,7 @@ def export_videoreward(store: PreferenceStore, folder: Path) -> int:
         for name in sorted({name for pair in found for name in pair}):
             source = check_input(store.media_path(clips[name].path), "a video")
             shutil.copyfile(source, folder / "videos" / f"{name}.mp4")
-        with (folder / "data.csv").open("w", newline="") as file:
+        with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, FIELDS)
             table.writeheader()
             for (a, b), outcome in found.items():
@@ -52,7 +53,7 @@ def export_videoreward(store: PreferenceStore, folder: Path) -> int:
                     {
                         "path_A": f"./videos/{a}.mp4",
                         "path_B": f"./videos/{b}.mp4",
-                        "prompt": clips[a].condition_id,
+                        "prompt": prompt_of(store, clips[a].condition_id),
                         **{column: _LABELS[outcome.get(axis)] for axis, column in COLUMNS.items()},
                         "MQ": _LABELS[None],
                         **{f"fps_{side}": f"{clips[n].fps:g}" for side, n in (("A", a), ("B", b))},

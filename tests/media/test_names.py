@@ -48,7 +48,7 @@ def test_the_exact_name_comes_first(tmp_path):
         r".\clips/one\a.mp4",
         r"D:\study\clips\one\a.mp4",
         "D:/clips/one/a.mp4",
-        "/home/someone/study/clips/one/a.mp4",
+        "/data/someone/study/clips/one/a.mp4",
         r"\\server\share\clips\one\a.mp4",
     ],
 )
