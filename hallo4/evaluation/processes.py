@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
 from typing import Any, TypeVar
 
 from hallo4.errors import Cancelled
 from hallo4.evaluation import generators
 from hallo4.evaluation.row_store import RowStore
+from hallo4.processes import check_workers, worker_pool
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
@@ -31,8 +31,10 @@ def shared_work(
     """`make(settings)(item)` of every item as results get ready, in any order.
 
     With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
-    class or function of a module) once. Settings, items and results must then be picklable.
+    class or function of a module) once. Settings, items and results must then be picklable. InputError: fewer
+    than one worker. Hallo4Error: see `worker_pool`.
     """
+    check_workers(workers)
     workers = min(workers, len(items))
     if workers <= 1:
         if items:
@@ -40,14 +42,10 @@ def shared_work(
             yield from map(work, items)
         return
     threads = max(1, (os.cpu_count() or 1) // workers)
-    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (make, settings, threads)) as pool:
+    with worker_pool(workers, _start_worker, (make, settings, threads)) as pool:
         futures = [pool.submit(_work, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for future in as_completed(futures):
+            yield future.result()
 
 
 def work_by_model(

@@ -9,6 +9,7 @@ import numpy as np
 
 from hallo4.errors import InputError
 from hallo4.media import VideoInfo
+from hallo4.media.names import as_stored
 from hallo4.motion import load_skeleton, resample
 from hallo4.types import FPS, Skeleton
 
@@ -19,7 +20,8 @@ ASPECT_TOLERANCE = 0.02
 
 def keypoint_file(video: Path) -> Path | None:
     """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
-    return next((f for suffix in SIDECARS if (f := video.with_name(video.stem + suffix)).is_file()), None)
+    named = (as_stored(video.with_name(video.stem + suffix)) for suffix in SIDECARS)
+    return next((file for file in named if file.is_file()), None)
 
 
 def given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
@@ -44,7 +46,7 @@ def given_skeleton(file: Path, info: VideoInfo) -> Skeleton:
 
 def given_expression(video: Path) -> np.ndarray | None:
     """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
-    file = video.with_name(video.stem + ".expression.npy")
+    file = as_stored(video.with_name(video.stem + ".expression.npy"))
     if not file.is_file():
         return None
     try:

@@ -66,7 +66,8 @@ def _span(container: InputContainer, stream: av.stream.Stream | None) -> tuple[F
         return None
     start = max(start, Fraction(0))  # priming lies before the beginning
     declared, padding = declared_end(container, stream), Fraction(0)
-    if stream.type == "audio" and stream.rate:
-        padding = Fraction(MAX_PADDING, stream.rate)
+    rate_hz = getattr(stream.codec_context, "sample_rate", 0)  # no codec context: no decoder
+    if stream.type == "audio" and rate_hz:
+        padding = Fraction(MAX_PADDING, rate_hz)
     # A header that ends long before the packets do is wrong, not a trim.
     return start, declared if declared is not None and declared < end <= declared + padding else end
