@@ -28,7 +28,7 @@ def sole_worker(lock_file: Path, on: Path | str, instead: str) -> Iterator[None]
     `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it
     (its process id, machine and start are named), or the file cannot be made.
     """
-    lock = FileLock(lock_file, timeout=0)
+    lock = FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
     try:
         lock.acquire()
     except Timeout:

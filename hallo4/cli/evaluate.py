@@ -64,7 +64,7 @@ class Videos:
     (files), or the observer of the portrait world; auto: the observer for videos that say they were made in
     that world, else the pose estimator that is here"""
     person: Annotated[str, arg(metavar="largest|left|right|N|X,Y")] = "largest"
-    """who is meant where a pose estimator finds several"""
+    """who is meant where there are several: N counts from the left, X,Y is a place in pixels"""
     weights: Annotated[
         str | None, arg(metavar="FOLDER", help_behavior_hint="(default: see docs/metrics.md)")
     ] = None

@@ -6,10 +6,14 @@ asked for.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 from hallo4.errors import Cancelled, Hallo4Error
 from hallo4.version import __version__
@@ -25,15 +29,34 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("hallo4.cli.evaluate", "measure a model, with confidence intervals"),
 }
 
-EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED = 0, 2, 130
+EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 2, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `hallo4 ARGUMENTS` (default: those of the process) and return the exit code.
 
-    0: done; 2: the user can mend it, one line on stderr says how; 130: stopped by the user.
+    0: done; 2: the user can mend it, one line on stderr says how; 130: stopped by the user; 141: whoever read
+    the output has closed it, as `head` does.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = partial(_show, warnings.showwarning)
+        try:
+            code = _run(words)
+            if sys.stdout is not None:  # closed from the beginning
+                sys.stdout.flush()
+        except BrokenPipeError:
+            _forget_output()
+            return EXIT_UNREAD
+        except OSError as error:
+            if error.errno != errno.ENOSPC or error.filename is not None:
+                raise
+            _forget_output()
+            return _complain(f"what was to be printed cannot be written ({error.strerror}). Make room.")
+    return code
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help())
         return EXIT_OK
@@ -58,6 +81,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # the argument parser has spoken already
         return stop.code if isinstance(stop.code, int) else EXIT_OK
     return EXIT_OK
+
+
+def _forget_output() -> None:
+    """What waits to be printed goes nowhere, so that Python does not complain of it at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(nowhere, stream.fileno())
+
+
+def _show(others: Callable[..., None], message: Warning | str, kind: type[Warning], *place: object) -> None:
+    """Warnings of this package are notes of one line; the others are shown as ever."""
+    if kind.__module__.startswith("hallo4."):
+        print(f"hallo4: note: {message}", file=sys.stderr)
+    else:
+        others(message, kind, *place)
 
 
 def _complain(message: str) -> int:

@@ -35,6 +35,10 @@ class Keypoints:
     """whom to follow where there are several: N counts from the left, X,Y is a place in pixels"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where dwpose runs"""
+    weights: Annotated[
+        Path | None, arg(metavar="DIR", help_behavior_hint="(default: pose/ of $HALLO4_WEIGHTS)")
+    ] = None
+    """the folder of the networks"""
     workers: Annotated[int, arg(metavar="N")] = 1
     """processes that share the files of a folder"""
     quiet: FlagCreatePairsOff[bool] = False
@@ -43,15 +47,15 @@ class Keypoints:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 keypoints`, measure, and print the path of every skeleton."""
-    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints", description=Keypoints.__doc__)
+    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints")
 
     from hallo4.errors import InputError
     from hallo4.evaluation.processes import shared_work
+    from hallo4.motion import PersonChoice
     from hallo4.pose.files import Measure, plan_jobs
     from hallo4.pose.loading import load_estimator
-    from hallo4.pose.person import parse_person
 
-    parse_person(options.person)
+    PersonChoice.of(options.person)
     if not 1 <= options.workers <= 64:
         raise InputError(f"workers is {options.workers}; use 1 to 64.")
     jobs = plan_jobs(options.source, options.output)
@@ -62,9 +66,9 @@ def run(words: Sequence[str]) -> None:
         f"{len(jobs) - len(left)} of {len(jobs)} are finished already and are kept",
         len(left) < len(jobs),
     )
-    settings = (options.estimator, options.device, options.person)
+    settings = (options.estimator, options.device, options.weights, options.person)
     if left:
-        load_estimator(options.estimator, options.device)  # what is missing is said before any work
+        load_estimator(*settings[:3])  # what is missing is said before any work
     problems = []
     if min(options.workers, len(left)) <= 1:
         done = _one_by_one(left, Measure, settings, options.quiet)
@@ -80,7 +84,7 @@ def run(words: Sequence[str]) -> None:
 
 
 def _one_by_one(
-    jobs: Sequence[Job], make: Callable[..., Callable[..., Done]], settings: tuple[str, str, str], quiet: bool
+    jobs: Sequence[Job], make: Callable[..., Callable[..., Done]], settings: tuple[Any, ...], quiet: bool
 ) -> Iterator[Done]:
     """Measure in this process, with a bar for every file on a terminal."""
     from rich.console import Console

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from hallo4.errors import InputError
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
+from hallo4.processes import worker_pool
 from hallo4.types import FPS, Skeleton
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
@@ -122,8 +123,7 @@ def build_clips(
         k for k in shards if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
     ]
     done = len(shards) - len(missing)
-    # One thread each: a forked process must not use the thread pool of its parent.
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
         for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
             job.result()
             done += 1

@@ -7,7 +7,6 @@ with changed speed and pitch, through rooms and microphones (spectral tilt and p
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from hallo4.errors import InputError
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
+from hallo4.processes import worker_pool
 from hallo4.types import FPS, Audio
 from hallo4.world.episode import act
 from hallo4.world.speech import Phoneme, Speech
@@ -100,8 +100,7 @@ def build_sounds(
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         features, curves = [], []
-        # One thread each: a forked process must not use the thread pool of its parent.
-        with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
             seeds = range(first_seed, first_seed + episodes)
             for done, (f, c) in enumerate(pool.map(_recordings, seeds, chunksize=16), 1):
                 features.append(f)

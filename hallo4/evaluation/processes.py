@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+<<<<<<< HEAD
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+=======
+from concurrent.futures import as_completed
+>>>>>>> animate
 from functools import partial
 from typing import Any, TypeVar
 
 from hallo4.errors import Cancelled, Hallo4Error
 from hallo4.evaluation import generators
 from hallo4.evaluation.row_store import RowStore
+from hallo4.processes import check_workers, worker_pool
 
 Item = TypeVar("Item", bound=Hashable)
 Result = TypeVar("Result")
@@ -32,10 +36,16 @@ def shared_work(
     """`make(settings)(item)` of every item as results get ready, in any order.
 
     With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
+<<<<<<< HEAD
     class or function of a module) once. Settings, items and results must then be picklable, and a script
     that gets here must be a file whose work stands under `if __name__ == "__main__":`, because the processes
     import it. Hallo4Error: a process ended without an answer.
+=======
+    class or function of a module) once. Settings, items and results must then be picklable. InputError: fewer
+    than one worker. Hallo4Error: see `worker_pool`.
+>>>>>>> animate
     """
+    check_workers(workers)
     workers = min(workers, len(items))
     if workers <= 1:
         if items:
@@ -46,9 +56,9 @@ def shared_work(
         # A worker that imports a script without a guard: it may start none itself. What started it says so.
         raise SystemExit(1)
     threads = max(1, (os.cpu_count() or 1) // workers)
-    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(workers, spawn, _start_worker, (make, settings, threads)) as pool:
+    with worker_pool(workers, _start_worker, (make, settings, threads)) as pool:
         futures = [pool.submit(_work, item) for item in items]
+<<<<<<< HEAD
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -60,6 +70,10 @@ def shared_work(
             ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+=======
+        for future in as_completed(futures):
+            yield future.result()
+>>>>>>> animate
 
 
 def work_by_model(

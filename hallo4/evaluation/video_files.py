@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hallo4.errors import InputError
 from hallo4.evaluation.named_paths import split_name
+from hallo4.media.names import same_name
 
 SUFFIXES = (".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif")
 REFERENCE = "reference"
@@ -37,7 +38,9 @@ class ClipFiles:
         """A hash of sizes and times of all these files and of what lies beside them under their name."""
         digest = hashlib.sha256()
         for path in (self.reference, *(video for video in self.videos.values() if video is not None)):
-            for file in sorted(path.parent.glob(_literal(path.stem) + ".*")):
+            name = same_name(path.stem)
+            beside = (f for f in path.parent.iterdir() if same_name(f.name).startswith(f"{name}."))
+            for file in sorted(beside):
                 state = file.stat()
                 digest.update(f"{os.fspath(file)} {state.st_size} {state.st_mtime_ns}".encode())
         return digest.hexdigest()[:16]
@@ -65,18 +68,20 @@ def systems_of(words: Sequence[str | os.PathLike[str]]) -> list[System]:
 
 
 def videos_in(folder: Path) -> dict[str, Path]:
-    """Name without suffix -> video file in the folder itself. InputError: none, or two files of one name."""
+    """Name without suffix, in Unicode form C, -> video file in the folder itself. InputError: none, or two
+    files of one name."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder. Give a folder of videos.")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            if path.stem in found:
+            name = same_name(path.stem)
+            if name in found:
                 raise InputError(
-                    f"{folder}: has both {found[path.stem].name} and {path.name}; clips are matched by name. "
+                    f"{folder}: has both {found[name].name} and {path.name}; clips are matched by name. "
                     "Leave one."
                 )
-            found[path.stem] = path
+            found[name] = path
     if not found:
         raise InputError(f"{folder}: holds no videos ({' '.join(SUFFIXES)}). Give a folder that does.")
     return found
@@ -119,8 +124,3 @@ def matched_clips(
             f"{', '.join(str(s.folder) for s in systems)}. Clips are matched by file name without suffix."
         )
     return clips, problems
-
-
-def _literal(text: str) -> str:
-    """A name as a glob that matches only itself."""
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in text)

@@ -20,9 +20,9 @@ from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPers
 from hallo4.evaluation.video_sidecars import given_skeleton, keypoint_file
 from hallo4.media import VideoInfo, collect_notes, read_provenance
 from hallo4.media.files import companion, write_whole
-from hallo4.motion import save_skeleton
+from hallo4.motion import PersonChoice, save_skeleton
 from hallo4.pipelines.model_info import embedded_models
-from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator, parse_person
+from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS, KEYPOINTS, Skeleton
 from hallo4.version import __version__
@@ -46,8 +46,9 @@ class KeypointFinder:
     """
 
     def __init__(self, pose: Pose = "auto", folder: Path | None = None, person: str = LARGEST):
-        parse_person(person)
+        PersonChoice.of(person)
         self.pose, self.folder, self.person = pose, folder, person
+        self._hint = None if person == LARGEST else person
         self.estimator: PoseEstimator | None = None
         self.missing: str | None = None
         if pose in ("auto", "dwpose", "light"):
@@ -80,7 +81,7 @@ class KeypointFinder:
         """
         file = keypoint_file(video)
         if file is not None:
-            return FILE, given_skeleton(file, info.width_px, info.height_px, info.fps)
+            return FILE, given_skeleton(file, info.width_px, info.height_px, info.fps, self._hint)
         source = self.source_of(video)
         if source in (None, OBSERVER):
             return source, None
@@ -92,7 +93,7 @@ class KeypointFinder:
         height, width = picture_u8.shape[:2]
         file = keypoint_file(portrait)
         if file is not None:
-            return given_skeleton(file, width, height, FPS)
+            return given_skeleton(file, width, height, FPS, self._hint)
         source = self.source_of(video)
         if source is None:
             raise InputError(

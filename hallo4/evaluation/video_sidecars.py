@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError
+from hallo4.media.names import as_stored
 from hallo4.motion import load_skeleton, resample
 from hallo4.pose.files import PICTURES
 from hallo4.types import FPS, Skeleton
@@ -19,16 +20,17 @@ ASPECT_TOLERANCE = 0.02
 
 def keypoint_file(video: Path) -> Path | None:
     """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
-    return next((f for suffix in SIDECARS if (f := video.with_name(video.stem + suffix)).is_file()), None)
+    named = (as_stored(video.with_name(video.stem + suffix)) for suffix in SIDECARS)
+    return next((file for file in named if file.is_file()), None)
 
 
-def given_skeleton(file: Path, width: int, height: int, fps: float) -> Skeleton:
+def given_skeleton(file: Path, width: int, height: int, fps: float, person: str | None = None) -> Skeleton:
     """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
-    they were made of; what they do not say is the video's `width`, `height` (px) and `fps`. What was assumed
-    or converted is said in a `MediaWarning`. InputError: damaged, of another aspect ratio, or no person in a
-    picture of that size.
+    they were made of; what they do not say is the video's `width`, `height` (px) and `fps`. `person`: as
+    `load_skeleton`. What was assumed or converted is said in a `MediaWarning`. InputError: damaged, of another
+    aspect ratio, or no person in a picture of that size.
     """
-    skeleton = load_skeleton(file, assumed_fps=fps, assumed_size_px=(width, height))
+    skeleton = load_skeleton(file, person=person, assumed_fps=fps, assumed_size_px=(width, height))
     aspect = (skeleton.width_px / skeleton.height_px) / (width / height)
     if abs(aspect - 1) > ASPECT_TOLERANCE:
         raise InputError(
@@ -46,7 +48,8 @@ def portrait_file(video: Path) -> Path | None:
     """The portrait beside a video (`NAME.portrait.png`, or another suffix of pictures), if it has one.
     InputError: there are two.
     """
-    files = [f for suffix in PICTURES if (f := video.with_name(f"{video.stem}.portrait{suffix}")).is_file()]
+    named = (as_stored(video.with_name(f"{video.stem}.portrait{suffix}")) for suffix in PICTURES)
+    files = [file for file in named if file.is_file()]
     if len(files) > 1:
         raise InputError(
             f"{video.name}: has two portraits beside it, {files[0].name} and {files[1].name}. Leave one."
@@ -56,7 +59,7 @@ def portrait_file(video: Path) -> Path | None:
 
 def given_expression(video: Path) -> np.ndarray | None:
     """Expression coefficients [n, D] that the user has fitted: `NAME.expression.npy` beside the video."""
-    file = video.with_name(video.stem + ".expression.npy")
+    file = as_stored(video.with_name(video.stem + ".expression.npy"))
     if not file.is_file():
         return None
     try:

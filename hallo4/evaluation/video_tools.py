@@ -32,7 +32,7 @@ NETWORKS: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class ToolSettings:
     """What decides which tools are loaded. `need`: networks that must be there; `weights`: the folder of
-    files; `person`: who is meant where there are several, as `hallo4.pose.parse_person` takes it.
+    files; `person`: who is meant where there are several, as `hallo4.motion.PersonChoice.of` takes it.
     """
 
     pose: Pose = "auto"

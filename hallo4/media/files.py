@@ -17,6 +17,7 @@ import av
 from av.container import InputContainer
 
 from hallo4.errors import InputError, OutputError
+from hallo4.media.names import as_stored
 
 # Real media only. FFmpeg also opens play lists, device names and plain text (rendered as a video of letters);
 # those could read other files or the network, or turn a mistake into nonsense.
@@ -67,7 +68,7 @@ def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
     """
     name = shown(path)
     try:
-        source = Path(path)
+        source = as_stored(path)
         exists, is_folder, is_file = source.exists(), source.is_dir(), source.is_file()
     except (OSError, ValueError) as error:  # a name too long for the disk, or with a NUL character
         raise InputError(
@@ -173,8 +174,8 @@ def _check_length(path: Path) -> None:
     size, longest = len(os.fsencode(path.name)), _longest_name(path.parent)
     if size > longest:
         raise OutputError(
-            f"{shown(path)}: the file name has {size} bytes, {longest} are allowed there. Choose a shorter "
-            "one."
+            f"{shown(path)}: the file name is too long: {size} bytes, {longest} are allowed there. Choose "
+            "another."
         )
 
 

@@ -64,7 +64,8 @@ def track_names(path: str | os.PathLike[str]) -> tuple[list[str], int]:
 
 def _words(stream: av.AudioStream) -> str:
     title = " ".join(stream.metadata.get("title", "").split())
-    return ", ".join(filter(None, [stream.layout.name, stream.language, shown(title)]))
+    layout = "no decoder for it" if stream.codec_context is None else stream.layout.name
+    return ", ".join(filter(None, [layout, stream.language, shown(title)]))
 
 
 class DecodedTrack:

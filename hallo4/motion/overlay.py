@@ -13,18 +13,20 @@ from hallo4.types import Skeleton
 
 _EXTRA = [*range(layout.FEET.start, layout.FEET.stop), *range(layout.MOUTH.start, layout.MOUTH.stop)]
 _EXTRA_COLOUR = (255, 105, 180)
+_LARGER = 4.0
 _SHADE = 0.7
 """How bright the picture stays, so that the lines can be seen."""
 
 
 def overlay(frame_u8: np.ndarray, skeleton: Skeleton, frame: int, long_side_px: int = 640) -> np.ndarray:
-    """A frame [H, W, 3] uint8 with `skeleton`'s `frame` over it, the longer side at most `long_side_px`.
+    """A frame [H, W, 3] uint8 with `skeleton`'s `frame` over it, its longer side `long_side_px`; a small
+    picture is enlarged no more than `_LARGER` times.
 
     Lines and points are those of `draw_skeleton`; mouth and feet, which a model does not see, are added as
     pink dots. Sides come out even.
     """
     height, width = frame_u8.shape[:2]
-    scale = min(1.0, long_side_px / max(height, width))
+    scale = min(_LARGER, long_side_px / max(height, width))
     small = tuple(max(2, 2 * round(scale * side / 2)) for side in (width, height))
     picture = Image.fromarray(frame_u8).resize(small, Image.Resampling.BILINEAR, reducing_gap=2.0)
     one = replace(

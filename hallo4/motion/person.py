@@ -33,7 +33,7 @@ class PersonChoice:
     def of(cls, words: str) -> PersonChoice:
         """`largest`, `left`, `right`, a number N (1 is the person furthest left), or `x,y` in pixels.
         InputError for anything else."""
-        text = words.strip()
+        text = words.strip().lower()
         if text in ("largest", "left", "right"):
             return cls(text)  # type: ignore[arg-type]
         if _NUMBER.fullmatch(text) and int(text) >= 1:

@@ -27,7 +27,7 @@ from hallo4.models.attention_backend import choose_attention
 from hallo4.motion import MotionHints
 from hallo4.pipelines.conditions import PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
-from hallo4.pipelines.devices import find_device, find_dtype
+from hallo4.pipelines.devices import check_not_forked, find_device, find_dtype
 from hallo4.pipelines.expected import notes_before_work
 from hallo4.pipelines.job import AnimationRequest, Job, Motion
 from hallo4.pipelines.model_folder import LoadedModel, load_model
@@ -104,6 +104,7 @@ class PortraitAnimator:
             *(image, audio, motion, seed, steps, guidance_scale, fit_motion),
             *(prompt, negative_prompt, conventions, motion_hints),
         )
+        check_not_forked(self.model.device)
         reporter = Reporter(on_progress)
         job = Job(self.model, request, reporter, self.rest_pose)
         reporter.begin_windows(job.total_windows, job.steps, job.total_frames, notes=job.notes)
@@ -145,6 +146,7 @@ class PortraitAnimator:
         InputError: an input that cannot be used. OutputError: `output` cannot be written, or another
         process writes it. Cancelled: stopped.
         """
+        check_not_forked(self.model.device)
         if not 1 <= scale <= 8:
             raise InputError(f"scale is {scale}; frames can be enlarged 1 to 8 times.")
         target = check_output(output)

@@ -41,6 +41,7 @@ from hallo4.pipelines.plan import (
 from hallo4.pipelines.portrait_rest import FindPose
 from hallo4.pipelines.prepare_motion import NO_HINTS, is_keypoints, prepare_motion
 from hallo4.pipelines.progress import Reporter
+from hallo4.pipelines.reach import decoded_psnr_db, notes_beyond_training
 from hallo4.pipelines.window import decode_window, denoise_window, prepare_scene, window_conditions
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.version import __version__
@@ -126,15 +127,26 @@ class Job:
                 hints=request.motion_hints,
                 on_frames=reporter.frames_of("pose"),
             )
+            reach_notes = self._reach_notes(rest_pose)
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("audio"):
             self._sound_steps = sound_frames * rules.audio_rho
             self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()
-        self.notes = [*portrait_notes, *audio_notes, *motion_notes, *text_notes]
+        self.notes = [*portrait_notes, *reach_notes, *audio_notes, *motion_notes, *text_notes]
         self.total_windows = len(self.plan())
         self._uses_skeleton = model.backbone.condition_spec.skeleton != "none"
+
+    def _reach_notes(self, rest_pose: FindPose) -> list[str]:
+        """What of the portrait the model was not trained for, where `model.json` says what it was."""
+        info, canvas = self.model.info, self.portrait.canvas
+        if info.trained_on is None:
+            return []
+        psnr_db = decoded_psnr_db(self.model.autoencoder, self.portrait.video_pm1)
+        size_px = (canvas.content_width_px, canvas.height_px)
+        pose = rest_pose(self.portrait.pixels_u8)
+        return notes_beyond_training(info.name, info.trained_on, size_px, pose, psnr_db)
 
     def _read_prompts(self) -> list[str]:
         """Set `texts`, the embeddings of both prompts, or None for a model without text; returns notes.

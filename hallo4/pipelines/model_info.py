@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.pipelines.plan import WindowNoise
+from hallo4.pipelines.reach import TrainedOn
 from hallo4.types import FPS
 from hallo4.weights.places import user_cache
 
@@ -35,6 +36,7 @@ class ModelInfo:
     of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
     model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
     the frames before it as they were decoded ("float") or in the whole levels of the finished video.
+    `trained_on`: the portraits it knows, if that was measured; a note says where another is given.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ModelInfo:
     negative_prompt: str = ""
     window_noise: WindowNoise = "own"
     known_frames_as: Literal["uint8", "float"] = "uint8"
+    trained_on: TrainedOn | None = None
 
     def prompts(self, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
         """Both prompts of a video, the model's own where None."""
@@ -78,6 +81,8 @@ class ModelInfo:
             )
         elif any(side < 16 or side % 8 for size in self.canvas_sizes_px for side in size):
             problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8, 16 or more"
+        elif self.trained_on is not None:
+            problem = self.trained_on.problem()
         if problem:
             raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
 

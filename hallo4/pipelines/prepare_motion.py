@@ -14,6 +14,7 @@ import numpy as np
 
 from hallo4.errors import InputError
 from hallo4.media import collect_notes, probe_video, read_frames
+from hallo4.media.names import as_stored
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.motion import (
     MotionHints,
@@ -82,7 +83,7 @@ def prepare_motion(
         ]
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
-    path = Path(motion)
+    path = as_stored(motion)
     if is_keypoints(path):
         notes: list[str] = []
         with collect_notes(notes):

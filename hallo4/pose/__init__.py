@@ -13,7 +13,6 @@ _HOMES = {
     "estimate_image": "measure",
     "estimate_video": "measure",
     "load_estimator": "loading",
-    "parse_person": "person",
     "plan_jobs": "files",
     "save_keypoints": "files",
 }

@@ -71,19 +71,20 @@ def cut(
     right, bottom = np.clip(high, 0, (width, height))
     if right <= left or bottom <= top:
         return None
-    part = frame_u8[top:bottom, left:right]
     shrink = max(1, int(region.side_px / size_px))
-    origin = np.array([left, top], np.float64)
-    if beyond == "rim":
-        before, after = (left, top) - low, high - (right, bottom)
-        if before.any() or after.any():
-            part = np.pad(part, ((before[1], after[1]), (before[0], after[0]), (0, 0)), mode="edge")
-            origin = low.astype(np.float64)
-    picture = Image.fromarray(part)
+    picture = Image.fromarray(frame_u8[top:bottom, left:right])
     if shrink > 1:
         picture = picture.reduce(shrink)
+    origin = np.array([left, top]) / shrink
+    if beyond == "rim":
+        before = -((low - (left, top)) // shrink)
+        after = -(((right, bottom) - high) // shrink)
+        if before.any() or after.any():
+            room = ((before[1], after[1]), (before[0], after[0]), (0, 0))
+            picture = Image.fromarray(np.pad(np.asarray(picture), room, mode="edge"))
+            origin = origin - before
     axes = region.axes / (size_px * shrink)
-    start = (region.to_frame(np.zeros(2)) - origin) / shrink
+    start = region.to_frame(np.zeros(2)) / shrink - origin
     affine = (axes[0, 0], axes[1, 0], start[0], axes[0, 1], axes[1, 1], start[1])
     return np.asarray(
         picture.transform((size_px, size_px), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)

@@ -1,10 +1,11 @@
 """DWPose: YOLOX finds people, RTMPose with SimCC heads gives each of them 133 points.
 
 Preprocessing and decoding follow the published program, branch `onnx` of github.com/IDEA-Research/DWPose, in
-ControlNet-v1-1-nightly/annotator/dwpose: `onnxdet.py` (lines 6-123) and `onnxpose.py` (lines 7-360). Three
-differences: one person is measured, not all; a frame without anybody gives nobody instead of the pose of the
-whole frame (`onnxpose.py`, line 25); and points are half a pixel further right and down, because pixels are
-named here by their corner and there by their middle.
+ControlNet-v1-1-nightly/annotator/dwpose: `onnxdet.py` (lines 6-123) and `onnxpose.py` (lines 7-360). Both
+networks get RGB, as from its gradio_dw_open_pose.py. Three differences: one person is measured, not all; a
+frame without anybody gives nobody instead of the pose of the whole frame (`onnxpose.py`, line 25); and points
+are half a pixel further right and down, because pixels are named here by their corner and there by their
+middle.
 """
 
 from __future__ import annotations

@@ -116,12 +116,12 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
 class Measure:
     """Does jobs one after the other; picklable settings in, so that processes can share the work.
 
-    settings: (estimator's name, device, person). Errors as `load_estimator`.
+    settings: (estimator's name, device, folder of its files, person). Errors as `load_estimator`.
     """
 
-    def __init__(self, settings: tuple[str, str, str]):
-        name, device, self._person = settings
-        self._estimator = load_estimator(name, device)
+    def __init__(self, settings: tuple[str, str, Path | None, str]):
+        *named, self._person = settings
+        self._estimator = load_estimator(*named)
 
     def __call__(self, job: Job, on_progress: Progress = lambda done, total: None) -> Done:
         """Measure and write; what the user can mend is the `problem` of what comes back."""
@@ -140,6 +140,8 @@ def save_keypoints(
 ) -> PoseFindings:
     """Measure one file and write its skeleton and its picture, each whole or not at all.
 
+    on_progress is told frames done and to do; those of a video count twice, measured and drawn.
+
     Errors as `estimate_video`; OutputError: something cannot be written.
     """
     if _is_picture(job.source):
@@ -148,13 +150,15 @@ def save_keypoints(
         save_png(job.look, overlay(picture_u8, findings.skeleton, 0))
         on_progress(1, 1)
     else:
-        findings = estimate_video(job.source, estimator, person, on_progress)
-        _save_video(job, findings)
+        findings = estimate_video(
+            job.source, estimator, person, lambda done, total: on_progress(done, 2 * total)
+        )
+        _save_video(job, findings, on_progress)
     save_skeleton(job.skeleton, findings.skeleton)
     return findings
 
 
-def _save_video(job: Job, findings: PoseFindings) -> None:
+def _save_video(job: Job, findings: PoseFindings, on_progress: Progress) -> None:
     """Read the video again, with what is now known of all of it, and draw."""
     skeleton = findings.skeleton
     writer = None
@@ -164,6 +168,7 @@ def _save_video(job: Job, findings: PoseFindings) -> None:
             if writer is None:
                 writer = VideoWriter(job.look, drawn.shape[1], drawn.shape[0], skeleton.fps, crf=23)
             writer.write(drawn)
+            on_progress(min(len(skeleton) + number + 1, 2 * len(skeleton)), 2 * len(skeleton))
         writer.finish()
     finally:
         if writer is not None:

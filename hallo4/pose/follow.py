@@ -6,13 +6,14 @@ What is kept is a row of points per frame and two thumbnails; the frames themsel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
+from hallo4.motion import PersonChoice
 from hallo4.pose.estimator import Candidate, PersonPose, PoseEstimator, box_centre, box_side
-from hallo4.pose.person import PersonChoice
+from hallo4.pose.person import chosen_one
 from hallo4.types import KEYPOINTS
 
 LOST_S = 1.0
@@ -72,14 +73,14 @@ def follow(
         else:
             people = estimator.find(frame_u8)
             if people:
-                pose = estimator.look(frame_u8, choice.of(people))
+                pose = estimator.look(frame_u8, chosen_one(choice, people))
             if pose is not None:
                 chosen.append((number, people))
                 if last is not None and not same_shot:
                     cuts.append(number)
         if pose is not None:
             last, last_frame, last_scene = pose, number, scene
-        poses.append(pose)
+        poses.append(None if pose is None else replace(pose, trace=None))
         shots.append(len(cuts))
         on_frame(number + 1)
     return _track(poses, shots, cuts, chosen)

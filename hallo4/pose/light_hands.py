@@ -16,8 +16,9 @@ _AT_WRIST = 0.6
 """A hand's root lies within this of the arm's wrist, in widths of the shoulders ..."""
 _IN_REACH = 2.2
 """... and within this of the arm's shoulder, as far as an arm reaches."""
-_IN_REACH_OF_FACE = 4.0
-"""The same in sizes of the face, where no body is seen."""
+_IN_REACH_OF_FACE = 1.6
+"""Where no body is seen, as in close-ups, a hand's root lies within this of the face, in its sizes: further
+away it may be anybody's."""
 
 _CLEARLY_ASIDE = 0.6
 """So far beside the middle of the head, in its sizes, a hand is taken for that side's."""

@@ -12,12 +12,12 @@ from hallo4.errors import InputError, NoPersonError
 from hallo4.media.files import shown
 from hallo4.media.image import load_image
 from hallo4.media.video import VideoInfo, probe_video, read_frames
-from hallo4.motion import layout
+from hallo4.motion import PersonChoice, layout
 from hallo4.motion.checks import MAX_FRAMES
-from hallo4.pose.estimator import PoseEstimator
+from hallo4.pose.estimator import PoseEstimator, box_centre
 from hallo4.pose.follow import Track, follow
 from hallo4.pose.loading import load_estimator
-from hallo4.pose.person import LARGEST, PersonChoice, counted, parse_person, places_of
+from hallo4.pose.person import LARGEST, chosen_one, counted, places_of
 from hallo4.pose.smooth import BRIDGED_S, bridged, smoothed
 from hallo4.types import FPS, Skeleton
 
@@ -62,13 +62,13 @@ def estimate_video(
     """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
     60).
 
-    estimator: of `load_estimator`, or its name. person: as `parse_person` takes it.
+    estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
     Raises:
         InputError: as `probe_video` and `read_frames`; `person` is not there; NoPersonError: nobody is seen.
         CheckpointError, MissingExtraError: as `load_estimator`.
     """
-    choice = parse_person(person)
+    choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
     fps, notes = video_rate(info) if fps is None else (fps, [])
@@ -94,7 +94,7 @@ def estimate_image(
     InputError: as `load_image`; `person` is not there; NoPersonError: nobody is seen. CheckpointError,
     MissingExtraError.
     """
-    choice = parse_person(person)
+    choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     if isinstance(image, np.ndarray):
         picture_u8 = image
@@ -167,10 +167,11 @@ def _people_notes(track: Track, fps: float, choice: PersonChoice) -> list[str]:
     people = track.chosen[0][1]
     notes = []
     if len(people) > 1:
-        which = f"person {choice.word}" if choice.word != LARGEST else "the largest"
+        followed = "{:.0f},{:.0f}".format(*box_centre(chosen_one(choice, people).box_px))
+        which = "the largest one" if choice.rule == LARGEST else "the one"
         notes.append(
-            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} is followed: "
-            "choose with --person"
+            f"{counted(len(people))} seen at {places_of(people)} (x,y in pixels); {which} at {followed} is "
+            "followed; --person chooses"
         )
     for number, _ in track.chosen[1:]:
         if number in track.cuts:

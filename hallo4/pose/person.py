@@ -1,57 +1,28 @@
-"""Which person of a picture is meant: the largest, the leftmost, the rightmost, a number, or a place."""
+"""Which of the people an estimator finds in a picture is meant."""
 
 from __future__ import annotations
-
-import re
-from dataclasses import dataclass
 
 import numpy as np
 
 from hallo4.errors import InputError
-from hallo4.pose.estimator import Candidate, box_centre, box_side
+from hallo4.motion import PersonChoice
+from hallo4.pose.estimator import Candidate, box_centre
 
 LARGEST = "largest"
 
 
-@dataclass(frozen=True)
-class PersonChoice:
-    """`word` as it was given; `number` counts from the left, from 1; `place_px` (x, y) is in the frame."""
-
-    word: str = LARGEST
-    number: int | None = None
-    place_px: tuple[float, float] | None = None
-
-    def of(self, people: list[Candidate]) -> Candidate:
-        """The one meant, of at least one. InputError: the number is above how many there are."""
-        ordered = from_left(people)
-        if self.number is not None:
-            if self.number > len(people):
-                raise InputError(
-                    f"person {self.number} was asked for, and {counted(len(people))} seen at "
-                    f"{places_of(people)} (x,y in pixels). Use a number up to {len(people)}, or x,y."
-                )
-            return ordered[self.number - 1]
-        if self.place_px is not None:
-            return min(people, key=lambda one: distance_to(one.box_px, self.place_px))
-        if self.word in ("left", "right"):
-            return ordered[0 if self.word == "left" else -1]
-        return max(people, key=lambda one: box_side(one.box_px))
-
-
-def parse_person(word: str) -> PersonChoice:
-    """`largest`, `left`, `right`, N (from the left, from 1) or `x,y` in pixels. InputError: anything else."""
-    word = word.strip().lower()
-    if word in (LARGEST, "left", "right"):
-        return PersonChoice(word)
-    if re.fullmatch(r"[1-9]\d{0,2}", word):
-        return PersonChoice(word, number=int(word))
-    place = re.fullmatch(r"(\d+(?:\.\d+)?)\s*,\s*(\d+(?:\.\d+)?)", word)
-    if place:
-        return PersonChoice(word, place_px=(float(place[1]), float(place[2])))
-    raise InputError(
-        f"person is {ascii(word)[:40]}; use largest, left, right, a number from the left (1, 2, ...), or x,y "
-        "in pixels."
-    )
+def chosen_one(choice: PersonChoice, people: list[Candidate]) -> Candidate:
+    """The one of at least one who is meant; at a place it is whoever is nearest, since the boxes of some
+    estimators are of heads alone. InputError: the number is above how many there are."""
+    if choice.rule == "place":
+        return min(people, key=lambda one: distance_to(one.box_px, choice.place_px))
+    index = choice.index(np.stack([one.box_px for one in people]))
+    if index is None:
+        raise InputError(
+            f"{choice} was asked for, and {counted(len(people))} seen at {places_of(people)} (x,y in "
+            f"pixels). Use a number up to {len(people)}, or x,y."
+        )
+    return people[index]
 
 
 def from_left(people: list[Candidate]) -> list[Candidate]:

@@ -24,7 +24,7 @@ from PIL import Image
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.generators import TRUTH, weights_digest
 from hallo4.evaluation.processes import shared_work
-from hallo4.media import VideoWriter, load_audio, provenance_record, read_frames
+from hallo4.media import VideoWriter, collect_notes, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model
 from hallo4.pipelines.canvas import STRETCH_LIMIT
@@ -230,7 +230,8 @@ def add_clip_of_frames(
     """
     clip_id = source.clip_id(condition.condition_id)
     name = name or f"clip {clip_id}"
-    audio = load_audio(store.media_path(condition.audio), SOUND_RATE_HZ)
+    with collect_notes([]):  # said when it was brought
+        audio = load_audio(store.media_path(condition.audio), SOUND_RATE_HZ)
     wanted = frame_count(len(audio.samples), audio.sample_rate_hz)
     single = (frame for piece in frames for frame in piece)
     first = next(single, None)

@@ -23,6 +23,7 @@ from PIL import Image
 from hallo4.errors import InputError, OutputError
 from hallo4.media import load_audio, probe_video, read_frames, save_wav
 from hallo4.media.files import shown
+from hallo4.media.names import below
 from hallo4.preference.answers import Votes, votes
 from hallo4.preference.candidates import Source, add_clip_of_frames
 from hallo4.preference.conditions import SOUND_RATE_HZ
@@ -79,13 +80,11 @@ def _sign(difference: float) -> float:
 def path_beside(table: Path, named: str, row: int) -> Path:
     """A file that row number `row` of a table names, beside the table or in a folder below it.
 
-    InputError: an absolute path, one with `..`, or a link that leads elsewhere: the table is not trusted.
+    Its way of writing paths may be another system's; see `below`. InputError: it leads out of the folder, or
+    is an absolute path to nothing there: the table is not trusted.
     """
-    parts = named.replace("\\", "/").split("/")
-    base = table.parent.resolve()
-    path = (base / named).resolve() if named and "\0" not in named else None
-    absolute = named.startswith(("/", "\\", "~")) or ":" in parts[0]
-    if path is None or absolute or ".." in parts or not path.is_relative_to(base):
+    path = below(table.parent, named)
+    if path is None:
         raise InputError(
             f"{table} row {row}: {shown(named)!r} is no path below the table's folder; nothing was imported. "
             "Only files beside the table are read."

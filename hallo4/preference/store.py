@@ -11,7 +11,6 @@ Raters, scorers and readers may work on one store at once: every append is a sin
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import warnings
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hallo4.errors import InputError, OutputError
+from hallo4.lock import sole_worker
 from hallo4.preference.journal import Journal
 from hallo4.preference.schema import Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
 
@@ -198,28 +198,9 @@ class PreferenceStore:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the store as its one server. InputError, with the other's process id: another one does."""
-        path = self.folder / "store.lock"
-        try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}). Mend its permissions."
-            ) from error
-        try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
-                raise InputError(
-                    f"{self.folder}: is served by process {holder} already. Stop it or use another store."
-                ) from None
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        """Hold the store as its one server. OutputError, with the other's process id: another one does."""
+        with sole_worker(self.folder / "store.lock", self.folder, "Stop it, or serve another store."):
             yield
-            os.ftruncate(file, 0)
-        finally:
-            os.close(file)  # unlocks
 
     # ---------------------------------------------------------------------- within
 

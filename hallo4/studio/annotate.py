@@ -59,7 +59,7 @@ def open_studio(
     `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5.
 
     Raises:
-        InputError: no store, nothing to rate, or another server has it.
+        InputError: no store, or nothing to rate. OutputError: another server has it.
         OutputError: it cannot be written to.
         MissingExtraError: fastapi is not installed.
     """

@@ -3,7 +3,9 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -206,3 +208,26 @@ def test_a_terminal_gets_a_bar_with_the_notes_and_the_time_left(capsys, monkeypa
     err = capsys.readouterr().err
     assert "note: a [bold] note" in err
     assert "750 of 3000 frames, 1:02:05 left" in err
+
+
+def test_a_sound_track_is_named_and_a_silent_sound_is_said(inputs, capsys):
+    """Notes come before the first frame."""
+    with av.open("two.mkv", "w") as container:
+        streams = [container.add_stream("flac", rate=16_000, layout="mono") for _ in range(2)]
+        for stream, level in zip(streams, (0, 3000)):
+            noise = np.random.default_rng(0).integers(-level, level + 1, (1, 4800)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base, frame.pts = 16_000, Fraction(1, 16_000), 0
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    words = ["animate", "p.png", "two.mkv", "-o", "o.mp4", "--steps", "1", *inputs]
+    for choice, expected in (
+        ([], "two.mkv: has 2 sound tracks; track 2 (mono) is used, because track 1 (mono) is silent"),
+        (["--audio-track", "1"], "two.mkv: is silent from beginning to end."),
+    ):
+        assert main([*words, *choice]) == 0
+        lines = capsys.readouterr().err.splitlines()
+        (at,) = (n for n, line in enumerate(lines) if line.startswith(f"note: {expected}"))
+        assert at < next(n for n, line in enumerate(lines) if line.startswith("generating"))
+    assert main([*words, "--audio-track", "3"]) == 2
+    assert "there is no sound track 3" in capsys.readouterr().err

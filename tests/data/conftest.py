@@ -37,9 +37,7 @@ def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1):
 def act_quickly(patch: pytest.MonkeyPatch) -> None:
     for module in ("clips", "sounds"):
         patch.setattr(f"hallo4.data.{module}.act", quick_act)
-        patch.setattr(
-            f"hallo4.data.{module}.ProcessPoolExecutor", lambda workers, **_: ThreadPoolExecutor(workers)
-        )
+        patch.setattr(f"hallo4.data.{module}.worker_pool", lambda workers, *_: ThreadPoolExecutor(workers))
 
 
 @pytest.fixture

@@ -32,5 +32,5 @@ def test_names_of_any_legal_length_have_companions_that_can_be_made(tmp_path, st
 
 def test_a_name_too_long_says_how_long_it_may_be(tmp_path):
     check_output(tmp_path / ("x" * 251 + ".mp4"))
-    with pytest.raises(OutputError, match="the file name has 256 bytes, 255 are allowed there"):
+    with pytest.raises(OutputError, match="the file name is too long: 256 bytes, 255 are allowed there"):
         check_output(tmp_path / ("x" * 252 + ".mp4"))

@@ -1,14 +1,16 @@
 """Following, bridging and smoothing with an estimator whose answers are painted into the frames."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hallo4.errors import InputError
+from hallo4.motion import PersonChoice
 from hallo4.pose import Candidate, PersonPose, PoseEstimator
 from hallo4.pose.estimator import box_centre, box_side
 from hallo4.pose.follow import follow
 from hallo4.pose.measure import _findings, estimate_image
-from hallo4.pose.person import PersonChoice, parse_person
 from hallo4.pose.smooth import BRIDGED_CONFIDENCE, bridged, smoothed
 
 FPS = 25.0
@@ -57,7 +59,7 @@ def frame_of(*people, ground: int = 0) -> np.ndarray:
 
 
 def found_in(frames, person="largest"):
-    choice = parse_person(person)
+    choice = PersonChoice.of(person)
     track = follow(frames, PaintedPeople(), choice, FPS)
     return _findings(track, "toy.mp4", SIZE, FPS, choice, [])
 
@@ -86,11 +88,12 @@ def test_the_person_is_chosen(person, x):
     findings = found_in([frame_of(*THREE)], person)
     assert findings.skeleton.points_px[0, 0, 0] == x
     assert "3 people are seen at 60,90 and 150,60 and 250,90" in findings.notes[0]
+    assert f" at {x},{60 if x == 150 else 90} is followed; --person chooses" in findings.notes[0]
 
 
 def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
     with pytest.raises(
-        InputError, match=r"person 4 was asked for, and 3 people are seen at 60,90 and 150,60"
+        InputError, match=r"person 4 from the left was asked for, and 3 people are seen at 60,90 and 150,60"
     ):
         found_in([frame_of(*THREE)], "4")
     with pytest.raises(InputError, match="and 1 person is seen"):
@@ -99,8 +102,8 @@ def test_a_person_who_is_not_there_is_said_with_where_the_others_are():
 
 @pytest.mark.parametrize("word", ["", "middle", "0", "-1", "1.5", "3,", "1,2,3", "nan,nan"])
 def test_odd_words_for_a_person_are_refused(word):
-    with pytest.raises(InputError, match=r"use largest, left, right, a number from the left .* or x,y"):
-        parse_person(word)
+    with pytest.raises(InputError, match=r"write largest, left, right, a number .* or x,y"):
+        PersonChoice.of(word)
 
 
 def test_the_one_chosen_is_followed_though_another_is_larger_later():
@@ -164,6 +167,22 @@ def test_nobody_is_one_line():
         found_in([frame_of() for _ in range(3)])
     with pytest.raises(InputError, match=r"the picture: no person was found in the picture"):
         estimate_image(frame_of(), PaintedPeople())
+
+
+def test_something_that_looks_like_a_body_now_and_then_is_nobody():
+    class Faceless(PaintedPeople):
+        def look(self, frame_u8, near):
+            pose = super().look(frame_u8, near)
+            return None if pose is None else replace(pose, face_box_px=None)
+
+    def measured(seen):
+        frames = [frame_of((1, 100, 90, 40))] * seen + [frame_of()] * (10 - seen)
+        choice = PersonChoice()
+        return _findings(follow(frames, Faceless(), choice, FPS), "toy.mp4", SIZE, FPS, choice, [])
+
+    with pytest.raises(InputError, match=r"a body was found in 4 of 10 frames, and never a face"):
+        measured(4)
+    assert measured(6).found.sum() == 6  # somebody who turns their back, with a note
 
 
 def test_a_small_face_is_noted():

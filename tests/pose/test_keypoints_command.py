@@ -11,7 +11,7 @@ from toy_networks import save_detector, save_pose, yolox_rows
 from hallo4.cli import main
 from hallo4.media import VideoInfo, VideoWriter, probe_video, read_frames
 from hallo4.motion import load_skeleton
-from hallo4.pose import plan_jobs
+from hallo4.pose import plan_jobs, save_keypoints
 from hallo4.pose.measure import video_rate
 
 SIZE = (160, 120)
@@ -53,19 +53,37 @@ def test_a_video_becomes_a_skeleton_file_and_a_video_of_it(place, capfd):
     assert (len(skeleton), skeleton.fps, skeleton.width_px, skeleton.height_px) == (30, 25.0, *SIZE)
     np.testing.assert_allclose(skeleton.points_px[5:-5, 0, 0], 58.5 + np.arange(5, 25), atol=1)
     look = probe_video("talk.keypoints.mp4")
-    assert (look.frames, look.width_px, look.height_px) == (30, *SIZE)
+    assert (look.frames, look.width_px, look.height_px) == (30, 640, 480)
     drawn = next(iter(read_frames("talk.keypoints.mp4", None)))
-    assert np.abs(drawn.astype(int) - lit(60)).max() > 60
+    points = skeleton.points_px[0, 60:70] * 4  # of an eye's lids, drawn in white
+    assert all(drawn[int(y), int(x)].min() > 180 for x, y in points)
     assert sorted(path.name for path in place.iterdir()) == [
         "talk.keypoints.json", "talk.keypoints.mp4", "talk.mkv", "weights",
     ]  # fmt: skip
+
+
+def test_the_folder_of_the_networks_can_be_named(place, capfd, monkeypatch):
+    Image.fromarray(lit()).save("p.png")
+    monkeypatch.setenv("HALLO4_WEIGHTS", str(place / "empty"))
+    assert said(capfd, "p.png", "-o", "out.json", "--weights", "weights/pose")[0] == 0
+    code, _, err = said(capfd, "p.png", "-o", "out.json", "--weights", "far")
+    assert code == 2
+    assert "not in far" in err
+
+
+def test_progress_counts_measuring_and_drawing(place):
+    video("talk.mkv", [lit()] * 5)
+    (job,) = plan_jobs("talk.mkv", "o.json")
+    told = []
+    save_keypoints(job, "dwpose", on_progress=lambda done, total: told.append((done, total)))
+    assert told == [(done, 10) for done in range(1, 11)]
 
 
 def test_a_picture_and_an_npz(place, capfd):
     Image.fromarray(lit()).save("p.png")
     assert said(capfd, "p.png", "-o", "out.npz")[:2] == (0, ["out.npz"])
     assert len(load_skeleton("out.npz")) == 1
-    assert Image.open("out.png").size == SIZE
+    assert Image.open("out.png").size == (640, 480)
 
 
 def fill_folder():
@@ -135,10 +153,10 @@ def test_notes_are_said_with_the_result(place, capfd):
         (["talk.mkv", "-o", "o.txt"], "o.txt: a skeleton is saved as .json or .npz"),
         (["talk.mkv", "-o", "far/away/o.json"], "there is no folder far/away"),
         (["weights", "-o", "out"], "weights: holds no video and no picture"),
-        (["talk.mkv", "-o", "o.json", "--person", "tallest"], "person is 'tallest'; use largest, left"),
+        (["talk.mkv", "-o", "o.json", "--person", "tallest"], "person is 'tallest'; write largest, left"),
         (
             ["talk.mkv", "-o", "o.json", "--person", "3"],
-            "person 3 was asked for, and 1 person is seen at 80,60",
+            "person 3 from the left was asked for, and 1 person is seen at 80,60",
         ),
         (["talk.mkv", "-o", "o.json", "--workers", "0"], "workers is 0; use 1 to 64"),
         (["talk.mkv", "-o", "o.json", "--estimator", "light"], "needs the weights holistic_solution"),

@@ -103,6 +103,30 @@ def test_videoreward_there_and_back(filmed, tmp_path):
     assert probe_video(store.media_path(made.path)).has_audio
 
 
+PROMPTS = ['She said "go",\nthen left; ünïcode', " kept as it is \r\n", "=1+1", "hello"]
+
+
+@pytest.mark.parametrize("kind", ["videoreward", "pickapic"])
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_comes_out_as_it_came_in(tmp_path, kind, prompt):
+    if kind == "pickapic":
+        pytest.importorskip("pyarrow")
+    for name, level in (("a", 20), ("b", 90)):
+        film(tmp_path / "in" / f"{name}.mp4", level)
+    source = table(tmp_path / "in")
+    with source.open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(["a.mp4", "b.mp4", prompt, "A", "same", "A", 25, 10, 25, 10])
+    first, second = (PreferenceStore.create(tmp_path / name) for name in ("first", "second"))
+    assert import_data(first, source, "videoreward").dropped == []
+    exported = tmp_path / "out" / "data.csv" if kind == "videoreward" else tmp_path / "out.parquet"
+    export_data(first, exported.parent if kind == "videoreward" else exported, kind)
+    assert import_data(second, exported, kind).dropped == []
+    for store in (first, second):
+        (condition,) = store.conditions()
+        assert prompt_of(store, condition) == prompt
+    assert prompt_of(first, "never-imported") == "never-imported"
+
+
 def test_simulated_answers_stay_simulated(filmed, tmp_path):
     filmed.add_ratings(both("sim", clip_b="k2", simulated=True))
     export_data(filmed, tmp_path / "out", "videoreward")

@@ -287,7 +287,7 @@ def test_processes_do_not_corrupt_each_other(store):
 
 def test_a_second_server_is_refused_and_told_who_holds_the_store(store):
     with store.lock():
-        held = pytest.raises(InputError, match=rf"is served by process {os.getpid()} already")
+        held = pytest.raises(OutputError, match=rf"this process \({os.getpid()}\), since .* is working on it")
         with held, PreferenceStore.open(store.folder).lock():
             pass
         assert store.add_rating(rating()), "the lock is for servers, not for adding"
@@ -307,7 +307,7 @@ def test_a_dead_server_holds_nothing(store):
     server = fork.Process(target=serve)
     server.start()
     assert taken.wait(30)
-    with pytest.raises(InputError, match=str(server.pid)), store.lock():
+    with pytest.raises(OutputError, match=str(server.pid)), store.lock():
         pass
     server.kill()
     server.join(30)

@@ -214,7 +214,7 @@ def test_raters_in_parallel_never_corrupt_each_other(studio, store_folder):
 
 
 def test_a_second_server_on_the_store_is_refused(studio, store_folder):
-    with pytest.raises(InputError, match=f"process {os.getpid()}"), open_studio(store_folder):
+    with pytest.raises(OutputError, match=rf"process \({os.getpid()}\)"), open_studio(store_folder):
         pass
 
 
