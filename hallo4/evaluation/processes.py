@@ -5,16 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-<<<<<<< HEAD
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-=======
 from concurrent.futures import as_completed
->>>>>>> animate
 from functools import partial
 from typing import Any, TypeVar
 
-from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.errors import Cancelled
 from hallo4.evaluation import generators
 from hallo4.evaluation.row_store import RowStore
 from hallo4.processes import check_workers, worker_pool
@@ -36,14 +31,8 @@ def shared_work(
     """`make(settings)(item)` of every item as results get ready, in any order.
 
     With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
-<<<<<<< HEAD
-    class or function of a module) once. Settings, items and results must then be picklable, and a script
-    that gets here must be a file whose work stands under `if __name__ == "__main__":`, because the processes
-    import it. Hallo4Error: a process ended without an answer.
-=======
     class or function of a module) once. Settings, items and results must then be picklable. InputError: fewer
     than one worker. Hallo4Error: see `worker_pool`.
->>>>>>> animate
     """
     check_workers(workers)
     workers = min(workers, len(items))
@@ -52,28 +41,11 @@ def shared_work(
             work = make(settings)
             yield from map(work, items)
         return
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        # A worker that imports a script without a guard: it may start none itself. What started it says so.
-        raise SystemExit(1)
     threads = max(1, (os.cpu_count() or 1) // workers)
     with worker_pool(workers, _start_worker, (make, settings, threads)) as pool:
         futures = [pool.submit(_work, item) for item in items]
-<<<<<<< HEAD
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool:
-            raise Hallo4Error(
-                "A worker process ended without an answer: it was killed, as for want of memory, or could "
-                "not start. A script that asks for workers must be a file and call under `if __name__ == "
-                '"__main__":`, because every worker imports it. With workers=1 there are none.'
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-=======
         for future in as_completed(futures):
             yield future.result()
->>>>>>> animate
 
 
 def work_by_model(

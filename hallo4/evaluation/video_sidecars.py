@@ -27,8 +27,8 @@ def keypoint_file(video: Path) -> Path | None:
 def given_skeleton(file: Path, width: int, height: int, fps: float, person: str | None = None) -> Skeleton:
     """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
     they were made of; what they do not say is the video's `width`, `height` (px) and `fps`. `person`: as
-    `load_skeleton`. What was assumed or converted is said in a `MediaWarning`. InputError: damaged, of another
-    aspect ratio, or no person in a picture of that size.
+    `load_skeleton`. What was assumed or converted is said in a `MediaWarning`. InputError: damaged, of
+    another aspect ratio, or no person in a picture of that size.
     """
     skeleton = load_skeleton(file, person=person, assumed_fps=fps, assumed_size_px=(width, height))
     aspect = (skeleton.width_px / skeleton.height_px) / (width / height)

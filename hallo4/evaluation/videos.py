@@ -70,8 +70,7 @@ def evaluate_videos(
     InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
     that are needed, or a pose estimator that is asked for, and missing or damaged, MissingExtraError without
     scikit-image or what runs them, OutputError before any work if `out` cannot be written, Cancelled on
-    Ctrl-C. With more than one of `workers`, a script calls this under `if __name__ == "__main__":` (see
-    `shared_work`).
+    Ctrl-C.
     """
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
