@@ -291,8 +291,8 @@ class _Looking:
             return None
         with collect_notes([]):  # said when the video was looked at
             frames = read_frames(self.path, FPS)
-        faces = np.stack([cropper(t, frame) for t, frame in enumerate(frames)])
-        return self._unless_damaged(syncnet_score, network, faces, audio)
+        faces = (cropper(t, frame) for t, frame in enumerate(frames))
+        return self._unless_damaged(syncnet_score, network, faces, self.frames, audio)
 
 
 def _chunks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
