@@ -71,6 +71,7 @@ def report_page(report: Mapping[str, Any], clips: Sequence[ClipFiles], players: 
         _plots(report, colours),
         _players([(files[name], rows[name]) for name in shown], colours),
         _clip_table(report, colours),
+        _sources(report),
         definitions_section(report["definitions"]),
         _notes(report),
     ]
@@ -324,6 +325,23 @@ def _clip_table(report: Mapping[str, Any], colours: Mapping[str, str]) -> str:
         if "values" in row["systems"].get(system, {})
     ]
     return every_clip_section(names, rows)
+
+
+def _sources(report: Mapping[str, Any]) -> str:
+    """Of every clip and side: where its keypoints come from and what its faces are compared with, folded."""
+    rows = "".join(
+        f"<tr><td>{escape(row['clip'])}</td><td>{escape(side)}</td>"
+        f"<td>{escape(entry['keypoints'] or '–')}</td>"
+        f"<td>{escape(entry['identity_against'] or '–')}</td></tr>"
+        for row in report["rows"]
+        for side, entry in (*row["systems"].items(), (REFERENCE, row[REFERENCE]))
+        if "values" in entry
+    )
+    head = "<th>clip</th><th>system</th><th>keypoints from</th><th>identity against</th>"
+    return (
+        "<section><details><summary><h2>Where keypoints and portraits come from</h2></summary>"
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
+    )
 
 
 def _notes(report: Mapping[str, Any]) -> str:

@@ -254,10 +254,11 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
     ]
     for side in (*report["systems"], REFERENCE):
         notes += [
-            f"{side}: {what}: " + ", ".join(f"{name} ({count} clips)" for name, count in counts.items())
+            f"{side}: {what} "
+            + ", ".join(f"{name} ({count} of {len(rows)} clips)" for name, count in counts.items())
             for what, counts in (
-                ("keypoints from", report["keypoints_from"][side]),
-                ("identity against", report["identity_against"][side]),
+                ("keypoints come from", report["keypoints_from"][side]),
+                ("identity is measured against", report["identity_against"][side]),
             )
             if counts
         ]

@@ -30,7 +30,14 @@ def build(own=None, features=None, **systems):
 
 
 def _entry(values):
-    return {"file": "x.mp4", "keypoints": "none", "values": values, "notes": [], "curves": {}}
+    return {
+        "file": "x.mp4",
+        "keypoints": None,
+        "identity_against": None,
+        "values": values,
+        "notes": [],
+        "curves": {},
+    }
 
 
 def page_row(report, name):

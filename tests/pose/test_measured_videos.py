@@ -116,7 +116,9 @@ def test_identity_is_measured_against_the_portrait_and_it_is_said(folders, photo
     assert similarity("reference")[:2] == (mirrored, "portrait me.portrait.jpg")
     assert mirrored < by_first_face - 0.05, "of a face that is lit from one side"
     assert report["identity_against"] == {side: {"portrait": 1} for side in ("same", "reference")}
-    assert "same: identity against: portrait (1 clips)" in report["notes"]
+    assert "same: identity is measured against portrait (1 of 1 clips)" in report["notes"]
+    page = (folders / "report.html").read_text()
+    assert "<td>same</td><td>light</td><td>portrait me.portrait.jpg of the reference</td>" in page
 
     Image.fromarray(photograph).save(folders / "same" / "me.portrait.png")
     own, against, _ = similarity()
