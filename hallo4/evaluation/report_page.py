@@ -340,7 +340,8 @@ def _sources(report: Mapping[str, Any]) -> str:
     head = "<th>clip</th><th>system</th><th>keypoints from</th><th>identity against</th>"
     return (
         "<section><details><summary><h2>Where keypoints and portraits come from</h2></summary>"
-        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></details></section>"
+        f"<div class='wide'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+        "</details></section>"
     )
 
 

@@ -91,6 +91,15 @@ def test_keypoints_of_another_resolution_are_brought_to_the_video(folders, episo
     )
 
 
+def test_another_source_of_keypoints_than_the_reference_has_is_said(folders, episodes):
+    save_skeleton(folders / "good" / "ann.keypoints.json", episodes["ann"].skeleton)
+    report = evaluate(folders, "good", players=0)
+    assert report["keypoints_from"] == {"good": {"file": 1, "observer": 2}, "reference": {"observer": 3}}
+    notes = [note for note in report["notes"] if "those of its reference" in note]
+    (said,) = notes
+    assert said.startswith("good, ann: its keypoints come from file, those of its reference from observer")
+
+
 def test_keypoints_without_confidence_are_no_face(folders, episodes):
     """DWPose gives every point some confidence, in pictures of nothing too."""
     for name, episode in episodes.items():
