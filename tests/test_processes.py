@@ -77,7 +77,8 @@ def test_workers_end_with_their_parent_also_in_the_middle_of_their_work():
     workers = [int(word) for word in parent.stdout.readline().split()]
     assert workers
     parent.kill()
-    parent.communicate()
+    parent.wait()
+    parent.stdout.close()  # its workers hold the other end
     end = time.monotonic() + 20
     while any(map(_lives, workers)):
         assert time.monotonic() < end, "a worker lives on"
