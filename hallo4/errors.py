@@ -14,6 +14,10 @@ class InputError(Hallo4Error):
     range."""
 
 
+class NoPersonError(InputError):
+    """No person was found in a picture or video that was read to its end."""
+
+
 class OutputError(Hallo4Error):
     """The result cannot be written where the user asked for it."""
 

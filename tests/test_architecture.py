@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipelines": {"media", "motion", "weights", "pose", "models", "diffusion"},
     "data": {"media", "motion", "world", "models"},
     "training": {"weights", "models", "diffusion", "data"},
-    "evaluation": {"media", "motion", "world", "weights", "models", "pipelines"},
+    "evaluation": {"media", "motion", "world", "weights", "pose", "models", "pipelines"},
     "preference": {"media", "motion", "world", "models", "pipelines", "evaluation"},
     "studio": {
         "media",

@@ -59,8 +59,12 @@ class Videos:
     """the folder of true videos, matched by file name without suffix"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
     """where the report goes; the page (.html), the rows and features are put beside it"""
-    pose: Literal["auto", "observer", "files", "none"] = "auto"
-    """where keypoints come from: NAME.keypoints.json beside a video, or the observer of the portrait world"""
+    pose: Literal["auto", "files", "dwpose", "light", "observer"] = "auto"
+    """what finds keypoints where no NAME.keypoints.json lies beside a video: a pose estimator, nothing
+    (files), or the observer of the portrait world; auto: the observer for videos that say they were made in
+    that world, else the pose estimator that is here"""
+    person: Annotated[str, arg(metavar="largest|left|right|N|X,Y")] = "largest"
+    """who is meant where there are several: N counts from the left, X,Y is a place in pixels"""
     weights: Annotated[
         str | None, arg(metavar="FOLDER", help_behavior_hint="(default: see docs/metrics.md)")
     ] = None
@@ -287,7 +291,7 @@ def _run_videos(options: Videos, errors: Any) -> None:
         options.folders,
         options.against,
         options.output,
-        ToolSettings(options.pose, options.weights, options.need),
+        ToolSettings(options.pose, options.weights, options.need, options.person),
         options.workers,
         options.players,
         on_progress=lambda done, total, row: errors.print(f"{done} of {total} clips"),

@@ -24,7 +24,8 @@ FACE_PX = 112
 TEMPLATE_PX = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where ArcFace wants the eye at the left of the picture, the other eye, nose, and corners of the mouth."""
+"""Where ArcFace wants the eye at the left of the picture, the other eye, nose, and corners of the mouth, as
+insightface publishes it (`arcface_dst` of its face_align.py): whole numbers are the middles of pixels."""
 
 
 class FaceEncoder(Protocol):
@@ -169,12 +170,18 @@ def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def align_face(frame_u8: np.ndarray, points_px: np.ndarray) -> np.ndarray:
     """Frame [H, W, 3] uint8 and its five points [5, 2] -> upright face [112, 112, 3] uint8, black beyond
     the frame.
+
+    The picture of insightface's `norm_crop` (bilinear), whose points count from the middle of the first
+    pixel; ours, here as everywhere, from its corner.
     """
     from PIL import Image
 
-    forward = np.vstack([similarity_transform(points_px, TEMPLATE_PX), [0, 0, 1]])
+    forward = np.vstack([similarity_transform(points_px, TEMPLATE_PX + 0.5), [0, 0, 1]])
     back = np.linalg.inv(forward)[:2]
-    picture = Image.fromarray(frame_u8)
+    height, width = frame_u8.shape[:2]
+    # A black rim, or Pillow ends in a step where the published program fades into what is beyond the frame.
+    back[:, 2] += 1
+    picture = Image.fromarray(frame_u8).crop((-1, -1, width + 1, height + 1))
     face = picture.transform(
         (FACE_PX, FACE_PX), Image.Transform.AFFINE, back.ravel(), Image.Resampling.BILINEAR
     )

@@ -11,7 +11,9 @@ published weights and its own face crops the numbers are the published metric.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,21 +93,24 @@ def windows_of(frames: int, audio: Audio) -> int:
     return count
 
 
-def syncnet_score(network: SyncNet, faces_u8: np.ndarray, audio: Audio) -> SyncScore:
-    """SyncNet on face crops [T, 224, 224, 3] uint8 RGB at 25 fps (see `crop_faces`) and their sound at 16
-    kHz.
+def syncnet_score(network: SyncNet, faces_u8: Iterable[np.ndarray], frames: int, audio: Audio) -> SyncScore:
+    """SyncNet on `frames` face crops [224, 224, 3] uint8 RGB at 25 fps (see `FaceCropper`), of which few are
+    held at once, and their sound at 16 kHz.
     """
     import torch
 
     cepstra = torch.from_numpy(syncnet_mfcc(audio).T).float()[None, None]  # [1, 1, 13, n]
-    # RGB -> BGR, levels as they are: [1, 3, T, 224, 224].
-    faces = torch.from_numpy(np.ascontiguousarray(faces_u8[..., ::-1])).permute(3, 0, 1, 2)[None]
-    count = windows_of(len(faces_u8), audio)
+    count = windows_of(frames, audio)
+    coming, held = iter(faces_u8), []
     seen, heard = [], []
     with torch.no_grad():
         for start in range(0, count, _WINDOWS_AT_ONCE):
             places = range(start, min(count, start + _WINDOWS_AT_ONCE))
-            pictures = [faces[:, :, i : i + _WINDOW_FRAMES].float() for i in places]
+            held += islice(coming, len(places) + _WINDOW_FRAMES - 1 - len(held))
+            # RGB -> BGR, levels as they are: [1, 3, n, 224, 224].
+            faces = torch.from_numpy(np.stack(held)[..., ::-1].copy()).permute(3, 0, 1, 2)[None].float()
+            pictures = [faces[:, :, i : i + _WINDOW_FRAMES] for i in range(len(places))]
+            held = held[len(places) :]
             sounds = [cepstra[..., _CEPSTRA_PER_FRAME * i :][..., :_WINDOW_CEPSTRA] for i in places]
             seen.append(network.embed_faces(torch.cat(pictures)))
             heard.append(network.embed_sound(torch.cat(sounds)))

@@ -30,13 +30,10 @@ from hallo4.evaluation.sync import (
     syncnet_score,
     windows_of,
 )
-from hallo4.evaluation.video_sidecars import (
-    ASPECT_TOLERANCE,
-    finite_features,
-    given_expression,
-    given_skeleton,
-    keypoint_file,
-)
+from hallo4.evaluation.video_beside import Beside, Comparing
+from hallo4.evaluation.video_keypoints import OBSERVER, nobody
+from hallo4.evaluation.video_portrait import Portrait, look_at_portrait
+from hallo4.evaluation.video_sidecars import finite_features, given_expression, portrait_file
 from hallo4.evaluation.video_tools import FVD_NETWORKS, VideoTools
 from hallo4.media import (
     StreamTimes,
@@ -59,10 +56,11 @@ class Look:
     """What was seen and heard in a video of T frames at 25 fps (`info`: as stored).
 
     `sharpness` [T], `colour` [T, 3] mean RGB, `flicker` [T-2] levels, `speed` [T-1, 3] of whole, subject
-    and background in widths per second (NaN: no person); `skeleton` and `keypoints_from`, or None; `mouth`
-    [T] opening (NaN: not seen); `faces`: encoder -> [T, D] (rows of NaN: no face); `loudness` [T] dB or
-    None without sound; `times`; `sync`: SyncNet's score or None; `features`: network -> [n, D]; `notes`:
-    one line each; `problems`: one line for each file or feature that was left out because it is damaged.
+    and background in widths per second (NaN: no person); `skeleton` and `keypoints_from` (`file`, `observer`
+    or an estimator's name), or None; `mouth` [T] opening (NaN: not seen); `faces`: encoder -> [T, D] (rows of
+    NaN: no face); `portrait`: the picture beside the video, None without; `loudness` [T] dB or None without
+    sound; `times`; `sync`: SyncNet's score or None; `features`: network -> [n, D]; `notes`: one line each;
+    `problems`: one line for each file or feature that was left out because it is damaged.
     """
 
     path: Path
@@ -76,6 +74,7 @@ class Look:
     keypoints_from: str | None
     mouth: np.ndarray
     faces: dict[str, np.ndarray]
+    portrait: Portrait | None
     loudness: np.ndarray | None
     sync: SyncScore | None
     features: dict[str, np.ndarray]
@@ -86,20 +85,6 @@ class Look:
         return len(self.sharpness)
 
 
-@dataclass(frozen=True)
-class Beside:
-    """A video beside its reference, over the n frames that both have: `psnr_db`, `ssim`, `lpips` [n] each.
-
-    The arrays are None where pictures cannot be compared (another aspect ratio) or, for LPIPS, without
-    weights.
-    """
-
-    psnr_db: np.ndarray | None
-    ssim: np.ndarray | None
-    lpips: np.ndarray | None
-    notes: tuple[str, ...]
-
-
 def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tuple[Look, Beside | None]:
     """Look at a video, and at its reference beside it if one is given.
 
@@ -108,7 +93,7 @@ def look_at(path: Path, tools: VideoTools, reference: Path | None = None) -> tup
     """
     info, times = probe_video(path), stream_times(path)
     looking = _Looking(path, info, tools)
-    beside = None if reference is None else _Comparing(info, probe_video(reference), tools)
+    beside = None if reference is None else Comparing(info, probe_video(reference), tools)
     reference_frames = iter(())
     with collect_notes(looking.notes, about=path):
         frames = read_frames(path, FPS)
@@ -129,10 +114,10 @@ class _Looking:
         self.path, self.info, self.tools = path, info, tools
         self.notes: list[str] = []
         self.problems: list[str] = []
-        file = keypoint_file(path) if tools.pose in ("auto", "files") else None
+        self.portrait = self._portrait()
+        self.source, self.given = self._given()
         # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
-        self.observer = tools.observer if file is None and tools.pose != "none" else None
-        self.given = None if file is None else self._given(file)
+        self.observer = tools.keypoints.observer if self.source == OBSERVER else None
         self.skeletons: list[Skeleton] = []
         self.parts: dict[str, list] = {
             name: [] for name in ("sharpness", "colour", "flicker", "speed", "mouth")
@@ -148,10 +133,19 @@ class _Looking:
         }
         self.frames = 0
 
-    def _given(self, file: Path) -> Skeleton | None:
+    def _given(self) -> tuple[str | None, Skeleton | None]:
+        with collect_notes(self.notes, about=self.path):
+            find = self.tools.keypoints.of_video
+            return self._unless_damaged(find, self.path, self.info, self.notes) or (None, None)
+
+    def _portrait(self) -> Portrait | None:
+        """The portrait beside the video; without faces, and a problem, where none can be seen in it."""
         with collect_notes(self.notes):
-            skeleton = self._unless_damaged(given_skeleton, file, self.info)
-        return skeleton
+            file = self._unless_damaged(portrait_file, self.path)
+            if file is None:
+                return None
+            found = self._unless_damaged(look_at_portrait, file, self.path, self.tools)
+        return found or Portrait(file.name, {})
 
     def add(self, chunk: np.ndarray) -> None:
         skeleton = self._keypoints(chunk)
@@ -209,7 +203,6 @@ class _Looking:
 
     def finish(self, times: StreamTimes) -> Look:
         skeleton = _joined(self.skeletons)
-        source = None if skeleton is None else ("file" if self.given is not None else "observer")
         found = None if skeleton is None else faces_found(skeleton)
         if found is not None and not found.any():
             self.notes.append("no face found in any frame")
@@ -222,9 +215,10 @@ class _Looking:
             flicker=np.array(self.parts["flicker"]),
             speed=np.array(self.parts["speed"]).reshape(-1, 3),
             skeleton=skeleton,
-            keypoints_from=source,
+            keypoints_from=self.source,
             mouth=np.array(self.parts["mouth"], np.float64),
             faces={} if found is None else self._face_vectors(found),
+            portrait=self.portrait,
             **self._heard(skeleton),
             features=self._features(),
             notes=tuple(self.notes),
@@ -297,46 +291,8 @@ class _Looking:
             return None
         with collect_notes([]):  # said when the video was looked at
             frames = read_frames(self.path, FPS)
-        faces = np.stack([cropper(t, frame) for t, frame in enumerate(frames)])
-        return self._unless_damaged(syncnet_score, network, faces, audio)
-
-
-class _Comparing:
-    """Collects what `Beside` holds: the video is resized to its reference where sizes differ."""
-
-    def __init__(self, info: VideoInfo, reference: VideoInfo, tools: VideoTools):
-        self.lpips = tools.networks.get("lpips")
-        self.size = (reference.width_px, reference.height_px)
-        self.values: dict[str, list[np.ndarray]] = {"psnr_db": [], "ssim": [], "lpips": []}
-        self.notes: list[str] = []
-        aspect = (info.width_px / info.height_px) / (self.size[0] / self.size[1])
-        sizes = f"{info.width_px}x{info.height_px} against {self.size[0]}x{self.size[1]} px of the reference"
-        self.comparable = abs(aspect - 1) <= ASPECT_TOLERANCE
-        if not self.comparable:
-            self.notes.append(f"{sizes}: another aspect ratio, pictures and keypoints are not compared")
-        elif (info.width_px, info.height_px) != self.size:
-            self.notes.append(f"{sizes}: resized (bicubic) to compare pictures")
-
-    def add(self, chunk: np.ndarray, reference: np.ndarray) -> None:
-        if not self.comparable or not len(reference):
-            return
-        chunk = _resized(chunk[: len(reference)], self.size)
-        reference = reference[: len(chunk)]
-        self.values["psnr_db"].append(metrics.psnr_of_frames_db(chunk, reference))
-        self.values["ssim"].append(metrics.ssim_of_frames(chunk, reference))
-        if self.lpips is not None:
-            import torch
-
-            from hallo4.evaluation.networks.lpips import frame_pairs_lpips
-
-            planes = [
-                torch.from_numpy(np.ascontiguousarray(f)).permute(0, 3, 1, 2) for f in (chunk, reference)
-            ]
-            self.values["lpips"].append(frame_pairs_lpips(self.lpips, *planes).numpy())
-
-    def finish(self) -> Beside:
-        joined = {name: np.concatenate(parts) if parts else None for name, parts in self.values.items()}
-        return Beside(**joined, notes=tuple(self.notes))
+        faces = (cropper(t, frame) for t, frame in enumerate(frames))
+        return self._unless_damaged(syncnet_score, network, faces, self.frames, audio)
 
 
 def _chunks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -366,14 +322,8 @@ def _of_clips(clips: ClipFeatures, name: str) -> np.ndarray:
 
 def _padded(skeleton: Skeleton, frames: int) -> Skeleton:
     """At least `frames` long; what is missing shows nobody."""
-    missing = max(0, frames - len(skeleton))
-    return Skeleton(
-        np.pad(skeleton.points_px, ((0, missing), (0, 0), (0, 0))),
-        np.pad(skeleton.confidence, ((0, missing), (0, 0))),
-        skeleton.fps,
-        skeleton.width_px,
-        skeleton.height_px,
-    )
+    missing = nobody(max(0, frames - len(skeleton)), skeleton.width_px, skeleton.height_px)
+    return _joined([skeleton, missing])
 
 
 def _joined(parts: list[Skeleton]) -> Skeleton | None:
@@ -382,12 +332,3 @@ def _joined(parts: list[Skeleton]) -> Skeleton | None:
     points = np.concatenate([part.points_px for part in parts])
     confidence = np.concatenate([part.confidence for part in parts])
     return Skeleton(points, confidence, FPS, parts[0].width_px, parts[0].height_px)
-
-
-def _resized(frames_u8: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    if frames_u8.shape[2:0:-1] == size:
-        return frames_u8
-    pictures = (Image.fromarray(frame).resize(size, Image.Resampling.BICUBIC) for frame in frames_u8)
-    return np.stack([np.asarray(picture) for picture in pictures])

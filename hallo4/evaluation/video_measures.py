@@ -13,7 +13,9 @@ import numpy as np
 from hallo4.evaluation import dynamics, metrics
 from hallo4.evaluation.goals import Better, goodness
 from hallo4.evaluation.identity import cosine_similarity, faces_found, similarity_transform
-from hallo4.evaluation.video_look import Beside, Look
+from hallo4.evaluation.video_beside import Beside
+from hallo4.evaluation.video_look import Look
+from hallo4.evaluation.video_portrait import Portrait
 from hallo4.motion import layout
 from hallo4.types import Skeleton
 
@@ -139,17 +141,35 @@ def of_faces(encoder: str) -> Callable[[VideoPair], float]:
     return lambda pair: mean_of(identity_curve(pair, encoder))
 
 
+def portrait_of(pair: VideoPair) -> Portrait | None:
+    """The portrait beside the video, else the one beside its reference."""
+    return pair.video.portrait or pair.reference.portrait
+
+
 def identity_curve(pair: VideoPair, encoder: str = "face_similarity") -> np.ndarray | None:
-    """[T]: cosine of every face with the first face of the reference; None where either shows no face at
-    all.
+    """[T]: cosine of every face with that of the portrait, or where there is none with the first face of the
+    reference; None where either shows no face at all.
     """
-    vectors, reference = pair.video.faces.get(encoder), pair.reference.faces.get(encoder)
-    if vectors is None or reference is None:
+    vectors, portrait = pair.video.faces.get(encoder), portrait_of(pair)
+    true = _first_face(pair.reference, encoder) if portrait is None else portrait.faces.get(encoder)
+    if vectors is None or true is None or not np.linalg.norm(true) > 0:
         return None
-    found = np.flatnonzero(np.isfinite(reference).all(axis=1))
-    if not len(found) or not np.linalg.norm(reference[found[0]]) > 0:
-        return None
-    return cosine_similarity(vectors, reference[found[0]]).of_frames
+    return cosine_similarity(vectors, true).of_frames
+
+
+def identity_against(pair: VideoPair) -> str | None:
+    """What the faces of the video are compared with, in words for the report; None: with nothing."""
+    portrait, of = portrait_of(pair), "" if pair.video.portrait is not None else " of the reference"
+    if portrait is not None:
+        return f"portrait {portrait.name}{of}" if portrait.faces else None
+    seen = any(_first_face(pair.reference, encoder) is not None for encoder in pair.reference.faces)
+    return "first face of the reference" if seen else None
+
+
+def _first_face(look: Look, encoder: str) -> np.ndarray | None:
+    vectors = look.faces.get(encoder, np.zeros((0, 1)))
+    found = np.flatnonzero(np.isfinite(vectors).all(axis=1))
+    return vectors[found[0]] if len(found) else None
 
 
 def found_rate(pair: VideoPair) -> float:

@@ -14,7 +14,10 @@ from hallo4.evaluation import video_measures as measures
 from hallo4.evaluation.video_look import Look
 from hallo4.evaluation.video_measures import VideoMetric, VideoPair
 
-_LIPS = "mouth opening seen by the observer (0..1), or from the inner lips of keypoint files"
+_LIPS = "mouth opening seen by the observer (0..1), or from the inner lips of other keypoints"
+_PORTRAIT = (
+    "the portrait is NAME.portrait.png beside the video or its reference, else the reference's first face"
+)
 _SYNCNET = "Chung & Zisserman 2016; Prajwal et al. 2020"
 _SYNCNET_HOW = (
     "syncnet_v2.model on crops from landmarks (the original detects with S3FD), 25 fps, 16 kHz, shifts of "
@@ -111,22 +114,24 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         alone=True,
     ),
     "csim": VideoMetric(
-        "CSIM: mean cosine of ArcFace's vectors of all faces with the reference's first",
+        "CSIM: mean cosine of ArcFace's vectors of all faces with that of the portrait",
         "-1..1",
         "higher, to the reference",
         "Deng et al. 2019 (ArcFace)",
-        "w600k_r50.onnx, five-point alignment to 112 px; frames without a face left out: see face_found_rate",
+        f"w600k_r50.onnx, five-point alignment to 112 px; {_PORTRAIT}; frames without a face left out: see "
+        "face_found_rate",
         measures.of_faces("csim"),
         "identity",
         alone=True,
         tie=0.01,
     ),
     "face_similarity": VideoMetric(
-        "mean cosine of coarse colours of the aligned face with the reference's first face; not CSIM",
+        "mean cosine of coarse colours of the aligned face with those of the portrait's; not CSIM",
         "-1..1",
         "higher, to the reference",
         "this package",
-        "blocks of 8x8 of the aligned face of 112 px, less mid-grey; a stand-in that needs no weights",
+        f"blocks of 8x8 of the aligned face of 112 px, less mid-grey; {_PORTRAIT}; a stand-in that needs no "
+        "weights",
         measures.of_faces("face_similarity"),
         "identity",
         alone=True,
@@ -287,11 +292,12 @@ VIDEO_METRICS: dict[str, VideoMetric] = {
         "fidelity",
     ),
     "identity_drift": VideoMetric(
-        "slope of the face's cosine with the reference's first face; negative: it becomes someone else",
+        "slope of the face's cosine with the portrait's; negative: it becomes someone else",
         "per second",
         "near the reference",
         "this package",
-        "ArcFace's where its weights are there, else face_similarity; least squares; one second or more",
+        "ArcFace's where its weights are there, else face_similarity, and as these; least squares; one "
+        "second or more",
         measures.of_drift(
             lambda p: measures.identity_curve(p, "csim" if "csim" in p.video.faces else "face_similarity")
         ),

@@ -46,7 +46,9 @@ def build_report(
 
     `metrics`, `sets`, `undefined`: system -> name -> value; `reference_values`: what metrics that judge one
     video alone say of the references. `unmeasured`: system, and reference -> clips whose video is missing or
-    cannot be read, which are not among the undefined. `pairs`: of every two systems, differences a - b over
+    cannot be read, which are not among the undefined. `keypoints_from`, `identity_against`: system, and
+    reference -> where its keypoints come from, and what its faces are compared with -> in how many clips.
+    `pairs`: of every two systems, differences a - b over
     the clips both have, how much nearer to its goal `a` is where a metric has one (`goal_difference`), p
     values by sign flips (`p_holm`: adjusted for the number of metrics), and win rates. Intervals are null
     where clips do not allow any.
@@ -66,6 +68,8 @@ def build_report(
         "undefined": {n: {m: i.undefined for m, i in intervals[n].items() if i.undefined} for n in names},
         "unmeasured": {side: sum(not values_of(row, side) for row in rows) for side in (*names, REFERENCE)},
         "reference_values": {m: _interval(m, own[m]).as_json() for m in own if m in measured},
+        "keypoints_from": {side: _counted(rows, side, "keypoints") for side in (*names, REFERENCE)},
+        "identity_against": {side: _counted(rows, side, "identity_against") for side in (*names, REFERENCE)},
         "sets": sets,
         "pairs": [_pair(rows, a, b, measured) for a, b in combinations(names, 2)],
         "problems": [*problems, *_problems(rows), *_set_problems(sets)],
@@ -248,11 +252,15 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
         "rates: Wilson, ties count half. p values: sign flips over clips, adjusted for the number of metrics "
         "(Holm).",
     ]
-    if any(entry.get("keypoints") == "observer" for row in rows for entry in _entries(row)):
-        notes.append(
-            "Keypoints and mouths are seen by the package's observer, which knows the procedural portrait "
-            "world only. For photographs put NAME.keypoints.json beside the videos."
-        )
+    for side in (*report["systems"], REFERENCE):
+        notes += [
+            f"{side}: {what}: " + ", ".join(f"{name} ({count} clips)" for name, count in counts.items())
+            for what, counts in (
+                ("keypoints from", report["keypoints_from"][side]),
+                ("identity against", report["identity_against"][side]),
+            )
+            if counts
+        ]
     counts = [i["n"] for metrics in report["metrics"].values() for i in metrics.values()]
     if counts and max(counts) == 1:
         notes.append("One clip: there are no intervals and no tests (null), whatever the values.")
@@ -265,8 +273,12 @@ def _notes(report: dict[str, Any], rows: Rows) -> list[str]:
     return notes
 
 
-def _entries(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [row[REFERENCE], *row["systems"].values()]
+def _counted(rows: Rows, side: str, fact: str) -> dict[str, int]:
+    """Where the keypoints of a side come from, or what its faces are compared with -> in how many clips."""
+    entries = [row[REFERENCE] if side == REFERENCE else row["systems"].get(side, {}) for row in rows]
+    found = [entry[fact] for entry in entries if entry.get(fact)]
+    kinds = ["portrait" if word.startswith("portrait ") else word for word in found]
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
 def _without_features(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,27 +1,22 @@
-"""What videos are looked at with: the observer or keypoint files, and those published networks whose
-weights are there.
-"""
+"""What videos are looked at with: what finds keypoints, and published networks whose weights are there."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from hallo4.errors import InputError, MissingExtraError
 from hallo4.evaluation.fvd import PROTOCOLS
 from hallo4.evaluation.identity import ARCFACE_RUNS, ArcFaceEncoder, FaceEncoder, PatchEncoder
+from hallo4.evaluation.video_keypoints import KeypointFinder, Pose
+from hallo4.pose.person import LARGEST
 from hallo4.weights.catalogue import FILES
 from hallo4.weights.check import file_sha256, find_weights
 from hallo4.weights.onnx_session import require_onnxruntime
 from hallo4.weights.places import folder_of, present
-
-Pose = Literal["auto", "observer", "files", "none"]
-"""Where keypoints come from. `files`: `NAME.keypoints.json` or `.npz` beside `NAME.mp4`; `observer`: the
-trained observer, which knows the portrait world only; `auto`: the files of a video where it has them, else
-the observer.
-"""
 
 NETWORKS: dict[str, tuple[str, ...]] = {
     "syncnet": ("syncnet",),
@@ -37,20 +32,20 @@ NETWORKS: dict[str, tuple[str, ...]] = {
 @dataclass(frozen=True)
 class ToolSettings:
     """What decides which tools are loaded. `need`: networks that must be there; `weights`: the folder of
-    files.
+    files; `person`: who is meant where there are several, as `hallo4.motion.PersonChoice.of` takes it.
     """
 
     pose: Pose = "auto"
     weights: str | None = None
     need: tuple[str, ...] = ()
+    person: str = LARGEST
 
 
 @dataclass
 class VideoTools:
     """The tools of one process. `networks`: those that could be loaded, by name in `NETWORKS`."""
 
-    pose: Pose
-    observer: Any | None
+    keypoints: KeypointFinder
     faces: dict[str, FaceEncoder]
     networks: dict[str, Any] = field(default_factory=dict)
 
@@ -99,17 +94,13 @@ def weights_used(settings: ToolSettings) -> dict[str, str]:
     return {FILES[file].path: file_sha256(find_weights(file, settings.weights)) for file in files}
 
 
-def load_tools(settings: ToolSettings) -> VideoTools:
-    """Load the observer (unless keypoints come from files alone) and every network that is available.
+def load_tools(settings: ToolSettings, keypoints: Path) -> VideoTools:
+    """Load what finds keypoints, to be kept in the folder `keypoints`, and every network that is available.
 
-    Raises what `available_networks` raises.
+    Raises what `KeypointFinder` and `available_networks` raise.
     """
-    observer = None
-    if settings.pose in ("auto", "observer"):
-        from hallo4.evaluation.instrument import load_observer
-
-        observer = load_observer()
-    tools = VideoTools(settings.pose, observer, {"face_similarity": PatchEncoder()})
+    finder = KeypointFinder(settings.pose, keypoints, settings.person)
+    tools = VideoTools(finder, {"face_similarity": PatchEncoder()})
     loaders = _loaders(settings.weights)
     for name, missing in available_networks(settings).items():
         if missing is not None:

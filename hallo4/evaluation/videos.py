@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.row_store import Row, RowStore
+from hallo4.evaluation.video_beside import Beside
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
-from hallo4.evaluation.video_look import Beside, Look, look_at
-from hallo4.evaluation.video_measures import VideoPair, expression_features
+from hallo4.evaluation.video_keypoints import KeypointFinder
+from hallo4.evaluation.video_look import Look, look_at
+from hallo4.evaluation.video_measures import VideoPair, expression_features, identity_against
 from hallo4.evaluation.video_metrics import VIDEO_METRICS, clip_values, own_values
 from hallo4.evaluation.video_report import build_report, write_report
 from hallo4.evaluation.video_sets import SET_METRICS
@@ -42,12 +44,11 @@ _RATE_TOLERANCE_FPS = 0.01
 
 @dataclass(frozen=True)
 class VideosSettings:
-    """What a process needs to measure clips: the tools, and the folder for features (None: they are not
-    kept).
-    """
+    """What a process needs to measure clips: the tools, and the folders for keypoints and for features."""
 
     tools: ToolSettings
-    features: str | None
+    keypoints: str
+    features: str
 
 
 def evaluate_videos(
@@ -63,12 +64,13 @@ def evaluate_videos(
 
     `folders`: FOLDER or NAME=FOLDER each. The report goes to `out` (JSON) and beside it as one HTML page
     with plots and the players of `players` clips; the same call goes on after a stop, and measures again
-    only clips whose files changed. `report["problems"]` names every file that could not be measured or
-    matched.
+    only clips whose files changed. Keypoints that an estimator finds are kept beside it too, by the content
+    of the videos. `report["problems"]` names every file that could not be measured or matched.
 
     InputError for folders that do not match at all or numbers out of range, CheckpointError for weights
-    that are needed and missing or damaged, MissingExtraError without scikit-image, or if ArcFace is needed
-    without onnxruntime, OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
+    that are needed, or a pose estimator that is asked for, and missing or damaged, MissingExtraError without
+    scikit-image or what runs them, OutputError before any work if `out` cannot be written, Cancelled on
+    Ctrl-C.
     """
     for name, value, low, high in (("workers", workers, 1, 256), ("players", players, 0, 1000)):
         if not low <= value <= high:
@@ -77,11 +79,14 @@ def evaluate_videos(
     require_optical_flow()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
+    finder = KeypointFinder(tools.pose, person=tools.person)
     networks, weights = available_networks(tools), weights_used(tools)
-    key = _key(tools, networks, weights, systems)
+    key = _key(tools, finder, networks, weights, systems)
     store = RowStore(out, key)
     features = out.with_name(f"{out.stem}.{key}.features")
-    features.mkdir(exist_ok=True)
+    keypoints = out.with_name(f"{out.stem}.keypoints")
+    for folder in (features, keypoints):
+        folder.mkdir(exist_ok=True)
     stamps = {clip.name: clip.stamp() for clip in clips}
     rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
     todo = [
@@ -89,7 +94,7 @@ def evaluate_videos(
         for clip in clips
         if clip.name not in rows or not _feature_file(features, clip.name, stamps[clip.name]).is_file()
     ]
-    settings = VideosSettings(tools, os.fspath(features))
+    settings = VideosSettings(tools, os.fspath(keypoints), os.fspath(features))
     try:
         for row in shared_work(_ClipJudge, settings, todo, workers):
             rows[row["clip"]] = row
@@ -107,8 +112,8 @@ def evaluate_videos(
         [rows[clip.name] for clip in clips],
         {clip.name: _load_features(features, clip.name, rows[clip.name]["stamp"]) for clip in clips},
         [*problems, *(lost for clip in clips for lost in _lost(rows[clip.name]))],
-        [line for line in networks.values() if line is not None],
-        {"pose": tools.pose, "weights": weights, "workers": workers},
+        [*_without_keypoints(rows.values(), finder), *(line for line in networks.values() if line)],
+        {"pose": tools.pose, "person": tools.person, "weights": weights, "workers": workers},
     )
     return write_report(report, out, clips, players)
 
@@ -117,15 +122,16 @@ class _ClipJudge:
     """The loaded tools of one process: a clip -> its row."""
 
     def __init__(self, settings: VideosSettings):
-        self.tools = load_tools(settings.tools)
-        self.features = None if settings.features is None else Path(settings.features)
+        self.tools = load_tools(settings.tools, Path(settings.keypoints))
+        self.features = Path(settings.features)
 
     def __call__(self, clip: ClipFiles) -> Row:
         row: Row = {"clip": clip.name, "stamp": clip.stamp(), "systems": {}}
         features: dict[str, np.ndarray] = {}
         try:
             reference, _ = look_at(clip.reference, self.tools)
-            row[REFERENCE] = _facts(reference, own_values(reference)) | {"curves": _curves(reference, None)}
+            facts = _facts(VideoPair(reference, reference, None), own_values(reference))
+            row[REFERENCE] = facts | {"curves": _curves(reference, None)}
             _keep(features, REFERENCE, reference)
         except MissingExtraError:
             raise  # not of this clip, and gone once it is installed
@@ -140,8 +146,8 @@ class _ClipJudge:
                 continue
             try:
                 look, beside = look_at(path, self.tools, clip.reference)
-                values = clip_values(VideoPair(look, reference, beside))
-                facts = _facts(look, values)
+                pair = VideoPair(look, reference, beside)
+                facts = _facts(pair, clip_values(pair))
                 facts["notes"] += _notes(look, reference, beside)
                 row["systems"][system] = facts | {"curves": _curves(look, beside)}
                 _keep(features, system, look)
@@ -149,14 +155,13 @@ class _ClipJudge:
                 raise
             except Hallo4Error as error:
                 row["systems"][system] = {"file": path.name, "problem": _line(error)}
-        if self.features is not None:
-            _save_features(self.features, clip.name, row["stamp"], features)
+        _save_features(self.features, clip.name, row["stamp"], features)
         return row
 
 
-def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
+def _facts(pair: VideoPair, values: dict[str, float]) -> dict[str, Any]:
     """What is said of a video by itself. `lost`: files and features that were left out as damaged."""
-    info = look.info
+    look, info = pair.video, pair.video.info
     notes = list(look.notes)
     if abs(info.fps - FPS) > _RATE_TOLERANCE_FPS:
         notes.append(f"{info.fps:.4g} fps: measured at 25, what is on screen at every 25th of a second")
@@ -167,6 +172,7 @@ def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
         "width_px": info.width_px,
         "height_px": info.height_px,
         "keypoints": look.keypoints_from,
+        "identity_against": identity_against(pair),
         "values": {name: float(v) if math.isfinite(v) else None for name, v in values.items()},
         "notes": notes,
         "lost": list(look.problems),
@@ -176,6 +182,16 @@ def _facts(look: Look, values: dict[str, float]) -> dict[str, Any]:
 def _notes(look: Look, reference: Look, beside: Beside | None) -> list[str]:
     """One line for everything in which a video differs from its reference."""
     notes = [] if beside is None else list(beside.notes)
+    sources = look.keypoints_from, reference.keypoints_from
+    if None not in sources and sources[0] != sources[1]:
+        notes.append(
+            f"its keypoints come from {sources[0]}, those of its reference from {sources[1]}: what is "
+            "compared differs by that too; --pose chooses one for both"
+        )
+    if look.portrait is not None and reference.portrait is None:
+        notes.append(
+            "identity is compared with the portrait beside it, the reference's own with its first face"
+        )
     difference = len(look) - len(reference)
     if abs(difference) > 1:
         common = min(len(look), len(reference))
@@ -193,6 +209,16 @@ def _lost(row: Row) -> list[dict[str, str]]:
         for side, entry in ((REFERENCE, row[REFERENCE]), *row["systems"].items())
         for what in entry.get("lost", ())
     ]
+
+
+def _without_keypoints(rows: Iterable[Row], finder: KeypointFinder) -> list[str]:
+    """One line if there are videos without keypoints that are not damaged: how many, and what would help."""
+    entries = [entry for row in rows for entry in (row[REFERENCE], *row["systems"].values())]
+    bare = sum("values" in e and e["keypoints"] is None and not e["lost"] for e in entries)
+    if not bare:
+        return []
+    why = finder.missing or "--pose files takes those beside videos only."
+    return [f"Lips, hands, faces and keypoints of {bare} videos: not measured, they have no keypoints. {why}"]
 
 
 def _curves(look: Look, beside: Beside | None) -> dict[str, list[float | None]]:
@@ -247,11 +273,16 @@ def _load_features(folder: Path, clip: str, stamp: str) -> dict[str, dict[str, n
 
 
 def _key(
-    tools: ToolSettings, networks: dict[str, str | None], weights: dict[str, str], systems: list[System]
+    tools: ToolSettings,
+    finder: KeypointFinder,
+    networks: dict[str, str | None],
+    weights: dict[str, str],
+    systems: list[System],
 ) -> str:
     """A hash of everything but the clips' own files that decides a row."""
     decides = {
         "tools": asdict(tools) | {"need": None},
+        "estimator": None if finder.estimator is None else finder.estimator.name,
         "networks": sorted(name for name, missing in networks.items() if missing is None),
         "weights": weights,
         "observer": folder_digest(OBSERVER_FOLDER) if tools.pose in ("auto", "observer") else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hallo4.errors import InputError
+from hallo4.errors import InputError, NoPersonError
 from hallo4.media.files import shown
 from hallo4.media.image import load_image
 from hallo4.media.video import VideoInfo, probe_video, read_frames
@@ -57,19 +57,21 @@ def estimate_video(
     estimator: PoseEstimator | str = "auto",
     person: str = LARGEST,
     on_progress: Progress = lambda done, total: None,
+    fps: float | None = None,
 ) -> PoseFindings:
-    """The skeleton of one person in a video, smoothed without lag, at the video's own rate up to 60 fps.
+    """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
+    60).
 
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
     Raises:
-        InputError: as `probe_video` and `read_frames`; nobody is seen; `person` is not there.
+        InputError: as `probe_video` and `read_frames`; `person` is not there; NoPersonError: nobody is seen.
         CheckpointError, MissingExtraError: as `load_estimator`.
     """
     choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
-    fps, notes = video_rate(info)
+    fps, notes = video_rate(info) if fps is None else (fps, [])
     total = max(1, round(info.duration_s * fps))
     if total > MAX_FRAMES:
         raise InputError(
@@ -89,7 +91,8 @@ def estimate_image(
     """The skeleton, one frame at 25 fps, of one person in a picture file or [H, W, 3] uint8, called `name` in
     errors; see `estimate_video`.
 
-    InputError: as `load_image`; nobody is seen; `person` is not there. CheckpointError, MissingExtraError.
+    InputError: as `load_image`; `person` is not there; NoPersonError: nobody is seen. CheckpointError,
+    MissingExtraError.
     """
     choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
@@ -121,16 +124,16 @@ def _findings(
     choice: PersonChoice,
     notes: list[str],
 ) -> PoseFindings:
-    """Bridge, smooth, and say what was seen. InputError: nobody was."""
+    """Bridge, smooth, and say what was seen. NoPersonError: nobody was."""
     frames = len(track.found)
     if not track.found.any():
         what = "in the picture" if frames == 1 else f"in any of {frames} frames"
-        raise InputError(
+        raise NoPersonError(
             f"{name}: no person was found {what} ({size_px[0]}x{size_px[1]} px). Give one with a real person "
             "whose face is upright, turned to the camera and not small, or crop it."
         )
     if frames >= FEW_FRAMES and track.found.mean() < 0.5 and np.isnan(track.face_boxes_px).all():
-        raise InputError(
+        raise NoPersonError(
             f"{name}: something like a body was found in {int(track.found.sum())} of {frames} frames, and "
             "never a face: that is not sure enough. Give a video that shows the person's face."
         )

@@ -15,6 +15,9 @@ from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.world.episode import Episode
 
+MADE_BY = "portrait world"
+"""How videos of episodes end what they say, in their provenance, of their `generator`."""
+
 
 def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     """Write `portrait.png speech.wav skeleton.mp4 keypoints.json video.mp4 truth.json`; returns their
@@ -24,7 +27,7 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     names = ("portrait.png", "speech.wav", "skeleton.mp4", "keypoints.json", "video.mp4", "truth.json")
     paths = {name: folder / name for name in names}
     size_px = episode.portrait_u8.shape[0]
-    provenance = {"generator": f"hallo4 {__version__} portrait world", "seed": str(episode.seed)}
+    provenance = {"generator": f"hallo4 {__version__} {MADE_BY}", "seed": str(episode.seed)}
     Image.fromarray(episode.portrait_u8).save(paths["portrait.png"])
     save_wav(paths["speech.wav"], episode.audio)
     save_skeleton(paths["keypoints.json"], episode.skeleton)

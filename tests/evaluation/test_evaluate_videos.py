@@ -18,6 +18,7 @@ from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.evaluation import videos as videos_module
 from hallo4.evaluation.charts import _ticks, strip
 from hallo4.evaluation.video_files import matched_clips, systems_of
+from hallo4.evaluation.video_keypoints import KeypointFinder
 from hallo4.evaluation.video_look import look_at
 from hallo4.evaluation.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.video_sets import SET_METRICS, set_value
@@ -167,7 +168,7 @@ def test_rows_are_kept_under_everything_that_decides_them(folders, tmp_path, mon
     systems = systems_of([folders / "good"])
 
     def key(pose="auto", syncnet=None):
-        return videos_module._key(ToolSettings(pose), {"syncnet": syncnet}, {}, systems)
+        return videos_module._key(ToolSettings(pose), KeypointFinder(pose), {"syncnet": syncnet}, {}, systems)
 
     first, of_files = key(), key("files")
     assert key() == first
@@ -204,7 +205,7 @@ def test_networks_whose_weights_are_there_are_used_on_every_clip(folders):
         def __call__(self, clips):
             return clips.mean(dim=(1, 3, 4))
 
-    tools = VideoTools("none", None, {}, {"inception": Inception(), "i3d_disco": I3d()})
+    tools = VideoTools(KeypointFinder("files"), {}, {"inception": Inception(), "i3d_disco": I3d()})
     look, _ = look_at(folders / "truth" / "ann.mkv", tools)
     assert look.features["inception"].shape == (6, 3), "every fifth of 30 frames"
     assert look.features["i3d_disco"].shape == (15, 16)
@@ -344,7 +345,7 @@ def test_syncnet_vectors_that_are_not_finite_are_a_problem_and_short_clips_a_not
         def embed_sound(self, cepstra):
             return torch.zeros(len(cepstra), 8)
 
-    tools = replace(load_tools(ToolSettings()), networks={"syncnet": Broken()})
+    tools = replace(load_tools(ToolSettings(), tmp_path), networks={"syncnet": Broken()})
     episode = episodes["ann"]
     write(tmp_path / "ann.mkv", episode.frames_u8, episode.audio)
     look, _ = look_at(tmp_path / "ann.mkv", tools)

@@ -62,6 +62,41 @@ def test_faces_are_set_upright_where_arcface_wants_them():
     assert face.mean() < 20
 
 
+def _norm_crop(frame_u8, points_px):
+    """insightface's `norm_crop`, pixel by pixel: points and pixels are named by the middles of pixels, a
+    similarity by least squares, then `cv2.warpAffine`, bilinear with black beyond the frame."""
+    x, y = points_px.T
+    ones, zeros = np.ones(5), np.zeros(5)
+    rows = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
+    a, b, right, down = np.linalg.lstsq(rows, identity.TEMPLATE_PX.T.ravel(), rcond=None)[0]
+    back = np.linalg.inv([[a, -b, right], [b, a, down], [0, 0, 1]])
+    height, width = frame_u8.shape[:2]
+
+    def level(row, column):
+        inside = 0 <= row < height and 0 <= column < width
+        return frame_u8[row, column].astype(float) if inside else np.zeros(3)
+
+    face = np.zeros((112, 112, 3))
+    for down in range(112):
+        for across in range(112):
+            x, y, _ = back @ [across, down, 1]
+            left, top = math.floor(x), math.floor(y)
+            upper = level(top, left) * (left + 1 - x) + level(top, left + 1) * (x - left)
+            lower = level(top + 1, left) * (left + 1 - x) + level(top + 1, left + 1) * (x - left)
+            face[down, across] = upper * (top + 1 - y) + lower * (y - top)
+    return face
+
+
+@pytest.mark.parametrize(("scale", "turn", "place"), [(1.8, 0.3, (40, 20)), (0.7, -0.8, (-20, 60))])
+def test_faces_are_cut_as_the_published_program_cuts_them(scale, turn, place):
+    frame = np.random.default_rng(5).integers(0, 256, (150, 190, 3), dtype=np.uint8)
+    turned = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    points = identity.TEMPLATE_PX @ turned.T + place + RNG.normal(size=(5, 2))
+    expected = _norm_crop(frame, points - 0.5)  # ours count from the corner of the first pixel
+    assert (expected == 0).all(axis=-1).any(), "some of it lies beyond the frame"
+    np.testing.assert_allclose(identity.align_face(frame, points), expected, atol=1)
+
+
 def test_csim_is_a_cosine_and_says_in_how_many_frames_it_saw_a_face():
     reference = np.array([1.0, 0, 0])
     vectors = np.array([[2.0, 0, 0], [0, 3.0, 0], [1.0, 1.0, 0], [math.nan, 0, 0]])
@@ -80,7 +115,7 @@ def test_csim_is_a_cosine_and_says_in_how_many_frames_it_saw_a_face():
 def test_two_videos_are_alike_by_the_colours_of_the_face_alone():
     rng = np.random.default_rng(3)
     video = rng.integers(0, 256, (4, 112, 112, 3), dtype=np.uint8)
-    points = np.repeat(identity.TEMPLATE_PX[None], 4, axis=0)
+    points = np.repeat(identity.TEMPLATE_PX[None] + 0.5, 4, axis=0)  # from the corner of the first pixel
     points[2, 1] = math.nan
     assert identity.faces_alike(video, points, video, points) == pytest.approx(
         [1, 1, math.nan, 1], nan_ok=True

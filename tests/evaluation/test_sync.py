@@ -1,5 +1,7 @@
 """Sync-C, Sync-D, offset and SyncNet's cepstra."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -98,6 +100,30 @@ def test_sync_refuses_what_has_no_windows_or_no_numbers():
         windows_of(5, audio)
 
 
+def test_syncnet_sees_every_window_of_five_and_few_crops_are_held():
+    seen, held, crops = [], [], []
+
+    class Watcher:
+        def embed_faces(self, faces):
+            seen.append(faces[:, 0, :, 0, 0])
+            held.append(sum(crop() is not None for crop in crops))
+            return faces.mean(dim=(3, 4)).flatten(1)
+
+        def embed_sound(self, cepstra):
+            return torch.zeros(len(cepstra), 15)
+
+    def crop(t):
+        face = np.full((224, 224, 3), t, np.uint8)
+        crops.append(weakref.ref(face))
+        return face
+
+    audio = Audio((np.resize(SOUND, 70 * 640) / 32768).astype(np.float32), 16_000)
+    syncnet_score(Watcher(), map(crop, range(70)), 70, audio)
+    assert torch.cat(seen).tolist() == [list(range(i, i + 5)) for i in range(65)]
+    assert len(crops) >= 69
+    assert max(held) <= 24
+
+
 def test_syncnet_sees_bgr_levels_and_four_cepstra_a_frame():
     class Spy(torch.nn.Module):
         def embed_faces(self, faces):
@@ -112,7 +138,7 @@ def test_syncnet_sees_bgr_levels_and_four_cepstra_a_frame():
     faces = np.zeros((8, 224, 224, 3), np.uint8)
     faces[..., 0] = 200  # red
     audio = Audio((np.resize(SOUND, 8 * 640) / 32768).astype(np.float32), 16_000)
-    syncnet_score(spy, faces, audio)
+    syncnet_score(spy, faces, 8, audio)
     assert spy.faces.shape == (3, 3, 5, 224, 224)
     assert spy.faces[0, :, 0, 0, 0].tolist() == [0, 0, 200]
     whole = mfcc(np.resize(SOUND, 8 * 640)).T
@@ -123,7 +149,7 @@ def test_syncnet_runs_end_to_end_with_its_own_graph():
     torch.manual_seed(0)
     faces = RNG.integers(0, 256, (9, 224, 224, 3), dtype=np.uint8)
     audio = Audio((np.resize(SOUND, 9 * 640) / 32768).astype(np.float32), 16_000)
-    score = syncnet_score(SyncNet().eval(), faces, audio)
+    score = syncnet_score(SyncNet().eval(), faces, len(faces), audio)
     assert score.curve.shape == (31,)
     assert np.isfinite(score.curve).all()
 

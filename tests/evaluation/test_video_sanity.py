@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from disturbances import blur, frozen, hidden_hands, late, noise, swapped
 from scipy.ndimage import gaussian_filter
+from video_folders import OF_THE_WORLD
 
 from hallo4.evaluation.frechet import frechet_distance
 from hallo4.evaluation.goals import value_range
@@ -140,11 +141,12 @@ IMPROVES = {
 @pytest.fixture(scope="module")
 def measured(episode, tmp_path_factory):
     """measured(disturbance, strength) -> (values, VideoPair), each looked at once."""
-    folder, tools, known = tmp_path_factory.mktemp("clips"), load_tools(ToolSettings()), {}
+    folder, known = tmp_path_factory.mktemp("clips"), {}
+    tools = load_tools(ToolSettings(), folder)
 
     def written(name, frames, audio):
         path = folder / f"{name}.mkv"
-        with VideoWriter(path, SIZE_PX, SIZE_PX, audio=audio) as writer:
+        with VideoWriter(path, SIZE_PX, SIZE_PX, audio=audio, provenance=OF_THE_WORLD) as writer:
             for frame in frames:
                 writer.write(np.ascontiguousarray(frame))
         return path

@@ -6,14 +6,19 @@ import numpy as np
 
 from hallo4.evaluation.videos import evaluate_videos
 from hallo4.media import VideoWriter
+from hallo4.world.files import MADE_BY
 
 SIZE_PX = 64
 CLIPS = ("ann", "bob", "cem")
+OF_THE_WORLD = {"generator": MADE_BY}
+"""Provenance of a video of the portrait world, which `auto` lets the observer look at."""
 
 
 def write(path, frames, audio=None, fps=25.0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, frames.shape[2], frames.shape[1], audio=audio, fps=fps) as writer:
+    with VideoWriter(
+        path, frames.shape[2], frames.shape[1], audio=audio, fps=fps, provenance=OF_THE_WORLD
+    ) as writer:
         for frame in frames:
             writer.write(np.ascontiguousarray(frame))
 

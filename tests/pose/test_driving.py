@@ -3,7 +3,7 @@ zoomed by known amounts is the film."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from filmed_photograph import FRAMES, MIDDLE, ROLL_DEG, SHIFT_PX, filmed
 
 from hallo4.media import VideoWriter, load_image
 from hallo4.motion import layout
@@ -11,15 +11,6 @@ from hallo4.pipelines import PortraitAnimator
 from hallo4.pipelines.conditions import prepare_portrait
 from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.types import Audio
-
-FRAMES = 60
-SECONDS = np.arange(FRAMES) / 25
-ROLL_DEG = 10 * np.sin(2 * np.pi * 0.6 * SECONDS)
-SHIFT_PX = np.stack(
-    [16 * np.sin(2 * np.pi * 0.9 * SECONDS + 1), 9 * np.sin(2 * np.pi * 0.7 * SECONDS)], axis=-1
-)
-ZOOM = 1 + 0.06 * np.sin(2 * np.pi * 0.4 * SECONDS)
-MIDDLE = np.array([224.0, 127.0])  # the nose
 
 
 @pytest.fixture(scope="module")
@@ -32,14 +23,8 @@ def film(photograph, tmp_path_factory):
     path = tmp_path_factory.mktemp("film") / "me.mp4"
     tone = Audio((0.3 * np.sin(np.arange(16000 * 3) / 9)).astype(np.float32), 16000)
     with VideoWriter(path, 512, 512, audio=tone) as writer:
-        for roll, shift, zoom in zip(np.deg2rad(ROLL_DEG), SHIFT_PX, ZOOM, strict=True):
-            back = np.array([[np.cos(roll), np.sin(roll)], [-np.sin(roll), np.cos(roll)]]) / zoom
-            away = MIDDLE - back @ (MIDDLE + shift)
-            affine = (*back[0], away[0], *back[1], away[1])
-            picture = Image.fromarray(photograph).transform(
-                (512, 512), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC
-            )
-            writer.write(np.asarray(picture))
+        for frame in filmed(photograph):
+            writer.write(frame)
     return path
 
 
