@@ -45,7 +45,7 @@ from hallo4.pipelines import AnimationRequest, LoadedModel, load_model
 from hallo4.pipelines.conventions import RELEASED
 from hallo4.pipelines.convert import convert_release
 from hallo4.pipelines.job import Job
-from hallo4.pipelines.portrait_pose import portrait_rest
+from hallo4.pipelines.portrait_rest import portrait_rest
 from hallo4.pipelines.progress import Reporter
 
 STAGES = (

@@ -64,17 +64,21 @@ ORPHANS = """
 import os, time
 from hallo4.processes import worker_pool
 with worker_pool(2) as pool:
-    print(*{job.result() for job in [pool.submit(os.getpid) for _ in range(8)]}, flush=True)
+    workers = {job.result() for job in [pool.submit(os.getpid) for _ in range(8)]}
+    for _ in range(2):
+        pool.submit(time.sleep, 60)
+    print(*workers, flush=True)
     time.sleep(60)
 """
 
 
-def test_workers_end_when_their_parent_is_killed():
+def test_workers_end_with_their_parent_also_in_the_middle_of_their_work():
     parent = subprocess.Popen([sys.executable, "-c", ORPHANS], stdout=subprocess.PIPE, text=True)
     workers = [int(word) for word in parent.stdout.readline().split()]
     assert workers
     parent.kill()
-    parent.communicate()
+    parent.wait()
+    parent.stdout.close()  # its workers hold the other end
     end = time.monotonic() + 20
     while any(map(_lives, workers)):
         assert time.monotonic() < end, "a worker lives on"

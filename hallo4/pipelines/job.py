@@ -145,7 +145,8 @@ class Job:
             return []
         psnr_db = decoded_psnr_db(self.model.autoencoder, self.portrait.video_pm1)
         size_px = (canvas.content_width_px, canvas.height_px)
-        pose = rest_pose(self.portrait.pixels_u8)
+        found = rest_pose(self.portrait)
+        pose = None if found is None else found.skeleton
         return notes_beyond_training(info.name, info.trained_on, size_px, pose, psnr_db)
 
     def _read_prompts(self) -> list[str]:

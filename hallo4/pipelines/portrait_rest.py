@@ -28,10 +28,12 @@ _EYES_AND_NOSE = [layout.NOSE, layout.LEFT_EYE, layout.RIGHT_EYE]
 
 @dataclass(frozen=True)
 class RestPose:
-    """The pose [1 frame] of the person in a portrait, in pixels of its canvas, and `how` it was found."""
+    """The pose [1 frame] of the person in a portrait, in pixels of its canvas, `how` it was found, in words,
+    and `notes` of one line on what else was seen."""
 
     skeleton: Skeleton
     how: str
+    notes: tuple[str, ...] = ()
 
 
 FindPose = Callable[[Portrait], RestPose | None]
@@ -58,7 +60,8 @@ def portrait_rest(portrait: Portrait) -> RestPose | None:
     found = _onto_canvas(findings.skeleton, portrait)
     if seen is not None and _same_face(seen, found):
         return RestPose(seen, "as the observer of the portrait world sees it")
-    return RestPose(found, f"as the estimator {estimator.name} finds it ({confidences(found)})")
+    how = f"as the estimator {estimator.name} finds it ({confidences(found)})"
+    return RestPose(found, how, tuple(f"portrait: {note}" for note in findings.notes))
 
 
 def usable_estimator() -> PoseEstimator | None:

@@ -79,7 +79,8 @@ def prepare_motion(
         else:
             rest, how = found.skeleton, f"fitted to the portrait, {found.how}"
         return IdleMotion(rest, seed, canvas, frames, fps), [
-            f"no motion given: idle motion with blinks is supplied, {how}"
+            f"no motion given: idle motion with blinks is supplied, {how}",
+            *(found.notes if found else ()),
         ]
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
@@ -195,6 +196,7 @@ def _from_keypoints(
         skeleton = retarget(on_canvas(skeleton, box, canvas), rest.skeleton)
         box = (0.0, 0.0, float(canvas.width_px), float(canvas.height_px))
         notes.append(f"motion fitted to the face and shoulders in the portrait, {rest.how}")
+        notes += rest.notes
     elif shape_note:
         notes.append(shape_note)
     if fit_to is not None and rest is None:

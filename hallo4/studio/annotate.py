@@ -59,8 +59,8 @@ def open_studio(
     `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5.
 
     Raises:
-        InputError: no store, or nothing to rate. OutputError: another server has it.
-        OutputError: it cannot be written to.
+        InputError: no store, or nothing to rate.
+        OutputError: another server has it, or it cannot be written to.
         MissingExtraError: fastapi is not installed.
     """
     try:

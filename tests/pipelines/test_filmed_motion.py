@@ -142,6 +142,14 @@ def test_the_observer_is_believed_where_both_agree_on_the_face(estimator, monkey
         assert ("observer" in how) == believed, shift
 
 
+def test_what_else_is_seen_in_the_portrait_is_a_note(estimator, square):
+    crowd = marked(30, 40)
+    crowd[50, 90] = 255
+    portrait = prepare_portrait(crowd, 64)[0]
+    _, notes = prepare_motion.prepare_motion(None, portrait, 3, 0)
+    assert any(note.startswith("portrait: 2 people are seen at") for note in notes)
+
+
 def test_where_the_estimator_finds_nobody_the_observer_is_asked_and_it_is_said(estimator, monkeypatch):
     portrait = prepare_portrait(marked(None, None), 64)[0]
     monkeypatch.setattr(portrait_rest, "packaged_rest", lambda image: None)

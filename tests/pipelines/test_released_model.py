@@ -52,14 +52,21 @@ def speech(tmp_path):
 
 
 def level(number):
-    """The grey of frame `number` of a skeleton video."""
-    return (40 * number) % 256
+    """The red of frame `number` of a skeleton video."""
+    return 60 + (40 * number) % 190
+
+
+def drawing(number):
+    """A red square in the middle of black."""
+    frame = np.zeros((32, 48, 3), np.uint8)
+    frame[8:24, 16:32, 0] = level(number)
+    return frame
 
 
 def constant_rate(path, fps, seconds=2.0):
     with VideoWriter(path, 48, 32, fps=fps) as writer:
         for number in range(round(seconds * fps)):
-            writer.write(np.full((32, 48, 3), level(number), np.uint8))
+            writer.write(drawing(number))
     return path, lambda time_s: int(time_s * fps + 1e-6)
 
 
@@ -71,7 +78,7 @@ def variable_rate(path):
         stream.width, stream.height, stream.pix_fmt = 48, 32, "bgr0"
         stream.codec_context.time_base = Fraction(1, 50)
         for number, start in enumerate(starts):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), level(number), np.uint8), "rgb24")
+            frame = av.VideoFrame.from_ndarray(drawing(number), "rgb24")
             frame = frame.reformat(format="bgr0")
             frame.pts, frame.time_base = int(start), Fraction(1, 50)
             container.mux(stream.encode(frame))
@@ -100,9 +107,9 @@ def test_the_video_is_as_long_as_the_sound_and_follows_the_skeleton_at_any_rate(
     for window in job.plan():
         drawn = job.skeleton_pm1(window)[:, 0, 16, 24]
         seen = np.round((drawn.numpy() + 1) * 127.5).astype(int)
-        for frame, grey in zip(np.minimum(job.indices(window), FRAMES - 1), seen, strict=True):
+        for frame, red in zip(np.minimum(job.indices(window), FRAMES - 1), seen, strict=True):
             around = (frame / 25 - ROUNDED_S, frame / 25 + ROUNDED_S)
-            assert grey in {level(shown_at(max(0.0, time_s))) for time_s in around}
+            assert red in {level(shown_at(max(0.0, time_s))) for time_s in around}
 
 
 def test_the_upright_canvas_is_taken_for_an_upright_picture(animator, speech, tmp_path):
