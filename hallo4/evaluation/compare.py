@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.markup import escape
@@ -128,7 +128,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     return table
 
 
-def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
+def draw_comparison(comparison: Mapping[str, Any], picture: BinaryIO) -> None:
     """Win rates with intervals and the runs' own as dots, and differences in units of their spread.
 
     ImportError without matplotlib.
@@ -170,7 +170,7 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     right.invert_yaxis()
     for panel in (left, right):
         panel.grid(alpha=0.3, axis="x")
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)
 
 
 # ---------------------------------------------------------------------- reading

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -179,7 +179,7 @@ def _step(curve: list[float | None]) -> float:
     return math.nan if curve[0] is None or curve[-1] is None else curve[-1] - curve[0]
 
 
-def draw_drift(report: dict[str, Any], path: Path) -> None:
+def draw_drift(report: dict[str, Any], picture: BinaryIO) -> None:
     """Every metric over time, one line a model. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -200,4 +200,4 @@ def draw_drift(report: dict[str, Any], path: Path) -> None:
     for panel in panels[len(DRIFTING) // 2 :]:
         panel.set(xlabel="s")
     panels[0].legend(fontsize=8)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)

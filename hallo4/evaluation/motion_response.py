@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -251,7 +251,7 @@ def _frames(angle: float, hz: float) -> float:
     return float(angle / (2 * math.pi * hz) * FPS)
 
 
-def draw_motion(report: dict[str, Any], path: Path) -> None:
+def draw_motion(report: dict[str, Any], picture: BinaryIO) -> None:
     """Gain and delay over frequency, of every part. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -277,4 +277,4 @@ def draw_motion(report: dict[str, Any], path: Path) -> None:
             panels[row, column].grid(alpha=0.3)
             panels[row, column].axvline(FPS / 8, color="grey", linestyle=":", linewidth=1)
     panels[0, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)

@@ -36,6 +36,7 @@ from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
 from hallo4.types import FPS
 from hallo4.version import __version__
+from hallo4.whole import whole_file
 
 Progress = Callable[[int, int, Row], None]
 """(clips done, clips in all, the newest row)."""
@@ -253,10 +254,8 @@ def _name_digest(clip: str) -> str:
 def _save_features(folder: Path, clip: str, stamp: str, features: dict[str, np.ndarray]) -> None:
     """In one stroke; features of the clip as it was before are removed."""
     target = _feature_file(folder, clip, stamp)
-    part = target.with_suffix(".part")
-    with open(part, "wb") as handle:
+    with whole_file(target) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **features)
-    os.replace(part, target)
     for old in folder.glob(f"{_name_digest(clip)}.*.npz"):
         if old != target:
             old.unlink()

@@ -1,0 +1,1 @@
+"""Where results may not go."""
