@@ -35,6 +35,7 @@ from hallo4.evaluation.statistics import (
     sign_flip_test,
 )
 from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores, metric_interval
+from hallo4.outputs import refuse_output
 
 SAME = ("episodes", "seed")
 SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
@@ -83,6 +84,7 @@ def compare_reports(
     be written.
     """
     if out is not None:
+        refuse_output(out, [split_name(report)[1] for report in reports])
         require_writable(Path(out))
     systems = _systems([os.fspath(report) for report in reports])
     names = [system.name for system in systems]

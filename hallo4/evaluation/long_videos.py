@@ -30,6 +30,7 @@ from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.world import episode_seed
 from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip, metric_interval
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
 
@@ -95,6 +96,8 @@ def evaluate_drift(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(generators.owner, named.values()))
     store = None if out is None else row_store(out, {"drift": DRIFTING, "seed": seed, "seconds": seconds})
     found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress, store)
     rows = {model: [of[clip] for clip in range(clips)] for model, of in found.items()}

@@ -33,6 +33,7 @@ from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import RESAMPLES, expanded
 from hallo4.evaluation.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
 
@@ -163,6 +164,8 @@ def evaluate_motion(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(generators.owner, named.values()))
     store = None if out is None else row_store(out, {"motion": PARTS, "seed": seed, "frames": FRAMES})
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]

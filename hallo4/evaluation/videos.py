@@ -23,6 +23,7 @@ from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
 from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
+from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_beside import Beside
@@ -34,6 +35,7 @@ from hallo4.evaluation.video_metrics import VIDEO_METRICS, clip_values, own_valu
 from hallo4.evaluation.video_report import build_report, write_report
 from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.whole import whole_file
@@ -77,6 +79,7 @@ def evaluate_videos(
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
     out, references, tools = Path(out), Path(against), tools or ToolSettings()
+    refuse_output(out, [*(split_name(word)[1] for word in folders), references, tools.weights])
     require_optical_flow()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
+from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_info import refuse_other_than_model
 from hallo4.pipelines.released_card import (
     RELEASED_CANVAS_SIZES_PX,
@@ -90,6 +91,7 @@ def convert_release(
         finished = _build_parts(parts, building, root, on_progress)
         _describe(building, parts, finished, dtype, canvas_sizes_px, window_frames)
         place_folder(building, target.resolve())
+        (target / STAMPS).unlink()  # till now a kill leaves parts that are known to be finished
     except KeyboardInterrupt as stop:
         raise Cancelled(f"stopped; finished parts are in {building}, and the same command goes on") from stop
     except (CheckpointError, InputError):
@@ -124,6 +126,8 @@ def _check_settings(
         raise InputError(
             f"{root}: {found}; give the folder of the released files, with hallo4/ and Wan2.1_Encoders/."
         )
+    refuse_output(target, [root])
+    refuse_output(root, [target])  # what stands there is replaced as a whole
     refuse_other_than_model(target)
 
 
@@ -246,4 +250,3 @@ def _describe(
     (building / "README.md").write_text(converted_card(version, dtype, sources), encoding="utf-8")
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (building / "model.json").write_text(text, encoding="utf-8")
-    (building / STAMPS).unlink()

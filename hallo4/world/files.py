@@ -11,6 +11,7 @@ import numpy as np
 from hallo4.media import VideoWriter, save_wav
 from hallo4.media.image import save_png
 from hallo4.motion import draw_skeleton, save_skeleton
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.whole import whole_files
@@ -29,6 +30,7 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     are made. OSError, OutputError: they cannot be written; what was there stays.
     """
     folder = Path(folder)
+    refuse_output(folder)
     size_px = episode.portrait_u8.shape[0]
     provenance = {"generator": f"hallo4 {__version__} {MADE_BY}", "seed": str(episode.seed)}
     with whole_files(folder) as building:
