@@ -98,12 +98,14 @@ def run(words: Sequence[str]) -> None:
 
     from hallo4.media import SoundTrack, check_input, check_output
     from hallo4.media.files import companion
+    from hallo4.outputs import refuse_output
 
     sounding = options.audio or options.motion
     name = options.image.stem if sounding is None else f"{options.image.stem}_{sounding.stem}"
     output = options.output or companion(Path(f"{name}.mp4"), "", ".mp4")
 
     # Before the model is loaded, which may take long.
+    refuse_output(options.preview or output, [options.image, options.audio, options.motion, options.model])
     if options.preview is None:
         check_output(output)
     check_input(options.image, "a picture")

@@ -141,10 +141,13 @@ def _pairs(options: words.Pairs) -> None:
 
 
 def _report(options: words.Report) -> None:
-    from hallo4.evaluation.report_files import write_with_picture
+    from hallo4.evaluation.report_files import require_writable, write_with_picture
+    from hallo4.outputs import refuse_output
     from hallo4.preference.report import preference_report
     from hallo4.preference.report_views import draw_report, report_table
 
+    refuse_output(options.output, [options.store])
+    require_writable(options.output)
     report = preference_report(PreferenceStore.open(options.store))
     report = write_with_picture(report, options.output, draw_report)
     Console().print(report_table(report))
@@ -154,8 +157,10 @@ def _report(options: words.Report) -> None:
 
 
 def _import(options: words.Import) -> None:
+    from hallo4.outputs import refuse_output
     from hallo4.preference.exchange import import_data
 
+    refuse_output(options.store, [options.source])
     store = PreferenceStore.create(options.store)
     found = import_data(store, options.source, options.format)
     for line in found.dropped:

@@ -32,6 +32,7 @@ def run(words: Sequence[str]) -> None:
     options = tyro.cli(Train, args=list(words), prog="hallo4 train")
 
     from hallo4.errors import InputError
+    from hallo4.outputs import refuse_output
     from hallo4.recipes import RECIPES
     from hallo4.training import override
 
@@ -43,4 +44,7 @@ def run(words: Sequence[str]) -> None:
     if name not in RECIPES:
         raise InputError(f"{options.recipe!r} is no recipe; there are {', '.join(RECIPES)}.")
     recipe = RECIPES[name]()
-    print(recipe.run(override(recipe.config, options.changes), options.output or Path("runs") / name))
+    config, folder = override(recipe.config, options.changes), options.output or Path("runs") / name
+    # What ends in _folder is made by the recipe itself and used again by the next run.
+    refuse_output(folder, [value for key, value in vars(config).items() if not key.endswith("_folder")])
+    print(recipe.run(config, folder))

@@ -108,12 +108,15 @@ def _list(options: List) -> None:
 
 def _fetch(options: Fetch) -> None:
     from hallo4.errors import FetchError, InputError
+    from hallo4.outputs import refuse_output
     from hallo4.weights.catalogue import BUNDLES, files_named
     from hallo4.weights.fetch import plan_fetch, run_fetch
     from hallo4.weights.places import folder_of
 
     if not options.names:
         raise InputError(f"Name what to fetch: {', '.join(BUNDLES)}, or files of hallo4 weights list.")
+    if options.output is not None:
+        refuse_output(options.output)
     notes = _notes()
     files = list(dict.fromkeys(file for name in options.names for file in files_named(name)))
     notes.print("looking at what is here and what is offered")

@@ -32,9 +32,11 @@ def run(words: Sequence[str]) -> None:
     )
 
     from hallo4.errors import OutputError
+    from hallo4.outputs import refuse_output
     from hallo4.world import make_episode
     from hallo4.world.files import write_episode
 
+    refuse_output(options.output)
     if options.output.exists() and not options.output.is_dir():
         raise OutputError(f"{options.output}: is a file. Give the name of a folder.")
     episode = make_episode(options.seed, options.seconds, options.size_px)

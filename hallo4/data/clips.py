@@ -8,8 +8,6 @@ whole by worker processes, so building can stop and go on at any time.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
@@ -24,6 +22,7 @@ from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.processes import worker_pool
 from hallo4.types import FPS, Skeleton
+from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
@@ -117,7 +116,7 @@ def build_clips(
     any_number = {"episodes": 0}
     if stamp.exists() and json.loads(stamp.read_text()) | any_number != json.loads(wanted) | any_number:
         raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
-    stamp.write_text(wanted)
+    write_whole(stamp, wanted)
     shards = range(-(-config.episodes // config.episodes_per_shard))
     missing = [
         k for k in shards if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
@@ -144,15 +143,9 @@ def _clips_in(shard: Path) -> int:
 
 def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
     clips = [clip for seed in _seeds(config, shard) for clip in _episode_clips(config, seed)]
-    for left_by_a_kill in folder.glob(f".shard_{shard:04d}.*"):
-        shutil.rmtree(left_by_a_kill, ignore_errors=True)
-    scratch = folder / f".shard_{shard:04d}.{os.getpid()}"
-    scratch.mkdir()
-    for name in FIELDS:
-        np.save(scratch / f"{name}.npy", np.stack([clip[name] for clip in clips]))
-    finished = folder / f"shard_{shard:04d}"
-    shutil.rmtree(finished, ignore_errors=True)  # the last shard of a store that grows
-    scratch.rename(finished)
+    with whole_folder(folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
+        for name in FIELDS:
+            np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:

@@ -21,6 +21,7 @@ from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
+from hallo4.whole import whole_file, write_whole
 
 REGIONS = ("mouth", "eyes", "hands")
 
@@ -93,7 +94,7 @@ def build_cache(
         raise InputError(
             f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
         )
-    stamp_file.write_text(json.dumps(stamp))
+    write_whole(stamp_file, json.dumps(stamp))
     parts = []
     for start in range(0, len(store), 50):
         stop = min(start + 50, len(store))
@@ -120,9 +121,8 @@ def _encode_chunk(
     with fast_autocast(device_of(autoencoder).type):
         clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
-    scratch = path.with_suffix(".part")
-    torch.save(chunk, scratch)  # a kill in the middle leaves no half chunk under the final name
-    scratch.rename(path)
+    with whole_file(path) as temporary:
+        torch.save(chunk, temporary)
     return chunk
 
 

@@ -19,6 +19,7 @@ from hallo4.models.devices import device_of
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.types import Autoencoder, WindowRules
+from hallo4.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,6 @@ def _encoded(
     except (OSError, SafetensorError):
         encoded = [encode_pair_window(window, autoencoder, rules) for window in windows_of(pair_id)]
         stacked = {name: torch.stack([part[name] for part in encoded]) for name in encoded[0]}
-        part = path.with_suffix(".part")
-        save_file(stacked, part)
-        part.replace(path)
+        with whole_file(path) as temporary:
+            save_file(stacked, temporary)
         return stacked

@@ -18,6 +18,7 @@ from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.processes import worker_pool
 from hallo4.types import FPS, Audio
+from hallo4.whole import whole_file
 from hallo4.world.episode import act
 from hallo4.world.speech import Phoneme, Speech
 from hallo4.world.visemes import mouth_curves, speaking_frames
@@ -107,9 +108,8 @@ def build_sounds(
                 curves.append(c)
                 if on_progress and done % 100 == 0:
                     on_progress(done, episodes)
-        scratch = path.with_suffix(".part.npz")
-        np.savez(scratch, features=np.concatenate(features), curves=np.concatenate(curves))
-        scratch.rename(path)
+        with whole_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, features=np.concatenate(features), curves=np.concatenate(curves))
     with np.load(path, allow_pickle=False) as stored:
         sounds = {"features": stored["features"], "curves": stored["curves"]}
     if (found := len(sounds["features"])) != (wanted := episodes * VARIANTS):

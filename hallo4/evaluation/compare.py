@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.markup import escape
@@ -35,6 +35,7 @@ from hallo4.evaluation.statistics import (
     sign_flip_test,
 )
 from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores, metric_interval
+from hallo4.outputs import refuse_output
 
 SAME = ("episodes", "seed")
 SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
@@ -83,6 +84,7 @@ def compare_reports(
     be written.
     """
     if out is not None:
+        refuse_output(out, [split_name(report)[1] for report in reports])
         require_writable(Path(out))
     systems = _systems([os.fspath(report) for report in reports])
     names = [system.name for system in systems]
@@ -128,7 +130,7 @@ def comparison_table(comparison: Mapping[str, Any]) -> Table:
     return table
 
 
-def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
+def draw_comparison(comparison: Mapping[str, Any], picture: BinaryIO) -> None:
     """Win rates with intervals and the runs' own as dots, and differences in units of their spread.
 
     ImportError without matplotlib.
@@ -170,7 +172,7 @@ def draw_comparison(comparison: Mapping[str, Any], path: Path) -> None:
     right.invert_yaxis()
     for panel in (left, right):
         panel.grid(alpha=0.3, axis="x")
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)
 
 
 # ---------------------------------------------------------------------- reading

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import bootstrap_interval
 from hallo4.evaluation.world import episode_seed
 from hallo4.evaluation.world_metrics import METRICS, Clip, make_clip, metric_interval
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
 
@@ -95,6 +96,8 @@ def evaluate_drift(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(generators.owner, named.values()))
     store = None if out is None else row_store(out, {"drift": DRIFTING, "seed": seed, "seconds": seconds})
     found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress, store)
     rows = {model: [of[clip] for clip in range(clips)] for model, of in found.items()}
@@ -179,7 +182,7 @@ def _step(curve: list[float | None]) -> float:
     return math.nan if curve[0] is None or curve[-1] is None else curve[-1] - curve[0]
 
 
-def draw_drift(report: dict[str, Any], path: Path) -> None:
+def draw_drift(report: dict[str, Any], picture: BinaryIO) -> None:
     """Every metric over time, one line a model. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -200,4 +203,4 @@ def draw_drift(report: dict[str, Any], path: Path) -> None:
     for panel in panels[len(DRIFTING) // 2 :]:
         panel.set(xlabel="s")
     panels[0].legend(fontsize=8)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from hallo4.evaluation.row_store import row_store
 from hallo4.evaluation.statistics import RESAMPLES, expanded
 from hallo4.evaluation.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
 
@@ -163,6 +164,8 @@ def evaluate_motion(
     if clips < 1:
         raise InputError(f"{clips} clips; at least one is needed.")
     named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(generators.owner, named.values()))
     store = None if out is None else row_store(out, {"motion": PARTS, "seed": seed, "frames": FRAMES})
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
@@ -251,7 +254,7 @@ def _frames(angle: float, hz: float) -> float:
     return float(angle / (2 * math.pi * hz) * FPS)
 
 
-def draw_motion(report: dict[str, Any], path: Path) -> None:
+def draw_motion(report: dict[str, Any], picture: BinaryIO) -> None:
     """Gain and delay over frequency, of every part. ImportError without matplotlib."""
     from matplotlib.figure import Figure  # without pyplot: no global state, no display
 
@@ -277,4 +280,4 @@ def draw_motion(report: dict[str, Any], path: Path) -> None:
             panels[row, column].grid(alpha=0.3)
             panels[row, column].axvline(FPS / 8, color="grey", linestyle=":", linewidth=1)
     panels[0, 0].legend(fontsize=8)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)

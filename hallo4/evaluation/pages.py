@@ -25,6 +25,7 @@ from typing import Any
 
 from hallo4.errors import InputError, OutputError
 from hallo4.evaluation.world_metrics import AXES, METRICS
+from hallo4.whole import write_whole
 
 _MARK = re.compile(
     r"(?P<open><!-- (?P<kind>figure|leaderboard|comparison): (?P<what>[^>]*?) -->)"
@@ -46,7 +47,7 @@ def fill_page(page: str | Path) -> int:
     filled, count = _filled(path, text)
     if filled != text:
         try:
-            path.write_text(filled, encoding="utf-8")
+            write_whole(path, filled)
         except OSError as error:
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror}). Mend its permissions."

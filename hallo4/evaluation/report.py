@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from rich.markup import escape
@@ -102,7 +101,7 @@ def report_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def draw_report(report: dict[str, Any], path: Path) -> None:
+def draw_report(report: dict[str, Any], picture: BinaryIO) -> None:
     """A picture: the clips' values of eight metrics, and true and measured mouth opening of the median clip.
 
     ImportError without matplotlib.
@@ -125,7 +124,7 @@ def draw_report(report: dict[str, Any], path: Path) -> None:
         axes.title.set_fontsize(10)
         axes.grid(alpha=0.3, axis="y")
     _draw_example(figure.add_subplot(grid[2, :]), report, sides)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)
 
 
 def _draw_example(axes: Any, report: dict[str, Any], sides: list[str]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from hallo4.errors import OutputError
+from hallo4.whole import refuse_irregular, temporary_beside, write_whole
 
 
 def require_writable(out: Path) -> None:
@@ -24,9 +25,10 @@ def require_writable(out: Path) -> None:
         raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        part = out.with_name(out.name + ".part")
-        part.touch()
-        part.unlink()
+        refuse_irregular(out)
+        trial = temporary_beside(out)
+        trial.touch()
+        trial.unlink()
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror}); nothing was measured. Choose another path."
@@ -34,7 +36,7 @@ def require_writable(out: Path) -> None:
 
 
 def write_with_picture(
-    report: dict[str, Any], out: Path, draw: Callable[[dict[str, Any], Path], None]
+    report: dict[str, Any], out: Path, draw: Callable[[dict[str, Any], BinaryIO], None]
 ) -> dict[str, Any]:
     """Write the report to `out` in one stroke and what `draw` makes beside it; returns the report.
 
@@ -44,7 +46,9 @@ def write_with_picture(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            draw(report, out.with_suffix(".png"))
+            picture = BytesIO()
+            draw(report, picture)
+            write_whole(out.with_suffix(".png"), picture.getvalue())
         except ImportError:
             missing = "No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."
             report["notes"] = [*report.get("notes", ()), missing]
@@ -61,9 +65,7 @@ def write_json(report: dict[str, Any], out: Path) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file in one stroke: whole or not at all. OutputError: it cannot be written."""
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text)
-        os.replace(part, path)
+        write_whole(path, text)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another path.") from error

@@ -40,16 +40,25 @@ class RowStore:
                 continue
 
     def add(self, row: Row) -> None:
-        """Append one row, on disk before this returns. A line that a kill cut short is closed first."""
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write((json.dumps(row, allow_nan=False) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append one row, on disk before this returns. A line that a kill cut short is closed first.
+
+        OutputError: it cannot be kept.
+        """
+        try:
+            with self.path.open("rb+") as file:
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        file.write(b"\n")
+                file.write((json.dumps(row, allow_nan=False) + "\n").encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: a row cannot be kept ({error.strerror}); those before it are. Make room and "
+                "run the same command again."
+            ) from error
 
 
 def row_store(

@@ -23,6 +23,7 @@ from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
 from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
+from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_beside import Beside
@@ -34,8 +35,10 @@ from hallo4.evaluation.video_metrics import VIDEO_METRICS, clip_values, own_valu
 from hallo4.evaluation.video_report import build_report, write_report
 from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
+from hallo4.whole import whole_file
 
 Progress = Callable[[int, int, Row], None]
 """(clips done, clips in all, the newest row)."""
@@ -76,6 +79,7 @@ def evaluate_videos(
         if not low <= value <= high:
             raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
     out, references, tools = Path(out), Path(against), tools or ToolSettings()
+    refuse_output(out, [*(split_name(word)[1] for word in folders), references, tools.weights])
     require_optical_flow()
     systems = systems_of(folders)
     clips, problems = matched_clips(systems, references)
@@ -253,10 +257,8 @@ def _name_digest(clip: str) -> str:
 def _save_features(folder: Path, clip: str, stamp: str, features: dict[str, np.ndarray]) -> None:
     """In one stroke; features of the clip as it was before are removed."""
     target = _feature_file(folder, clip, stamp)
-    part = target.with_suffix(".part")
-    with open(part, "wb") as handle:
+    with whole_file(target) as temporary, open(temporary, "wb") as handle:
         np.savez(handle, **features)
-    os.replace(part, target)
     for old in folder.glob(f"{_name_digest(clip)}.*.npz"):
         if old != target:
             old.unlink()

@@ -31,6 +31,7 @@ from hallo4.evaluation.row_store import Row, RowStore, row_store
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
 from hallo4.motion import draw_skeleton
+from hallo4.outputs import refuse_output
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
 
@@ -100,11 +101,13 @@ def evaluate_world(
     """
     _check(episodes, seed, seconds, tempo, workers, players)
     folder = OBSERVER_FOLDER if observer is None else Path(observer)
+    out = None if out is None else Path(out)
+    if out is not None:
+        refuse_output(out, [*(generators.owner(name) for name in (model, against) if name), folder])
     size_px = generators.frame_size_px(model)
     settings = WorldSettings(
         model, against, episodes, seed, seconds, tempo, size_px, steps, guidance_scale, os.fspath(folder)
     )
-    out = None if out is None else Path(out)
     weights = [generators.weights_digest(name) for name in (model, against) if name is not None]
     store = None if out is None else _row_store(out, settings, weights)
     kept_rows = () if store is None else store.rows()

@@ -15,6 +15,7 @@ from hallo4.media.mixing import Mixer, mix_weights
 from hallo4.media.sound_track import DecodedTrack, SoundTrack, track_names
 from hallo4.media.spooled_sound import SpooledSound, resampled_blocks
 from hallo4.types import Audio
+from hallo4.whole import whole_file
 
 _RATES_HZ = (1_000, 1_000_000)
 _SILENT = 1e-3
@@ -140,12 +141,9 @@ def save_wav(path: str | os.PathLike[str], audio: Audio) -> None:
     if len(samples) and float(np.abs(samples).max()) > 1.0:
         warn(f"{shown(path)}: samples beyond full scale were clipped.")
         samples = samples.clip(-1.0, 1.0)
-    temporary = files.temporary_beside(target)
     try:
-        soundfile.write(temporary, samples, audio.sample_rate_hz, format="WAV", subtype="PCM_16")
-        files.commit(temporary, target)
+        with whole_file(target) as temporary:
+            soundfile.write(temporary, samples, audio.sample_rate_hz, format="WAV", subtype="PCM_16")
     except (OSError, soundfile.SoundFileError) as error:
         reason = error if isinstance(error, OSError) else OSError(str(error))
         raise files.cannot_write(path, reason) from error
-    finally:
-        files.discard(temporary)

@@ -1,11 +1,9 @@
-"""Files that people name: checks with one-line errors, safe opening of media, writes that land whole or not
-at all."""
+"""Files that people name: checks with one-line errors, and safe opening of media."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from av.container import InputContainer
 
 from hallo4.errors import InputError, OutputError
 from hallo4.media.names import as_stored
+from hallo4.whole import temporary_beside
 
 # Real media only. FFmpeg also opens play lists, device names and plain text (rendered as a video of letters);
 # those could read other files or the network, or turn a mistake into nonsense.
@@ -179,11 +178,6 @@ def _check_length(path: Path) -> None:
         )
 
 
-def temporary_beside(target: Path) -> Path:
-    """A fresh hidden name in the folder of `target`: only a rename within one file system is atomic."""
-    return target.parent / f".hallo4-{secrets.token_hex(6)}.part"
-
-
 def companion(target: Path, before: str, after: str) -> Path:
     """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
 
@@ -203,29 +197,6 @@ def _longest_name(folder: Path) -> int:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
         return 255
-
-
-def commit(temporary: Path, target: Path) -> None:
-    """Flush `temporary` to the disk and give it its final name, replacing what was there, in one step."""
-    with open(temporary, "rb+") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, target)
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file that is there completely or not at all, even after a power cut. OSError: not written."""
-    temporary = temporary_beside(target)
-    try:
-        temporary.write_bytes(content)
-        commit(temporary, target)
-    finally:
-        discard(temporary)
-
-
-def discard(temporary: Path) -> None:
-    """Remove `temporary` if it is there."""
-    with suppress(OSError):
-        temporary.unlink(missing_ok=True)
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from hallo4.errors import InputError, OutputError
-from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn, write_whole
+from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn
+from hallo4.whole import write_whole
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 20_000

@@ -18,6 +18,7 @@ from hallo4.media.encoder import RECIPES, Encoder, common_palette, part_suffix, 
 from hallo4.media.files import open_media, shown
 from hallo4.media.video import read_frames
 from hallo4.types import SampleSource
+from hallo4.whole import commit, discard, temporary_beside
 
 VIDEO_SUFFIXES = tuple(RECIPES)
 """What `VideoWriter` can make: h264+aac, vp9+opus, lossless ffv1+flac, and two silent animations."""
@@ -99,8 +100,8 @@ class VideoWriter:
         self._audio = audio if self._recipe.audio_codec else None
         self._crf = self._recipe.crf if crf is None else crf
         self._sink: Encoder | None = None
-        self._temporary = files.temporary_beside(self._target)
-        self._spool = files.temporary_beside(self._target)  # only GIF uses it
+        self._temporary = temporary_beside(self._target)
+        self._spool = temporary_beside(self._target)  # only GIF uses it
         self._written: WrittenVideo | None = None
         self._discarded = False
         self.frames = 0
@@ -172,7 +173,7 @@ class VideoWriter:
         try:
             self._sink.close()
             self._finish_animation()
-            files.commit(self._temporary, self._target)
+            commit(self._temporary, self._target)
         except (OSError, av.FFmpegError) as error:
             raise files.cannot_write(self._path, error) from error
         finally:
@@ -190,8 +191,8 @@ class VideoWriter:
         if self._sink is not None:
             with suppress(OSError, av.FFmpegError):  # the index of a broken file; it goes anyway
                 self._sink.abandon()
-        files.discard(self._temporary)
-        files.discard(self._spool)
+        discard(self._temporary)
+        discard(self._spool)
 
     def __enter__(self) -> VideoWriter:
         return self

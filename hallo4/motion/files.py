@@ -12,7 +12,6 @@ An `.npz` holds the same names, or DWPose's. See `openpose.py` and `mmpose.py` f
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from hallo4.motion.hints import MotionHints
 from hallo4.motion.mmpose import coco_people, dwpose_people, mmpose_people
 from hallo4.motion.openpose import openpose_people
 from hallo4.types import KEYPOINTS, Skeleton
+from hallo4.whole import whole_file
 
 FORMAT = "hallo4-keypoints"
 VERSION = 1
@@ -107,9 +107,8 @@ def save_skeleton(path: str | Path, skeleton: Skeleton) -> None:
     assert np.isfinite(skeleton.confidence).all()
     if path.suffix.lower() not in (".json", ".npz"):
         raise OutputError(f"{path.name}: a skeleton is saved as .json or .npz; change the name's end.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with open(partial, "wb") as file:
+        with whole_file(path) as temporary, open(temporary, "wb") as file:
             if path.suffix.lower() == ".npz":
                 numbers = {
                     "fps": skeleton.fps,
@@ -119,9 +118,7 @@ def save_skeleton(path: str | Path, skeleton: Skeleton) -> None:
                 np.savez_compressed(file, points_px=points, confidence=skeleton.confidence, **numbers)
             else:
                 file.write(_json_text(skeleton, points).encode())
-        os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         reason = error.strerror or "cannot be written"
         raise OutputError(f"{path}: {reason}; choose a folder that exists and is writable.") from None
 

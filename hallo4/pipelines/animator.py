@@ -25,6 +25,7 @@ from hallo4.media import VideoWriter, check_output, provenance_record
 from hallo4.media.files import companion
 from hallo4.models.attention_backend import choose_attention
 from hallo4.motion import MotionHints
+from hallo4.outputs import refuse_output
 from hallo4.pipelines.conditions import PathLike
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.devices import check_not_forked, find_device, find_dtype
@@ -154,7 +155,7 @@ class PortraitAnimator:
             *(image, audio, motion, seed, steps, guidance_scale, fit_motion, prompt, negative_prompt),
             motion_hints=motion_hints,
         )
-        _refuse_overwriting_inputs(target, request)
+        refuse_output(target, [*request.files, self.model.folder])
         with sole_worker(
             companion(target, ".", f"{target.suffix}.lock"), target, "Wait for it, or choose another output."
         ):
@@ -273,14 +274,6 @@ def _size_px(job: Job, scale: int) -> tuple[int, int]:
     """Width and height of the video: the picture, without the bars of the canvas, enlarged."""
     canvas = job.portrait.canvas
     return canvas.content_width_px * scale, canvas.height_px * scale
-
-
-def _refuse_overwriting_inputs(target: Path, request: AnimationRequest) -> None:
-    for given in (request.image, request.audio, request.motion):
-        if isinstance(given, str | os.PathLike) and Path(given).resolve() == target:
-            raise OutputError(
-                f"{target}: is one of the inputs and would be overwritten. Choose another output."
-            )
 
 
 def _enlarged(frame_u8: np.ndarray, size_px: tuple[int, int]) -> np.ndarray:

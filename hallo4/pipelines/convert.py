@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
-from hallo4.media.files import write_whole
+from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_info import refuse_other_than_model
 from hallo4.pipelines.released_card import (
     RELEASED_CANVAS_SIZES_PX,
@@ -34,6 +34,7 @@ from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
 from hallo4.weights.check import file_sha256
+from hallo4.whole import place_folder, write_whole
 
 STAMPS = "finished.json"
 SIDE_MULTIPLE_PX = 16
@@ -89,7 +90,8 @@ def convert_release(
     try:
         finished = _build_parts(parts, building, root, on_progress)
         _describe(building, parts, finished, dtype, canvas_sizes_px, window_frames)
-        _move(building, target)
+        place_folder(building, target.resolve())
+        (target / STAMPS).unlink()  # till now a kill leaves parts that are known to be finished
     except KeyboardInterrupt as stop:
         raise Cancelled(f"stopped; finished parts are in {building}, and the same command goes on") from stop
     except (CheckpointError, InputError):
@@ -124,6 +126,8 @@ def _check_settings(
         raise InputError(
             f"{root}: {found}; give the folder of the released files, with hallo4/ and Wan2.1_Encoders/."
         )
+    refuse_output(target, [root])
+    refuse_output(root, [target])  # what stands there is replaced as a whole
     refuse_other_than_model(target)
 
 
@@ -159,7 +163,7 @@ def _build_parts(
         name = part.folder
         hashes = _build_part(part, building / name, root, lambda count, name=name: advance(name, count))
         finished[name] = {"made_from": _fingerprint(part, root), "sources": hashes}
-        write_whole(building / STAMPS, json.dumps(finished, indent=2).encode())
+        write_whole(building / STAMPS, json.dumps(finished, indent=2))
     return finished
 
 
@@ -246,14 +250,3 @@ def _describe(
     (building / "README.md").write_text(converted_card(version, dtype, sources), encoding="utf-8")
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (building / "model.json").write_text(text, encoding="utf-8")
-    (building / STAMPS).unlink()
-
-
-def _move(building: Path, target: Path) -> None:
-    """Put the new folder in its place; what stood there is removed once the new one does."""
-    older = target.with_name(f".{target.name}.older")
-    shutil.rmtree(older, ignore_errors=True)
-    if target.exists():
-        os.replace(target, older)
-    os.replace(building, target)
-    shutil.rmtree(older, ignore_errors=True)

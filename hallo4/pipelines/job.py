@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.errors import InputError
+from hallo4.media.names import as_stored
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.models.audio_features import audio_windows_of
 from hallo4.models.precision import has_bf16_units
@@ -82,6 +83,12 @@ class AnimationRequest:
             raise InputError(
                 "no sound is given. Give a sound or video file, or a video with sound as the motion."
             )
+
+    @property
+    def files(self) -> list[Path]:
+        """The files and folders that are read."""
+        given = (self.image, self.audio, self.motion)
+        return [as_stored(path) for path in given if isinstance(path, str | os.PathLike)]
 
     @property
     def sound(self) -> PathLike | Audio:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -47,6 +46,7 @@ from hallo4.pipelines.placement import PlacementPlan
 from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
 from hallo4.weights.module_folder import StoredTensors, load_strictly, save_weights
+from hallo4.whole import whole_folder
 
 if TYPE_CHECKING:
     from hallo4.pipelines.prompts import PromptEmbeddings
@@ -204,16 +204,11 @@ def save_adapter_folder(
 
 def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callable[[Path], None]) -> Path:
     refuse_other_than_model(target)
-    building = target.with_name(f".{target.name}.writing")
     try:
-        shutil.rmtree(building, ignore_errors=True)
-        building.mkdir(parents=True)
-        write_parts(building)
-        (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
-        (building / "README.md").write_text(card)
-        if target.exists():
-            shutil.rmtree(target)
-        os.replace(building, target)
+        with whole_folder(target) as building:
+            write_parts(building)
+            (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+            (building / "README.md").write_text(card)
     except OSError as error:
         raise OutputError(
             f"{target}: the model cannot be written there ({error.strerror}). Choose another path."

@@ -22,7 +22,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 from hallo4.errors import CheckpointError
-from hallo4.media.files import write_whole
 from hallo4.models.text_encoder import (
     MAX_TOKENS,
     UMT5TextEncoder,
@@ -31,6 +30,7 @@ from hallo4.models.text_encoder import (
     missing_parts,
 )
 from hallo4.weights.places import user_cache
+from hallo4.whole import write_whole
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,10 @@ from torch import Tensor
 
 from hallo4.errors import OutputError
 from hallo4.media.encoder import part_suffix
-from hallo4.media.files import companion, write_whole
+from hallo4.media.files import companion
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
+from hallo4.whole import write_whole
 
 PART_FRAMES = 250
 """As far apart as key frames of H.264 usually are, so that parts make the video hardly larger."""
@@ -84,7 +85,7 @@ class WorkFolder:
                 self.discarded = any(self.path.glob("window_*")) or any(self.path.glob("part_*"))
                 shutil.rmtree(self.path)
             self.path.mkdir(exist_ok=True)
-            write_whole(label, json.dumps({"request": request}).encode())
+            write_whole(label, json.dumps({"request": request}))
         except OSError as error:
             raise OutputError(
                 f"{self.path}: the work folder cannot be made ({error.strerror}); nothing was generated. "

@@ -18,6 +18,7 @@ from hallo4.media.video import read_frames
 from hallo4.media.writer import VideoWriter
 from hallo4.motion.files import save_skeleton
 from hallo4.motion.overlay import overlay
+from hallo4.outputs import refuse_output
 from hallo4.pose.estimator import PoseEstimator
 from hallo4.pose.loading import load_estimator
 from hallo4.pose.measure import PoseFindings, Progress, estimate_image, estimate_video
@@ -74,12 +75,14 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
     """What there is to measure in a video, a picture or a folder of them (not in folders inside it).
 
     Of a folder, `output` is a folder too, and is made: NAME.keypoints.json in it, and overlays/NAME.mp4 or
-    .png. Of a file it is a folder that exists, or the name of a .json or .npz; the picture lies beside that.
+    .png; it may be the folder of the videos itself, where `evaluate videos` finds them. Of a file it is a
+    folder that exists, or the name of a .json or .npz; the picture lies beside that.
 
     InputError: nothing there to measure, or two files of one name. OutputError: `output` cannot be written,
-    or a result would overwrite a source.
+    or a result would overwrite a source or lie in a preference store.
     """
     source, output = Path(source), Path(output)
+    refuse_output(output, [] if source.is_dir() else [source])
     if source.is_dir():
         files = _in_folder(source)
         if output.exists() and not output.is_dir():
@@ -88,11 +91,7 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
         check_input(source, "a video or a picture")
         if not output.is_dir() and output.suffix.lower() in (".json", ".npz"):
             look = output.with_suffix(_look_suffix(source))
-            if look.resolve() == source.resolve():
-                raise OutputError(
-                    f"{shown(output)}: its picture would overwrite {shown(source)}. Use another name, such "
-                    f"as {source.stem}{SKELETON_SUFFIX}."
-                )
+            refuse_output(look, [source])
             check_folder(output)
             return [Job(source, output, look)]
         if not output.is_dir() and output.suffix:
@@ -100,16 +99,17 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
                 f"{shown(output)}: a skeleton is saved as .json or .npz; change the name's end."
             )
         files = [source]
+    jobs = []
+    for file in files:
+        look = output / LOOKS_FOLDER / (file.stem + _look_suffix(file))
+        refuse_output(look, [file])
+        jobs.append(Job(file, output / (file.stem + SKELETON_SUFFIX), look))
     try:
         (output / LOOKS_FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{shown(output)}: cannot be made ({error.strerror}). Choose another folder."
         ) from error
-    jobs = []
-    for file in files:
-        look = output / LOOKS_FOLDER / (file.stem + _look_suffix(file))
-        jobs.append(Job(file, output / (file.stem + SKELETON_SUFFIX), look))
     return jobs
 
 

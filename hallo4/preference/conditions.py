@@ -15,14 +15,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hallo4.errors import InputError, OutputError
 from hallo4.media import load_audio, load_image, save_wav
+from hallo4.media.image import save_png
 from hallo4.motion import load_skeleton, save_skeleton
 from hallo4.preference.schema import Condition
 from hallo4.preference.store import PreferenceStore
 from hallo4.types import FPS, Audio, Skeleton
+from hallo4.whole import write_whole
 from hallo4.world import Episode, make_episode
 
 PREFERENCE_SEEDS = range(3_000_000, 4_000_000)
@@ -122,12 +123,12 @@ def _written(
     portrait = store.media_path(condition.portrait)
     try:
         portrait.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(portrait_u8).save(portrait)
+        save_png(portrait, portrait_u8)
         save_wav(store.media_path(condition.audio), audio)
         if skeleton is not None and condition.skeleton is not None:
             save_skeleton(store.media_path(condition.skeleton), skeleton)
         if world is not None:
-            (portrait.parent / "episode.json").write_text(json.dumps(asdict(world)) + "\n")
+            write_whole(portrait.parent / "episode.json", json.dumps(asdict(world)) + "\n")
     except OSError as error:
         raise OutputError(
             f"{portrait.parent}: cannot be written ({error.strerror}). Free some space, then try again."

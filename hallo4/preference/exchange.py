@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from hallo4.outputs import refuse_output
 from hallo4.preference.foreign import Imported
 from hallo4.preference.parquet import export_parquet, import_parquet
 from hallo4.preference.pickapic import export_pickapic, import_pickapic
@@ -22,7 +23,11 @@ Format = Literal["videoreward", "pickapic", "parquet"]
 
 
 def export_data(store: PreferenceStore, out: Path, kind: Format) -> int:
-    """Write a store in a format of others; returns the rows. Errors: see the format's own module."""
+    """Write a store in a format of others; returns the rows. Errors: see the format's own module.
+
+    OutputError too: `out` is, or lies in, a store.
+    """
+    refuse_output(out, [store.folder])
     return {"videoreward": export_videoreward, "pickapic": export_pickapic, "parquet": export_parquet}[kind](
         store, out
     )

@@ -18,11 +18,11 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hallo4.errors import InputError, OutputError
 from hallo4.media import load_audio, probe_video, read_frames, save_wav
 from hallo4.media.files import shown
+from hallo4.media.image import save_png
 from hallo4.media.names import below
 from hallo4.preference.answers import Votes, votes
 from hallo4.preference.candidates import Source, add_clip_of_frames
@@ -30,6 +30,7 @@ from hallo4.preference.conditions import SOUND_RATE_HZ
 from hallo4.preference.schema import Axis, Choice, Clip, Condition, Rating
 from hallo4.preference.store import PreferenceStore
 from hallo4.types import FPS, Audio
+from hallo4.whole import write_whole
 
 CONSENT = "as stated by the source of the imported table"
 PROMPT_FILE = "prompt.txt"
@@ -162,8 +163,8 @@ class Inbox:
         condition = Condition(name, name, name, f"{folder}/portrait.png", f"{folder}/speech.wav", None)
         try:
             self.store.media_path(folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(first).save(self.store.media_path(condition.portrait))
-            (self.store.media_path(folder) / PROMPT_FILE).write_bytes(f"{prompt}\n".encode())
+            save_png(self.store.media_path(condition.portrait), first)
+            write_whole(self.store.media_path(folder) / PROMPT_FILE, f"{prompt}\n")
         except OSError as error:
             raise OutputError(
                 f"{self.store.folder / folder}: cannot be written ({error.strerror})."

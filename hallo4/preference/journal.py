@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from hallo4.errors import InputError, OutputError
+from hallo4.whole import write_whole
 
 RecordT = TypeVar("RecordT")
 
@@ -74,17 +75,10 @@ class Journal(Generic[RecordT]):
 
     def replace(self, records: Sequence[RecordT]) -> None:
         """Put `records` in the place of all others, in one stroke. OutputError: the old file stays."""
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         try:
-            with beside.open("w") as file:
-                file.writelines(record.to_json() + "\n" for record in records)  # type: ignore[attr-defined]
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, self.path)
+            write_whole(self.path, "".join(record.to_json() + "\n" for record in records))  # type: ignore[attr-defined]
         except OSError as error:
             raise self._cannot_write(error) from error
-        finally:
-            beside.unlink(missing_ok=True)
 
     def _fresh(self, records: Sequence[RecordT]) -> list[RecordT]:
         fresh: dict[Hashable, RecordT] = {}

@@ -7,7 +7,6 @@ may be a number or a word) is JSON in a text column. Records are checked as stri
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from hallo4.errors import InputError, MissingExtraError, OutputError
 from hallo4.media.files import check_input
 from hallo4.preference.schema import SCHEMA_VERSION, Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
 from hallo4.preference.store import PreferenceStore
+from hallo4.whole import whole_file
 
 TABLES: dict[str, Any] = {
     "conditions": Condition,
@@ -63,14 +63,11 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     """Write rows with the same columns as one file, in one stroke; how many. OutputError: it cannot be."""
     arrow = pyarrow()
     rows = list(rows)
-    beside = path.with_name(f".{path.name}.part")
     try:
-        arrow.parquet.write_table(arrow.Table.from_pylist(rows), beside)
-        os.replace(beside, path)
+        with whole_file(path) as temporary:
+            arrow.parquet.write_table(arrow.Table.from_pylist(rows), temporary)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error}). Choose another folder.") from error
-    finally:
-        beside.unlink(missing_ok=True)
     return len(rows)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.table import Table
 
@@ -46,7 +45,7 @@ def report_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def draw_report(report: Mapping[str, Any], path: Path) -> None:
+def draw_report(report: Mapping[str, Any], picture: BinaryIO) -> None:
     """Six panels: agreement, raters, strengths, wins of each source, gaps of the pairs, sides.
 
     ImportError without matplotlib.
@@ -65,7 +64,7 @@ def draw_report(report: Mapping[str, Any], path: Path) -> None:
     _sides(panels[1, 2], report)
     for axes in panels.flat:
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=80)
+    figure.savefig(picture, format="png", dpi=80)
 
 
 def _agreement(axes: Any, report: Mapping[str, Any]) -> None:

@@ -75,19 +75,22 @@ class Judgement:
 
 
 def score_clips(store: PreferenceStore, on_progress: Progress | None = None, workers: int = 1) -> int:
-    """Score every clip that this version has not scored yet; returns how many scores were added.
+    """Score every clip that has no score of this version on one of the axes; returns how many were added.
 
-    `workers` processes share the clips. InputError: a clip's file is missing or damaged. Cancelled on
-    Ctrl-C: what is scored is kept.
+    The scores of a clip are added together or not at all. A clip of which an axis cannot be measured is
+    looked at again by every call. `workers` processes share the clips.
+
+    InputError: a clip's file is missing or damaged. Cancelled on Ctrl-C: what is scored is kept.
     """
     version = scorer_version()
-    scored = {s.clip_id for s in store.scores().values() if s.scorer_version == version}
-    todo = [clip for clip in store.clips().values() if clip.clip_id not in scored]
+    scored = {(s.clip_id, s.axis) for s in store.scores().values() if s.scorer_version == version}
+    clips = store.clips().values()
+    todo = [clip for clip in clips if any((clip.clip_id, axis) not in scored for axis in AXES)]
     todo.sort(key=lambda clip: clip.condition_id)  # the truth of a condition is drawn once
     done = added = 0
     try:
         for clip, scores in shared_work(_Scorer, (store.folder, version), todo, workers):
-            added += sum(store.add_score(score) for score in scores)
+            added += store.add_scores(scores)
             done += 1
             if on_progress is not None:
                 on_progress(done, len(todo), clip)

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from hallo4.errors import InputError, OutputError
 from hallo4.lock import sole_worker
+from hallo4.outputs import is_store, refuse_output
 from hallo4.preference.journal import Journal
 from hallo4.preference.schema import Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
 
@@ -64,10 +65,12 @@ class PreferenceStore:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str]) -> PreferenceStore:
-        """Make a store in a new or empty folder, or open the one that is there. OutputError: neither."""
+        """Make a store in a new or empty folder, or open the one that is there. OutputError: neither, or it
+        would lie in another one."""
         store = cls(folder)
+        refuse_output(store.folder.resolve().parent)
         try:
-            if store.folder.is_dir() and not _is_store(store.folder) and any(store.folder.iterdir()):
+            if store.folder.is_dir() and not is_store(store.folder) and any(store.folder.iterdir()):
                 raise OutputError(f"{folder}: holds other files. Name a new or empty folder for the store.")
             for name in MEDIA_FOLDERS:
                 (store.folder / name).mkdir(parents=True, exist_ok=True)
@@ -82,7 +85,7 @@ class PreferenceStore:
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> PreferenceStore:
         """The store in `folder`. InputError: there is none."""
-        if not _is_store(Path(folder)):
+        if not is_store(Path(folder)):
             raise InputError(
                 f"{folder}: is no preference store (it has no conditions.jsonl and clips.jsonl). "
                 "Make one with `hallo4 prefer candidates`."
@@ -172,9 +175,13 @@ class PreferenceStore:
 
     def add_score(self, score: MachineScore) -> bool:
         """Append it; False if it says what the last of its clip, axis and scorer says. Errors as above."""
-        self._require_clips((score.clip_id,), "machine score")
+        return self.add_scores([score]) == 1
+
+    def add_scores(self, scores: Sequence[MachineScore]) -> int:
+        """Append all that are new in one stroke, or none; returns how many. As `add_score`."""
+        self._require_clips([score.clip_id for score in scores], "machine score")
         with self._turn:
-            return self._scores.append([score]) == 1
+            return self._scores.append(scores)
 
     def add_gold(self, gold: GoldAnswer) -> bool:
         """Append it; False if it says what the last to this question says. InputError: an unknown clip."""
@@ -267,7 +274,3 @@ def _orphans(
         if lacking:
             missing[key] = lacking[0]
     return missing
-
-
-def _is_store(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in ("conditions.jsonl", "clips.jsonl"))

@@ -19,6 +19,7 @@ from hallo4.media.files import check_input
 from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, path_beside, prompt_of
 from hallo4.preference.schema import Axis, Choice
 from hallo4.preference.store import PreferenceStore
+from hallo4.whole import whole_file
 
 NAME = "videoreward"
 COLUMNS: dict[Axis, str] = {"fidelity": "VQ", "alignment": "TA"}
@@ -45,8 +46,12 @@ def export_videoreward(store: PreferenceStore, folder: Path) -> int:
         (folder / "videos").mkdir(parents=True, exist_ok=True)
         for name in sorted({name for pair in found for name in pair}):
             source = check_input(store.media_path(clips[name].path), "a video")
-            shutil.copyfile(source, folder / "videos" / f"{name}.mp4")
-        with (folder / "data.csv").open("w", newline="", encoding="utf-8") as file:
+            with whole_file(folder / "videos" / f"{name}.mp4") as temporary:
+                shutil.copyfile(source, temporary)
+        with (
+            whole_file(folder / "data.csv") as temporary,
+            temporary.open("w", newline="", encoding="utf-8") as file,
+        ):
             table = csv.DictWriter(file, FIELDS)
             table.writeheader()
             for (a, b), outcome in found.items():

@@ -21,6 +21,7 @@ from hallo4.models.projection import AudioProjector
 from hallo4.models.temporal_motion_modulation import ungroup_frames
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.whole import whole_file
 
 WINDOW, BLOCKS, CHANNELS = 5, 4, 40
 FRAMES = 17
@@ -125,8 +126,8 @@ def run(config: TinyAudioConfig, folder: Path) -> Path:
         folder=folder,
         on_preview=lambda step, averaged: held_out_correlation(averaged, held_out),
     )
-    with result.ema.applied(model):
-        save_file(model.audio_proj.state_dict(), folder / "audio_proj.safetensors")
+    with result.ema.applied(model), whole_file(folder / "audio_proj.safetensors") as temporary:
+        save_file(model.audio_proj.state_dict(), temporary)
     return folder / "audio_proj.safetensors"
 
 

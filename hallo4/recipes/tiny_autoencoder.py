@@ -20,6 +20,7 @@ from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.whole import whole_folder
 
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
 
@@ -191,7 +192,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
             videos = (to_device_of(model, frames.transpose(0, 1)[None]) for frames in portraits)
             latents = [model.encode_video(video) for video in videos]
             model.fit_latent_statistics(torch.cat(latents))
-        model.save_pretrained(folder / "autoencoder")
+        with whole_folder(folder / "autoencoder") as building:
+            model.save_pretrained(building)
     return folder / "autoencoder"
 
 

@@ -16,6 +16,7 @@ from hallo4.evaluation.instrument_data import ObserverData, observer_method
 from hallo4.models.observer import PortraitObserver
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.whole import whole_folder
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def run(config: TinyObserverConfig, folder: Path) -> Path:
         return sums
 
     result = train(config.train, observer_method, model, data, folder=folder, on_preview=preview)
-    with result.ema.applied(model):
-        model.save_pretrained(folder / "observer")
+    with result.ema.applied(model), whole_folder(folder / "observer") as building:
+        model.save_pretrained(building)
     return folder / "observer"
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hmac
 import json
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import InputError, OutputError
+from hallo4.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ def load_keys(path: Path) -> Keys:
     InputError: the file is damaged; OutputError: it cannot be written.
     """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "w") as file:
-            json.dump({"invite": secrets.token_hex(8), "admin": secrets.token_hex(16)}, file)
-    except FileExistsError:
-        pass
+        if not path.exists():
+            with whole_file(path) as temporary:
+                temporary.touch(0o600)
+                made = {"invite": secrets.token_hex(8), "admin": secrets.token_hex(16)}
+                temporary.write_text(json.dumps(made))
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written ({error.strerror}). Make the store writable."

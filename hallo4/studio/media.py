@@ -122,7 +122,7 @@ class BlindMedia:
         self._pool = ThreadPoolExecutor(2, "blind-copies")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in (*folder.glob("*.mp4"), *folder.glob(".hallo4-*.part")):
+            for old in folder.glob("*.mp4"):
                 old.unlink()
         except OSError as error:
             raise OutputError(

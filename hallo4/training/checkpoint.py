@@ -7,9 +7,7 @@ runs/NAME/log.jsonl  one JSON object per line;  loss.png  its curve;  config.jso
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from torch import nn
 
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.weights.tensors import fill
+from hallo4.whole import whole_file, write_whole
 
 
 @dataclass
@@ -35,21 +34,14 @@ class TrainingProgress:
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings) to `path` in one stroke; OutputError when that fails."""
-    part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole_file(path) as temporary, temporary.open("wb") as file:
             torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except (OSError, RuntimeError) as error:
         raise OutputError(
             f"Cannot write the checkpoint {path}: {error}. Free the disk or choose another folder."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -116,7 +108,7 @@ def open_folder(folder: Path, config: Any) -> list[str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else text
-        path.write_text(text)
+        write_whole(path, text)
     except OSError as error:
         raise OutputError(
             f"Cannot use {folder} as the run folder: {error}. Choose another folder."

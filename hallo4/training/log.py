@@ -6,31 +6,48 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from hallo4.errors import MissingExtraError
+from hallo4.errors import MissingExtraError, OutputError
+from hallo4.whole import write_whole
 
 
 class RunLog:
     """`log.jsonl` of a run folder, one object per line.
 
-    Opening it to resume at `step` drops the lines of later steps: they will be written again.
+    Opening it to resume at `step` drops the lines of later steps: they will be written again. OutputError:
+    it cannot be written.
     """
 
     def __init__(self, folder: Path, step: int):
         self.path = folder / "log.jsonl"
         kept = [record for record in read_log(folder) if record["step"] <= step] if step else []
-        self.path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        text = "".join(json.dumps(record) + "\n" for record in kept)
+        try:
+            if not self.path.exists() or self.path.read_text() != text:
+                write_whole(self.path, text)
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def write(self, step: int, **record: Any) -> None:
         """Append one line; numbers that JSON does not know (infinity, not a number) become null."""
         line = json.dumps({"step": step, **_finite(record)}, allow_nan=False)
-        with self.path.open("a") as file:
-            file.write(line + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> OutputError:
+        return OutputError(
+            f"{self.path}: cannot be written ({error.strerror}). Free the disk; the same command goes on "
+            "from the last checkpoint."
+        )
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -75,7 +92,9 @@ def plot_log(folder: Path) -> Path | None:
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
     path = Path(folder) / "loss.png"
-    figure.savefig(path, dpi=80)
+    picture = BytesIO()
+    figure.savefig(picture, format="png", dpi=80)
+    write_whole(path, picture.getvalue())
     return path
 
 

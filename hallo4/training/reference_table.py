@@ -25,6 +25,7 @@ from hallo4.diffusion.draws import PairDrawConfig
 from hallo4.diffusion.pair_loss import PreferenceLossConfig
 from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.training.pair_batch import PairBatch
+from hallo4.whole import whole_file
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,12 @@ class Table:
         """Write the table to `path` (safetensors, the stamp as JSON in its header) in one stroke;
         OutputError."""
         path = Path(path)
-        part = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             tensors = {"errors": self.values.contiguous(), "sigma": self.sigma.contiguous()}
-            save_file(tensors, part, metadata={"stamp": json.dumps(dict(self.stamp))})
-            part.replace(path)
+            with whole_file(path) as temporary:
+                save_file(tensors, temporary, metadata={"stamp": json.dumps(dict(self.stamp))})
         except (OSError, SafetensorError) as error:
-            part.unlink(missing_ok=True)
             raise OutputError(
                 f"Cannot write the reference table {path}: {error}. Free the disk or choose another folder."
             ) from error

@@ -7,40 +7,46 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from hallo4.media import VideoWriter, save_wav
+from hallo4.media.image import save_png
 from hallo4.motion import draw_skeleton, save_skeleton
+from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
+from hallo4.whole import whole_files
 from hallo4.world.episode import Episode
 
+NAMES = ("portrait.png", "speech.wav", "skeleton.mp4", "keypoints.json", "video.mp4", "truth.json")
 MADE_BY = "portrait world"
 """How videos of episodes end what they say, in their provenance, of their `generator`."""
 
 
 def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     """Write `portrait.png speech.wav skeleton.mp4 keypoints.json video.mp4 truth.json`; returns their
-    paths."""
+    paths.
+
+    A new folder appears with all of them; in one that is there, they replace those of these names when all
+    are made. OSError, OutputError: they cannot be written; what was there stays.
+    """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = ("portrait.png", "speech.wav", "skeleton.mp4", "keypoints.json", "video.mp4", "truth.json")
-    paths = {name: folder / name for name in names}
+    refuse_output(folder)
     size_px = episode.portrait_u8.shape[0]
     provenance = {"generator": f"hallo4 {__version__} {MADE_BY}", "seed": str(episode.seed)}
-    Image.fromarray(episode.portrait_u8).save(paths["portrait.png"])
-    save_wav(paths["speech.wav"], episode.audio)
-    save_skeleton(paths["keypoints.json"], episode.skeleton)
-    drawings = draw_skeleton(episode.skeleton, size_px, size_px)
-    for name, frames, sound in (
-        ("skeleton.mp4", drawings, None),
-        ("video.mp4", episode.frames_u8, episode.audio),
-    ):
-        with VideoWriter(paths[name], size_px, size_px, audio=sound, provenance=provenance) as writer:
-            for frame in frames:
-                writer.write(frame)
-    paths["truth.json"].write_text(json.dumps(_truth_record(episode), indent=1))
-    return paths
+    with whole_files(folder) as building:
+        save_png(building / "portrait.png", episode.portrait_u8)
+        save_wav(building / "speech.wav", episode.audio)
+        save_skeleton(building / "keypoints.json", episode.skeleton)
+        drawings = draw_skeleton(episode.skeleton, size_px, size_px)
+        for name, frames, sound in (
+            ("skeleton.mp4", drawings, None),
+            ("video.mp4", episode.frames_u8, episode.audio),
+        ):
+            with VideoWriter(building / name, size_px, size_px, audio=sound, provenance=provenance) as writer:
+                for frame in frames:
+                    writer.write(frame)
+        (building / "truth.json").write_text(json.dumps(_truth_record(episode), indent=1))
+    return {name: folder / name for name in NAMES}
 
 
 def _truth_record(episode: Episode) -> dict:

@@ -47,7 +47,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 64)
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
-    monkeypatch.setattr(report_module, "draw_report", lambda r, path: path.write_bytes(b""))  # slow
+    monkeypatch.setattr(report_module, "draw_report", lambda r, picture: None)  # slow
     return seeds
 
 
@@ -72,7 +72,8 @@ def test_the_report_is_the_agreed_json(made, tmp_path):
     out = tmp_path / "new" / "report.json"
     report = world.evaluate_world("late", "truth", episodes=4, seed=7, seconds=2.0, out=out, players=0)
     assert json.loads(out.read_text()) == report
-    draw_report(report, tmp_path / "picture.png")
+    with (tmp_path / "picture.png").open("wb") as picture:
+        draw_report(report, picture)
     assert (tmp_path / "picture.png").stat().st_size > 10_000
     assert out.with_suffix(".png").exists()
     assert (report["model"], report["against"], report["episodes"], report["seed"]) == ("late", "truth", 4, 7)

@@ -128,7 +128,6 @@ def test_copies_of_a_killed_server_are_removed(store_folder):
     folder = store_folder / "studio" / "media"
     folder.mkdir(parents=True)
     (folder / "old.mp4").write_bytes(b"x")
-    (folder / ".hallo4-0011.part").write_bytes(b"x")
     BlindMedia(PreferenceStore.open(store_folder), folder).close()
     assert list(folder.iterdir()) == []
     folder.rmdir()

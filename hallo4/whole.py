@@ -1,0 +1,219 @@
+"""Files and folders that appear whole or not at all: the one way in which this package writes them.
+
+::
+
+    whole_file, write_whole:  .hallo4-PID-HOST-RANDOM.part --flushed to the disk--> renamed to TARGET
+    whole_folder:             a folder of such a name      --flushed to the disk--> TARGET, in one step
+    whole_files:              a folder of such a name      --every file as above--> into TARGET/
+
+Whatever happens on the way (a kill, a power cut, a full disk), what stood at the target stays. What a killed
+process left behind is told by the process and machine in its name, and removed by the next write in that
+folder. Every function raises OSError where it cannot write; callers say which result that was.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import secrets
+import shutil
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_TEMPORARY = re.compile(r"\.hallo4-(?P<process>\d+)-(?P<host>.+)-[0-9a-f]{12}\.part")
+_AT_WORKING_FOLDER, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux; 2 is RENAME_SWAP of macOS
+
+
+@contextmanager
+def whole_file(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path that the block writes; after it, the file there takes the place of `target`.
+
+    Links are followed. OSError: it cannot be written, is write-protected, or is no regular file (a folder, a
+    device, a pipe), which is never replaced.
+    """
+    final = Path(target).resolve()
+    refuse_irregular(final)
+    temporary = temporary_beside(final)
+    try:
+        yield temporary
+        commit(temporary, final)
+    finally:
+        discard(temporary)
+
+
+def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
+    """Write `content`, text as UTF-8, as a file that is there completely or not at all; see `whole_file`."""
+    with whole_file(target) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def refuse_irregular(target: Path) -> None:
+    """OSError unless `target` is not there, or is a regular file that may be written."""
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is not a regular file", os.fspath(target))
+    if target.exists() and not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, "it is write-protected", os.fspath(target))
+
+
+def temporary_beside(target: Path) -> Path:
+    """A fresh hidden name in the folder of `target` that says whose it is; left-overs there are removed.
+
+    Only a rename within one file system is atomic, so it lies beside the target.
+    """
+    _remove_left_overs(target.parent)
+    return target.parent / f".hallo4-{os.getpid()}-{_host()}-{secrets.token_hex(6)}.part"
+
+
+def commit(temporary: Path, target: Path) -> None:
+    """Flush `temporary` to the disk and give it its final name in one step, with the rights of the file that
+    it replaces."""
+    refuse_irregular(target)
+    with suppress(OSError):
+        temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+    _flush(temporary)
+    os.replace(temporary, target)
+    _flush_folder(target.parent)
+
+
+def discard(temporary: Path) -> None:
+    """Remove `temporary`, a file or a folder, if it is there."""
+    with suppress(OSError):
+        if temporary.is_dir() and not temporary.is_symlink():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new, empty folder that the block fills; after it, the folder takes the place of `target`.
+
+    What `target` holds is replaced as a whole: the caller knows that it may be. Folders above it are made.
+    """
+    final = Path(target).resolve()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    building = temporary_beside(final)
+    building.mkdir()
+    try:
+        yield building
+        place_folder(building, final)
+    finally:
+        discard(building)
+
+
+@contextmanager
+def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new, empty folder that the block fills with files that belong together; after it, they are in
+    `folder`.
+
+    A folder that is not there yet appears with all of them. In one that is, they replace those of their
+    names, the others stay; each is whole, and they are moved only when all are.
+    """
+    final = Path(folder).resolve()
+    if not final.is_dir():
+        with whole_folder(final) as building:
+            yield building
+        return
+    building = temporary_beside(final / "files")
+    building.mkdir()
+    try:
+        yield building
+        made = sorted(building.iterdir())
+        for path in made:
+            refuse_irregular(final / path.name)
+        for path in made:
+            commit(path, final / path.name)
+    finally:
+        discard(building)
+
+
+def place_folder(building: Path, target: Path) -> None:
+    """Flush the folder `building` to the disk and put it in the place of the folder `target`, if there is
+    one, which is removed afterwards.
+
+    Both names are exchanged in one step. Where the disk cannot, the old folder is called
+    `.hallo4-NAME.older` for a moment; if a kill comes then, it lies there until the next call.
+    """
+    for path in [building, *building.rglob("*")]:
+        if path.is_dir():
+            _flush_folder(path)
+        elif path.is_file():
+            _flush(path)
+    older = target.with_name(f".hallo4-{target.name}.older")
+    if older.is_dir() and not target.exists():
+        os.replace(older, target)
+    if not target.exists():
+        os.replace(building, target)
+    elif _exchange(building, target):
+        shutil.rmtree(building, ignore_errors=True)
+    else:
+        discard(older)
+        os.replace(target, older)
+        try:
+            os.replace(building, target)
+        except OSError:
+            os.replace(older, target)
+            raise
+        discard(older)
+    _flush_folder(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step; False where the system or the disk cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    first, second = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "linux" and hasattr(libc, "renameat2"):
+        return libc.renameat2(_AT_WORKING_FOLDER, first, _AT_WORKING_FOLDER, second, _EXCHANGE) == 0
+    if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
+        return libc.renamex_np(first, second, _EXCHANGE) == 0
+    return False
+
+
+def _flush(file: Path) -> None:
+    with open(file, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Names too are safe only when their folder is on the disk. Some file systems cannot do it."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _remove_left_overs(folder: Path) -> None:
+    """Remove what processes of this machine that are no more have left in `folder`."""
+    with suppress(OSError):
+        found = [(entry.name, _TEMPORARY.fullmatch(entry.name)) for entry in os.scandir(folder)]
+        for name, said in found:
+            if said is not None and said["host"] == _host() and not _lives(int(said["process"])):
+                discard(folder / name)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def _host() -> str:
+    """The machine, as it stands in names: also the space of process numbers, which containers have of their
+    own."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return f"{re.sub('[^A-Za-z0-9.]', '_', socket.gethostname())[:40]}.{space}"
