@@ -25,10 +25,11 @@ def worker_pool(
     """A pool of `workers` processes, each of which calls `prepare(*arguments)` first.
 
     They are spawned, because the threads of torch and BLAS do not survive a fork. What they are given and
-    return must be picklable and of importable modules. Work that has not begun is dropped when the block
-    ends with an error.
+    return must be picklable and of importable modules. All work is done when the block ends; with an error,
+    what has not begun is dropped.
 
-    InputError: `workers` below 1, or a process that may not start others. Hallo4Error: a worker died.
+    InputError: `workers` below 1, or a process that may not start others. Hallo4Error: a worker died, or
+    `prepare` failed in it.
     """
     check_workers(workers)
     if multiprocessing.current_process().daemon:
@@ -39,12 +40,15 @@ def worker_pool(
     try:
         yield pool
     except BrokenProcessPool:
+        pool.shutdown(wait=False, cancel_futures=True)
         raise Hallo4Error(
-            "a worker process ended before its work was done, without an error of its own. Run it again, "
-            "with fewer workers if memory may be short."
+            "a worker process ended before its work was done, or could not be prepared; what it said stands "
+            "above. Run it again, with fewer workers if memory may be short."
         ) from None
-    finally:
-        pool.shutdown(wait=sys.exc_info()[0] is None, cancel_futures=True)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown(wait=True)
 
 
 def check_workers(workers: int) -> None:

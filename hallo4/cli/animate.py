@@ -155,10 +155,11 @@ def run(words: Sequence[str]) -> None:
 
 def _preview(options: Animate, audio: Any, hints: MotionHints) -> None:
     from hallo4.cli.progress import shown_progress
-    from hallo4.media.image import save_png
+    from hallo4.media.image import check_png, save_png
     from hallo4.pipelines import AnimationRequest, Progress, preview, read_outline
     from hallo4.pipelines.progress import Reporter
 
+    check_png(options.preview)  # before a long film is measured
     given = (options.image, audio, options.motion, options.seed)
     request = AnimationRequest(*given, fit_motion=options.fit_motion, motion_hints=hints)
     with shown_progress(options.quiet) as on_progress:

@@ -60,15 +60,14 @@ def run(words: Sequence[str]) -> None:
         raise InputError(f"workers is {options.workers}; use 1 to 64.")
     jobs = plan_jobs(options.source, options.output)
     alone = not options.source.is_dir()
-    left = [job for job in jobs if alone or not job.is_done]
+    settings = (options.estimator, options.device, options.weights, options.person)
+    estimator = load_estimator(*settings[:3])  # what is missing is said before any work
+    left = [job for job in jobs if not job.is_done(estimator, options.person)]
     _say(
         options,
         f"{len(jobs) - len(left)} of {len(jobs)} are finished already and are kept",
         len(left) < len(jobs),
     )
-    settings = (options.estimator, options.device, options.weights, options.person)
-    if left:
-        load_estimator(*settings[:3])  # what is missing is said before any work
     problems = []
     if min(options.workers, len(left)) <= 1:
         done = _one_by_one(left, Measure, settings, options.quiet)

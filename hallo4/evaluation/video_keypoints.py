@@ -23,10 +23,13 @@ from hallo4.media.files import companion
 from hallo4.motion import PersonChoice, save_skeleton
 from hallo4.pipelines.model_info import embedded_models
 from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
+from hallo4.pose.loading import ESTIMATORS
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS, KEYPOINTS, Skeleton
 from hallo4.version import __version__
+from hallo4.weights.catalogue import BUNDLES
 from hallo4.weights.check import file_sha256
+from hallo4.weights.places import present
 from hallo4.whole import write_whole
 from hallo4.world.files import MADE_BY
 
@@ -94,7 +97,7 @@ class KeypointFinder:
         height, width = picture_u8.shape[:2]
         file = keypoint_file(portrait)
         if file is not None:
-            return given_skeleton(file, width, height, FPS, self._hint)
+            return given_skeleton(file, width, height, FPS)
         source = self.source_of(video)
         if source is None:
             raise InputError(
@@ -105,16 +108,19 @@ class KeypointFinder:
             from hallo4.evaluation.instrument import observed_skeleton
 
             return observed_skeleton(self.observer, picture_u8[None])[0]
-        return estimate_image(picture_u8, self.estimator, self.person, portrait.name).skeleton
+        # Whom of several people a choice means in a video says nothing about another picture.
+        return estimate_image(picture_u8, self.estimator, name=portrait.name).skeleton
 
     def _estimated(self, video: Path, info: VideoInfo, notes: list[str]) -> Skeleton:
         """What the estimator finds, or has found when it was asked before; nobody is a skeleton too."""
-        assert self.folder is not None
-        decides = f"{file_sha256(video)} {self.person} {__version__}"
+        if self.folder is None:
+            raise InputError("keypoints that are found need a folder to lie in: KeypointFinder(folder=...).")
+        decides = f"{file_sha256(video)} {self.person} {__version__} {networks_stamp(self.estimator.name)}"
         digest = hashlib.sha256(decides.encode()).hexdigest()[:16]
         kept = companion(self.folder / video.name, "", f".{self.estimator.name}.{digest}.keypoints.npz")
         said = kept.with_suffix(".notes.json")
-        if not kept.is_file():
+        lines = _lines_of(said) if kept.is_file() else None
+        if lines is None:
             try:
                 findings = estimate_video(video, self.estimator, self.person, fps=FPS)
                 skeleton, lines = findings.skeleton, list(findings.notes)
@@ -122,9 +128,26 @@ class KeypointFinder:
                 skeleton, lines = nobody(1, info.width_px, info.height_px), [str(error)]
             write_whole(said, json.dumps(lines))
             save_skeleton(kept, skeleton)
-        notes += [f"{self.estimator.name}: {line}" for line in json.loads(said.read_text())]
+        notes += [f"{self.estimator.name}: {line}" for line in lines]
         with collect_notes([]):  # said already
             return given_skeleton(kept, info.width_px, info.height_px, FPS)
+
+
+def _lines_of(said: Path) -> list[str] | None:
+    """The notes beside keypoints that were kept; None: not there, or damaged."""
+    try:
+        lines = json.loads(said.read_text())
+    except (OSError, ValueError):
+        return None
+    return lines if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else None
+
+
+def networks_stamp(estimator: str) -> list[tuple[str, int, int]]:
+    """What tells one set of an estimator's files from another: their names, sizes and times; [] for one that
+    is not of this package."""
+    bundle = BUNDLES.get(ESTIMATORS.get(estimator, ""))
+    files = [] if bundle is None else [path for file in bundle.files if (path := present(file))]
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def made_in_the_world(video: Path) -> bool:

@@ -91,14 +91,19 @@ def rgb_of(image: Image.Image, name: str = "the image") -> np.ndarray:
         ) from error
 
 
+def check_png(path: str | os.PathLike[str]) -> Path:
+    """The real path of a PNG that can be written. OutputError: another suffix, or as `check_folder`."""
+    if Path(path).suffix.lower() != ".png":
+        raise OutputError(f"{shown(path)}: pictures are written as PNG. Choose a name that ends in .png.")
+    return check_folder(path)
+
+
 def save_png(path: str | os.PathLike[str], picture_u8: np.ndarray) -> None:
     """Write a picture [H, W, 3] uint8 as PNG, whole or not at all.
 
-    OutputError: another suffix, or as `check_folder`; a failing disk.
+    OutputError: as `check_png`; a failing disk.
     """
-    if Path(path).suffix.lower() != ".png":
-        raise OutputError(f"{shown(path)}: pictures are written as PNG. Choose a name that ends in .png.")
-    target, content = check_folder(path), BytesIO()
+    target, content = check_png(path), BytesIO()
     Image.fromarray(picture_u8).save(content, "PNG")
     try:
         write_whole(target, content.getvalue())

@@ -15,10 +15,15 @@ def same_name(name: str) -> str:
 
 def as_stored(path: str | os.PathLike[str]) -> Path:
     """`path`, with every part spelled as it is on the disk where only its Unicode form differs (macOS
-    stores "é" as two characters); `path` itself where nothing is found."""
+    stores "é" as two characters); `path` itself where nothing is found, or no such name can be."""
     wanted = Path(path)
-    if wanted.exists() or os.fspath(path).isascii():
+    try:
+        return wanted if os.fspath(path).isascii() or wanted.exists() else _spelled(wanted)
+    except (OSError, ValueError):  # too long, a NUL character, a folder that may not be read
         return wanted
+
+
+def _spelled(wanted: Path) -> Path:
     found = Path(wanted.anchor)
     for part in wanted.parts[1 if wanted.anchor else 0 :]:
         exact = found / part

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -79,6 +80,7 @@ class PortraitAnimator:
         model = load_model(name_or_dir, device, dtype, prompts, plan)
         if attention is not None:
             choose_attention(model.backbone, attention, device, model.dtype)
+            model = replace(model, attention=attention)
         return cls(model)
 
     def frames(

@@ -39,8 +39,8 @@ from hallo4.pipelines.plan import (
     window_generator,
     window_noise,
 )
-from hallo4.pipelines.portrait_rest import FindPose
-from hallo4.pipelines.prepare_motion import NO_HINTS, is_keypoints, prepare_motion
+from hallo4.pipelines.portrait_rest import FindPose, asked_once
+from hallo4.pipelines.prepare_motion import NO_HINTS, existing_motion, is_keypoints, prepare_motion
 from hallo4.pipelines.progress import Reporter
 from hallo4.pipelines.reach import decoded_psnr_db, notes_beyond_training
 from hallo4.pipelines.window import decode_window, denoise_window, prepare_scene, window_conditions
@@ -78,6 +78,8 @@ class AnimationRequest:
             raise InputError(
                 f"guidance scale is {self.guidance_scale}; use 0 to 100, or leave it to the model."
             )
+        if isinstance(self.motion, str | os.PathLike):
+            object.__setattr__(self, "motion", existing_motion(self.motion))
         silent = self.motion is None or isinstance(self.motion, Skeleton) or is_keypoints(self.motion)
         if self.audio is None and silent:
             raise InputError(
@@ -107,6 +109,7 @@ class Job:
         rest_pose: FindPose,
     ) -> None:
         """Read portrait, sound (whose features `sound` gives) and motion. InputError: one cannot be used."""
+        rest_pose = asked_once(rest_pose)
         self.model, self.request, self._reporter = model, request, reporter
         self.rules = rules = model.backbone.windows
         self.steps = model.info.steps if request.steps is None else request.steps
@@ -258,13 +261,15 @@ class Job:
             "prompts": [self.request.prompt, self.request.negative_prompt],
             "conventions": asdict(self.request.conventions),
             "arithmetic": [str(self.model.device.type), str(self.model.dtype), torch.__version__]
-            + [has_bf16_units(self.model.device.type), self.model.autocast],
+            + [has_bf16_units(self.model.device.type), self.model.autocast, self.model.attention]
+            + [self.model.plan is not None and self.model.plan.scarce],
             "portrait": self.portrait.pixels_u8,
             "sound": self.audio,
             "model": _model_stamp(self.model),
         }
         if isinstance(self.motion, IdleMotion):
-            parts["rest"] = self.motion.rest.points_px
+            rest = self.motion.rest
+            parts |= {"points": rest.points_px, "confidence": rest.confidence}
         elif isinstance(self.motion, KeypointMotion):
             skeleton = self.motion.source
             parts |= {"points": skeleton.points_px, "confidence": skeleton.confidence}

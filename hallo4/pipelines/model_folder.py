@@ -62,7 +62,7 @@ class LoadedModel:
     `prompts`: embeddings of texts, of a model that takes them. `autocast`: on a CPU with units for it,
     products run in bf16. `plan`: where the weights live, and how much of what stays the same over the steps
     of a window may be kept (None: all weights on `device`, all of it kept). `turns`: the parts of which one
-    at a time is on the device.
+    at a time is on the device. `attention`: the backend of diffusers that was chosen (None: PyTorch's own).
     """
 
     info: ModelInfo
@@ -76,6 +76,7 @@ class LoadedModel:
     autocast: bool = True
     plan: PlacementPlan | None = None
     turns: OneAtATime | None = None
+    attention: str | None = None
 
     @property
     def cache_bytes(self) -> int | None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hallo4.errors import CheckpointError, InputError, MissingExtraError
+from hallo4.errors import CheckpointError, MissingExtraError, NoPersonError
 from hallo4.motion import layout
 from hallo4.pipelines.canvas import on_canvas, plan_motion_box
 from hallo4.pipelines.conditions import Portrait
 from hallo4.pipelines.portrait_pose import packaged_rest
-from hallo4.pose import PoseEstimator, estimate_image, load_estimator
+from hallo4.pose import PoseEstimator, estimate_image, estimators_here, load_estimator
 from hallo4.types import Skeleton
 from hallo4.weights.places import weights_root
 
@@ -54,7 +54,7 @@ def portrait_rest(portrait: Portrait) -> RestPose | None:
         return None if seen is None else RestPose(seen, how)
     try:
         findings = estimate_image(portrait.image_u8, estimator)
-    except InputError:  # nobody
+    except NoPersonError:
         how = f"as the observer of the portrait world sees it; the estimator {estimator.name} finds nobody"
         return None if seen is None else RestPose(seen, how)
     found = _onto_canvas(findings.skeleton, portrait)
@@ -64,12 +64,38 @@ def portrait_rest(portrait: Portrait) -> RestPose | None:
     return RestPose(found, how, tuple(f"portrait: {note}" for note in findings.notes))
 
 
+def asked_once(find: FindPose) -> FindPose:
+    """`find` for one portrait, which is looked at once however often it is asked for."""
+    found: list[RestPose | None] = []
+
+    def again(portrait: Portrait) -> RestPose | None:
+        if not found:
+            found.append(find(portrait))
+        return found[0]
+
+    return again
+
+
 def usable_estimator() -> PoseEstimator | None:
-    """The pose estimator that is here, loaded once; None if there is none, or nothing that runs it."""
+    """The pose estimator that is here, loaded once; None if there is none, or nothing that runs it.
+
+    CheckpointError: its files are here, but damaged or others.
+    """
+    if not estimators_here():
+        return None
     try:
         return _estimator(weights_root())
-    except (CheckpointError, MissingExtraError):
+    except MissingExtraError:
         return None
+
+
+def missing_estimator() -> str:
+    """Why there is no `usable_estimator`, and what to do, in one line."""
+    try:
+        load_estimator("auto")
+    except (CheckpointError, MissingExtraError) as error:
+        return str(error)
+    return ""
 
 
 @lru_cache(maxsize=1)

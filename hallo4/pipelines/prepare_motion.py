@@ -14,6 +14,7 @@ import numpy as np
 
 from hallo4.errors import InputError
 from hallo4.media import collect_notes, probe_video, read_frames
+from hallo4.media.files import shown
 from hallo4.media.names import as_stored
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.motion import (
@@ -32,7 +33,13 @@ from hallo4.pipelines.canvas import Box, fit_by_height, on_canvas, plan_motion_b
 from hallo4.pipelines.conditions import PathLike, Portrait
 from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.motion_source import IdleMotion, KeypointMotion, MotionSource, RenderedMotion, fit_frame
-from hallo4.pipelines.portrait_rest import FindPose, confidences, portrait_rest, usable_estimator
+from hallo4.pipelines.portrait_rest import (
+    FindPose,
+    confidences,
+    missing_estimator,
+    portrait_rest,
+    usable_estimator,
+)
 from hallo4.pose import estimate_video
 from hallo4.types import FPS, Skeleton
 
@@ -84,7 +91,7 @@ def prepare_motion(
         ]
     if isinstance(motion, Skeleton):
         return _from_keypoints(motion, portrait, frames, fps, rest_pose if fit_motion else None)
-    path = as_stored(motion)
+    path = existing_motion(motion)
     if is_keypoints(path):
         notes: list[str] = []
         with collect_notes(notes):
@@ -111,6 +118,21 @@ def prepare_motion(
     if conventions.skeleton_timing == "frame_by_frame":
         return _frame_by_frame(path, portrait, conventions.start_frame)
     return _from_video(path, portrait, frames, fps)
+
+
+def existing_motion(motion: PathLike) -> Path:
+    """The path of a motion as it is spelled on the disk. InputError: there is nothing, or no such name can
+    be."""
+    path = as_stored(motion)
+    try:
+        exists = path.exists()
+    except (OSError, ValueError):
+        exists = False
+    if not exists:
+        raise InputError(
+            f"{shown(path)}: no such file. Give a video, a file or folder of keypoints, or no motion."
+        )
+    return path
 
 
 def is_keypoints(path: PathLike) -> bool:
@@ -146,8 +168,7 @@ def _is_filmed(path: Path) -> bool:
     if not look and usable_estimator() is None:
         raise InputError(
             f"{path} does not look like a drawn skeleton, coloured lines on black: {look}. To follow the "
-            "person in a filmed video, get a pose estimator: `pip install 'hallo4[pose]'` and "
-            "`hallo4 weights fetch pose-light`."
+            f"person in a filmed video: {missing_estimator()}"
         )
     return not look
 
@@ -164,19 +185,29 @@ def _from_film(
     """The person in a filmed video, fitted to the one in the portrait."""
     estimator, notes = usable_estimator(), []
     with collect_notes(notes):
-        findings = estimate_video(path, estimator, hints.person or "largest", on_frames)
+        info = probe_video(path)
+        needed_s = frames / fps
+        end_s = needed_s + 2 / info.fps  # what is between two of its frames needs both
+        findings = estimate_video(path, estimator, hints.person or "largest", on_frames, end_s=end_s)
     found, skeleton = int(findings.found.sum()), findings.skeleton
+    if info.duration_s > end_s:
+        notes.append(f"motion: cut from {info.duration_s:.2f} s to {needed_s:.2f} s")
     notes.append(
         f"motion: {path} is a filmed video; {estimator.name} found the person in {found} of {len(skeleton)} "
         f"frames ({confidences(skeleton)})"
     )
     notes += [f"motion: {note}" for note in findings.notes]
-    source, more = _from_keypoints(skeleton, portrait, frames, fps, rest_pose)
+    source, more = _from_keypoints(skeleton, portrait, frames, fps, rest_pose, filmed=True)
     return source, notes + more
 
 
 def _from_keypoints(
-    skeleton: Skeleton, portrait: Portrait, frames: int, fps: float, fit_to: FindPose | None
+    skeleton: Skeleton,
+    portrait: Portrait,
+    frames: int,
+    fps: float,
+    fit_to: FindPose | None,
+    filmed: bool = False,
 ) -> tuple[MotionSource, list[str]]:
     if not len(skeleton):
         raise InputError("the skeleton holds no frames; at least one is needed.")
@@ -185,10 +216,12 @@ def _from_keypoints(
             f"nobody is seen in the {len(skeleton)} frames of the skeleton: no point has a confidence of "
             f"{SEEN:g} or more. Give keypoints of a person, or none for idle motion."
         )
-    skeleton, gap_notes = bridge_gaps(skeleton)
+    # Of a film short gaps are bridged already, never over a cut, and no more of it was measured than needed.
+    skeleton, gap_notes = (skeleton, []) if filmed else bridge_gaps(skeleton)
     canvas = portrait.canvas
     box, shape_note = _motion_box(skeleton.width_px, skeleton.height_px, portrait)
-    time_note = resampling_note(skeleton, frames, fps)
+    longer = len(skeleton) / skeleton.fps >= frames / fps
+    time_note = "" if filmed and longer else resampling_note(skeleton, frames, fps)
     notes = [*(f"skeleton: {note}" for note in gap_notes), *filter(None, [time_note])]
     rest = None if fit_to is None else fit_to(portrait)
     if rest is not None:
@@ -234,11 +267,12 @@ def _rendered_frames(
     """The frames of a drawn skeleton at `fps`. Where nothing is drawn, because a detector lost the person,
     the frame before is held for up to `LONGEST_GAP_S`."""
     source = _rendered(portrait)
-    run, held, black = 0, [], []
+    run, held, black, drawn = 0, [], [], False
     for number, frame in enumerate(read_frames(path, fps, end_s=frames / fps)):
         run = 0 if anything_drawn(frame) else run + 1
+        drawn = drawn or not run
         if run:
-            (held if len(source) and run <= LONGEST_GAP_S * fps else black).append(number)
+            (held if drawn and run <= LONGEST_GAP_S * fps else black).append(number)
         if held[-1:] == [number]:
             source.hold()
         else:

@@ -39,9 +39,12 @@ class TrainedOn:
         return "" if math.isfinite(self.least_psnr_db) else "trained_on.least_psnr_db must be finite"
 
 
-def head_width(pose: Skeleton) -> float:
-    """Width of the outline of the face (17 points) over the root of the picture's area."""
-    outline = pose.points_px[0, layout.FACE.start : layout.FACE.start + 17, 0]
+def head_width(pose: Skeleton) -> float | None:
+    """Width of the outline of the face (17 points) over the root of the picture's area; None where not all of
+    it is seen."""
+    if pose.confidence[0, layout.JAW].min() < layout.SEEN:
+        return None
+    outline = pose.points_px[0, layout.JAW, 0]
     return float(np.ptp(outline) / math.sqrt(pose.width_px * pose.height_px))
 
 
@@ -63,9 +66,10 @@ def notes_beyond_training(
     aspect = size_px[0] / size_px[1]
     if not _within(aspect, trained.aspect):
         found.append(f"{size_px[0]}x{size_px[1]} pixels (width over height {_said(trained.aspect)})")
-    if pose is None:
-        found.append("nobody that it recognises")
-    elif not _within(width := head_width(pose), trained.head_width):
+    width = None if pose is None else head_width(pose)
+    if width is None:
+        found.append("no face that was found")
+    elif not _within(width, trained.head_width):
         found.append(f"a head {width:.2f} of the side wide ({_said(trained.head_width)})")
     if psnr_db < trained.least_psnr_db:
         found.append(

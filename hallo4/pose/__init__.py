@@ -12,6 +12,7 @@ _HOMES = {
     "PoseFindings": "measure",
     "estimate_image": "measure",
     "estimate_video": "measure",
+    "estimators_here": "loading",
     "load_estimator": "loading",
     "plan_jobs": "files",
     "save_keypoints": "files",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hallo4.errors import Hallo4Error, InputError, OutputError
 from hallo4.media.files import (
+    cannot_write,
     check_folder,
     check_input,
     shown,
@@ -23,6 +24,8 @@ from hallo4.pose.estimator import PoseEstimator
 from hallo4.pose.loading import load_estimator
 from hallo4.pose.measure import PoseFindings, Progress, estimate_image, estimate_video
 from hallo4.pose.person import LARGEST
+from hallo4.version import __version__
+from hallo4.whole import write_whole
 
 VIDEOS = (
     ".mp4",
@@ -47,18 +50,24 @@ LOOKS_FOLDER = "overlays"
 
 @dataclass(frozen=True)
 class Job:
-    """One file to measure: `skeleton` and `look` are what is written."""
+    """One file to measure: `skeleton` and `look` are what is written, and in a folder `label`, by what they
+    were made, last of all (None: the file is always measured)."""
 
     source: Path
     skeleton: Path
     look: Path
+    label: Path | None = None
 
-    @property
-    def is_done(self) -> bool:
-        """Whether both are there and newer than the source; the skeleton is written last."""
-        if not (self.skeleton.is_file() and self.look.is_file()):
+    def is_done(self, estimator: PoseEstimator, person: str = LARGEST) -> bool:
+        """Whether all of it is there, made of this source by this estimator, of this person."""
+        if self.label is None or not all(p.is_file() for p in (self.skeleton, self.look, self.label)):
             return False
-        return self.skeleton.stat().st_mtime_ns >= self.source.stat().st_mtime_ns
+        return self.label.read_bytes() == self.made_by(estimator, person)
+
+    def made_by(self, estimator: PoseEstimator, person: str) -> bytes:
+        """What decides the results: size and time of the source, estimator, person, and version."""
+        about = self.source.stat()
+        return f"{about.st_size} {about.st_mtime_ns} {estimator.name} {person} {__version__}\n".encode()
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,8 @@ def plan_jobs(source: str | os.PathLike[str], output: str | os.PathLike[str]) ->
     for file in files:
         look = output / LOOKS_FOLDER / (file.stem + _look_suffix(file))
         refuse_output(look, [file])
-        jobs.append(Job(file, output / (file.stem + SKELETON_SUFFIX), look))
+        label = output / LOOKS_FOLDER / f"{file.stem}.made_by"
+        jobs.append(Job(file, output / (file.stem + SKELETON_SUFFIX), look, label))
     try:
         (output / LOOKS_FOLDER).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -144,6 +154,7 @@ def save_keypoints(
 
     Errors as `estimate_video`; OutputError: something cannot be written.
     """
+    estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     if _is_picture(job.source):
         picture_u8 = load_image(job.source)
         findings = estimate_image(picture_u8, estimator, person, name=shown(job.source))
@@ -155,6 +166,11 @@ def save_keypoints(
         )
         _save_video(job, findings, on_progress)
     save_skeleton(job.skeleton, findings.skeleton)
+    if job.label is not None:
+        try:
+            write_whole(job.label, job.made_by(estimator, person))
+        except OSError as error:
+            raise cannot_write(job.label, error) from error
     return findings
 
 

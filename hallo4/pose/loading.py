@@ -28,7 +28,7 @@ def load_estimator(
     if name not in ("auto", *ESTIMATORS):
         raise InputError(f"estimator is {ascii(name)[:40]}; use auto, {' or '.join(ESTIMATORS)}.")
     if name == "auto":
-        here = [one for one, bundle in ESTIMATORS.items() if _is_here(bundle, folder)]
+        here = estimators_here(folder)
         if not here:
             raise CheckpointError(
                 f"Finding people needs networks that are not in {folder or weights_root()}. Run `hallo4 "
@@ -44,6 +44,11 @@ def load_estimator(
     from hallo4.pose.dwpose import DwposeEstimator
 
     return DwposeEstimator(folder, device)
+
+
+def estimators_here(folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """Names of the estimators whose files are all there, whatever they hold, the better one first."""
+    return [one for one, bundle in ESTIMATORS.items() if _is_here(bundle, folder)]
 
 
 def _is_here(bundle: str, folder: str | os.PathLike[str] | None) -> bool:

@@ -58,9 +58,10 @@ def estimate_video(
     person: str = LARGEST,
     on_progress: Progress = lambda done, total: None,
     fps: float | None = None,
+    end_s: float | None = None,
 ) -> PoseFindings:
     """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
-    60).
+    60), up to `end_s` (None: to its end).
 
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
@@ -72,12 +73,13 @@ def estimate_video(
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
     fps, notes = video_rate(info) if fps is None else (fps, [])
-    total = max(1, round(info.duration_s * fps))
+    seconds = info.duration_s if end_s is None else min(end_s, info.duration_s)
+    total = max(1, round(seconds * fps))
     if total > MAX_FRAMES:
         raise InputError(
             f"{shown(path)}: has {total} frames, and a skeleton file holds {MAX_FRAMES}. Cut it into parts."
         )
-    frames = read_frames(path, fps)
+    frames = read_frames(path, fps, end_s=end_s)
     track = follow(frames, estimator, choice, fps, lambda done: on_progress(min(done, total), total))
     return _findings(track, shown(path), (info.width_px, info.height_px), fps, choice, notes)
 

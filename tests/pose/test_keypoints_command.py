@@ -107,12 +107,9 @@ def test_a_folder_is_shared_by_processes_and_the_same_command_does_what_is_left(
     assert "problem: clips/dark.mkv: no person was found in any of 3 frames" in err
     assert "error: 2 of 6 files could not be measured" in err.splitlines()[-1]
     assert "6 of 6 done" in err
-    assert {path.name for path in (place / "out/overlays").iterdir()} == {
-        "0.mp4",
-        "1.mp4",
-        "2.mp4",
-        "still.png",
-    }
+    pictures = ["0.mp4", "1.mp4", "2.mp4", "still.png"]
+    labels = ["0.made_by", "1.made_by", "2.made_by", "still.made_by"]
+    assert {path.name for path in (place / "out/overlays").iterdir()} == {*pictures, *labels}
     times = {path: (place / path).stat().st_mtime_ns for path in wanted}
     os.remove("clips/broken.mp4")
     video("clips/dark.mkv", [lit()] * 3)
@@ -123,6 +120,7 @@ def test_a_folder_is_shared_by_processes_and_the_same_command_does_what_is_left(
     changed = {path for path, time in times.items() if (place / path).stat().st_mtime_ns != time}
     assert changed == {"out/1.keypoints.json"}
     assert said(capfd, "clips", "-o", "out")[:2] == (0, [])
+    assert len(said(capfd, "clips", "-o", "out", "--person", "left")[1]) == 5, "made for another person"
 
 
 def test_a_source_that_changed_is_measured_anew(place, capfd):
@@ -161,7 +159,7 @@ def test_notes_are_said_with_the_result(place, capfd):
         (["talk.mkv", "-o", "o.json", "--workers", "0"], "workers is 0; use 1 to 64"),
         (["talk.mkv", "-o", "o.json", "--estimator", "light"], "needs the weights holistic_solution"),
         (["talk.mkv", "-o", "o.json", "--device", "cuda"], "this onnxruntime has no CUDA"),
-        (["clip.mp4", "-o", "clip.json"], "clip.json: its picture would overwrite clip.mp4"),
+        (["clip.mp4", "-o", "clip.json"], "clip.mp4: is one of the inputs and would be overwritten"),
         (["half.mkv", "-o", "o.json"], "half.mkv: "),
     ],
 )
