@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from fastapi import Request
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 
 from hallo4.studio.session import Refused
@@ -53,6 +55,27 @@ class Headers:
             await send(message)
 
         await self._app(scope, receive, dressed if scope["type"] == "http" else send)
+
+
+class UnderPath:
+    """ASGI middleware: a proxy may leave the path of its own address in front of the studio's, or take it off.
+
+    `path`: percent-encoded, without a slash at the end; "" is none. No header is believed and no Host is looked
+    at: where a request goes depends on its path alone.
+    """
+
+    def __init__(self, app: Callable, path: str) -> None:
+        self._app, self._path, self._plain = app, path, unquote(path)
+
+    async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+        """Pass the request on as if it came without the path; send the path alone to its page."""
+        app = self._app
+        if self._plain and scope["type"] == "http":
+            if scope["path"] == self._plain:  # without the slash the page's own addresses would lead beside it
+                app = RedirectResponse(self._path + "/", 308)
+            elif scope["path"].startswith(self._plain + "/"):
+                scope = {**scope, "path": scope["path"][len(self._plain) :]}
+        await app(scope, receive, send)
 
 
 def json_body(model: type[BodyT]) -> Callable[[Request], Awaitable[BodyT]]:
