@@ -28,7 +28,7 @@ class PublicUrl:
         return urlsplit(self.base).path
 
 
-def public_url(text: str) -> PublicUrl:
+def read_public_url(text: str) -> PublicUrl:
     """Read an address such as `https://hub.example/user/anna/proxy/8421/`.
 
     Raises:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from hallo4.errors import InputError, MissingExtraError, OutputError
 from hallo4.preference.store import PreferenceStore
-from hallo4.studio.address import public_url as read_public_url
+from hallo4.studio.address import read_public_url
 from hallo4.studio.assign import Mode, Quotas
 from hallo4.studio.keys import Keys, load_keys
 from hallo4.studio.media import BlindMedia
