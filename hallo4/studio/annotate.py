@@ -104,9 +104,9 @@ def serve(
     """Serve the studio until it is interrupted; `on_ready` gets the links once the port is open.
 
     Only this machine can reach 127.0.0.1; "0.0.0.0" lets phones of the same network in (plain HTTP: for
-    networks you trust). `port` 0 takes any. `public_url` is the address of a proxy in front, for the links and
-    for requests that arrive with its path. Errors as `open_studio`, and InputError if the port cannot be had or
-    `public_url` is none.
+    networks you trust). `port` 0 takes any. `public_url` is the address of a proxy in front, for the links
+    and for requests that arrive with its path. Errors as `open_studio`, and InputError if the port cannot be
+    had or `public_url` is no address.
     """
     try:
         import uvicorn

@@ -19,9 +19,12 @@ from hallo4.studio.session import Refused
 BODY_LIMIT_BYTES = 16 * 1024
 """An answer has some 300 bytes."""
 
+_ADD_SLASH = "'sha256-Y0XQXim+tYaQcAlmS1dYZNrXaA35dbh2JJjuetb29NM='"
+"""The one inline script, of rate.html: under a proxy's path without its slash nothing else would be found."""
+
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
+        f"default-src 'none'; script-src 'self' {_ADD_SLASH}; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
@@ -58,10 +61,10 @@ class Headers:
 
 
 class UnderPath:
-    """ASGI middleware: a proxy may leave the path of its own address in front of the studio's, or take it off.
+    """ASGI middleware: a proxy may leave the path of its own address in front of the studio's or take it off.
 
-    `path`: percent-encoded, without a slash at the end; "" is none. No header is believed and no Host is looked
-    at: where a request goes depends on its path alone.
+    `path`: percent-encoded, without a slash at the end; "" is none. No header is believed and no Host is
+    looked at: where a request goes depends on its path alone.
     """
 
     def __init__(self, app: Callable, path: str) -> None:
@@ -71,7 +74,7 @@ class UnderPath:
         """Pass the request on as if it came without the path; send the path alone to its page."""
         app = self._app
         if self._plain and scope["type"] == "http":
-            if scope["path"] == self._plain:  # without the slash the page's own addresses would lead beside it
+            if scope["path"] == self._plain:  # addresses relative to it would lead out
                 app = RedirectResponse(self._path + "/", 308)
             elif scope["path"].startswith(self._plain + "/"):
                 scope = {**scope, "path": scope["path"][len(self._plain) :]}

@@ -73,8 +73,8 @@ def make_app(session: Session, media: BlindMedia, keys: Keys, path: str = "") ->
 
     `path`: of a proxy, which may take it off or not; see `UnderPath`.
     """
-    # A redirect of the framework would name the scheme and Host that it sees, which behind a proxy are not the
-    # browser's; the only one that is needed is relative.
+    # A redirect of the framework would name the scheme and Host that it sees, which behind a proxy are not
+    # the browser's; the only one that is needed is relative.
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(UnderPath, path=path)
     app.add_middleware(Headers)

@@ -6,10 +6,11 @@ import threading
 
 
 class PrefixProxy:
-    """path/x -> 127.0.0.1:port/x for every path of `ports`, or path/x as it is with `keep_path`; nothing else.
+    """path/x -> 127.0.0.1:port/x for every path of `ports`, or path/x as it is with `keep_path`.
 
-    As real ones do, it has a Host of its own and passes Location on as it is. `asked` holds the paths of all
-    requests, `stray` those outside. `base` is the address of the first path. While `sign_in` is set, every request gets a page of the proxy's own.
+    As JupyterHub's, it has a Host of its own, passes Location on as it is and adds no slash to a bare path.
+    `asked` holds the paths of all requests, `stray` those outside, which lead nowhere. `base` is the address
+    of the first path. While `sign_in` is set, every request gets a page of the proxy's own.
     """
 
     def __init__(self, ports, keep_path=False):
@@ -28,12 +29,10 @@ class PrefixProxy:
                 path = proxy.path_of(self.path)
                 if path is None:
                     return self.reply(404, {"Content-Type": "text/plain"}, b"hub: no such page")
-                if self.path == path and not keep_path:
-                    return self.reply(302, {"Location": path + "/"}, b"")
                 passed = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
                 door = http.client.HTTPConnection("127.0.0.1", ports[path], timeout=60)
                 passed["Host"] = "inside.invalid:1"
-                target = self.path if keep_path else self.path[len(path) :]
+                target = self.path if keep_path else self.path[len(path) :] or "/"
                 door.request(self.command, target, body or None, passed)
                 heard = door.getresponse()
                 content = heard.read()

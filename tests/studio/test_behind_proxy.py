@@ -1,5 +1,7 @@
 """Behind a proxy with a path: addresses are relative, requests arrive with the path or without it."""
 
+import base64
+import hashlib
 import re
 from importlib import resources
 from urllib.parse import urljoin
@@ -12,9 +14,8 @@ from fastapi.testclient import TestClient
 
 from hallo4.cli import main
 from hallo4.errors import InputError
-from hallo4.studio import annotate
 from hallo4.studio.address import OWN_NAMES, read_public_url
-from hallo4.studio.annotate import open_studio, serve
+from hallo4.studio.annotate import open_studio
 
 PATH = "/user/anna%40lab.example/proxy/8421"
 """As it is sent; JupyterHub encodes names like this."""
@@ -70,6 +71,16 @@ def test_the_video_of_a_question_is_beside_the_page(studio, client):
     assert re.fullmatch(r"media/[0-9a-f]{32}", media)
     for before in ("", PATH):
         assert client.get(f"{before}/{media}").headers["content-type"] == "video/mp4"
+
+
+def test_the_one_inline_script_is_the_one_that_the_policy_names(client):
+    """It adds a forgotten slash, which no file could do: without the slash none is found."""
+    inline = re.findall(r"<script>(.*?)</script>", client.get("/").text)
+    assert len(inline) == 1
+    assert "<script>" not in client.get("/admin").text
+    digest = base64.b64encode(hashlib.sha256(inline[0].encode()).digest()).decode()
+    policy = client.get("/").headers["content-security-policy"]
+    assert f"script-src 'self' 'sha256-{digest}';" in policy
 
 
 # ---------------------------------------------------------------------- with the path and without
@@ -184,7 +195,7 @@ def test_public_addresses(text, base, path):
     ],
 )  # fmt: skip
 def test_what_is_no_public_address_is_said_in_one_line(text):
-    with pytest.raises(InputError, match=r"--public-url .*https://hub\.example/user/anna/proxy/8421/") as error:
+    with pytest.raises(InputError, match=r"--public-url .*such as https://hub\.example/user/") as error:
         read_public_url(text)
     assert "\n" not in str(error.value)
 
