@@ -2,6 +2,7 @@
 
 import http.client
 import http.server
+import re
 import threading
 
 
@@ -32,7 +33,8 @@ class PrefixProxy:
                 passed = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
                 door = http.client.HTTPConnection("127.0.0.1", ports[path], timeout=60)
                 passed["Host"] = "inside.invalid:1"
-                target = self.path if keep_path else self.path[len(path) :] or "/"
+                rest = self.path[len(path) :]
+                target = self.path if keep_path else rest if rest.startswith("/") else "/" + rest
                 door.request(self.command, target, body or None, passed)
                 heard = door.getresponse()
                 content = heard.read()
@@ -63,7 +65,7 @@ class PrefixProxy:
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
 
     def path_of(self, asked):
-        return next((path for path in self.paths if asked == path or asked.startswith(path + "/")), None)
+        return next((path for path in self.paths if re.match(rf"{re.escape(path)}(?:[/?]|$)", asked)), None)
 
     @property
     def stray(self):
