@@ -121,8 +121,8 @@ def serve(
             studio.app, log_level="warning", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=3,
         )  # fmt: skip
-        here = f"http://{_reachable(host)}:{door.getsockname()[1]}"
-        on_ready(studio.links(public.base if public else here))
+        address = f"{_reachable(host)}:{door.getsockname()[1]}"
+        on_ready(studio.links(public.base if public else "http://" + address))
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[door])
 

@@ -25,7 +25,8 @@ _ADD_SLASH = "'sha256-Y0XQXim+tYaQcAlmS1dYZNrXaA35dbh2JJjuetb29NM='"
 _HEADERS = {
     "content-security-policy": (
         f"default-src 'none'; script-src 'self' {_ADD_SLASH}; style-src 'self'; img-src 'self'; "
-        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",

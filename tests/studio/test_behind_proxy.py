@@ -22,6 +22,11 @@ PATH = "/user/anna%40lab.example/proxy/8421"
 PLAIN = "/user/anna@lab.example/proxy/8421"
 S = "https://"
 HUB = S + "hub.example"
+OTHER = "elsewhere.example"
+FORGED = {
+    "Host": OTHER, "Origin": S + OTHER, "X-Forwarded-Host": OTHER, "X-Forwarded-Prefix": "/evil",
+    "X-Forwarded-Proto": "javascript", "Forwarded": f"host={OTHER}",
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -137,31 +142,22 @@ def test_without_a_public_address_no_path_is_taken_off(store_folder):
 @pytest.mark.parametrize("before", ["", PATH])
 def test_slashes_at_the_end_lead_back_under_the_path(client, before):
     """No redirect names a scheme or a host: the studio's own are not the browser's."""
-    forged = {
-        "Host": "elsewhere.example",
-        "X-Forwarded-Host": "elsewhere.example",
-        "X-Forwarded-Prefix": "/evil",
-    }
-    found = client.get(before + "/admin/", headers=forged)
+    found = client.get(before + "/admin/", headers=FORGED)
     assert found.status_code == 308
-    assert urljoin(f"{HUB}{PATH}/admin/", found.headers["location"]) == (f"{HUB}{PATH}/admin")
+    assert urljoin(f"{HUB}{PATH}/admin/", found.headers["location"]) == f"{HUB}{PATH}/admin"
     for path in ("/static/rate.js/", "/api/questions/", "/nowhere/"):
-        assert client.get(before + path, headers=forged).status_code == 404, path
+        assert client.get(before + path, headers=FORGED).status_code == 404, path
 
 
 def test_the_path_alone_gets_its_slash(client):
-    found = client.get(PATH, headers={"Host": "elsewhere.example"})
+    found = client.get(PATH, headers=FORGED)
     assert (found.status_code, found.headers["location"]) == (308, PATH + "/")
     assert "content-security-policy" in found.headers
 
 
 @pytest.mark.parametrize("path", ["/", "/admin", "/static/rate.js"])
 def test_no_header_of_the_request_changes_a_page(client, path):
-    forged = {
-        "Host": "elsewhere.example", "Origin": "https://elsewhere.example", "X-Forwarded-Host": "elsewhere.example",
-        "X-Forwarded-Prefix": "/evil", "X-Forwarded-Proto": "javascript", "Forwarded": "host=elsewhere.example",
-    }  # fmt: skip
-    plain, found = client.get(path), client.get(path, headers=forged)
+    plain, found = client.get(path), client.get(path, headers=FORGED)
     assert (found.content, dict(found.headers)) == (plain.content, dict(plain.headers))
 
 
@@ -196,7 +192,7 @@ def test_public_addresses(text, base, path):
     ],
 )  # fmt: skip
 def test_what_is_no_public_address_is_said_in_one_line(text):
-    with pytest.raises(InputError, match=r"--public-url .*such as https://hub\.example/user/") as error:
+    with pytest.raises(InputError, match=r"--public-url .*such as https://hub.example/user/") as error:
         read_public_url(text)
     assert "\n" not in str(error.value)
 
@@ -216,8 +212,8 @@ def test_a_wrong_address_is_said_before_anything_is_opened(store_folder, capsys)
 @pytest.mark.parametrize(
     ("given", "base"),
     [
-        (["--public-url", "https://hub.example/rate/"], r"https://hub\.example/rate"),
-        ([], r"http://127\.0\.0\.1:\d+"),
+        (["--public-url", HUB + "/rate/"], re.escape(HUB) + "/rate"),
+        ([], r"http://127.0.0.1:\d+"),
     ],
 )
 def test_the_links_that_are_printed(store_folder, monkeypatch, capsys, given, base):
