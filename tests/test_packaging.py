@@ -164,7 +164,7 @@ def test_tracked_files_name_no_machine_and_fit_in_a_clone():
         "|".join(re.escape(f"/{name}/") for name in ("work", "root", "home", "Users", "cpfs01"))
     )
     hosts = {"arxiv.org", "github.com", "huggingface.co", "www.apache.org", "www.w3.org"}
-    hosts |= {"elsewhere.example"}  # reserved for examples
+    hosts |= {"elsewhere.example", "hub.example"}  # reserved for examples
     hosts |= {"cv.iptc.org", "ns.adobe.com", "iptc.org"}  # names of metadata vocabularies
     hosts |= {"www.robots.ox.ac.uk"}  # where SyncNet is published
     hosts |= {"cdn.jsdelivr.net", "unpkg.com", "registry.npmjs.org"}  # publish the networks of pose-light

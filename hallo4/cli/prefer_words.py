@@ -83,6 +83,10 @@ class Annotate:
     """who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 everybody in the network"""
     port: Annotated[int, arg(metavar="N")] = 8421
     """the port"""
+    public_url: Annotated[
+        str | None, arg(metavar="URL", help_behavior_hint="(default: host and port, no proxy)")
+    ] = None
+    """address that raters open, where a proxy stands in front: for links, and paths that it leaves on"""
     mode: Literal["comparison", "score"] = "comparison"
     """two clips beside each other, or one on a scale of 1 to 5"""
     seed: Annotated[int, arg(metavar="N")] = 0

@@ -95,6 +95,7 @@ def _annotate(options: words.Annotate) -> None:
         seed=options.seed,
         mode=options.mode,
         quotas=quotas,
+        public_url=options.public_url,
         on_ready=ready,
     )
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from hallo4.errors import InputError, MissingExtraError, OutputError
 from hallo4.preference.store import PreferenceStore
+from hallo4.studio.address import read_public_url
 from hallo4.studio.assign import Mode, Quotas
 from hallo4.studio.keys import Keys, load_keys
 from hallo4.studio.media import BlindMedia
@@ -52,11 +53,17 @@ class Studio:
 
 @contextmanager
 def open_studio(
-    store_folder: str | Path, *, seed: int = 0, mode: Mode = "comparison", quotas: Quotas | None = None
+    store_folder: str | Path,
+    *,
+    seed: int = 0,
+    mode: Mode = "comparison",
+    quotas: Quotas | None = None,
+    path: str = "",
 ) -> Iterator[Studio]:
     """The studio of a store, which it locks; at the end every answer is sealed.
 
-    `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5.
+    `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5. `path`
+    is that of a proxy in front ("/user/anna/proxy/8421"), which may take it off the requests or leave it on.
 
     Raises:
         InputError: no store, or nothing to rate.
@@ -77,7 +84,7 @@ def open_studio(
             session = Session(store, folder, media, seed, mode, quotas)
             session.require_questions()
             try:
-                yield Studio(make_app(session, media, keys), keys, session)
+                yield Studio(make_app(session, media, keys, path), keys, session)
             finally:
                 session.seal()
         finally:
@@ -91,27 +98,31 @@ def serve(
     seed: int = 0,
     mode: Mode = "comparison",
     quotas: Quotas | None = None,
+    public_url: str | None = None,
     on_ready: Callable[[Links], None] = lambda links: None,
 ) -> None:
     """Serve the studio until it is interrupted; `on_ready` gets the links once the port is open.
 
     Only this machine can reach 127.0.0.1; "0.0.0.0" lets phones of the same network in (plain HTTP: for
-    networks you trust). `port` 0 takes any. Errors as `open_studio`, and InputError if the port cannot be
-    had.
+    networks you trust). `port` 0 takes any. `public_url` is the address of a proxy in front, for the links
+    and for requests that arrive with its path. Errors as `open_studio`, and InputError if the port cannot be
+    had or `public_url` is no address.
     """
     try:
         import uvicorn
     except ModuleNotFoundError as error:
         raise _missing() from error
 
-    studio_of = open_studio(store_folder, seed=seed, mode=mode, quotas=quotas)
+    public = None if public_url is None else read_public_url(public_url)
+    path = public.path if public else ""
+    studio_of = open_studio(store_folder, seed=seed, mode=mode, quotas=quotas, path=path)
     with _listen(host, port) as door, studio_of as studio:
         config = uvicorn.Config(
             studio.app, log_level="warning", access_log=False, server_header=False, ws="none",
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         address = f"{_reachable(host)}:{door.getsockname()[1]}"
-        on_ready(studio.links("http://" + address))
+        on_ready(studio.links(public.base if public else "http://" + address))
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[door])
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from fastapi import Request
+from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 
 from hallo4.studio.session import Refused
@@ -17,10 +19,14 @@ from hallo4.studio.session import Refused
 BODY_LIMIT_BYTES = 16 * 1024
 """An answer has some 300 bytes."""
 
+_ADD_SLASH = "'sha256-Y0XQXim+tYaQcAlmS1dYZNrXaA35dbh2JJjuetb29NM='"
+"""The one inline script, of rate.html: under a proxy's path without its slash nothing else would be found."""
+
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self' {_ADD_SLASH}; style-src 'self'; img-src 'self'; "
+        "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        "frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -53,6 +59,27 @@ class Headers:
             await send(message)
 
         await self._app(scope, receive, dressed if scope["type"] == "http" else send)
+
+
+class UnderPath:
+    """ASGI middleware: a proxy may leave the path of its own address in front of the studio's or take it off.
+
+    `path`: percent-encoded, without a slash at the end; "" is none. No header is believed and no Host is
+    looked at: where a request goes depends on its path alone.
+    """
+
+    def __init__(self, app: Callable, path: str) -> None:
+        self._app, self._path, self._plain = app, path, unquote(path)
+
+    async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
+        """Pass the request on as if it came without the path; send the path alone to its page."""
+        app = self._app
+        if self._plain and scope["type"] == "http":
+            if scope["path"] == self._plain:  # addresses relative to it would lead out
+                app = RedirectResponse(self._path + "/", 308)
+            elif scope["path"].startswith(self._plain + "/"):
+                scope = {**scope, "path": scope["path"][len(self._plain) :]}
+        await app(scope, receive, send)
 
 
 def json_body(model: type[BodyT]) -> Callable[[Request], Awaitable[BodyT]]:

@@ -2,7 +2,7 @@
 
 ::
 
-    GET  / and /admin, /static/...     the pages, read once at the start
+    GET  / and /admin, /static/...     the pages, read once at the start; every address in them is relative
     POST /api/join /api/answer /api/undo, GET /api/questions      raters, `Bearer name:key`
     GET  /media/<token>                the blind copy of a question
     GET  /api/admin/overview /api/admin/export/<file>             the organiser, `Bearer <admin key>`
@@ -20,13 +20,13 @@ from typing import Literal
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import StarletteHTTPException as HTTPException
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from hallo4.errors import InputError, OutputError
 from hallo4.preference.schema import Flag
 from hallo4.studio import progress
-from hallo4.studio.guard import Headers, bearer, json_body
+from hallo4.studio.guard import Headers, UnderPath, bearer, json_body
 from hallo4.studio.keys import Keys
 from hallo4.studio.media import BlindMedia
 from hallo4.studio.record import Answer, Answered, RaterId, Token
@@ -68,9 +68,15 @@ class UndoBody(_Body):
     token: Token
 
 
-def make_app(session: Session, media: BlindMedia, keys: Keys) -> FastAPI:
-    """The application of one session; whoever makes it closes `media` and seals the session."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+def make_app(session: Session, media: BlindMedia, keys: Keys, path: str = "") -> FastAPI:
+    """The application of one session; whoever makes it closes `media` and seals the session.
+
+    `path`: of a proxy, which may take it off or not; see `UnderPath`.
+    """
+    # A redirect of the framework would name the scheme and Host that it sees, which behind a proxy are not
+    # the browser's; the only one that is needed is relative.
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.add_middleware(UnderPath, path=path)
     app.add_middleware(Headers)
     _say_errors(app)
     _add_pages(app)
@@ -100,6 +106,7 @@ def _add_pages(app: FastAPI) -> None:
         if kind := _KINDS.get(Path(item.name).suffix):
             path = _PAGES.get(item.name, f"/static/{item.name}")
             app.add_api_route(path, _page(item.read_bytes(), kind), methods=["GET", "HEAD"])
+    app.add_api_route("/admin/", lambda: RedirectResponse("../admin", 308), methods=["GET", "HEAD"])
 
 
 def _page(content: bytes, kind: str) -> Callable[[Request], Response]:

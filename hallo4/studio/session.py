@@ -276,7 +276,7 @@ class Session:
         clips = [self._clips[clip] for clip in task.shown]
         return {
             "token": task.given.token,
-            "media": f"/media/{task.given.token}",
+            "media": f"media/{task.given.token}",  # relative to the page
             "clips": len(clips),
             "before": before_undo(task),
             **vars(self._media.view(clips)),

@@ -15,3 +15,13 @@ def store_template(tmp_path_factory, hum):
 def store_folder(store_template, tmp_path):
     """A fresh copy: 4 conditions x 3 systems, so 12 pairs, of which one is gold."""
     return shutil.copytree(store_template, tmp_path / "store")
+
+
+@pytest.fixture
+def server(store_folder):
+    """The studio of that copy, listening."""
+    from studio_browser import Server
+
+    made = Server(store_folder)
+    yield made
+    made.stop()

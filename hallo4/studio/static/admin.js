@@ -99,7 +99,7 @@ function show(found) {
 
 async function refresh() {
   try {
-    if (!document.hidden || document.body.dataset.view === "loading") show(await call("/api/admin/overview", token));
+    if (!document.hidden || document.body.dataset.view === "loading") show(await call("api/admin/overview", token));
     el("banner").hidden = true;
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
@@ -116,10 +116,13 @@ async function refresh() {
 for (const button of document.querySelectorAll("[data-export]")) {
   button.addEventListener("click", async () => {
     const name = button.dataset.export;
-    const response = await fetch(`/api/admin/export/${name}`, { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
-    el("banner").hidden = response?.ok ?? false;
-    if (!response?.ok) {
-      el("banner-text").textContent = "The export failed. Is the server running?";
+    const response = await fetch(`api/admin/export/${name}`, { headers: { Authorization: `Bearer ${token}` } }).catch(() => null);
+    // A proxy that wants a sign-in answers with a page of its own, which is no export.
+    const got = response?.ok && response.headers.has("Content-Disposition");
+    el("banner").hidden = Boolean(got);
+    if (!got) {
+      const heard = response ? `HTTP ${response.status}, ${response.headers.get("Content-Type")}` : "no answer";
+      el("banner-text").textContent = `The export failed (${heard}). Is the server running? Reload this page if you must sign in again.`;
       return;
     }
     const link = make("a", { href: URL.createObjectURL(await response.blob()), download: name });

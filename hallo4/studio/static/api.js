@@ -1,10 +1,18 @@
 // Talking to the server: keys from the link, errors as texts, and sending until it is saved.
 
-const STORE = "hallo4-studio";
+// The folder of the page, wherever a proxy puts it. Every address is relative to it, and what is remembered
+// belongs to it: several studios may share a host.
+const HOME = new URL(".", document.baseURI);
+const STORE = `hallo4-studio${HOME.pathname.replace(/\/$/, "")}`;
 
 /** The words behind '#' of the link: {invite} or {rater, key}; they never reach the server's log. */
 export function linkWords() {
   return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+}
+
+/** The address of the raters' page with words behind '#'. */
+export function linkHere(words) {
+  return `${HOME.href}#${words}`;
 }
 
 /** 32 hexadecimal digits; crypto.randomUUID would need https. */
@@ -52,7 +60,7 @@ export class ApiError extends Error {
   }
 }
 
-/** One request; `bearer` is the key, `body` an object for POST. */
+/** One request to an address relative to the page; `bearer` is the key, `body` an object for POST. */
 export async function call(path, bearer, body) {
   const headers = { Authorization: `Bearer ${bearer}` };
   const options = { headers, cache: "no-store" };
@@ -67,9 +75,12 @@ export async function call(path, bearer, body) {
   } catch {
     throw new ApiError(0, "The server cannot be reached.");
   }
-  const found = await response.json().catch(() => ({}));
-  if (!response.ok) throw new ApiError(response.status, found.error ?? `The server said ${response.status}.`);
-  return found;
+  const found = await response.json().catch(() => null);
+  if (found && response.ok) return found;
+  if (typeof found?.error === "string") throw new ApiError(response.status, found.error);
+  if (response.status >= 500) throw new ApiError(response.status, `The server said ${response.status}.`);
+  // A proxy that wants a sign-in, say. Its word is not the studio's: nothing is saved, and nobody is turned away.
+  throw new ApiError(502, `The answer (HTTP ${response.status}) is not from the studio. Reload this page if you must sign in again.`);
 }
 
 /** Call until it works. `onTrouble(error, retryNow)` is told of every failure that will be tried again. */

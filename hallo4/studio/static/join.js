@@ -20,7 +20,7 @@ export function wireJoin(joined) {
     remember("joining", { rater: name, key }); // the same key again if the server's word is lost on its way
     el("begin").disabled = true;
     try {
-      await call("/api/join", "", { invite: recall("invite"), rater: name, key, consent: true });
+      await call("api/join", "", { invite: recall("invite"), rater: name, key, consent: true });
       remember("joining", undefined);
       await joined({ rater: name, key });
     } catch (error) {

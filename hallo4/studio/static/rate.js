@@ -4,7 +4,7 @@
 //                                          |  ^
 //                                 saved by the server before the next one shows
 
-import { ApiError, forgetAll, insist, linkWords, randomToken, recall, remember } from "./api.js";
+import { ApiError, forgetAll, insist, linkHere, linkWords, randomToken, recall, remember } from "./api.js";
 import { wireControls } from "./controls.js";
 import { wireJoin } from "./join.js";
 import { Player } from "./player.js";
@@ -253,7 +253,7 @@ async function submit() {
   keep();
   show();
   try {
-    const found = await ask("/api/answer", draft.sent);
+    const found = await ask("api/answer", draft.sent);
     sending = false;
     take(found);
     if (found.done % SET === 0 && found.left) toast(`${found.done} done. A good moment to rest your eyes.`);
@@ -270,7 +270,7 @@ async function undo() {
   show();
   const token = state.undo;
   try {
-    const found = await ask("/api/undo", { token });
+    const found = await ask("api/undo", { token });
     sending = false;
     remember(`draft.${token}`, undefined);
     take(found);
@@ -297,7 +297,7 @@ async function recover(error) {
 
 async function load() {
   try {
-    take(await ask("/api/questions"));
+    take(await ask("api/questions"));
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     if (error.status !== 401) throw error;
@@ -333,7 +333,7 @@ wireJoin((who) => {
 
 function guide(open) {
   if (!open) return el("guide").close();
-  if (rater) el("resume").value = `${location.origin}/#rater=${rater.rater}&key=${rater.key}`;
+  if (rater) el("resume").value = linkHere(`rater=${rater.rater}&key=${rater.key}`);
   player.video.pause();
   el("guide").showModal();
 }
@@ -365,7 +365,10 @@ player.addEventListener("change", () => {
 player.addEventListener("time", showTime);
 player.addEventListener("trouble", async (event) => {
   if (!question) return;
-  const code = await fetch(`/media/${event.token}`, { headers: { Range: "bytes=0-0" } }).then((r) => r.status, () => 0);
+  const code = await fetch(`media/${event.token}`, { headers: { Range: "bytes=0-0" } }).then(
+    (r) => (r.ok && !r.headers.get("Content-Type")?.startsWith("video/") ? 0 : r.status), // a page of a proxy is no video
+    () => 0,
+  );
   if (event.token !== question?.token) return; // the next one: met again when its turn comes
   const again = () => {
     keep();
