@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -79,6 +80,27 @@ def commit(temporary: Path, target: Path) -> None:
     _flush(temporary)
     os.replace(temporary, target)
     _flush_folder(target.parent)
+
+
+def companion(target: Path, before: str, after: str) -> Path:
+    """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
+
+    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
+    """
+    room = longest_name(target.parent) - len(os.fsencode(before + after))
+    middle = os.fsencode(target.stem)
+    if len(middle) > room:
+        digest = hashlib.sha256(middle).hexdigest()[:12]
+        middle = middle[: max(0, room - 13)].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
+    return target.with_name(before + os.fsdecode(middle) + after)
+
+
+def longest_name(folder: Path) -> int:
+    """Bytes that a file name may have in a folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
+        return 255
 
 
 def discard(temporary: Path) -> None:

@@ -1,0 +1,149 @@
+"""Commands in small versions, killed and begun again: `python killed_runs.py FOLDER` writes records.json.
+
+One process that imports everything once and forks for every run. A run is killed (SIGKILL) before its n-th
+operation on files, n at random from a fixed seed, twice; then it goes on to its end.
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import tiny_releases
+from preference_records import clip, condition
+from video_folders import CLIPS, write
+
+import hallo4.evaluation.videos
+import hallo4.pipelines.convert  # imported once, not in every run
+import hallo4.pose.files
+import hallo4.pose.loading
+import hallo4.preference.score
+from hallo4.cli import main
+from hallo4.pose.measure import PoseFindings
+from hallo4.preference import MachineScore, PreferenceStore
+from hallo4.preference.schema import AXES
+from hallo4.types import KEYPOINTS, Skeleton
+
+OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
+"""Audit events of Python that a run is killed before."""
+ROUNDS = 3
+
+
+def scored_store(work):
+    store = PreferenceStore.create(work / "store")
+    store.add_condition(condition())
+    for number in range(4):
+        store.add_clip(clip(f"k{number}"))
+
+
+def fake_scores(store, clip, condition, truth, version):
+    value = 2.0 + int(clip.clip_id[1:]) / 4
+    return [MachineScore(clip.clip_id, axis, value, {}, "fake", version) for axis in AXES]
+
+
+def two_videos(work):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    for folder in ("truth", "theirs"):
+        for name in CLIPS[:2]:
+            write(work / folder / f"{name}.mp4", frames)
+
+
+def fake_estimate(path, *_, **__):
+    points = np.full((6, KEYPOINTS, 2), 9.0 + len(str(path)), np.float32)
+    skeleton = Skeleton(points, np.ones((6, KEYPOINTS), np.float32), 25.0, 64, 64)
+    boxes, found = np.zeros((6, 4)), np.ones(6, bool)
+    return PoseFindings(skeleton, boxes, boxes, found, points[..., 0] > 99, (), ("a note",))
+
+
+def release(work):
+    tiny_releases.make_release(work / "released")
+
+
+COMMANDS = {
+    "prefer score": (scored_store, "prefer score store"),
+    "evaluate videos": (
+        two_videos,
+        "evaluate videos theirs --against truth --pose files --players 0 -o report.json",
+    ),
+    "keypoints": (two_videos, "keypoints theirs -o points"),
+    "world episode": (lambda work: None, "world episode --seconds 0.4 --size-px 64 -o episode"),
+    "weights convert": (release, "weights convert released -o model --quiet"),
+}
+
+
+def stand_ins():
+    """What measures is not what is tried here."""
+    hallo4.preference.score.machine_scores = fake_scores
+    hallo4.preference.score.world_truth = lambda *_: None
+    hallo4.pose.loading.load_estimator = hallo4.pose.files.load_estimator = lambda *_: None
+    hallo4.pose.files.estimate_video = fake_estimate
+
+
+def run(work, command, kill_before=None):
+    """(exit code, or minus the signal; operations on files) of a command in a process of its own."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os.chdir(work)
+        seen = 0
+
+        def count(event, _):
+            nonlocal seen
+            if event in OPERATIONS:
+                seen += 1
+                if seen == kill_before:
+                    os.kill(os.getpid(), signal.SIGKILL)  # an event too, but none of those
+
+        sys.addaudithook(count)
+        code = main(command.split())
+        os.write(writing, str(seen).encode())
+        os._exit(code)
+    os.close(writing)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with open(reading) as pipe:
+        return code, int(pipe.read() or 0)
+
+
+def contents(work):
+    """Every file, hidden ones too, by its content."""
+    files = [path for path in work.rglob("*") if path.is_file()]
+    return {str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def tried(name, root):
+    """A command without a kill, and `ROUNDS` times with two: exit codes, kills, files that differ."""
+    prepare, command = COMMANDS[name]
+    template, work = root / "template", root / "work"  # always the same path: it counts for what is kept
+    template.mkdir(parents=True)
+    prepare(template)
+    rng = random.Random(0)
+    shutil.copytree(template, work)
+    code, operations = run(work, command)
+    expected = contents(work)
+    record = {"operations": operations, "codes": [code], "kills": 0, "different": []}
+    for number in range(ROUNDS):
+        shutil.rmtree(work)
+        shutil.copytree(template, work)
+        for _ in range(2):
+            code, _ = run(work, command, rng.randint(1, operations))
+            record["kills"] += code == -signal.SIGKILL
+        code, _ = run(work, command)
+        record["codes"].append(code)
+        found = contents(work)
+        differ = sorted(file for file in {*found, *expected} if found.get(file) != expected.get(file))
+        record["different"] += [f"round {number}: {file}" for file in differ]
+    return record
+
+
+if __name__ == "__main__":
+    stand_ins()
+    folder = Path(sys.argv[1])
+    records = {name: tried(name, folder / name.replace(" ", "-")) for name in COMMANDS}
+    (folder / "records.json").write_text(json.dumps(records))
