@@ -79,7 +79,7 @@ def commit(temporary: Path, target: Path) -> None:
         temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     _flush(temporary)
     os.replace(temporary, target)
-    _flush_folder(target.parent)
+    _flush_names(target.parent)
 
 
 def companion(target: Path, before: str, after: str) -> Path:
@@ -162,11 +162,7 @@ def place_folder(building: Path, target: Path) -> None:
     Both names are exchanged in one step. Where the disk cannot, the old folder is called
     `.hallo4-NAME.older` for a moment; if a kill comes then, it lies there until the next call.
     """
-    for path in [building, *building.rglob("*")]:
-        if path.is_dir():
-            _flush_folder(path)
-        elif path.is_file():
-            _flush(path)
+    flush_folder(building)
     older = target.with_name(f".hallo4-{target.name}.older")
     if older.is_dir() and not target.exists():
         os.replace(older, target)
@@ -183,7 +179,16 @@ def place_folder(building: Path, target: Path) -> None:
             os.replace(older, target)
             raise
         discard(older)
-    _flush_folder(target.parent)
+    _flush_names(target.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder and all that is in it to the disk."""
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            _flush_names(path)
+        elif path.is_file():
+            _flush(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -202,7 +207,7 @@ def _flush(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_names(folder: Path) -> None:
     """Names too are safe only when their folder is on the disk. Some file systems cannot do it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

@@ -35,7 +35,7 @@ from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
 from hallo4.weights.check import file_sha256
-from hallo4.whole import companion, place_folder, write_whole
+from hallo4.whole import companion, flush_folder, place_folder, write_whole
 
 STAMPS = "finished.json"
 SIDE_MULTIPLE_PX = 16
@@ -167,6 +167,7 @@ def _build_parts(
     for part in waiting:
         name = part.folder
         hashes = _build_part(part, building / name, root, lambda count, name=name: advance(name, count))
+        flush_folder(building / name)
         finished[name] = {"made_from": _fingerprint(part, root), "sources": hashes}
         write_whole(building / STAMPS, json.dumps(finished, indent=2))
     return finished

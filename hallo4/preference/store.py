@@ -68,7 +68,7 @@ class PreferenceStore:
         """Make a store in a new or empty folder, or open the one that is there. OutputError: neither, or it
         would lie in another one."""
         store = cls(folder)
-        refuse_output(store.folder.resolve().parent)
+        refuse_output(store.folder, for_store=True)
         try:
             if store.folder.is_dir() and not is_store(store.folder) and any(store.folder.iterdir()):
                 raise OutputError(f"{folder}: holds other files. Name a new or empty folder for the store.")
