@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import tarfile
 import zlib
@@ -291,8 +292,9 @@ def _unpack(step: Step) -> None:
 
 
 def _remove_older_parts(step: Step) -> None:
-    for part in step.path.parent.glob(f".{step.path.name}.*.part"):
-        if part != step.part:
+    ours = re.compile(re.escape(f".{step.path.name}.") + r"([0-9a-f]{16}|web|unpacked)\.part")
+    for part in step.path.parent.iterdir():
+        if ours.fullmatch(part.name) and part != step.part:
             part.unlink()
 
 
