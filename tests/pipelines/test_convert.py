@@ -389,33 +389,3 @@ def test_golden_reference_latent(golden_model):
     )
     expected = load_file(GOLDEN / "main/window_0.safetensors")["reference_latent"]
     assert relative_error((mode - mean) / std, expected) <= 1e-5
-
-
-def test_a_second_conversion_to_one_folder_is_refused(release, model, tmp_path):
-    older = shutil.copytree(model, tmp_path / "m")
-    refused = []
-
-    def convert_again(progress):
-        with pytest.raises(OutputError, match="is working on it") as caught:
-            convert_release(release, older)
-        refused.append(caught)
-        raise KeyboardInterrupt
-
-    with pytest.raises(Cancelled):
-        convert_release(release, older, on_progress=convert_again)
-    assert len(refused) == 1
-    assert_same_weights(older, model)
-
-
-def test_a_kill_before_the_folder_moves_costs_no_part(release, tmp_path, monkeypatch):
-    def killed(*_):
-        raise SystemExit(1)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("hallo4.pipelines.convert.place_folder", killed)
-        with pytest.raises(SystemExit):
-            convert_release(release, tmp_path / "m")
-    notes = []
-    convert_release(release, tmp_path / "m", on_progress=lambda progress: notes.extend(progress.notes))
-    kept = {note.split("/")[0] for note in notes if "is kept from the interrupted run" in note}
-    assert kept >= {"dit", "autoencoder", "text", "audio"}
