@@ -1,13 +1,15 @@
 """Commands in small versions, killed and begun again: `python killed_runs.py FOLDER` writes records.json.
 
-One process that imports everything once and forks for every run. A run is killed (SIGKILL) before its n-th
-operation on files, n at random from a fixed seed, twice; then it goes on to its end.
+One process that imports everything once and forks for every run. A run is ended in the middle of a write,
+when a file has n bytes, then killed before its n-th operation on files, n at random from a fixed seed; then
+it goes on to its end.
 """
 
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -31,7 +33,7 @@ from hallo4.types import KEYPOINTS, Skeleton
 
 OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
 """Audit events of Python that a run is killed before."""
-ROUNDS = 3
+ROUNDS = 4
 
 
 def scored_store(work):
@@ -84,7 +86,7 @@ def stand_ins():
     hallo4.pose.files.estimate_video = fake_estimate
 
 
-def run(work, command, kill_before=None):
+def run(work, command, kill_before=None, kill_beyond_bytes=None):
     """(exit code, or minus the signal; operations on files) of a command in a process of its own."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -92,6 +94,9 @@ def run(work, command, kill_before=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         os.chdir(work)
+        if kill_beyond_bytes is not None:  # the kernel ends it in the middle of a write
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (kill_beyond_bytes, kill_beyond_bytes))
         seen = 0
 
         def count(event, _):
@@ -112,9 +117,25 @@ def run(work, command, kill_before=None):
 
 
 def contents(work):
-    """Every file, hidden ones too, by its content."""
-    files = [path for path in work.rglob("*") if path.is_file()]
-    return {str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Every file, hidden ones too, by its content. Of records, those that are whole: torn lines are set
+    aside."""
+    files = [path for path in work.rglob("*") if path.is_file() and path.suffix != ".torn"]
+    return {str(path.relative_to(work)): content(path) for path in files}
+
+
+def content(path):
+    held = path.read_bytes()
+    if path.suffix == ".jsonl":
+        return [line for line in held.decode().splitlines() if is_whole(line)]
+    return hashlib.sha256(held).hexdigest()
+
+
+def is_whole(line):
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def tried(name, root):
@@ -127,13 +148,17 @@ def tried(name, root):
     shutil.copytree(template, work)
     code, operations = run(work, command)
     expected = contents(work)
+    sizes = sorted({(work / file).stat().st_size for file in expected.keys() - contents(template).keys()})
+    sizes += [(work / "store/scores.jsonl").stat().st_size] if name == "prefer score" else []
     record = {"operations": operations, "codes": [code], "kills": 0, "different": []}
     for number in range(ROUNDS):
         shutil.rmtree(work)
         shutil.copytree(template, work)
-        for _ in range(2):
-            code, _ = run(work, command, rng.randint(1, operations))
-            record["kills"] += code == -signal.SIGKILL
+        kills = [
+            run(work, command, kill_beyond_bytes=int(rng.random() * rng.choice(sizes)))[0],
+            run(work, command, kill_before=rng.randint(1, operations))[0],
+        ]
+        record["kills"] += sum(code in (-signal.SIGKILL, -signal.SIGXFSZ) for code in kills)
         code, _ = run(work, command)
         record["codes"].append(code)
         found = contents(work)

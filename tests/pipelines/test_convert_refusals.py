@@ -1,4 +1,4 @@
-"""Files that cannot be converted, and second jobs: one line that names them, exit code 2, nothing left behind."""
+"""Files that cannot be converted, and second jobs: one line that says why, exit code 2, nothing left."""
 
 import json
 import os
