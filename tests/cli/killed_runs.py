@@ -6,6 +6,7 @@ it goes on to its end.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import random
@@ -16,9 +17,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import tiny_releases
-from preference_records import clip, condition
-from video_folders import CLIPS, write
 
 import hallo4.evaluation.videos
 import hallo4.pipelines.convert  # imported once, not in every run
@@ -26,6 +24,7 @@ import hallo4.pose.files
 import hallo4.pose.loading
 import hallo4.preference.score
 from hallo4.cli import main
+from hallo4.media import VideoWriter
 from hallo4.pose.measure import PoseFindings
 from hallo4.preference import MachineScore, PreferenceStore
 from hallo4.preference.schema import AXES
@@ -36,11 +35,24 @@ OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmo
 ROUNDS = 4
 
 
+def beside(path):
+    """A module of another folder of tests."""
+    file = Path(__file__).parents[1] / path
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+records = beside("preference/preference_records.py")
+releases = beside("pipelines/tiny_releases.py")
+
+
 def scored_store(work):
     store = PreferenceStore.create(work / "store")
-    store.add_condition(condition())
+    store.add_condition(records.condition())
     for number in range(4):
-        store.add_clip(clip(f"k{number}"))
+        store.add_clip(records.clip(f"k{number}"))
 
 
 def fake_scores(store, clip, condition, truth, version):
@@ -51,8 +63,11 @@ def fake_scores(store, clip, condition, truth, version):
 def two_videos(work):
     frames = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
     for folder in ("truth", "theirs"):
-        for name in CLIPS[:2]:
-            write(work / folder / f"{name}.mp4", frames)
+        (work / folder).mkdir()
+        for name in ("ann", "bob"):
+            with VideoWriter(work / folder / f"{name}.mp4", 64, 64) as writer:
+                for frame in frames:
+                    writer.write(frame)
 
 
 def fake_estimate(path, *_, **__):
@@ -63,7 +78,7 @@ def fake_estimate(path, *_, **__):
 
 
 def release(work):
-    tiny_releases.make_release(work / "released")
+    releases.make_release(work / "released")
 
 
 COMMANDS = {
@@ -170,5 +185,5 @@ def tried(name, root):
 if __name__ == "__main__":
     stand_ins()
     folder = Path(sys.argv[1])
-    records = {name: tried(name, folder / name.replace(" ", "-")) for name in COMMANDS}
-    (folder / "records.json").write_text(json.dumps(records))
+    outcomes = {name: tried(name, folder / name.replace(" ", "-")) for name in COMMANDS}
+    (folder / "records.json").write_text(json.dumps(outcomes))

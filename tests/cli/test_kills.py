@@ -14,15 +14,8 @@ COMMANDS = ("prefer score", "evaluate videos", "keypoints", "world episode", "we
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    rooms = (
-        SCRIPT.parents[2],
-        *(SCRIPT.parents[1] / room for room in ("pipelines", "preference", "evaluation")),
-    )
-    settings = {
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(map(str, rooms)),
-    }
+    root = str(SCRIPT.parents[2])
+    settings = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": root}
     folder = tmp_path_factory.mktemp("killed")
     words = [sys.executable, str(SCRIPT), str(folder)]
     made = subprocess.run(words, env=os.environ | settings, capture_output=True, text=True, check=False)
