@@ -17,12 +17,30 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from hallo4.errors import OutputError
+from hallo4.whole import companion
 
+WAIT = "Wait for it, or choose another output."
 _RECORD = "hallo4 owner"
 
 
 @contextmanager
-def sole_worker(lock_file: Path, on: Path | str, instead: str) -> Iterator[None]:
+def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
+    """`sole_worker` of an output. Its lock is `.NAME.lock` beside a file, and `.hallo4.lock` in a folder that
+    is there; folders above it are made."""
+    target = Path(output).resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
+        ) from error
+    inside, beside = target / ".hallo4.lock", companion(target, ".", f"{target.suffix}.lock")
+    with sole_worker(inside if target.is_dir() else beside, output, instead):
+        yield
+
+
+@contextmanager
+def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> Iterator[None]:
     """Hold `lock_file`, which is made and removed again, while the block works on `on`.
 
     `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it

@@ -16,11 +16,13 @@ STORE_FILES = ("conditions.jsonl", "clips.jsonl")
 """What a folder holds that is a preference store."""
 
 
-def refuse_output(output: str | os.PathLike[str], inputs: Iterable[object] = ()) -> None:
+def refuse_output(
+    output: str | os.PathLike[str], inputs: Iterable[object] = (), for_store: bool = False
+) -> None:
     """OutputError if `output` is, or lies inside, one of `inputs` or a preference store; links are followed.
 
     `inputs`: all that is read, files and folders. What is no path, or of which nothing is there (such as the
-    name of an embedded model), is passed over.
+    name of an embedded model), is passed over. `for_store`: the output is itself a store, old or new.
     """
     target = _real(output)
     if target is None:
@@ -38,7 +40,7 @@ def refuse_output(output: str | os.PathLike[str], inputs: Iterable[object] = ())
                 f"{output}: lies inside the input {os.fspath(given)}, where nothing may change. Choose a "
                 "place outside of it."
             )
-    for folder in (target, *target.parents):
+    for folder in target.parents if for_store else (target, *target.parents):
         if is_store(folder):
             raise OutputError(
                 f"{output}: lies in the preference store {folder}, which holds ratings. Choose a place "

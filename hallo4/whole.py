@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -78,7 +79,28 @@ def commit(temporary: Path, target: Path) -> None:
         temporary.chmod(stat.S_IMODE(target.stat().st_mode))
     _flush(temporary)
     os.replace(temporary, target)
-    _flush_folder(target.parent)
+    _flush_names(target.parent)
+
+
+def companion(target: Path, before: str, after: str) -> Path:
+    """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
+
+    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
+    """
+    room = longest_name(target.parent) - len(os.fsencode(before + after))
+    middle = os.fsencode(target.stem)
+    if len(middle) > room:
+        digest = hashlib.sha256(middle).hexdigest()[:12]
+        middle = middle[: max(0, room - 13)].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
+    return target.with_name(before + os.fsdecode(middle) + after)
+
+
+def longest_name(folder: Path) -> int:
+    """Bytes that a file name may have in a folder."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
+        return 255
 
 
 def discard(temporary: Path) -> None:
@@ -140,11 +162,7 @@ def place_folder(building: Path, target: Path) -> None:
     Both names are exchanged in one step. Where the disk cannot, the old folder is called
     `.hallo4-NAME.older` for a moment; if a kill comes then, it lies there until the next call.
     """
-    for path in [building, *building.rglob("*")]:
-        if path.is_dir():
-            _flush_folder(path)
-        elif path.is_file():
-            _flush(path)
+    flush_folder(building)
     older = target.with_name(f".hallo4-{target.name}.older")
     if older.is_dir() and not target.exists():
         os.replace(older, target)
@@ -161,7 +179,16 @@ def place_folder(building: Path, target: Path) -> None:
             os.replace(older, target)
             raise
         discard(older)
-    _flush_folder(target.parent)
+    _flush_names(target.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder and all that is in it to the disk."""
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            _flush_names(path)
+        elif path.is_file():
+            _flush(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -180,7 +207,7 @@ def _flush(file: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def _flush_folder(folder: Path) -> None:
+def _flush_names(folder: Path) -> None:
     """Names too are safe only when their folder is on the disk. Some file systems cannot do it."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

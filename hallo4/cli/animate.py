@@ -97,8 +97,8 @@ def run(words: Sequence[str]) -> None:
     options = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
 
     from hallo4.media import SoundTrack, check_input, check_output
-    from hallo4.media.files import companion
     from hallo4.outputs import refuse_output
+    from hallo4.whole import companion
 
     sounding = options.audio or options.motion
     name = options.image.stem if sounding is None else f"{options.image.stem}_{sounding.stem}"

@@ -50,16 +50,25 @@ def run(words: Sequence[str]) -> None:
     options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints")
 
     from hallo4.errors import InputError
-    from hallo4.evaluation.processes import shared_work
+    from hallo4.lock import sole_writer
     from hallo4.motion import PersonChoice
-    from hallo4.pose.files import Measure, plan_jobs
-    from hallo4.pose.loading import load_estimator
+    from hallo4.pose.files import plan_jobs
 
     PersonChoice.of(options.person)
     if not 1 <= options.workers <= 64:
         raise InputError(f"workers is {options.workers}; use 1 to 64.")
     jobs = plan_jobs(options.source, options.output)
     alone = not options.source.is_dir()
+    with sole_writer(jobs[0].skeleton if alone else options.output):
+        _do(options, jobs, alone)
+
+
+def _do(options: Keypoints, jobs: Sequence[Job], alone: bool) -> None:
+    """Measure what is not finished, alone with where the results go."""
+    from hallo4.evaluation.processes import shared_work
+    from hallo4.pose.files import Measure
+    from hallo4.pose.loading import load_estimator
+
     settings = (options.estimator, options.device, options.weights, options.person)
     estimator = load_estimator(*settings[:3])  # what is missing is said before any work
     left = [job for job in jobs if not job.is_done(estimator, options.person)]

@@ -161,7 +161,7 @@ def _import(options: words.Import) -> None:
     from hallo4.outputs import refuse_output
     from hallo4.preference.exchange import import_data
 
-    refuse_output(options.store, [options.source])
+    refuse_output(options.store, [options.source], for_store=True)
     store = PreferenceStore.create(options.store)
     found = import_data(store, options.source, options.format)
     for line in found.dropped:

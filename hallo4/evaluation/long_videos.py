@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -98,28 +99,35 @@ def evaluate_drift(
     named = named_models(models)
     if out is not None:
         refuse_output(out, map(generators.owner, named.values()))
-    store = None if out is None else row_store(out, {"drift": DRIFTING, "seed": seed, "seconds": seconds})
-    found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress, store)
-    rows = {model: [of[clip] for clip in range(clips)] for model, of in found.items()}
-    report = {
-        "models": list(named),
-        "clips": clips,
-        "seed": seed,
-        "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},
-        "metrics": {
-            name: {"definition": METRICS[name].definition, "unit": METRICS[name].unit} for name in DRIFTING
-        },
-        "curves": {
-            model: {name: _curve(name, [row[name] for row in of]) for name in DRIFTING}
-            for model, of in rows.items()
-        },
-        "drift": {
-            model: {name: _drift([row[name] for row in of]) for name in DRIFTING}
-            for model, of in rows.items()
-        },
-        "beyond": {model: _beyond(rows[model], rows[base], base) for model, base in _ceilings(named).items()},
-    }
-    return report if out is None else write_with_picture(report, Path(out), draw_drift)
+    with (
+        nullcontext()
+        if out is None
+        else row_store(out, {"drift": DRIFTING, "seed": seed, "seconds": seconds}) as store
+    ):
+        found = work_by_model(_Judge, named, (seed, seconds), range(clips), workers, on_progress, store)
+        rows = {model: [of[clip] for clip in range(clips)] for model, of in found.items()}
+        report = {
+            "models": list(named),
+            "clips": clips,
+            "seed": seed,
+            "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},
+            "metrics": {
+                name: {"definition": METRICS[name].definition, "unit": METRICS[name].unit}
+                for name in DRIFTING
+            },
+            "curves": {
+                model: {name: _curve(name, [row[name] for row in of]) for name in DRIFTING}
+                for model, of in rows.items()
+            },
+            "drift": {
+                model: {name: _drift([row[name] for row in of]) for name in DRIFTING}
+                for model, of in rows.items()
+            },
+            "beyond": {
+                model: _beyond(rows[model], rows[base], base) for model, base in _ceilings(named).items()
+            },
+        }
+        return report if out is None else write_with_picture(report, Path(out), draw_drift)
 
 
 class _Judge:

@@ -17,6 +17,7 @@ import cmath
 import math
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -166,26 +167,32 @@ def evaluate_motion(
     named = named_models(models)
     if out is not None:
         refuse_output(out, map(generators.owner, named.values()))
-    store = None if out is None else row_store(out, {"motion": PARTS, "seed": seed, "frames": FRAMES})
-    shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
-    items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-    found = work_by_model(_Judge, named, (seed,), items, workers, on_progress, store)
-    responses = {
-        model: {
-            part: [_entry(hz, [complex(*of[part, hz, clip]) for clip in range(clips)]) for hz in shown[part]]
-            for part in PARTS
+    with (
+        nullcontext()
+        if out is None
+        else row_store(out, {"motion": PARTS, "seed": seed, "frames": FRAMES}) as store
+    ):
+        shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
+        items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
+        found = work_by_model(_Judge, named, (seed,), items, workers, on_progress, store)
+        responses = {
+            model: {
+                part: [
+                    _entry(hz, [complex(*of[part, hz, clip]) for clip in range(clips)]) for hz in shown[part]
+                ]
+                for part in PARTS
+            }
+            for model, of in found.items()
         }
-        for model, of in found.items()
-    }
-    report = {
-        "models": list(named),
-        "clips": clips,
-        "seed": seed,
-        "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,
-                     "amplitude_of_width": {name: p.amplitude for name, p in PARTS.items() if p.joints}},
-        "responses": responses,
-    }  # fmt: skip
-    return report if out is None else write_with_picture(report, Path(out), draw_motion)
+        report = {
+            "models": list(named),
+            "clips": clips,
+            "seed": seed,
+            "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,
+                         "amplitude_of_width": {name: p.amplitude for name, p in PARTS.items() if p.joints}},
+            "responses": responses,
+        }  # fmt: skip
+        return report if out is None else write_with_picture(report, Path(out), draw_motion)
 
 
 def moves(part: str, frequency_hz: float) -> bool:

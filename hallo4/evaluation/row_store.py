@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import OutputError
 from hallo4.evaluation.report_files import require_writable
+from hallo4.lock import sole_writer
 from hallo4.version import __version__
 
 Row = dict[str, Any]
@@ -18,18 +20,30 @@ Row = dict[str, Any]
 class RowStore:
     """The file `REPORT.KEY.rows.jsonl`, whose `key` is made of everything that decides a row.
 
-    OutputError, before any work, if it or the report cannot be written.
+    A context manager: within it no other process works on the report. OutputError, before any work, if one
+    does, or if it or the report cannot be written.
     """
 
     def __init__(self, out: Path, key: str):
+        self.out = out
         self.path = out.with_name(f"{out.stem}.{key}.rows.jsonl")
-        require_writable(out)
-        try:
-            self.path.open("a").close()
-        except OSError as error:
-            raise OutputError(
-                f"{out}: cannot be written ({error.strerror}); nothing was measured. Choose another path."
-            ) from error
+
+    def __enter__(self) -> RowStore:
+        require_writable(self.out)
+        with ExitStack() as held:
+            held.enter_context(sole_writer(self.out))
+            try:
+                self.path.open("a").close()
+            except OSError as error:
+                raise OutputError(
+                    f"{self.out}: cannot be written ({error.strerror}); nothing was measured. Choose another "
+                    "path."
+                ) from error
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
 
     def rows(self) -> Iterator[Row]:
         """The rows that are there, oldest first; a line cut by a kill is left out, to be measured again."""

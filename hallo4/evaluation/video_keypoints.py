@@ -19,7 +19,6 @@ import numpy as np
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
 from hallo4.evaluation.video_sidecars import given_skeleton, keypoint_file
 from hallo4.media import VideoInfo, collect_notes, read_provenance
-from hallo4.media.files import companion
 from hallo4.motion import PersonChoice, save_skeleton
 from hallo4.pipelines.model_info import embedded_models
 from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
@@ -30,7 +29,7 @@ from hallo4.version import __version__
 from hallo4.weights.catalogue import BUNDLES
 from hallo4.weights.check import file_sha256
 from hallo4.weights.places import present
-from hallo4.whole import write_whole
+from hallo4.whole import companion, write_whole
 from hallo4.world.files import MADE_BY
 
 Pose = Literal["auto", "files", "dwpose", "light", "observer"]

@@ -86,40 +86,40 @@ def evaluate_videos(
     finder = KeypointFinder(tools.pose, person=tools.person)
     networks, weights = available_networks(tools), weights_used(tools)
     key = _key(tools, finder, networks, weights, systems)
-    store = RowStore(out, key)
-    features = out.with_name(f"{out.stem}.{key}.features")
-    keypoints = out.with_name(f"{out.stem}.keypoints")
-    for folder in (features, keypoints):
-        folder.mkdir(exist_ok=True)
-    stamps = {clip.name: clip.stamp() for clip in clips}
-    rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
-    todo = [
-        clip
-        for clip in clips
-        if clip.name not in rows or not _feature_file(features, clip.name, stamps[clip.name]).is_file()
-    ]
-    settings = VideosSettings(tools, os.fspath(keypoints), os.fspath(features))
-    try:
-        for row in shared_work(_ClipJudge, settings, todo, workers):
-            rows[row["clip"]] = row
-            store.add(row)
-            if on_progress is not None:
-                on_progress(len(rows), len(clips), row)
-    except KeyboardInterrupt:
-        raise Cancelled(
-            f"Stopped after {len(rows)} of {len(clips)} clips: they are kept in {store.path}; "
-            "the same command goes on."
-        ) from None
-    report = build_report(
-        systems,
-        references,
-        [rows[clip.name] for clip in clips],
-        {clip.name: _load_features(features, clip.name, rows[clip.name]["stamp"]) for clip in clips},
-        [*problems, *(lost for clip in clips for lost in _lost(rows[clip.name]))],
-        [*_without_keypoints(rows.values(), finder), *(line for line in networks.values() if line)],
-        {"pose": tools.pose, "person": tools.person, "weights": weights, "workers": workers},
-    )
-    return write_report(report, out, clips, players)
+    with RowStore(out, key) as store:
+        features = out.with_name(f"{out.stem}.{key}.features")
+        keypoints = out.with_name(f"{out.stem}.keypoints")
+        for folder in (features, keypoints):
+            folder.mkdir(exist_ok=True)
+        stamps = {clip.name: clip.stamp() for clip in clips}
+        rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
+        todo = [
+            clip
+            for clip in clips
+            if clip.name not in rows or not _feature_file(features, clip.name, stamps[clip.name]).is_file()
+        ]
+        settings = VideosSettings(tools, os.fspath(keypoints), os.fspath(features))
+        try:
+            for row in shared_work(_ClipJudge, settings, todo, workers):
+                rows[row["clip"]] = row
+                store.add(row)
+                if on_progress is not None:
+                    on_progress(len(rows), len(clips), row)
+        except KeyboardInterrupt:
+            raise Cancelled(
+                f"Stopped after {len(rows)} of {len(clips)} clips: they are kept in {store.path}; "
+                "the same command goes on."
+            ) from None
+        report = build_report(
+            systems,
+            references,
+            [rows[clip.name] for clip in clips],
+            {clip.name: _load_features(features, clip.name, rows[clip.name]["stamp"]) for clip in clips},
+            [*problems, *(lost for clip in clips for lost in _lost(rows[clip.name]))],
+            [*_without_keypoints(rows.values(), finder), *(line for line in networks.values() if line)],
+            {"pose": tools.pose, "person": tools.person, "weights": weights, "workers": workers},
+        )
+        return write_report(report, out, clips, players)
 
 
 class _ClipJudge:

@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,33 +110,33 @@ def evaluate_world(
         model, against, episodes, seed, seconds, tempo, size_px, steps, guidance_scale, os.fspath(folder)
     )
     weights = [generators.weights_digest(name) for name in (model, against) if name is not None]
-    store = None if out is None else _row_store(out, settings, weights)
-    kept_rows = () if store is None else store.rows()
-    rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
-    todo = [clip for clip in range(episodes) if clip not in rows]
-    try:
-        for row in shared_work(_Judge, settings, todo, workers):
-            rows[row["clip"]] = row
-            if store is not None:
-                store.add(row)
-            if on_progress is not None:
-                on_progress(len(rows), episodes, row)
-    except KeyboardInterrupt:
-        kept = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
-        raise Cancelled(f"Stopped after {len(rows)} of {episodes} clips: {kept}.") from None
-    # A report may travel: it names the package's own observer, not where it lies. Names stay when weights
-    # change, hashes do not.
-    named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
-    named["observer_weights"] = generators.folder_digest(folder)
-    named["weights"] = weights
-    report = build_report(named, [rows[clip] for clip in range(episodes)])
-    if out is None:
+    with nullcontext() if out is None else _row_store(out, settings, weights) as store:
+        kept_rows = () if store is None else store.rows()
+        rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
+        todo = [clip for clip in range(episodes) if clip not in rows]
+        try:
+            for row in shared_work(_Judge, settings, todo, workers):
+                rows[row["clip"]] = row
+                if store is not None:
+                    store.add(row)
+                if on_progress is not None:
+                    on_progress(len(rows), episodes, row)
+        except KeyboardInterrupt:
+            kept = f"they are kept in {store.path}; the same command goes on" if store else "nothing was kept"
+            raise Cancelled(f"Stopped after {len(rows)} of {episodes} clips: {kept}.") from None
+        # A report may travel: it names the package's own observer, not where it lies. Names stay when weights
+        # change, hashes do not.
+        named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
+        named["observer_weights"] = generators.folder_digest(folder)
+        named["weights"] = weights
+        report = build_report(named, [rows[clip] for clip in range(episodes)])
+        if out is None:
+            return report
+        report = write_with_picture(report, out, draw_report)
+        rows_shown = chosen_rows(report, players)
+        shown = list(map(_Judge(settings).show, rows_shown)) if rows_shown else []
+        write_text(out.with_suffix(".html"), world_page(report, shown))
         return report
-    report = write_with_picture(report, out, draw_report)
-    rows_shown = chosen_rows(report, players)
-    shown = list(map(_Judge(settings).show, rows_shown)) if rows_shown else []
-    write_text(out.with_suffix(".html"), world_page(report, shown))
-    return report
 
 
 def judge_clip(

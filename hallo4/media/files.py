@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from av.container import InputContainer
 
 from hallo4.errors import InputError, OutputError
 from hallo4.media.names import as_stored
-from hallo4.whole import temporary_beside
+from hallo4.whole import longest_name, temporary_beside
 
 # Real media only. FFmpeg also opens play lists, device names and plain text (rendered as a video of letters);
 # those could read other files or the network, or turn a mistake into nonsense.
@@ -170,33 +169,12 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
 
 
 def _check_length(path: Path) -> None:
-    size, longest = len(os.fsencode(path.name)), _longest_name(path.parent)
+    size, longest = len(os.fsencode(path.name)), longest_name(path.parent)
     if size > longest:
         raise OutputError(
             f"{shown(path)}: the file name is too long: {size} bytes, {longest} are allowed there. Choose "
             "another."
         )
-
-
-def companion(target: Path, before: str, after: str) -> Path:
-    """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
-
-    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
-    """
-    room = _longest_name(target.parent) - len(os.fsencode(before + after))
-    middle = os.fsencode(target.stem)
-    if len(middle) > room:
-        digest = hashlib.sha256(middle).hexdigest()[:12]
-        middle = middle[: max(0, room - 13)].decode("utf-8", "ignore").encode() + f"-{digest}".encode()
-    return target.with_name(before + os.fsdecode(middle) + after)
-
-
-def _longest_name(folder: Path) -> int:
-    """Bytes that a file name may have in a folder."""
-    try:
-        return os.pathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError, AttributeError):  # no such folder, or a system that cannot say
-        return 255
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:

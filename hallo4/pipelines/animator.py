@@ -21,9 +21,8 @@ import torch
 from PIL import Image
 
 from hallo4.errors import Cancelled, InputError, OutputError
-from hallo4.lock import sole_worker
+from hallo4.lock import sole_writer
 from hallo4.media import VideoWriter, check_output, provenance_record
-from hallo4.media.files import companion
 from hallo4.models.attention_backend import choose_attention
 from hallo4.motion import MotionHints
 from hallo4.outputs import refuse_output
@@ -158,9 +157,7 @@ class PortraitAnimator:
             motion_hints=motion_hints,
         )
         refuse_output(target, [*request.files, self.model.folder])
-        with sole_worker(
-            companion(target, ".", f"{target.suffix}.lock"), target, "Wait for it, or choose another output."
-        ):
+        with sole_writer(target):
             return self._made(
                 target, request, Path(output), scale, Reporter(on_progress, should_cancel), resume
             )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
+from hallo4.lock import WAIT, sole_worker
 from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_info import refuse_other_than_model
 from hallo4.pipelines.released_card import (
@@ -34,7 +35,7 @@ from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
 from hallo4.weights.check import file_sha256
-from hallo4.whole import place_folder, write_whole
+from hallo4.whole import companion, flush_folder, place_folder, write_whole
 
 STAMPS = "finished.json"
 SIDE_MULTIPLE_PX = 16
@@ -79,29 +80,33 @@ def convert_release(
     weights were trained on; they differ from the released values only for weights of another training.
 
     InputError: files that are missing, or values that cannot be. CheckpointError: files that are not what
-    belongs in their place, are damaged, or hold NaN. OutputError: no space, or something else than a model in
-    the place of `output`. Cancelled: interrupted; the same call goes on. An older model is replaced only by a
-    whole new one.
+    belongs in their place, are damaged, or hold NaN. OutputError: no space, something else than a model in
+    the place of `output`, or another process that makes it. Cancelled: interrupted; the same call goes on. An
+    older model is replaced only by a whole new one.
     """
     root, target = Path(pretrained), Path(output)
     _check_settings(root, target, dtype, canvas_sizes_px, window_frames)
     parts = plan_parts(root, dtype)
     building = target.with_name(f".{target.name}.converting")
-    try:
-        finished = _build_parts(parts, building, root, on_progress)
-        _describe(building, parts, finished, dtype, canvas_sizes_px, window_frames)
-        place_folder(building, target.resolve())
-        (target / STAMPS).unlink()  # till now a kill leaves parts that are known to be finished
-    except KeyboardInterrupt as stop:
-        raise Cancelled(f"stopped; finished parts are in {building}, and the same command goes on") from stop
-    except (CheckpointError, InputError):
-        shutil.rmtree(building, ignore_errors=True)  # what was refused leaves nothing behind
-        raise
-    except OSError as error:
-        raise OutputError(
-            f"{target}: the model cannot be written there ({error.strerror}). Finished parts are kept in "
-            f"{building}: make room and run the same command, or choose another path."
-        ) from error
+    # Beside the folder even where one is there: that is exchanged for the new one.
+    with sole_worker(companion(target.resolve(), ".", f"{target.suffix}.lock"), target, WAIT):
+        try:
+            finished = _build_parts(parts, building, root, on_progress)
+            _describe(building, parts, finished, dtype, canvas_sizes_px, window_frames)
+            place_folder(building, target.resolve())
+            (target / STAMPS).unlink()  # till now a kill leaves parts that are known to be finished
+        except KeyboardInterrupt as stop:
+            raise Cancelled(
+                f"stopped; finished parts are in {building}, and the same command goes on"
+            ) from stop
+        except (CheckpointError, InputError):
+            shutil.rmtree(building, ignore_errors=True)  # what was refused leaves nothing behind
+            raise
+        except OSError as error:
+            raise OutputError(
+                f"{target}: the model cannot be written there ({error.strerror}). Finished parts are kept in "
+                f"{building}: make room and run the same command, or choose another path."
+            ) from error
     return Conversion(target, tuple(note for part in parts for note in part.notes))
 
 
@@ -162,6 +167,7 @@ def _build_parts(
     for part in waiting:
         name = part.folder
         hashes = _build_part(part, building / name, root, lambda count, name=name: advance(name, count))
+        flush_folder(building / name)
         finished[name] = {"made_from": _fingerprint(part, root), "sources": hashes}
         write_whole(building / STAMPS, json.dumps(finished, indent=2))
     return finished

@@ -24,10 +24,9 @@ from torch import Tensor
 
 from hallo4.errors import OutputError
 from hallo4.media.encoder import part_suffix
-from hallo4.media.files import companion
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
-from hallo4.whole import write_whole
+from hallo4.whole import companion, write_whole
 
 PART_FRAMES = 250
 """As far apart as key frames of H.264 usually are, so that parts make the video hardly larger."""

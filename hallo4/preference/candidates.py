@@ -88,9 +88,21 @@ def make_candidates(
     """Make every variant of every condition that the store lacks; returns all of them, old and new.
 
     One checkpoint is in memory at a time, once in each of `workers` processes; `load` gives the maker of its
-    frames. CheckpointError: no such model. InputError: see `add_clip_of_frames`. Cancelled on Ctrl-C, with
-    what is finished kept.
+    frames. CheckpointError: no such model. InputError: see `add_clip_of_frames`. OutputError: another process
+    makes clips of the store. Cancelled on Ctrl-C, with what is finished kept.
     """
+    with store.sole_writer_of("clips"):
+        return _make_candidates(store, conditions, variants, on_progress, load or load_take, workers)
+
+
+def _make_candidates(
+    store: PreferenceStore,
+    conditions: Sequence[Condition],
+    variants: Sequence[Variant],
+    on_progress: Progress | None,
+    load: Callable[[str], Take],
+    workers: int,
+) -> list[Clip]:
     checkpoints = dict.fromkeys(variant.checkpoint for variant in variants)
     digests = {checkpoint: weights_digest(checkpoint) for checkpoint in checkpoints}
     orders = [
@@ -108,7 +120,7 @@ def make_candidates(
                 on_progress(done, len(orders), clip)
         for checkpoint in digests:
             lacking = [o for o in orders if o.variant.checkpoint == checkpoint and o.clip_id not in made]
-            settings = (store.folder, checkpoint, load or load_take)
+            settings = (store.folder, checkpoint, load)
             for clip in shared_work(_Maker, settings, lacking, workers):
                 made[clip.clip_id] = clip
                 if on_progress is not None:

@@ -35,8 +35,9 @@ def export_data(store: PreferenceStore, out: Path, kind: Format) -> int:
 
 def import_data(store: PreferenceStore, source: Path, kind: Format) -> Imported:
     """Add the data of a format of others to a store. Errors: see the format's own module."""
-    if kind == "videoreward":
-        return import_videoreward(store, source)
-    if kind == "pickapic":
-        return import_pickapic(store, source)
-    return Imported(records=import_parquet(store, source))
+    with store.sole_writer_of("clips"):
+        if kind == "videoreward":
+            return import_videoreward(store, source)
+        if kind == "pickapic":
+            return import_pickapic(store, source)
+        return Imported(records=import_parquet(store, source))

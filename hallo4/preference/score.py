@@ -80,8 +80,14 @@ def score_clips(store: PreferenceStore, on_progress: Progress | None = None, wor
     The scores of a clip are added together or not at all. A clip of which an axis cannot be measured is
     looked at again by every call. `workers` processes share the clips.
 
-    InputError: a clip's file is missing or damaged. Cancelled on Ctrl-C: what is scored is kept.
+    InputError: a clip's file is missing or damaged. OutputError: another process scores the store. Cancelled
+    on Ctrl-C: what is scored is kept.
     """
+    with store.sole_writer_of("scores"):
+        return _score_clips(store, on_progress, workers)
+
+
+def _score_clips(store: PreferenceStore, on_progress: Progress | None, workers: int) -> int:
     version = scorer_version()
     scored = {(s.clip_id, s.axis) for s in store.scores().values() if s.scorer_version == version}
     clips = store.clips().values()

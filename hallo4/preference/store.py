@@ -17,10 +17,10 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from hallo4.errors import InputError, OutputError
-from hallo4.lock import sole_worker
+from hallo4.lock import sole_worker, sole_writer
 from hallo4.outputs import is_store, refuse_output
 from hallo4.preference.journal import Journal
 from hallo4.preference.schema import Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
@@ -68,7 +68,7 @@ class PreferenceStore:
         """Make a store in a new or empty folder, or open the one that is there. OutputError: neither, or it
         would lie in another one."""
         store = cls(folder)
-        refuse_output(store.folder.resolve().parent)
+        refuse_output(store.folder, for_store=True)
         try:
             if store.folder.is_dir() and not is_store(store.folder) and any(store.folder.iterdir()):
                 raise OutputError(f"{folder}: holds other files. Name a new or empty folder for the store.")
@@ -207,6 +207,13 @@ class PreferenceStore:
     def lock(self) -> Iterator[None]:
         """Hold the store as its one server. OutputError, with the other's process id: another one does."""
         with sole_worker(self.folder / "store.lock", self.folder, "Stop it, or serve another store."):
+            yield
+
+    @contextmanager
+    def sole_writer_of(self, table: Literal["clips", "scores"]) -> Iterator[None]:
+        """Hold a table while a long job fills it. OutputError, with the other's process id: another one
+        does."""
+        with sole_writer(self.folder / f"{table}.jsonl", "Wait for it; then the same command goes on."):
             yield
 
     # ---------------------------------------------------------------------- within

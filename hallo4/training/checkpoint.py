@@ -98,23 +98,32 @@ def restore_optimizers(
         ) from error
 
 
+def make_folder(folder: Path) -> None:
+    """Make the run folder if it is not there; OutputError when that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
 def open_folder(folder: Path, config: Any) -> list[str]:
-    """Make `folder`, write `config` (a dataclass) to its `config.json`; OutputError when that fails.
+    """Write `config` (a dataclass) to the `config.json` of `folder`; OutputError when that fails.
 
     Returns the names whose values differ from those of an earlier run in the folder.
     """
     path = folder / "config.json"
     text = json.dumps(asdict(config), indent=1) + "\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         before = path.read_text() if path.exists() else text
         write_whole(path, text)
     except OSError as error:
-        raise OutputError(
-            f"Cannot use {folder} as the run folder: {error}. Choose another folder."
-        ) from error
+        raise _unusable(folder, error) from error
     old, new = _flat(json.loads(before)), _flat(json.loads(text))
     return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
+def _unusable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"Cannot use {folder} as the run folder: {error}. Choose another folder.")
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

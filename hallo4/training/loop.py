@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
+from hallo4.lock import sole_writer
 from hallo4.models.precision import has_bf16_units
 from hallo4.training import checkpoint
 from hallo4.training.checkpoint import TrainingProgress
@@ -91,14 +92,17 @@ def train(
     Ctrl-C and SIGTERM finish the step, save, and raise Cancelled; the same call resumes. A run that has
     reached its end returns at once; so does one that `guard` has ended. Hallo4Error when the loss stays
     infinite or not a number.
-    CheckpointError when the folder holds a run of another model.
+    CheckpointError when the folder holds a run of another model. OutputError when another process trains in
+    the folder, or it cannot be written.
     """
-    run = _Run(config, method, model, data, Path(folder or Path("runs") / config.name), on_preview, guard)
-    try:
-        with stop_signals() as stopped, run.line:
-            run.go(stopped)
-    finally:
-        run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # gives `model.forward` back
+    with ExitStack() as held:
+        place = Path(folder or Path("runs") / config.name)
+        run = _Run(config, method, model, data, place, on_preview, guard, held)
+        try:
+            with stop_signals() as stopped, run.line:
+                run.go(stopped)
+        finally:
+            run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # gives `model.forward` back
     if run.fraction() < 1.0:
         raise Cancelled(
             f"Stopped at step {run.progress.step}; run the same command to go on from {run.folder}."
@@ -118,6 +122,7 @@ class _Run:
         folder: Path,
         on_preview: Preview | None,
         guard: Guard | None,
+        held: ExitStack,
     ):
         if config.best_metric != "loss" and on_preview is None:
             raise InputError(
@@ -134,6 +139,9 @@ class _Run:
         self.progress, self.skipped = TrainingProgress(), 0
         self.window, self.since_save = Means(), Means()
         self.line = ProgressLine(config.name, quiet=not self.main)
+        if self.main:  # of several processes, it alone writes
+            checkpoint.make_folder(folder)
+            held.enter_context(sole_writer(folder, "Wait for it, or choose another run folder."))
         changed = checkpoint.open_folder(folder, config) if self.main else []
         if (folder / "last.pt").exists():
             self._load(folder / "last.pt")

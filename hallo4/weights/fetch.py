@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import shutil
 import tarfile
 import zlib
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hallo4.errors import Cancelled, FetchError, InputError, OutputError
+from hallo4.lock import sole_writer
 from hallo4.weights import hub
 from hallo4.weights.catalogue import HubFile, PackedFile, Source, WeightFile
 from hallo4.weights.check import Finding, check_file, compare
@@ -246,26 +248,17 @@ def _existing(path: Path) -> Path:
 
 
 def _bring(step: Step) -> None:
-    from huggingface_hub.utils import WeakFileLock
-
-    lock = step.part.with_suffix(".lock")
-    try:
-        with WeakFileLock(lock, timeout=0.1):
-            try:
-                _remove_older_parts(step)
-                if step.own is None:
-                    hub.download(step.offer, step.part, step.source)
-                elif not step.is_packed:
-                    _copy(step.own, step.part)
-                if step.is_packed:
-                    _unpack(step)
-                if step.own is None or step.is_packed:
-                    _verify(step)
-                step.unpacked.replace(step.path)
-            finally:
-                lock.unlink(missing_ok=True)
-    except TimeoutError:
-        raise FetchError(f"{step.path}: is being fetched by another command. Wait for that one.") from None
+    with sole_writer(step.path, "Wait for that one."):
+        _remove_older_parts(step)
+        if step.own is None:
+            hub.download(step.offer, step.part, step.source)
+        elif not step.is_packed:
+            _copy(step.own, step.part)
+        if step.is_packed:
+            _unpack(step)
+        if step.own is None or step.is_packed:
+            _verify(step)
+        step.unpacked.replace(step.path)
 
 
 def _copy(own: Path, part: Path) -> None:
@@ -299,8 +292,9 @@ def _unpack(step: Step) -> None:
 
 
 def _remove_older_parts(step: Step) -> None:
-    for part in step.path.parent.glob(f".{step.path.name}.*.part"):
-        if part != step.part:
+    ours = re.compile(re.escape(f".{step.path.name}.") + r"([0-9a-f]{16}|web|unpacked)\.part")
+    for part in step.path.parent.iterdir():
+        if ours.fullmatch(part.name) and part != step.part:
             part.unlink()
 
 

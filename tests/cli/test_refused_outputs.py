@@ -1,6 +1,7 @@
 """No command writes over what it reads, into a folder that it reads, or into a preference store."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,16 @@ def test_links_and_roundabout_ways_are_followed(place, out):
 
 def test_keypoints_may_lie_beside_their_videos_where_they_are_looked_for(place):
     refuse_output("theirs/file.keypoints.json", ["theirs/file"])
+
+
+@pytest.mark.parametrize("out", ["/dev/null", "pipe"])
+@pytest.mark.parametrize(
+    "command", ["animate", "prefer report", "evaluate compare", "world episode", "evaluate motion"]
+)
+def test_what_is_no_regular_file_is_never_replaced(place, capsys, command, out):
+    os.mkfifo("pipe")
+    words = COMMANDS[command].replace("A=model", "truth").replace("OUT", out)
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert Path("pipe").is_fifo()
+    assert Path("/dev/null").is_char_device()

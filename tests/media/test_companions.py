@@ -7,7 +7,7 @@ import pytest
 
 from hallo4.errors import OutputError
 from hallo4.media import check_output
-from hallo4.media.files import companion
+from hallo4.whole import companion
 
 
 def test_short_names_are_kept():

@@ -1,4 +1,4 @@
-"""Files that cannot be converted: one line that names them, exit code 2, nothing left behind."""
+"""Files that cannot be converted, and second jobs: one line that says why, exit code 2, nothing left."""
 
 import json
 import os
@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from tiny_releases import AUDIO, AUTOENCODER, CONFIG, DIT, TEXT, TOKENIZER, make_release, write_tokenizer
 
 from hallo4.cli import main
+from hallo4.errors import Cancelled, OutputError
+from hallo4.pipelines import convert_release
 
 
 @pytest.fixture(scope="session")
@@ -312,3 +314,34 @@ def test_what_is_no_release_is_refused(own, capsys, found):
         assert os.listdir(".") == []
     else:
         refused(capsys, "p: is a file" if found == "file" else "(hallo4/ is missing)")
+
+
+def test_a_second_conversion_to_one_folder_is_refused(release, tmp_path):
+    older = convert_release(release, tmp_path / "m").folder
+    before = {path: path.read_bytes() for path in older.rglob("*") if path.is_file()}
+    refused = []
+
+    def convert_again(progress):
+        with pytest.raises(OutputError, match="is working on it"):
+            convert_release(release, older)
+        refused.append(progress)
+        raise KeyboardInterrupt
+
+    with pytest.raises(Cancelled):
+        convert_release(release, older, on_progress=convert_again)
+    assert len(refused) == 1
+    assert {path: path.read_bytes() for path in older.rglob("*") if path.is_file()} == before
+
+
+def test_a_kill_before_the_folder_moves_costs_no_part(release, tmp_path, monkeypatch):
+    def killed(*_):
+        raise SystemExit(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hallo4.pipelines.convert.place_folder", killed)
+        with pytest.raises(SystemExit):
+            convert_release(release, tmp_path / "m")
+    notes = []
+    convert_release(release, tmp_path / "m", on_progress=lambda progress: notes.extend(progress.notes))
+    kept = {note.split("/")[0] for note in notes if "is kept from the interrupted run" in note}
+    assert kept >= {"dit", "autoencoder", "text", "audio"}

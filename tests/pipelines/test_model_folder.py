@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -6,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from hallo4 import whole
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.pipelines import ModelInfo, load_model, model_info, resolve_model, save_model_folder
+from hallo4.pipelines import ModelInfo, load_model, model_folder, model_info, resolve_model, save_model_folder
 from hallo4.pipelines.model_folder import load_autoencoder
 from hallo4.weights.module_folder import WEIGHTS_NAME
 
@@ -162,3 +164,19 @@ def test_saving_replaces_a_model_but_nothing_else(tiny_parts, folder, tmp_path):
     with pytest.raises(OutputError, match="no model folder"):
         save_model_folder(precious, info, *parts)
     assert (precious / "letter.txt").read_text() == "dear"
+
+
+@pytest.mark.parametrize("step", ["parts", "exchange"])
+def test_an_older_model_stays_until_the_new_one_is_complete(tiny_parts, folder, monkeypatch, step):
+    dit, autoencoder, front_end = tiny_parts
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(
+        *{"parts": (model_folder, "save_weights"), "exchange": (whole, "place_folder")}[step], fail
+    )
+    with pytest.raises(OutputError, match="full"):
+        save_model_folder(folder, ModelInfo("new", "2"), dit, autoencoder, front_end.to_config(), "# new")
+    assert load_model(folder).info.name == "testling"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]

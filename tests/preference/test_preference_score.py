@@ -168,3 +168,22 @@ def test_every_clip_is_scored_once_per_version(store, judge, monkeypatch):
     monkeypatch.setattr(score, "scorer_version", lambda: "next")
     assert score_clips(store) == 8
     assert {s.scorer_version for s in store.scores().values()} == {"next"}
+
+
+def test_a_clip_that_lost_the_score_of_an_axis_is_scored_again(store, judge):
+    assert score_clips(store) == 6
+    path = store.folder / "scores.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:3]))  # as after a power cut between the axes of the second clip
+    assert score_clips(PreferenceStore.open(store.folder)) == 3
+    assert sorted(path.read_text().splitlines(keepends=True)) == sorted(lines)
+
+
+def test_the_scores_of_a_clip_are_one_append(store, judge, monkeypatch):
+    appended = []
+    append = store._scores.append
+    monkeypatch.setattr(
+        store._scores, "append", lambda records: appended.append(len(records)) or append(records)
+    )
+    assert score_clips(store) == 6
+    assert appended == [2, 2, 2]

@@ -1,5 +1,6 @@
 """The training loop, on a linear regression that takes milliseconds: resume, accumulation, limits, guards."""
 
+import errno
 import json
 import os
 import signal
@@ -9,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError
+from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, OutputError
+from hallo4.lock import sole_writer
 from hallo4.training import TrainConfig, load_weights, read_log, train
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 
@@ -334,3 +336,25 @@ def test_a_guard_ends_a_run_for_good_at_that_very_step(tmp_path):
     assert train(config, never, make_model(), data, **calls).progress.step == 12
     free = calls | {"guard": None}
     assert train(replace(config, steps=14), method, make_model(), data, **free).progress.step == 14
+
+
+def test_a_second_training_in_a_folder_is_refused_and_changes_nothing(tmp_path):
+    train(CONFIG, method, make_model(), data, folder=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with sole_writer(tmp_path), pytest.raises(OutputError, match="Wait for it, or choose another run folder"):
+        train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
+
+
+def test_a_full_disk_leaves_configuration_and_log_of_the_run(tmp_path, monkeypatch):
+    train(CONFIG, method, make_model(), data, folder=tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match="No space left"):
+        train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
