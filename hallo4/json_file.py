@@ -53,9 +53,10 @@ def read_json_lines(
     kind: Any = Any,
     *,
     error: type[Hallo4Error] = InputError,
+    advice: str = "Delete that line.",
     limit_bytes: int = 1 << 28,
 ) -> Iterator[Any]:
-    """The lines of a JSON lines file, each as a `kind`, oldest first.
+    """The objects of a JSON lines file as they stand there, oldest first, each checked to be a `kind`.
 
     A line that is no JSON was cut by a kill and is left out. An `error` as for `read_json`, naming the line:
     a line that is JSON of another kind.
@@ -66,7 +67,8 @@ def read_json_lines(
             value = parse_json(line, "")
         except InputError:
             continue
-        yield checked(value, kind, f"{name} line {number}", error=error)
+        checked(value, kind, f"{name} line {number}", error=error, advice=advice)
+        yield value
 
 
 def parse_json(

@@ -18,6 +18,7 @@ import numpy as np
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
 from hallo4.evaluation.video_sidecars import given_skeleton, keypoint_file
+from hallo4.json_file import read_json
 from hallo4.media import VideoInfo, collect_notes, read_provenance
 from hallo4.media.files import companion, write_whole
 from hallo4.motion import PersonChoice, save_skeleton
@@ -121,7 +122,7 @@ class KeypointFinder:
                 skeleton, lines = nobody(1, info.width_px, info.height_px), [str(error)]
             write_whole(said, json.dumps(lines).encode())
             save_skeleton(kept, skeleton)
-        notes += [f"{self.estimator.name}: {line}" for line in json.loads(said.read_text())]
+        notes += [f"{self.estimator.name}: {line}" for line in read_json(said, list[str])]
         with collect_notes([]):  # said already
             return given_skeleton(kept, info.width_px, info.height_px, FPS)
 

@@ -246,7 +246,7 @@ def test_a_wrong_record_in_parquet_is_named(filmed, tmp_path):
 
     row = {"schema_version": 1, "clip_a": "k0", "clip_b": "k1", "axis": "beauty", "answer": "a"}
     pyarrow.parquet.write_table(arrow.Table.from_pylist([row]), tmp_path / "gold.parquet")
-    with pytest.raises(InputError, match=r"gold\.parquet row 1: axis"):
+    with pytest.raises(InputError, match=r"gold\.parquet row 1: goldanswer: axis: "):
         import_data(filmed, tmp_path, "parquet")
     (tmp_path / "gold.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="is no parquet file that can be read"):
