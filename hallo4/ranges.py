@@ -61,14 +61,26 @@ Whole = Annotated[int, Range(0, 1_000_000_000)]
 """How many, where none is a choice."""
 BatchSize = Annotated[int, Range(1, 65_536)]
 """Samples or pairs at once."""
+Width = Annotated[int, Range(1, 65_536)]
+"""Channels, tokens or ranks of a layer."""
 Frames = Annotated[int, Range(1, 10_000)]
 """Frames of a window or clip of a model."""
 SidePx = Annotated[int, Range(16, 16_384)]
 """Side of a frame in pixels."""
 Seconds = Annotated[float, Range(0.04, 14_400)]
 """Length of a clip: one frame to four hours."""
+Scale = Annotated[int, Range(1, 8)]
+"""How many times frames are enlarged."""
+Track = Annotated[int, Range(1, 1000)]
+"""A sound track of a file, from 1."""
+FrameRate = Annotated[float, Range(1, 1000)]
+"""Frames a second."""
 Share = Annotated[float, Range(0, 1)]
 """A part of a whole, or a probability."""
+Momentum = Annotated[float, Range(0, 0.999_999_999)]
+"""Of an average that forgets: at least 0, below 1."""
+Rate = Annotated[float, Range(0, 1000, above=True)]
+"""A learning rate."""
 Guidance = Annotated[float, Range(0, 1_000)]
 """Guidance scale; 1 is without."""
 Positive = Annotated[float, Range(0, above=True)]
@@ -108,4 +120,4 @@ def _ranges(hint: Any) -> Iterator[Range]:
 
 
 def _number(value: float) -> str:
-    return f"{value:,}".replace(",", " ") if isinstance(value, int) and value >= 10_000 else f"{value:g}"
+    return f"{value:,}".replace(",", " ") if isinstance(value, int) and value >= 10_000 else f"{value:.12g}"

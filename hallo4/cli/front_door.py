@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.input_file import shown, why
 from hallo4.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -49,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _forget_output()
             return EXIT_UNREAD
         except OSError as error:
-            if error.errno != errno.ENOSPC or error.filename is not None:
+            if error.filename is not None:  # a name that cannot be, a loop of links, a folder that is closed
+                name = shown(error.filename)
+                return _complain(f"{name}: cannot be used ({why(error)}). Give another name or place.")
+            if error.errno != errno.ENOSPC:
                 raise
             _forget_output()
             return _complain(f"what was to be printed cannot be written ({error.strerror}). Make room.")

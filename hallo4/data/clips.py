@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.processes import worker_pool
+from hallo4.ranges import Episodes, Frames, Range, Seed
 from hallo4.types import FPS, Skeleton
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
@@ -37,15 +38,15 @@ class ClipStoreConfig:
     next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
     rate."""
 
-    episodes: int
-    windows: int = 2
-    frames: int = 17
-    seconds: float = 3.4
-    size_px: int = 128
-    first_seed: int = 0
-    episodes_per_shard: int = 25
-    tempos: tuple[float, ...] = (1.0,)
-    skeleton_rho: int = 1
+    episodes: Episodes
+    windows: Annotated[int, Range(1, 1000)] = 2
+    frames: Frames = 17
+    seconds: Annotated[float, Range(0.04, 600)] = 3.4
+    size_px: Annotated[int, Range(64, 1024)] = 128
+    first_seed: Seed = 0
+    episodes_per_shard: Episodes = 25
+    tempos: tuple[Annotated[float, Range(1, 8)], ...] = (1.0,)
+    skeleton_rho: Annotated[int, Range(1, 16)] = 1
 
 
 FIELDS = (

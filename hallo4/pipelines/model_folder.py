@@ -154,6 +154,13 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
     return _at_rest(load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS)))
 
 
+def saved_autoencoder(folder: str | os.PathLike[str]) -> Any:
+    """The tiny autoencoder in a folder with its `config.json`, as a training leaves it; strict like
+    `load_model`, and never looked for anywhere else. CheckpointError: none lies there, or it does not fit."""
+    known = {"TinyVideoAutoencoder": "TinyVideoAutoencoder"}
+    return _at_rest(load_strictly(*read_part(Path(os.fspath(folder)), known)))
+
+
 def save_model_folder(
     folder: str | os.PathLike[str],
     info: ModelInfo,
