@@ -81,6 +81,8 @@ Momentum = Annotated[float, Range(0, 0.999_999_999)]
 """Of an average that forgets: at least 0, below 1."""
 Rate = Annotated[float, Range(0, 1000, above=True)]
 """A learning rate."""
+FlowShift = Annotated[float, Range(0, 1000, above=True)]
+"""Shift of the schedule of a flow model; 1 is none."""
 Guidance = Annotated[float, Range(0, 1_000)]
 """Guidance scale; 1 is without."""
 Positive = Annotated[float, Range(0, above=True)]

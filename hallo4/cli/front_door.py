@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     the output has closed it, as `head` does.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with suppress(AttributeError, ValueError):  # closed, or something that is no file
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed byte by byte
     with warnings.catch_warnings():
         warnings.showwarning = partial(_show, warnings.showwarning)
         try:
@@ -107,7 +109,8 @@ def _show(others: Callable[..., None], message: Warning | str, kind: type[Warnin
 
 
 def _complain(message: str) -> int:
-    print(f"hallo4: error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split()).encode(errors="backslashreplace").decode()  # names of other bytes
+    print(f"hallo4: error: {line}", file=sys.stderr)
     return EXIT_ERROR
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from hallo4.errors import CheckpointError, OutputError
 from hallo4.json_file import read_json
 from hallo4.pipelines.plan import WindowNoise
 from hallo4.pipelines.reach import TrainedOn
-from hallo4.ranges import Frames, Guidance, Range, SidePx, Steps, check_ranges
+from hallo4.ranges import FlowShift, Frames, Guidance, SidePx, Steps, check_ranges
 from hallo4.types import FPS
 from hallo4.weights.places import user_cache
 
@@ -46,7 +46,7 @@ class ModelInfo:
     window_frames: Frames = 17
     steps: Steps = 16
     guidance_scale: Guidance = 1.0
-    flow_shift: Annotated[float, Range(0, 1000, above=True)] = 1.0
+    flow_shift: FlowShift = 1.0
     fps: float = FPS
     description: str = ""
     canvas_sizes_px: tuple[tuple[SidePx, SidePx], ...] = ()

@@ -26,7 +26,7 @@ from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.window_conditions import null_text
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder, saved_autoencoder
 from hallo4.pipelines.model_info import ModelInfo
-from hallo4.ranges import BatchSize, Frames, NotNegative, Positive, Share, Whole
+from hallo4.ranges import BatchSize, FlowShift, Frames, NotNegative, Share, Whole
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (
@@ -97,7 +97,7 @@ class FineTuneConfig:
     clips_folder: str = "runs/clips_train"
     latents_folder: str = "runs/latents_train"
     batch_size: BatchSize = 16
-    shift: Positive = 2.0
+    shift: FlowShift = 2.0
     distribution: Distribution = "logit_normal"
     regions: RegionWeights = field(default_factory=RegionWeights)
     known_share: Share = 0.6
