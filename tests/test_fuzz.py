@@ -325,6 +325,19 @@ def test_names_of_every_kind_are_one_line(command, kind, healthy, monkeypatch, c
     assert state_of(healthy) == before
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("p.")])
+def test_a_pipe_in_the_place_of_a_file_hangs_nobody(name, healthy, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "here"
+    shutil.copytree(healthy, folder)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    monkeypatch.chdir(folder)
+    with within(LONGEST_S):
+        assert main(CASES[name].split()) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("hallo4: error: ")] == said[-1:]
+
+
 @pytest.mark.parametrize("device", ["meta", "cuda:99", "tpu", "", "cpu:x"])
 def test_devices_that_are_not_here_are_one_line(device, healthy, monkeypatch, capsys):
     monkeypatch.chdir(healthy)
