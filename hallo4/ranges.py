@@ -42,9 +42,9 @@ class Range:
         return value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        from pydantic_core import core_schema
+        from pydantic import AfterValidator
 
-        return core_schema.no_info_after_validator_function(self.check, handler(source))
+        return AfterValidator(self.check).__get_pydantic_core_schema__(source, handler)
 
 
 Steps = Annotated[int, Range(1, 10_000)]
