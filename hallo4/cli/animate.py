@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from hallo4.cli.options import parse
+from hallo4.ranges import FrameRate, Guidance, Scale, Seed, Steps, Track
 
 if TYPE_CHECKING:
     from hallo4.motion import MotionHints
@@ -30,7 +32,7 @@ class Animate:
     ] = None
     """the speech: any common audio or video file"""
     audio_track: Annotated[
-        int | None, arg(metavar="N", help_behavior_hint="(default: the first with sound)")
+        Track | None, arg(metavar="N", help_behavior_hint="(default: the first with sound)")
     ] = None
     """which sound track, from 1, of a file that has several"""
     motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
@@ -41,7 +43,7 @@ class Animate:
     ] = None
     """size of the video that the keypoints were made from, as 1280x720"""
     motion_fps: Annotated[
-        float | None, arg(metavar="F", help_behavior_hint="(default: what the keypoints say, or 25)")
+        FrameRate | None, arg(metavar="F", help_behavior_hint="(default: what the keypoints say, or 25)")
     ] = None
     """frame rate of that video"""
     person: Annotated[
@@ -58,13 +60,13 @@ class Animate:
     """make no video, but a picture of the portrait on its canvas with the first skeleton over it"""
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """a model that comes with hallo4, or a model folder"""
-    seed: Annotated[int, arg(metavar="N")] = 0
+    seed: Annotated[Seed, arg(metavar="N")] = 0
     """another seed gives another performance"""
-    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
+    steps: Annotated[Steps | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps: more are slower and finer"""
-    guidance_scale: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the model's)")] = (
-        None
-    )
+    guidance_scale: Annotated[
+        Guidance | None, arg(metavar="X", help_behavior_hint="(default: the model's)")
+    ] = None
     """how strongly the lips follow the sound; 1 is without guidance and twice as fast"""
     prompt: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(default: the model's)")] = None
     """what the video shows, for a model that takes text"""
@@ -74,7 +76,7 @@ class Animate:
     """what it should not show"""
     fit_motion: Annotated[bool, FlagCreatePairsOff] = False
     """bring keypoints of another person to the face and shoulders of this one"""
-    scale: Annotated[int, arg(metavar="N")] = 1
+    scale: Annotated[Scale, arg(metavar="N")] = 1
     """enlarge the finished frames this many times"""
     device: Annotated[str, arg(metavar="NAME")] = "auto"
     """auto, cpu, cuda or cuda:N"""
@@ -94,7 +96,7 @@ class Animate:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 animate` and do it; the video's path is the last line on stdout."""
-    options = tyro.cli(Animate, args=list(words), prog="hallo4 animate")
+    options = parse(Animate, list(words), prog="hallo4 animate")
 
     from hallo4.media import SoundTrack, check_input, check_output
     from hallo4.outputs import refuse_output

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-import tyro
 from tyro.conf import arg
+
+from hallo4.cli.options import parse
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Doctor:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 doctor` and print lines of a name and what is to be said of it."""
-    options = tyro.cli(Doctor, args=list(words), prog="hallo4 doctor")
+    options = parse(Doctor, list(words), prog="hallo4 doctor")
 
     from hallo4.pipelines.diagnosis import diagnose
 

@@ -11,6 +11,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
+from hallo4.cli.options import parse
+from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Whole, Workers
+
 
 @dataclass(frozen=True)
 class World:
@@ -25,23 +28,23 @@ class World:
     """the model to measure: a name, a folder, `truth` or `autoencoder`"""
     against: Annotated[str | None, arg(metavar="B", help_behavior_hint="(default: nothing)")] = None
     """another one that makes the same clips from the same noise"""
-    episodes: Annotated[int, arg(metavar="N")] = 40
+    episodes: Annotated[Episodes, arg(metavar="N")] = 40
     """how many clips"""
-    seed: Annotated[int, arg(metavar="S")] = 0
+    seed: Annotated[Seed, arg(metavar="S")] = 0
     """which clips"""
-    seconds: Annotated[float, arg(metavar="S")] = 3.2
+    seconds: Annotated[Seconds, arg(metavar="S")] = 3.2
     """length of a clip"""
     tempo: Annotated[float, arg(metavar="X")] = 1.0
     """how many times as fast as usual bodies move"""
-    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
+    steps: Annotated[Steps | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps"""
-    guidance_scale: Annotated[float | None, arg(metavar="X", help_behavior_hint="(default: the model's)")] = (
-        None
-    )
+    guidance_scale: Annotated[
+        Guidance | None, arg(metavar="X", help_behavior_hint="(default: the model's)")
+    ] = None
     """guidance on the sound"""
-    players: Annotated[int, arg(metavar="N")] = 4
+    players: Annotated[Whole, arg(metavar="N")] = 4
     """clips that the page plays, from the worst to the best"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the clips"""
 
 
@@ -71,9 +74,9 @@ class Videos:
     """folder of published weights (SyncNet, Inception, I3D, LPIPS, ArcFace); what lies there is used"""
     need: Annotated[tuple[str, ...], arg(metavar="NETWORK")] = ()
     """networks without whose weights nothing is measured, such as syncnet"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the clips"""
-    players: Annotated[int, arg(metavar="N")] = 6
+    players: Annotated[Whole, arg(metavar="N")] = 6
     """clips that the page shows as videos"""
 
 
@@ -105,11 +108,11 @@ class Motion:
     """where the report goes; a picture and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
-    clips: Annotated[int, arg(metavar="N")] = 8
+    clips: Annotated[Episodes, arg(metavar="N")] = 8
     """people per frequency"""
-    seed: Annotated[int, arg(metavar="S")] = 0
+    seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the clips"""
 
 
@@ -124,13 +127,13 @@ class Drift:
     """where the report goes; a picture and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
-    clips: Annotated[int, arg(metavar="N")] = 6
+    clips: Annotated[Episodes, arg(metavar="N")] = 6
     """videos per model"""
-    seconds: Annotated[float, arg(metavar="S")] = 60.0
+    seconds: Annotated[Seconds, arg(metavar="S")] = 60.0
     """how long each is"""
-    seed: Annotated[int, arg(metavar="S")] = 0
+    seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the clips"""
 
 
@@ -157,9 +160,7 @@ def run(words: Sequence[str]) -> None:
     commands = {
         "world": World, "videos": Videos, "motion": Motion, "drift": Drift, "compare": Compare, "page": Page,
     }  # fmt: skip
-    options = tyro.extras.subcommand_cli_from_dict(
-        commands, args=list(words), prog="hallo4 evaluate", description=__doc__
-    )
+    options = parse(commands, list(words), prog="hallo4 evaluate", description=__doc__)
 
     from rich.console import Console
 

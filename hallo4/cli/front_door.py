@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import partial
 
 from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.input_file import shown, why
 from hallo4.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     the output has closed it, as `head` does.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    with suppress(AttributeError, ValueError):  # closed, or something that is no file
+        sys.stdout.reconfigure(errors="surrogateescape")  # paths are printed byte by byte
     with warnings.catch_warnings():
         warnings.showwarning = partial(_show, warnings.showwarning)
         try:
@@ -49,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _forget_output()
             return EXIT_UNREAD
         except OSError as error:
-            if error.errno != errno.ENOSPC or error.filename is not None:
+            if error.filename is not None:  # a name that cannot be, a loop of links, a folder that is closed
+                name = shown(error.filename)
+                return _complain(f"{name}: cannot be used ({why(error)}). Give another name or place.")
+            if error.errno != errno.ENOSPC:
                 raise
             _forget_output()
             return _complain(f"what was to be printed cannot be written ({error.strerror}). Make room.")
@@ -103,7 +109,8 @@ def _show(others: Callable[..., None], message: Warning | str, kind: type[Warnin
 
 
 def _complain(message: str) -> int:
-    print(f"hallo4: error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split()).encode(errors="backslashreplace").decode()  # names of other bytes
+    print(f"hallo4: error: {line}", file=sys.stderr)
     return EXIT_ERROR
 
 

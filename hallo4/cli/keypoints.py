@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from hallo4.cli.options import parse
+from hallo4.ranges import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +41,7 @@ class Keypoints:
         Path | None, arg(metavar="DIR", help_behavior_hint="(default: pose/ of $HALLO4_WEIGHTS)")
     ] = None
     """the folder of the networks"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the files of a folder"""
     quiet: FlagCreatePairsOff[bool] = False
     """say only what went wrong, and what to know of the result"""
@@ -47,7 +49,7 @@ class Keypoints:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 keypoints`, measure, and print the path of every skeleton."""
-    options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints")
+    options = parse(Keypoints, list(words), prog="hallo4 keypoints")
 
     from hallo4.errors import InputError
     from hallo4.lock import sole_writer

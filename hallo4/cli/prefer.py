@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import tyro
-
+from hallo4.cli.options import parse
 from hallo4.cli.prefer_words import COMMANDS
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 prefer` and do it; the path of the result is the last line on stdout."""
-    options = tyro.extras.subcommand_cli_from_dict(
-        COMMANDS, args=list(words), prog="hallo4 prefer", description=__doc__
-    )
+    options = parse(COMMANDS, list(words), prog="hallo4 prefer", description=__doc__)
 
     from hallo4.cli import prefer_work
 

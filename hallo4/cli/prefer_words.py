@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from hallo4.ranges import Episodes, Seconds, SidePx, Steps, Whole, Workers
+
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
 
@@ -31,19 +33,19 @@ class Candidates:
         arg(name="guidance-scale", metavar="X ...", help_behavior_hint="(default: the model's)"),
     ] = ()
     """one take of each seed per scale"""
-    steps: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
+    steps: Annotated[Steps | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps"""
-    episodes: Annotated[int, arg(metavar="N")] = 10
+    episodes: Annotated[Episodes, arg(metavar="N")] = 10
     """how many conditions of the portrait world"""
-    first_episode: Annotated[int, arg(metavar="N")] = 0
+    first_episode: Annotated[Whole, arg(metavar="N")] = 0
     """the first of them"""
-    seconds: Annotated[float, arg(metavar="S")] = 3.2
+    seconds: Annotated[Seconds, arg(metavar="S")] = 3.2
     """how long they last"""
-    size_px: Annotated[int, arg(metavar="N")] = 128
+    size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of their square frames"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the work"""
-    gold: Annotated[int, arg(metavar="N")] = 0
+    gold: Annotated[Whole, arg(metavar="N")] = 0
     """also this many gold questions: a clip beside a spoilt copy"""
     portrait: Annotated[Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: the world)")] = None
     """a condition of your own: the picture"""
@@ -69,7 +71,7 @@ class Score:
 
     store: Store
     """the folder of the preference store"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: Annotated[Workers, arg(metavar="N")] = 1
     """processes that share the work"""
 
 

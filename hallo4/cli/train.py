@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, UseAppendAction, arg
+
+from hallo4.cli.options import parse
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Train:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 train` and do it; the path of the result is the last line on stdout."""
-    options = tyro.cli(Train, args=list(words), prog="hallo4 train")
+    options = parse(Train, list(words), prog="hallo4 train")
 
     from hallo4.errors import InputError
     from hallo4.outputs import refuse_output

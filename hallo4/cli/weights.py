@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from hallo4.cli.options import parse
 from hallo4.cli.weights_convert import Convert, convert
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ def run(words: Sequence[str]) -> None:
         "check": (Check, _check),
         "convert": (Convert, convert),
     }
-    options = tyro.extras.subcommand_cli_from_dict(
+    options = parse(
         {name: command for name, (command, _) in commands.items()},
-        args=list(words),
+        list(words),
         prog="hallo4 weights",
         description=__doc__,
     )

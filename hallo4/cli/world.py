@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import arg
+
+from hallo4.cli.options import parse
+from hallo4.ranges import Seconds, Seed, SidePx
 
 
 @dataclass(frozen=True)
@@ -17,19 +19,17 @@ class Episode:
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
     """the folder to write to; it is made if it is not there"""
-    seed: Annotated[int, arg(metavar="N")] = 0
+    seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
-    seconds: Annotated[float, arg(metavar="S")] = 3.0
+    seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
     """how long it lasts"""
-    size_px: Annotated[int, arg(metavar="N")] = 128
+    size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of the square frames"""
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 world` and do it; the folder's path is the last line on stdout."""
-    options = tyro.extras.subcommand_cli_from_dict(
-        {"episode": Episode}, args=list(words), prog="hallo4 world", description=__doc__
-    )
+    options = parse({"episode": Episode}, list(words), prog="hallo4 world", description=__doc__)
 
     from hallo4.errors import OutputError
     from hallo4.outputs import refuse_output

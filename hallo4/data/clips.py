@@ -12,15 +12,18 @@ from collections.abc import Callable
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
 from hallo4.errors import InputError
+from hallo4.json_file import read_json
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.processes import worker_pool
+from hallo4.ranges import Episodes, Frames, Range, Seed
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
@@ -34,15 +37,15 @@ class ClipStoreConfig:
     next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
     rate."""
 
-    episodes: int
-    windows: int = 2
-    frames: int = 17
-    seconds: float = 3.4
-    size_px: int = 128
-    first_seed: int = 0
-    episodes_per_shard: int = 25
-    tempos: tuple[float, ...] = (1.0,)
-    skeleton_rho: int = 1
+    episodes: Episodes
+    windows: Annotated[int, Range(1, 1000)] = 2
+    frames: Frames = 17
+    seconds: Annotated[float, Range(0.04, 600)] = 3.4
+    size_px: Annotated[int, Range(64, 1024)] = 128
+    first_seed: Seed = 0
+    episodes_per_shard: Episodes = 25
+    tempos: tuple[Annotated[float, Range(1, 8)], ...] = (1.0,)
+    skeleton_rho: Annotated[int, Range(1, 16)] = 1
 
 
 FIELDS = (
@@ -52,6 +55,7 @@ FIELDS = (
 `portrait_u8` [n, H, W, 3], `points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`),
 `audio_windows` [n, T, 5, blocks, channels] float16."""
 
+REBUILD = "Delete the folder to make it again."
 CURVES = tuple(field.name for field in fields(Truth))
 
 
@@ -67,7 +71,7 @@ class ClipStore:
         if not shards:
             raise InputError(f"{self.folder} holds no clips; build them first with build_clips()")
         stamp = self.folder / "config.json"
-        self.config = json.loads(stamp.read_text()) if stamp.exists() else None
+        self.config = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
         self._arrays = {name: [np.load(s / f"{name}.npy", mmap_mode="r") for s in shards] for name in FIELDS}
         lengths = [len(a) for a in self._arrays["curves"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -114,7 +118,8 @@ def build_clips(
     stamp = folder / "config.json"
     wanted = json.dumps(asdict(config), indent=1)
     any_number = {"episodes": 0}
-    if stamp.exists() and json.loads(stamp.read_text()) | any_number != json.loads(wanted) | any_number:
+    built = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
+    if built is not None and built | any_number != json.loads(wanted) | any_number:
         raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
     write_whole(stamp, wanted)
     shards = range(-(-config.episodes // config.episodes_per_shard))

@@ -6,13 +6,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hallo4.data.clips import ClipStore
+from hallo4.data.clips import REBUILD, ClipStore
 from hallo4.errors import InputError
+from hallo4.json_file import read_json
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.devices import device_of
@@ -90,7 +92,7 @@ def build_cache(
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     stamp_file = folder / "cache.json"
-    if stamp_file.exists() and json.loads(stamp_file.read_text()) != stamp:
+    if stamp_file.exists() and read_json(stamp_file, dict[str, Any], advice=REBUILD) != stamp:
         raise InputError(
             f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
         )

@@ -9,7 +9,6 @@ outcome per run; runs of a clip resemble each other, so clips are resampled, nev
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from hallo4.errors import InputError
 from hallo4.evaluation.goals import goodness
 from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.report_files import require_writable, write_with_picture
+from hallo4.evaluation.report_rows import WorldReport
 from hallo4.evaluation.statistics import (
     Interval,
     bootstrap_interval,
@@ -35,6 +35,7 @@ from hallo4.evaluation.statistics import (
     sign_flip_test,
 )
 from hallo4.evaluation.world_metrics import AXES, METRICS, TIE_MARGIN, axis_scores, metric_interval
+from hallo4.json_file import checked, read_json
 from hallo4.outputs import refuse_output
 
 SAME = ("episodes", "seed")
@@ -195,15 +196,10 @@ def _systems(reports: Sequence[str]) -> list[System]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        wanted = {*SAME, "model", "settings", "rows", "metrics"}
-        if not isinstance(report, dict) or not wanted <= report.keys() or not report["rows"]:
-            raise ValueError("it has no rows of episodes")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: is no report of `hallo4 evaluate world` ({error}). Give the JSON file that it wrote."
-        ) from error
+    """A report as it was written; InputError where it lacks what is compared."""
+    advice = "Give the JSON file that `hallo4 evaluate world` wrote."
+    report = read_json(path, dict[str, Any], advice=advice)
+    checked(report, WorldReport, str(path), advice=advice)
     return report
 
 

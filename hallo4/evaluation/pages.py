@@ -17,14 +17,16 @@ In a page, paths count from its folder::
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, OutputError
+from hallo4.evaluation.report_rows import Comparison, Standing
 from hallo4.evaluation.world_metrics import AXES, METRICS
+from hallo4.input_file import read_input
+from hallo4.json_file import MAX_BYTES, checked, read_json
 from hallo4.whole import write_whole
 
 _MARK = re.compile(
@@ -33,6 +35,7 @@ _MARK = re.compile(
     re.DOTALL,
 )
 _OPENED = re.compile(r"<!-- (figure|leaderboard|comparison):")
+_FORMAT = re.compile(r"[+ -]?,?(\.\d{1,2})?[defgn%]?")
 _PLACE = re.compile(r"(?P<file>[^#\s]+)#(?P<keys>\S+)(?: (?P<format>\S+))?")
 
 
@@ -97,7 +100,10 @@ def _figure(folder: Path, what: str) -> str:
     value: Any = _json(folder / place["file"])
     for key in place["keys"].split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
-    return _text(value, place["format"] or ".3g")
+    form = place["format"] or ".3g"
+    if not _FORMAT.fullmatch(form):
+        raise ValueError(f"{form[:20]!r} is no format of a figure, such as .3f")
+    return _text(value, form)
 
 
 def _text(value: Any, form: str) -> str:
@@ -127,7 +133,7 @@ SHOWN = {
 
 def _leaderboard(folder: Path, what: str) -> str:
     """One row per report, in the order given; a metric that a report has not is a dash."""
-    reports = [_json(folder / name) for name in what.split()]
+    reports = [_json(folder / name, Standing) for name in what.split()]
     header = ["model", "clips", *SHOWN]
     rows = []
     for report in reports:
@@ -142,7 +148,7 @@ def _leaderboard(folder: Path, what: str) -> str:
 
 def _comparison(folder: Path, what: str) -> str:
     """Win rates per axis and metrics of every system; what no score is made of is marked with *."""
-    found = _json(folder / what)
+    found = _json(folder / what, Comparison)
     names = list(found["runs"])
     header = [
         "",
@@ -175,12 +181,15 @@ _MAKERS: dict[str, Callable[[Path, str], str]] = {
 }
 
 
-def _json(path: Path) -> Any:
-    return json.loads(_read(path))
+def _json(path: Path, kind: Any = Any) -> Any:
+    """A report as it was written, checked to be a `kind`."""
+    report = read_json(path)
+    checked(report, kind, str(path))
+    return report
 
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_input(path, MAX_BYTES, "a page").decode()
+    except UnicodeDecodeError as error:
         raise InputError(f"{path}: cannot be read ({error}). Give the path of a text file.") from error

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from hallo4.errors import Cancelled
 from hallo4.evaluation import generators
+from hallo4.evaluation.report_rows import KeptValue
 from hallo4.evaluation.row_store import RowStore
 from hallo4.processes import check_workers, worker_pool
 
@@ -64,7 +65,8 @@ def work_by_model(
     items of all models. Cancelled on Ctrl-C.
     """
     total, done = len(items) * len(models), 0
-    kept = {} if store is None else {(row["of"], row["item"]): row["value"] for row in store.rows()}
+    rows = () if store is None else store.rows(KeptValue)
+    kept = {(row["of"], row["item"]): row["value"] for row in rows}
     found: dict[str, dict[Item, Any]] = {}
     try:
         for name, model in models.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 from hallo4.errors import OutputError
 from hallo4.evaluation.report_files import require_writable
+from hallo4.json_file import read_json_lines
 from hallo4.lock import sole_writer
 from hallo4.version import __version__
 
@@ -45,13 +46,12 @@ class RowStore:
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def rows(self) -> Iterator[Row]:
-        """The rows that are there, oldest first; a line cut by a kill is left out, to be measured again."""
-        for line in self.path.read_text().splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
+    def rows(self, kind: Any) -> Iterator[Row]:
+        """The rows that are there, oldest first; a line cut by a kill is left out, to be measured again.
+
+        InputError, naming the line: a row that is no `kind`.
+        """
+        return read_json_lines(self.path, kind, advice="Delete the file to measure its rows again.")
 
     def add(self, row: Row) -> None:
         """Append one row, on disk before this returns. A line that a kill cut short is closed first.

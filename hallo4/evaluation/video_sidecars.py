@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError
+from hallo4.input_file import open_input
 from hallo4.media.names import as_stored
 from hallo4.motion import load_skeleton, resample
 from hallo4.pose.files import PICTURES
@@ -63,7 +64,7 @@ def given_expression(video: Path) -> np.ndarray | None:
     if not file.is_file():
         return None
     try:
-        with open(file, "rb") as handle:
+        with open_input(file, "a matrix of numbers") as handle:
             values = np.lib.format.read_array(handle, allow_pickle=False)
     except Exception as error:  # a damaged header also raises what the parser of its Python literal does
         raise InputError(

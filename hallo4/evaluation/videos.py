@@ -25,6 +25,7 @@ from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.named_paths import split_name
 from hallo4.evaluation.processes import shared_work
+from hallo4.evaluation.report_rows import VideosRow
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_beside import Beside
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
@@ -92,7 +93,7 @@ def evaluate_videos(
         for folder in (features, keypoints):
             folder.mkdir(exist_ok=True)
         stamps = {clip.name: clip.stamp() for clip in clips}
-        rows = {row["clip"]: row for row in store.rows() if stamps.get(row["clip"]) == row["stamp"]}
+        rows = {row["clip"]: row for row in store.rows(VideosRow) if stamps.get(row["clip"]) == row["stamp"]}
         todo = [
             clip
             for clip in clips

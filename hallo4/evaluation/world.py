@@ -28,6 +28,7 @@ from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, draw_report
 from hallo4.evaluation.report_files import write_text, write_with_picture
+from hallo4.evaluation.report_rows import WorldRow
 from hallo4.evaluation.row_store import Row, RowStore, row_store
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
@@ -111,7 +112,7 @@ def evaluate_world(
     )
     weights = [generators.weights_digest(name) for name in (model, against) if name is not None]
     with nullcontext() if out is None else _row_store(out, settings, weights) as store:
-        kept_rows = () if store is None else store.rows()
+        kept_rows = () if store is None else store.rows(WorldRow)
         rows = {row["clip"]: row for row in kept_rows if row["clip"] < episodes}
         todo = [clip for clip in range(episodes) if clip not in rows]
         try:

@@ -18,15 +18,25 @@ from hallo4.types import Audio
 from hallo4.whole import whole_file
 
 _RATES_HZ = (1_000, 1_000_000)
+MAX_IN_MEMORY = 60 * 60 * 48_000
+"""Samples of a sound that is read as a whole: an hour at 48 kHz, 0.7 GB."""
 _SILENT = 1e-3
 """Sound whose peak is below this (-60 dB of full scale) is silence with the noise of a converter."""
 
 
 def load_audio(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Audio:
-    """`open_sound` read as a whole into memory; the same samples, warnings and errors."""
+    """`open_sound` read as a whole into memory; the same samples, warnings and errors.
+
+    InputError also for more than `MAX_IN_MEMORY` samples.
+    """
     sound, notes = _chosen(path, sample_rate_hz)
     for note in notes:
         warn(f"{shown(path)}: {note}.")
+    if len(sound) > MAX_IN_MEMORY:
+        raise InputError(
+            f"{shown(path)}: lasts {sound.duration_s:.0f} s; {MAX_IN_MEMORY // sample_rate_hz} s are allowed "
+            f"where all of a sound is in memory at {sample_rate_hz} Hz. Cut it."
+        )
     return Audio(sound.read(0, len(sound)), sample_rate_hz)
 
 

@@ -14,6 +14,7 @@ import av
 from av.container import InputContainer
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import check_regular, shown, why
 from hallo4.media.names import as_stored
 from hallo4.whole import longest_name, temporary_beside
 
@@ -51,13 +52,6 @@ def collect_notes(notes: list[str], about: str | os.PathLike[str] | None = None)
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def shown(path: str | os.PathLike[str]) -> str:
-    """`path` as it can stand in a one-line message: line breaks and bad bytes escaped, not endless."""
-    text = os.fspath(path)
-    text = text if text.isprintable() else ascii(text)
-    return text if len(text) <= 300 else f"{text[:140]}...{text[-140:]}"
-
-
 def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
     """The path of a readable, non-empty file; `wanted` names the kind in the error, as in "a picture".
 
@@ -67,27 +61,19 @@ def check_input(path: str | os.PathLike[str], wanted: str) -> Path:
     name = shown(path)
     try:
         source = as_stored(path)
-        exists, is_folder, is_file = source.exists(), source.is_dir(), source.is_file()
+        exists = source.exists()
     except (OSError, ValueError) as error:  # a name too long for the disk, or with a NUL character
         raise InputError(
-            f"{name}: not a usable file name ({_words(error)}). Give the path of {wanted}."
+            f"{name}: not a usable file name ({why(error)}). Give the path of {wanted}."
         ) from error
     if not exists:
         raise InputError(f"{name}: no such file. Give the path of {wanted}.")
-    if is_folder:
+    if source.is_dir():
         raise InputError(f"{name}: is a folder. Give the path of {wanted} inside it.")
-    if not is_file:
-        raise InputError(f"{name}: is not a regular file. Give the path of {wanted}.")
-    if not os.access(source, os.R_OK):
-        raise InputError(f"{name}: may not be read. Change its permissions or give another {wanted[2:]}.")
+    check_regular(source, wanted)
     if source.stat().st_size == 0:
         raise InputError(f"{name}: is empty (0 bytes). Give {wanted} with content.")
     return source
-
-
-def _words(error: Exception) -> str:
-    """The reason alone: `str` of an OSError would repeat the path."""
-    return getattr(error, "strerror", None) or str(error)
 
 
 @contextmanager
@@ -144,7 +130,7 @@ def check_folder(path: str | os.PathLike[str], overwrite: bool = True) -> Path:
         target = Path(path).resolve()
         exists, parent_exists = target.exists(), target.parent.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # NUL characters, loops of links
-        raise OutputError(f"{name}: not a usable file name ({_words(error)}). Choose another.") from error
+        raise OutputError(f"{name}: not a usable file name ({why(error)}). Choose another.") from error
     if target.is_dir():
         raise OutputError(
             f"{name}: is a folder. Give the name of a file, such as {shown(Path(path) / 'out.mp4')}."

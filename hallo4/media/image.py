@@ -69,10 +69,13 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
             or width * height > MAX_PIXELS
         ):
             raise InputError(f"{name}: is {width}x{height} pixels. {_LIMITS}")
-        if (
-            getattr(image, "is_animated", False) and image.format != "MPO"
-        ):  # MPO: a photo with previews behind it
-            warn(f"{name}: holds {image.n_frames} pictures; the first one is used.")
+        try:
+            pictures = getattr(image, "n_frames", 1)
+        except Exception:  # what follows the first picture is cut short
+            pictures = None
+        if pictures != 1 and image.format != "MPO":  # MPO: a photo with previews behind it
+            held = "damaged pictures behind the first" if pictures is None else f"{pictures} pictures"
+            warn(f"{name}: holds {held}; the first one is used.")
         return rgb_of(image, name)
 
 

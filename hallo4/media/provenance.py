@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from hallo4.errors import InputError
+from hallo4.json_file import parse_json
 from hallo4.media.files import check_input, open_media, shown
 from hallo4.version import __version__
 
@@ -60,8 +61,8 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, str] | None:
             texts = [text for key, text in container.metadata.items() if key.lower() == "comment"]
     for text in texts:
         try:
-            record = json.loads(text)
-        except ValueError:
+            record = parse_json(text, "comment")
+        except InputError:
             continue
         if isinstance(record, dict) and "ai_generated" in record:
             return {str(key): str(value) for key, value in record.items()}

@@ -20,6 +20,8 @@ from hallo4.media.mixing import channel_names
 from hallo4.media.spooled_sound import BLOCK
 from hallo4.media.wav_header import StreamedWav, WavHeader, read_wav_header
 
+LONGEST_S = 4 * 3600
+"""Of a sound, in seconds: what a temporary file may hold, and a video of it last."""
 _GAP_S = Fraction(20, 1000)  # holes in the time stamps below this are rounding of the container, not silence
 _MISSING_S = Fraction(1, 10)  # a stream this much shorter than its container says has lost its end
 _LONGEST_GAP_S = 3600
@@ -99,6 +101,7 @@ class DecodedTrack:
         with _open(self._path) as container:
             stream = container.streams.audio[number - 1]
             end_s, end, filled_s = _said_end(self._path, container, stream), None, Fraction(0)
+            self._refuse_long(end_s or 0)
             for start_s, rate_hz, names, block in self._frames(container, stream):
                 if end is None:
                     end = _DeclaredEnd(end_s, rate_hz)
@@ -108,6 +111,7 @@ class DecodedTrack:
                 for silence in _silence(len(block), round(gap_s * rate_hz)):
                     yield from end.passed(silence)
                 yield from end.passed(block)
+                self._refuse_long(Fraction(end.received, rate_hz))
             if end is None:
                 raise InputError(
                     f"{shown(self._path)}: holds no sound (0 samples). Give a file with speech in it."
@@ -119,6 +123,13 @@ class DecodedTrack:
                     f"says that its sound ends at {float(end_s):.2f} s, but there is more; all is used"
                 )
             self._note_the_end(end.given / rate_hz, None if end.wrong else end_s)
+
+    def _refuse_long(self, lasts_s: Fraction | float) -> None:
+        """InputError for sound that is too long: of what the file says of itself, and of what came so far."""
+        if lasts_s > LONGEST_S:
+            raise InputError(
+                f"{shown(self._path)}: lasts more than {LONGEST_S} s of sound, which are allowed. Cut it."
+            )
 
     def _gap(self, gap_s: Fraction, end: _DeclaredEnd, container: InputContainer) -> Fraction:
         """How long silence is before the next block. InputError: so long that the time stamps are wrong, or

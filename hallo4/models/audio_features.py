@@ -10,7 +10,7 @@ what the released weights were trained on. A model folder names its own in `audi
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, ShapeError
+from hallo4.json_file import checked
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.wav2vec2 import Wav2Vec2FrontEnd
+from hallo4.ranges import Positive
 from hallo4.types import FPS, AudioFrontEnd, FeatureStream
 
 
@@ -75,7 +77,7 @@ def audio_front_end_from_config(
     options = dict(config)
     kind = options.pop("kind", None)
     allowed = {"log_mel": {field.name for field in fields(LogMelFrontEnd)}, "wav2vec2": {"path", "rate_hz"}}
-    if kind not in allowed:
+    if not isinstance(kind, str) or kind not in allowed:
         raise CheckpointError(
             f"audio front end of kind {kind!r} is unknown; allowed are {', '.join(allowed)}"
         )
@@ -84,10 +86,16 @@ def audio_front_end_from_config(
         raise CheckpointError(
             f"audio front end {kind}: unknown key {unknown[0]!r}; allowed: {', '.join(sorted(allowed[kind]))}"
         )
+    name, advice = f"audio front end {kind}", f"Mend {Path(folder) / 'config.json'}."
     if kind == "log_mel":
-        return LogMelFrontEnd(**options)
-    if "path" not in options:
-        raise CheckpointError(
-            "audio front end wav2vec2: 'path' is missing; give the folder of the wav2vec2 model"
+        return checked(
+            options, LogMelFrontEnd, "audio front end log_mel", error=CheckpointError, advice=advice
         )
-    return Wav2Vec2FrontEnd(Path(folder) / options["path"], options.get("rate_hz", FPS), device)
+    place = checked(options, _Wav2Vec2, name, error=CheckpointError, advice=advice)
+    return Wav2Vec2FrontEnd(Path(folder) / place.path, place.rate_hz, device)
+
+
+@dataclass(frozen=True)
+class _Wav2Vec2:
+    path: str
+    rate_hz: Positive = FPS

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,12 +14,14 @@ from torch import Tensor
 
 from hallo4.errors import CheckpointError
 from hallo4.models.sound_checks import BLOCK, audio_at_rate, check_rows, check_source, finite_only
+from hallo4.ranges import NotNegative, Range
 from hallo4.types import FPS, Audio, SampleSource
 
 WINDOW_S = 0.025
 FFT_SIZE = 512
 PIECE_S = 60
 """Features of how much sound are made at a time."""
+_Level = Annotated[float, Range(-1000, 1000)]
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,17 @@ class LogMelFrontEnd:
     espeak-ng speech in five voices, pauses included.
     """
 
-    sample_rate_hz: int = 16000
-    rate_hz: float = FPS
-    blocks: int = 4
-    channels: int = 40
-    low_hz: float = 60.0
-    high_hz: float = 7600.0
-    reference_level_db: float = -23.0
-    gain_limit_db: float = 20.0
-    floor_db: float = -75.0
-    mean_db: float = -62.0
-    std_db: float = 12.0
+    sample_rate_hz: Annotated[int, Range(1000, 20_480)] = 16000
+    rate_hz: Annotated[float, Range(1, 1000)] = FPS
+    blocks: Annotated[int, Range(1, 100)] = 4
+    channels: Annotated[int, Range(1, FFT_SIZE // 2)] = 40
+    low_hz: NotNegative = 60.0
+    high_hz: NotNegative = 7600.0
+    reference_level_db: _Level = -23.0
+    gain_limit_db: _Level = 20.0
+    floor_db: _Level = -75.0
+    mean_db: _Level = -62.0
+    std_db: Annotated[float, Range(0, 1000, above=True)] = 12.0
 
     # The embedded models have always been given the sound of the written video (48 kHz), and a file brought
     # straight to 16 kHz would give them slightly other features.

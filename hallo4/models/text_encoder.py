@@ -20,11 +20,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, MissingExtraError
+from hallo4.input_file import check_regular, read_input
+from hallo4.json_file import MAX_BYTES, read_json
 from hallo4.weights.module_folder import StoredTensors
 from hallo4.weights.tensors import misfits, refuse_other_kinds, shapes_of
 
@@ -149,12 +152,8 @@ def encoder_identity(folder: Path) -> str:
         raise _no_tokenizer(folder / "tokenizer")
     digest = hashlib.sha256()
     for path in (folder / "config.json", tokenizer):
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError as error:
-            raise CheckpointError(
-                f"{path}: cannot be read ({error.strerror}). Copy the folder anew."
-            ) from error
+        content = read_input(path, MAX_BYTES, "a file of the text encoder", CheckpointError)
+        digest.update(hashlib.sha256(content).digest())
     for name, row in weights.first_rows():
         header = weights.headers[name]
         digest.update(json.dumps([name, header.kind, list(header.shape)]).encode())
@@ -182,12 +181,8 @@ def _skeleton(path: Path) -> nn.Module:
         raise MissingExtraError(
             "The text encoder needs transformers, which is not installed: pip install 'hallo4[released]'."
         ) from error
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise CheckpointError(f"{path}: cannot be read as JSON ({reason}). Copy the folder anew.") from error
-    kind = values.get("model_type") if isinstance(values, dict) else None
+    values = read_json(path, dict[str, Any], error=CheckpointError, advice="Copy the folder anew.")
+    kind = values.get("model_type")
     if kind != "umt5":
         raise CheckpointError(
             f"{path}: model_type is {kind!r}; allowed is 'umt5'. Give the folder of a umT5 encoder."
@@ -239,6 +234,7 @@ def _read_tokenizer(folder: Path) -> _Tokenizer:
     file = _tokenizer_file(folder)
     if file is None:
         raise _no_tokenizer(folder)
+    check_regular(file, "a tokenizer", CheckpointError)
     try:
         return _from_json(file) if file.suffix == ".json" else _from_sentencepiece(file)
     except ImportError as error:

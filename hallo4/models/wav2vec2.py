@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, MissingExtraError
+from hallo4.input_file import check_regular
+from hallo4.json_file import checked, read_json
 from hallo4.models.sound_checks import BLOCK, audio_at_rate, check_rows, check_source, finite_only
+from hallo4.ranges import Range
 from hallo4.types import FPS, Audio, SampleSource
 
 WHOLE_S = 60
@@ -25,6 +28,22 @@ STRETCH_S, CONTEXT_S = 6, 2
 
 _LEAST_SAMPLES = 400  # one step of the convolutions
 _VARIANCE_FLOOR = 1e-7  # of the published feature extractor (transformers, feature_extraction_wav2vec2.py)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What of `config.json` is used here; the rest is for transformers."""
+
+    num_hidden_layers: Annotated[int, Range(1, 1000)] = 12
+    hidden_size: Annotated[int, Range(1, 65_536)] = 768
+
+
+@dataclass(frozen=True)
+class _Sound:
+    """What of `preprocessor_config.json` is used."""
+
+    sampling_rate: Annotated[int, Range(1000, 1_000_000)] = 16_000
+    do_normalize: bool = True
 
 
 class Wav2Vec2FrontEnd:
@@ -50,18 +69,19 @@ class Wav2Vec2FrontEnd:
 
     def __init__(self, folder: str | Path, rate_hz: float = FPS, device: str | torch.device = "cpu") -> None:
         self.folder, self.rate_hz, self.device = Path(folder), rate_hz, torch.device(device)
-        config = _read_json(self.folder / "config.json")
+        config = read_json(self.folder / "config.json", dict[str, Any], error=CheckpointError)
         if config.get("model_type") != "wav2vec2":
             raise CheckpointError(
                 f"{self.folder / 'config.json'}: model_type is {config.get('model_type')!r}; allowed is "
                 f"'wav2vec2'; point to a folder such as wav2vec2-base-960h"
             )
-        self.blocks: int = config.get("num_hidden_layers", 12)
-        self.channels: int = config.get("hidden_size", 768)
+        sizes = checked(config, _Sizes, str(self.folder / "config.json"), error=CheckpointError)
         preprocessor = self.folder / "preprocessor_config.json"
-        options = _read_json(preprocessor) if preprocessor.exists() else {}
-        self.sample_rate_hz: int = options.get("sampling_rate", 16000)
-        self.normalises: bool = options.get("do_normalize", True)
+        sound = _Sound()
+        if preprocessor.exists():
+            sound = read_json(preprocessor, _Sound, error=CheckpointError)
+        self.blocks, self.channels = sizes.num_hidden_layers, sizes.hidden_size
+        self.sample_rate_hz, self.normalises = sound.sampling_rate, sound.do_normalize
         self._model: nn.Module | None = None
 
     def stream(self, sound: SampleSource, frames: int) -> Wav2Vec2Stream:
@@ -172,6 +192,7 @@ def _load_wav2vec2(folder: Path) -> nn.Module:
         raise MissingExtraError(
             "wav2vec2 features need transformers, which is not installed: pip install 'hallo4[released]'"
         ) from error
+    check_regular(folder / "model.safetensors", "the weights", CheckpointError)
     try:
         with _quiet_transformers():
             model, report = Wav2Vec2Model.from_pretrained(
@@ -209,17 +230,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; CheckpointError when the file is not one."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise CheckpointError(
-            f"{path}: cannot be read as JSON ({reason}); give the folder of a model"
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected a JSON object")
-    return content

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input, read_input
+from hallo4.json_file import parse_json
 from hallo4.media.files import warn
 from hallo4.motion.checks import MAX_FRAMES, Context, People, frame_array, person_of
 from hallo4.motion.hints import MotionHints
@@ -227,23 +229,9 @@ def _refuse_large(size_bytes: int, context: Context) -> None:
 
 def _read_json(path: Path, context: Context) -> Any:
     """Parsed JSON; InputError with the line and column where it breaks."""
-
-    def refuse(constant: str) -> None:
-        raise InputError(f"{context.name}: holds {constant}; give an unseen point as 0, 0 with confidence 0.")
-
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"{context.name}: not valid JSON at line {error.lineno} column {error.colno} ({error.msg}); "
-            "the file may be cut off, write it again."
-        ) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{context.name}: not text in UTF-8, so not JSON; give {_ALLOWED}.") from None
-    except (RecursionError, ValueError):  # lists in lists without end, or a number of thousands of digits
-        raise InputError(f"{context.name}: nested or sized beyond reason; give {_ALLOWED}.") from None
-    except OSError as error:
-        raise InputError(f"{context.name}: {error.strerror}; check that you may read it.") from None
+    content = read_input(path, MAX_FILE_BYTES, "a skeleton file", advice=f"Give {_ALLOWED}.")
+    advice = "Write it again; an unseen point is 0, 0 with confidence 0."
+    return parse_json(content, context.name, advice=advice)
 
 
 def _read_npz(path: Path, context: Context) -> Mapping[str, Any]:
@@ -253,9 +241,9 @@ def _read_npz(path: Path, context: Context) -> Mapping[str, Any]:
         "write it with numpy.savez(points_px=..., confidence=..., fps=..., width_px=..., height_px=...)."
     )
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_input(path, "a skeleton file") as file, zipfile.ZipFile(file) as archive:
             _refuse_large(sum(member.file_size for member in archive.infolist()), context)
-        with np.load(path, allow_pickle=False) as arrays:
+        with open_input(path, "a skeleton file") as file, np.load(file, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in arrays.files}
     except (ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError):
         raise broken from None

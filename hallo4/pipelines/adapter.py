@@ -12,9 +12,8 @@ Loading adds s B A to the weights PATH.weight of the base model, which costs not
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
@@ -23,21 +22,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError
+from hallo4.input_file import check_regular
+from hallo4.json_file import read_json
 from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.weights.tensors import refuse_non_finite
 
 FOLDER = "adapter"
 WEIGHTS = "adapter.safetensors"
-_FIELDS = {"adapter_of": str, "scale": float, "base_weights": str}
 
 
 @dataclass(frozen=True)
-class Adapter:
-    """Low-rank changes `state` (as of the file above) of the model `adapter_of`, whose backbone has the hash
-    `base_weights`."""
+class AdapterConfig:
+    """`adapter/config.json`: of which model, times what, and the hash of its backbone."""
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012 - read by pydantic
 
     adapter_of: str
     scale: float
     base_weights: str
+
+
+@dataclass(frozen=True)
+class Adapter(AdapterConfig):
+    """Low-rank changes `state` (as of the file above) of the model `adapter_of`, whose backbone has the hash
+    `base_weights`."""
+
     state: Mapping[str, Tensor]
 
 
@@ -46,24 +55,20 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
     folder.mkdir(parents=True)
     tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in adapter.state.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    config = {name: getattr(adapter, name) for name in _FIELDS}
+    config = {field.name: getattr(adapter, field.name) for field in fields(AdapterConfig)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
 def read_adapter(folder: Path) -> Adapter:
     """CheckpointError: a file is missing or damaged, or a value is not what it must be."""
-    path = folder / "config.json"
+    config = read_json(folder / "config.json", AdapterConfig, error=CheckpointError, advice="Copy it anew.")
+    file = check_regular(folder / WEIGHTS, "the adapter's weights", CheckpointError)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        state = load_file(folder / WEIGHTS)
+        state = load_file(file)
     except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{folder}: no adapter can be read from it ({error}). Copy it anew.") from error
-    wrong = not isinstance(config, dict) or config.keys() != _FIELDS.keys()
-    if wrong or not all(isinstance(config[name], kind) for name, kind in _FIELDS.items()):
-        raise CheckpointError(f"{path}: must hold {', '.join(_FIELDS)} and nothing else. Copy it anew.")
-    if not math.isfinite(config["scale"]) or not all(torch.isfinite(value).all() for value in state.values()):
-        raise CheckpointError(f"{folder}: holds NaN or infinite values. Copy it anew.")
-    return Adapter(**config, state=state)
+        raise CheckpointError(f"{file}: no adapter can be read from it ({error}). Copy it anew.") from error
+    refuse_non_finite(state.items(), file)
+    return Adapter(**asdict(config), state=state)
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.lock import WAIT, sole_worker
 from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_info import refuse_other_than_model
@@ -176,14 +177,14 @@ def _build_parts(
 def _kept_stamps(parts: list[Part], building: Path, root: Path) -> dict[str, dict[str, Any]]:
     """Stamps of parts that an interrupted run finished from the same files; everything else is removed."""
     try:
-        stamps = json.loads((building / STAMPS).read_text())
+        stamps = read_json(building / STAMPS, dict[str, dict[str, Any]])
         kept = {
             part.folder: stamps[part.folder]
             for part in parts
             if stamps.get(part.folder, {}).get("made_from") == _fingerprint(part, root)
             and (building / part.folder / part.weights).is_file()
         }
-    except (OSError, ValueError, AttributeError):
+    except InputError:
         kept = {}
     if building.is_dir():
         for path in building.iterdir():

@@ -22,6 +22,8 @@ def find_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no values")
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:120]

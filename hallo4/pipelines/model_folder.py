@@ -37,8 +37,8 @@ from hallo4.pipelines.model_info import (
     FAMILIES,
     ModelInfo,
     embedded_models,
+    read_config,
     read_info,
-    read_json,
     refuse_other_than_model,
     resolve_model,
 )
@@ -130,7 +130,7 @@ def load_model(
     backbone = load_strictly(*read_part(backbone_folder, backbone_classes(info)), backbone_placing)
     autoencoder = load_strictly(*read_part(parts_folder / "autoencoder", AUTOENCODERS), rules.placing)
     audio = parts_folder / "audio"
-    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio, rules.device)
+    front_end = audio_front_end_from_config(read_config(audio), audio, rules.device)
     check_belonging(info, backbone, autoencoder, front_end, folder)
     if adapter is not None:
         adapters.add_adapter(backbone, adapter, folder / adapters.FOLDER)
@@ -153,6 +153,13 @@ def load_autoencoder(name_or_dir: str | os.PathLike[str]) -> Autoencoder:
         folder = resolve_model(name_or_dir)
         folder = _parts_folder(folder, _adapter(folder))
     return _at_rest(load_strictly(*read_part(folder / "autoencoder", AUTOENCODERS)))
+
+
+def saved_autoencoder(folder: str | os.PathLike[str]) -> Any:
+    """The tiny autoencoder in a folder with its `config.json`, as a training leaves it; strict like
+    `load_model`, and never looked for anywhere else. CheckpointError: none lies there, or it does not fit."""
+    known = {"TinyVideoAutoencoder": "TinyVideoAutoencoder"}
+    return _at_rest(load_strictly(*read_part(Path(os.fspath(folder)), known)))
 
 
 def save_model_folder(
@@ -258,7 +265,7 @@ def backbone_classes(info: ModelInfo) -> dict[str, str]:
 def read_part(folder: Path, classes: Mapping[str, str]) -> tuple[type[nn.Module], dict[str, Any], Path]:
     """Class, configuration and folder of a part, as `load_strictly` takes them. CheckpointError: a class that
     is not among `classes`, or no readable `config.json`."""
-    config = read_json(folder / "config.json")
+    config = read_config(folder)
     name = config.get("_class_name")
     if name not in classes:
         raise CheckpointError(

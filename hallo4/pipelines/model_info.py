@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from hallo4.errors import CheckpointError, OutputError
+from hallo4.json_file import read_json
 from hallo4.pipelines.plan import WindowNoise
 from hallo4.pipelines.reach import TrainedOn
+from hallo4.ranges import FlowShift, Frames, Guidance, SidePx, Steps, check_ranges
 from hallo4.types import FPS
 from hallo4.weights.places import user_cache
 
@@ -39,17 +37,19 @@ class ModelInfo:
     `trained_on`: the portraits it knows, if that was measured; a note says where another is given.
     """
 
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - the name that pydantic reads
+
     name: str
     version: str
     family: str = "dit"
-    size_px: int = 128
-    window_frames: int = 17
-    steps: int = 16
-    guidance_scale: float = 1.0
-    flow_shift: float = 1.0
+    size_px: SidePx = 128
+    window_frames: Frames = 17
+    steps: Steps = 16
+    guidance_scale: Guidance = 1.0
+    flow_shift: FlowShift = 1.0
     fps: float = FPS
     description: str = ""
-    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
+    canvas_sizes_px: tuple[tuple[SidePx, SidePx], ...] = ()
     prompt: str = ""
     negative_prompt: str = ""
     window_noise: WindowNoise = "own"
@@ -64,23 +64,14 @@ class ModelInfo:
         )
 
     def __post_init__(self) -> None:
+        check_ranges(self, error=CheckpointError)
         problem = None
         if self.family not in FAMILIES:
             problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
         elif self.fps != FPS:
             problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif self.size_px < 16 or self.steps < 1 or self.window_frames < 1:
-            problem = (
-                f"size_px is {self.size_px}, steps {self.steps} and window_frames {self.window_frames}; "
-                "at least 16, 1 and 1 are needed"
-            )
-        elif not (math.isfinite(self.guidance_scale) and 0 < self.flow_shift < math.inf):
-            problem = (
-                f"guidance_scale is {self.guidance_scale} and flow_shift {self.flow_shift}; "
-                "they must be finite, flow_shift above 0"
-            )
-        elif any(side < 16 or side % 8 for size in self.canvas_sizes_px for side in size):
-            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8, 16 or more"
+        elif any(side % 8 for size in self.canvas_sizes_px for side in size):
+            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8"
         elif self.trained_on is not None:
             problem = self.trained_on.problem()
         if problem:
@@ -144,32 +135,11 @@ def refuse_other_than_model(target: Path) -> None:
 
 def read_info(folder: Path) -> ModelInfo:
     """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
-    values = read_json(folder / "model.json")
-    allowed = {field.name for field in fields(ModelInfo)}
-    unknown, missing = sorted(values.keys() - allowed), sorted({"name", "version"} - values.keys())
-    if unknown or missing:
-        found = f"unknown key {unknown[0]!r}" if unknown else f"key {missing[0]!r} is missing"
-        raise CheckpointError(f"{folder / 'model.json'}: {found}; allowed are {', '.join(sorted(allowed))}.")
-    try:
-        return TypeAdapter(ModelInfo).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{folder / 'model.json'}: {place}: {first['msg']}. Mend it.") from error
+    return read_json(folder / "model.json", ModelInfo, error=CheckpointError, advice="Mend it.")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a model folder. CheckpointError: missing, unreadable, or something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: is missing; the model folder is incomplete. Copy it anew.") from error
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: cannot be read as JSON ({error}). Copy the model folder anew."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"{path}: holds a {type(content).__name__}, not a JSON object. Copy the model folder anew."
-        )
-    return content
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` in the folder of a part. CheckpointError: missing, unreadable, or no JSON object."""
+    return read_json(
+        folder / "config.json", dict[str, Any], error=CheckpointError, advice="Copy the model folder anew."
+    )

@@ -24,7 +24,7 @@ from hallo4.pipelines.model_folder import (
     folders_of_model,
     read_part,
 )
-from hallo4.pipelines.model_info import ModelInfo, read_info, read_json
+from hallo4.pipelines.model_info import ModelInfo, read_config, read_info
 from hallo4.pipelines.placement import (
     PartBytes,
     PlacementPlan,
@@ -61,7 +61,7 @@ def read_outline(name_or_dir: str | os.PathLike[str]) -> ModelOutline:
         build_strictly(*read_part(parts / name, classes)) for name, classes in places.items()
     )
     audio = parts / "audio"
-    front_end = audio_front_end_from_config(read_json(audio / "config.json"), audio)
+    front_end = audio_front_end_from_config(read_config(audio), audio)
     check_belonging(info, backbone, autoencoder, front_end, folder)
     stored = {name: stored_bytes(parts / name) for name in places}
     return ModelOutline(info, folder, backbone, autoencoder, stored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from functools import lru_cache
@@ -16,6 +15,7 @@ from hallo4.errors import CheckpointError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.observer import FRAME_PX, KEY_POINTS, PortraitObserver
 from hallo4.motion.align import align_rest, figure_square
+from hallo4.pipelines.model_info import read_config
 from hallo4.types import Skeleton
 from hallo4.weights.module_folder import load_strictly
 
@@ -64,16 +64,12 @@ def load_observer(folder: str | os.PathLike[str] | None = None) -> PortraitObser
     CheckpointError: nothing there, or weights that do not fit.
     """
     folder = OBSERVER_FOLDER if folder is None else Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
+    if not os.path.exists(folder / "config.json"):
         raise CheckpointError(
             f"{folder}: no observer lies there (config.json is missing). Train one with "
             "`hallo4 train tiny-observer`, or name the folder of one."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: cannot be read ({error}). Copy it anew.") from error
-    observer = load_strictly(PortraitObserver, config, folder)
+        )
+    observer = load_strictly(PortraitObserver, read_config(folder), folder)
     return observer.float().eval().requires_grad_(False)
 
 

@@ -7,7 +7,6 @@ the layout of diffusers, `vae/`, `text_encoder/` and `tokenizer/`, beside `hallo
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import open_input
+from hallo4.json_file import read_json
 from hallo4.weights.catalogue import HALLO4, WAN, WAV2VEC2
 from hallo4.weights.tensors import read_tensors
 
@@ -103,7 +104,7 @@ def _shards(file: Path) -> list[Path]:
     index = file.with_name(f"{file.name}.index.json")
     if file.is_file() or not index.is_file():
         return [file]
-    names = read_json(index).get("weight_map")
+    names = read_object(index).get("weight_map")
     if not isinstance(names, Mapping) or not names:
         raise CheckpointError(f"{index}: names no shards under weight_map. Copy it anew.")
     shards = [index.with_name(Path(str(name)).name) for name in sorted(set(map(str, names.values())))]
@@ -127,15 +128,9 @@ def find_beside(file: Path, name: str, published: str) -> Path:
     return path
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; CheckpointError when the file is not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read as JSON ({error}). Copy it anew.") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a JSON object. Copy it anew.")
-    return content
+    return read_json(path, dict[str, Any], error=CheckpointError, advice="Copy it anew.")
 
 
 # ---------------------------------------------------------------------- what a file holds
@@ -232,13 +227,13 @@ def open_tensors(files: list[Path], what: str) -> dict[str, Tensor]:
 
 def is_mapped(file: Path) -> bool:
     """Whether tensors are read from the file where they lie; torch files from before 1.6 are read whole."""
-    with file.open("rb") as opened:
+    with open_input(file, "the weights") as opened:
         head = opened.read(9)
     return head[8:9] == b"{" or not head.startswith(b"\x80")
 
 
 def _check_format(file: Path) -> None:
-    with file.open("rb") as opened:
+    with open_input(file, "the weights") as opened:
         head = opened.read(16)
     if head.startswith(b"GGUF"):
         raise CheckpointError(

@@ -15,7 +15,7 @@ from hallo4.models.released_dit import config_from_released, config_from_shapes,
 from hallo4.models.released_umt5 import released_umt5_name
 from hallo4.models.released_wan import diffusers_vae_name_to_released, released_vae_name_to_diffusers
 from hallo4.pipelines import released_files as files
-from hallo4.pipelines.released_files import find_beside, find_files, read_json
+from hallo4.pipelines.released_files import find_beside, find_files, read_object
 from hallo4.pipelines.released_part import (
     Part,
     build_on_meta,
@@ -53,10 +53,10 @@ def plan_parts(root: Path, dtype: StoredType) -> list[Part]:
 def _plan_dit(root: Path, dtype: torch.dtype | None) -> Part:
     paths, found, _, notes = open_checkpoint(root, files.DIT, "dit")
     config_path, audio_path = root / files.DIT_CONFIG, _audio_config(root)
-    released = read_json(config_path) if config_path.is_file() else None
+    released = read_object(config_path) if config_path.is_file() else None
     if released is None:
         notes.append(f"{files.DIT_CONFIG} is not there: the sizes of the DiT are read off its tensors")
-    config = dit_config(found, released, read_json(audio_path), paths[0], config_path)
+    config = dit_config(found, released, read_object(audio_path), paths[0], config_path)
     sized_by = paths[0] if released is None else config_path
     model_config, tensors = plan_dit_tensors(found, config, dtype, paths[0], sized_by)
     return Part(
@@ -261,7 +261,7 @@ def _audio_config(root: Path) -> Path:
     """`config.json` of wav2vec2, checked to be one."""
     weights, _ = find_files(root, files.AUDIO)
     path = find_beside(weights[0], "config.json", files.WAV2VEC2)
-    config = read_json(path)
+    config = read_object(path)
     sizes = {name: config.get(name) for name in ("num_hidden_layers", "hidden_size")}
     if config.get("model_type") != "wav2vec2" or not all(
         isinstance(s, int) and s > 0 for s in sizes.values()
@@ -277,7 +277,9 @@ def _plan_audio(root: Path) -> Part:
     transformers = _transformers()
     config_path = _audio_config(root)
     paths, found, _, notes = open_checkpoint(root, files.AUDIO, "wav2vec2")
-    config = {name: value for name, value in read_json(config_path).items() if name != "transformers_version"}
+    config = {
+        name: value for name, value in read_object(config_path).items() if name != "transformers_version"
+    }
     model = build_on_meta(
         lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**config)), config_path
     )

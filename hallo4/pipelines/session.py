@@ -22,7 +22,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.media.encoder import part_suffix
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.types import SampleSource
@@ -192,6 +193,6 @@ def _windows_up_to(part: Path) -> int:
 
 def _request_in(label: Path) -> str | None:
     try:
-        return json.loads(label.read_text())["request"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(label, dict[str, Any])["request"]
+    except (InputError, KeyError):
         return None

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import CheckpointError, MissingExtraError
+from hallo4.input_file import open_input
 from hallo4.pose.detections import Detection, anchors_01, decode
 from hallo4.weights.check import find_weights
 
@@ -137,6 +138,6 @@ def _without_greeting() -> Iterator[None]:
 
 
 def _read(path: Path, start: int, stop: int) -> bytes:
-    with open(path, "rb") as file:
+    with open_input(path, "a network", CheckpointError) as file:
         file.seek(start)
         return file.read(stop - start)

@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.media import load_audio, load_image, save_wav
 from hallo4.media.image import save_png
 from hallo4.motion import load_skeleton, save_skeleton
 from hallo4.preference.schema import Condition
 from hallo4.preference.store import PreferenceStore
+from hallo4.ranges import Seconds, Seed, SidePx
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.whole import write_whole
 from hallo4.world import Episode, make_episode
@@ -36,9 +38,9 @@ SOUND_RATE_HZ = 48_000
 class WorldSeed:
     """What makes an episode again: `episode.json` of a condition."""
 
-    seed: int
-    seconds: float
-    size_px: int
+    seed: Seed
+    seconds: Seconds
+    size_px: SidePx
 
 
 def add_world_condition(
@@ -91,10 +93,7 @@ def world_seed(store: PreferenceStore, condition: Condition) -> WorldSeed | None
     path = store.media_path(condition.portrait).parent / "episode.json"
     if not path.exists():
         return None
-    try:
-        return WorldSeed(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: is damaged ({error}). Delete it, or make the condition again.") from error
+    return read_json(path, WorldSeed, advice="Delete it, or make the condition again.")
 
 
 def world_episode(store: PreferenceStore, condition: Condition) -> Episode | None:

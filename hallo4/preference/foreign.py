@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input, read_input
 from hallo4.media import load_audio, probe_video, read_frames, save_wav
 from hallo4.media.files import shown
 from hallo4.media.image import save_png
@@ -35,6 +36,9 @@ from hallo4.whole import write_whole
 CONSENT = "as stated by the source of the imported table"
 PROMPT_FILE = "prompt.txt"
 """Beside the portrait of a condition from a foreign table: its prompt, and a line break."""
+MAX_PROMPT_BYTES = 1 << 20
+LONGEST_S = 600.0
+"""Of a video in a foreign table: longer ones are no clips to compare, or have time stamps that jump."""
 TIE_POINTS = 0.25
 """Mean scores that differ by less count as a tie where only single clips were scored."""
 
@@ -113,8 +117,8 @@ def prompt_of(store: PreferenceStore, condition: Condition) -> str:
     if not file.exists():
         return condition.condition_id
     try:
-        return file.read_bytes().decode().removesuffix("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_input(file, MAX_PROMPT_BYTES, "a prompt").decode().removesuffix("\n")
+    except UnicodeDecodeError as error:
         raise InputError(f"{file}: cannot be read ({error}). Import its table again.") from error
 
 
@@ -123,7 +127,7 @@ class Inbox:
 
     def __init__(self, store: PreferenceStore, name: str, table: Path) -> None:
         self.store, self.name, self.table = store, name, table
-        with table.open("rb") as file:
+        with open_input(table, "a table") as file:
             self._table_digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         self.result = Imported()
 
@@ -138,6 +142,8 @@ class Inbox:
     ) -> None:
         """One comparison of two videos; a row that cannot be used is dropped with a line that says why."""
         try:
+            for video in videos:
+                _refuse_long(video)
             condition = self._condition(prompt, videos[0])
             clips = [self._clip(condition, v, m) for v, m in zip(videos, models, strict=True)]
             if clips[0].clip_id == clips[1].clip_id:
@@ -174,7 +180,7 @@ class Inbox:
         return condition
 
     def _clip(self, condition: Condition, video: Path, model: str) -> Clip:
-        with video.open("rb") as file:
+        with open_input(video, "a video") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
         source = Source(self.name, model, 0, {"file": digest}, CONSENT)
         known = self.store.clips().get(source.clip_id(condition.condition_id))
@@ -205,6 +211,13 @@ class Inbox:
             repeat_of=None,
             simulated=simulated,
         )
+
+
+def _refuse_long(video: Path) -> None:
+    """InputError for a video that would fill memory and disk, before any of it is decoded."""
+    lasts_s = probe_video(video).duration_s
+    if lasts_s > LONGEST_S:
+        raise InputError(f"{shown(video)}: lasts {lasts_s:.0f} s; {LONGEST_S:.0f} s are allowed. Cut it.")
 
 
 def _sound_of(video: Path) -> Audio:

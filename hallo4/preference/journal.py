@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -104,7 +105,10 @@ class Journal(Generic[RecordT]):
     @contextmanager
     def _open(self, flags: int, lock: int) -> Iterator[int]:
         try:
-            file = os.open(self.path, flags, 0o644)
+            file = os.open(self.path, flags | os.O_NONBLOCK, 0o644)  # a pipe would wait for its other end
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                os.close(file)
+                raise InputError(f"{self.path}: is not a regular file. Put the store's own file there.")
         except OSError as error:
             if flags == os.O_RDONLY:
                 raise InputError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.json_file import parse_json
 from hallo4.media.files import check_input
 from hallo4.preference.schema import SCHEMA_VERSION, Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
 from hallo4.preference.store import PreferenceStore
@@ -125,12 +126,12 @@ def _records(path: Path, kind: Any) -> Iterator[Any]:
     for number, row in enumerate(read_table(path), start=1):
         try:
             values = {
-                key: json.loads(value) if key in _JSON_FIELDS and isinstance(value, str) else value
+                key: parse_json(value, key) if key in _JSON_FIELDS and isinstance(value, str) else value
                 for key, value in row.items()
             }
             text = json.dumps(
                 {key: value for key, value in values.items() if key in known or value is not None}
             )
             yield kind.from_json(text)
-        except (ValueError, TypeError, InputError) as error:
+        except (ValueError, TypeError, RecursionError, InputError) as error:
             raise InputError(f"{path} row {number}: {error}") from error

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field
 
 from hallo4.errors import InputError
+from hallo4.json_file import checked, parse_json
 
 SCHEMA_VERSION = 1
 
@@ -79,10 +79,7 @@ class _Record:
     def from_json(cls, line: str) -> Self:
         """The record of a line; InputError, in one line, for a wrong version, key, type or range."""
         kind = cls.__name__.lower()
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"no JSON ({error}); a {kind} is one JSON object per line.") from error
+        found = parse_json(line, kind, advice=f"A {kind} is one JSON object per line.")
         if not isinstance(found, dict):
             raise InputError(f"a {kind} is a JSON object {{...}}; found {type(found).__name__}.")
         version = found.pop("schema_version", None)
@@ -90,23 +87,7 @@ class _Record:
             raise InputError(
                 f"schema_version is {version!r}; this hallo4 reads {SCHEMA_VERSION}. Update hallo4."
             )
-        try:
-            return _adapter(cls).validate_python(found)
-        except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            where = wrong["loc"][0] if wrong["loc"] else kind
-            value = "" if wrong["type"] == "missing" else f" (found {_short(wrong['input'])})"
-            raise InputError(f"{where}: {wrong['msg'].removeprefix('Value error, ')}{value}.") from error
-
-
-@cache
-def _adapter(cls: type) -> TypeAdapter:
-    return TypeAdapter(cls)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        return checked(found, cls, kind, advice="See docs/preference_data.md.")
 
 
 @dataclass(frozen=True)

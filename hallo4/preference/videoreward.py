@@ -12,9 +12,11 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input
 from hallo4.media.files import check_input
 from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, path_beside, prompt_of
 from hallo4.preference.schema import Axis, Choice
@@ -99,7 +101,10 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(number of the row from 1, its values by column), without empty rows."""
     wanted = {"path_A", "path_B", "prompt", *COLUMNS.values()}
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with (
+            open_input(table, "a table") as content,
+            TextIOWrapper(content, newline="", encoding="utf-8-sig") as file,
+        ):
             reader = csv.DictReader(file)
             missing = sorted(wanted - set(reader.fieldnames or ()))
             if missing:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
@@ -25,8 +24,9 @@ from hallo4.errors import InputError
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.models.window_conditions import null_text
-from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder
+from hallo4.pipelines.model_folder import LoadedModel, load_model, save_model_folder, saved_autoencoder
 from hallo4.pipelines.model_info import ModelInfo
+from hallo4.ranges import BatchSize, FlowShift, Frames, NotNegative, Share, Whole
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.recipe import counted
 from hallo4.training import (
@@ -43,6 +43,7 @@ from hallo4.training import (
 from hallo4.training.loop import Method
 from hallo4.training.reference import unwrapped
 from hallo4.types import FPS, Autoencoder
+from hallo4.weights.tensors import fill, read_tensors
 
 TEXT_DIM = 16
 
@@ -95,16 +96,16 @@ class FineTuneConfig:
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     latents_folder: str = "runs/latents_train"
-    batch_size: int = 16
-    shift: float = 2.0
+    batch_size: BatchSize = 16
+    shift: FlowShift = 2.0
     distribution: Distribution = "logit_normal"
     regions: RegionWeights = field(default_factory=RegionWeights)
-    known_share: float = 0.6
-    known_noise: float = 0.25
-    own_known_share: float = 0.0
-    own_known_rounds: int = 3
-    silent_share: float = 0.1
-    window_frames: int | None = None
+    known_share: Share = 0.6
+    known_noise: NotNegative = 0.25
+    own_known_share: Share = 0.0
+    own_known_rounds: Whole = 3
+    silent_share: Share = 0.1
+    window_frames: Frames | None = None
     compile_blocks: bool = False
 
 
@@ -240,7 +241,8 @@ def fine_tune(
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     if model is None:
         model = new_backbone(autoencoder.spec.latent_channels)
-        model.audio_proj.load_state_dict(load_file(config.audio_proj))
+        tensors = read_tensors(Path(config.audio_proj), "audio projector")
+        fill(model.audio_proj, tensors, config.audio_proj, "Train it anew: hallo4 train tiny-audio.")
     rho = model.windows.skeleton_rho
     cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"), rho)
     model.audio_proj.freeze_frame_layers()  # of real recordings, which must not be forgotten
@@ -278,4 +280,4 @@ def _autoencoder(config: FineTuneConfig) -> TinyVideoAutoencoder:
     for maker, path in ((config.autoencoder_recipe, config.autoencoder), ("tiny-audio", config.audio_proj)):
         if not Path(path).exists():
             raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
-    return TinyVideoAutoencoder.from_pretrained(config.autoencoder).eval()
+    return saved_autoencoder(config.autoencoder)

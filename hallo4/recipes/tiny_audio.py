@@ -19,6 +19,7 @@ from hallo4.data.sounds import build_sounds
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.projection import AudioProjector
 from hallo4.models.temporal_motion_modulation import ungroup_frames
+from hallo4.ranges import BatchSize, Episodes, Width
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.whole import whole_file
@@ -31,13 +32,13 @@ FRAMES = 17
 class TinyAudioConfig:
     """Sizes of the projector (they must be the DiT's) and what it is trained on."""
 
-    dim: int = 192
-    tokens: int = 4
-    hidden_dim: int = 384
-    speeches: int = 2400
-    held_out_speeches: int = 120
+    dim: Width = 192
+    tokens: Width = 4
+    hidden_dim: Width = 384
+    speeches: Episodes = 2400
+    held_out_speeches: Episodes = 120
     sounds_folder: str = "runs"
-    batch_size: int = 48
+    batch_size: BatchSize = 48
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-audio",

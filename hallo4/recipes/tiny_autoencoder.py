@@ -18,6 +18,8 @@ from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
+from hallo4.pipelines.model_folder import saved_autoencoder
+from hallo4.ranges import BatchSize, NotNegative, Share, SidePx
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.whole import whole_folder
@@ -54,15 +56,15 @@ class TinyAutoencoderConfig:
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
     )
-    batch_size: int = 24
-    crop_px: int = 64
-    skeleton_share: float = 0.3
-    still_share: float = 0.25
-    region_weight: float = 4.0
-    mouth_weight: float = 8.0
-    difference_weight: float = 3.0
-    latent_noise: float = 0.06
-    latent_penalty: float = 1e-4
+    batch_size: BatchSize = 24
+    crop_px: SidePx = 64
+    skeleton_share: Share = 0.3
+    still_share: Share = 0.25
+    region_weight: NotNegative = 4.0
+    mouth_weight: NotNegative = 8.0
+    difference_weight: NotNegative = 3.0
+    latent_noise: NotNegative = 0.06
+    latent_penalty: NotNegative = 1e-4
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-autoencoder",
@@ -174,10 +176,11 @@ def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24
 def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder."""
+    start = None if config.start_from is None else saved_autoencoder(config.start_from)
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
-    model = _start(config, store)
+    model = _start(config, store, start)
     data = AutoencoderData(store, config, model.config.frames_per_latent)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
@@ -197,10 +200,12 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     return folder / "autoencoder"
 
 
-def _start(config: TinyAutoencoderConfig, store: ClipStore) -> TinyVideoAutoencoder:
+def _start(
+    config: TinyAutoencoderConfig, store: ClipStore, start: TinyVideoAutoencoder | None
+) -> TinyVideoAutoencoder:
     """A model to train further, or a new one that begins as principal components."""
-    if config.start_from is not None:
-        model = TinyVideoAutoencoder.from_pretrained(config.start_from)
+    if start is not None:
+        model = start.train().requires_grad_(True)
     else:
         model, data = TinyVideoAutoencoder(**asdict(config.sizes)), AutoencoderData(store, config)
         groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]

@@ -31,6 +31,7 @@ from hallo4.pipelines.plan import window_noise
 from hallo4.pipelines.window import decode_window, denoise_window
 from hallo4.preference import Pair, PreferenceStore, StoreWarning
 from hallo4.preference.watch import amplitude_px, observer
+from hallo4.ranges import BatchSize, Episodes, NotNegative
 from hallo4.recipes.cards import preference_card
 from hallo4.recipes.fine_tuning import CachedClips, FineTuneConfig, fine_tuning_method
 from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs, windows_of
@@ -90,11 +91,11 @@ class TinyDPOConfig:
     draw: PairDrawConfig = field(default_factory=lambda: PairDrawConfig(shift=2.0))
     regions: RegionWeights = field(default_factory=RegionWeights)
     mode: Literal["batched", "split"] = "batched"
-    batch_size: int = 8
-    held_out_windows: int = 32
-    held_out_draws: int = 2
-    motion_windows: int = 16
-    anchor_weight: float = 0.0
+    batch_size: BatchSize = 8
+    held_out_windows: Episodes = 32
+    held_out_draws: Episodes = 2
+    motion_windows: Episodes = 16
+    anchor_weight: NotNegative = 0.0
     anchor: FineTuneConfig = field(
         default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor")
     )

@@ -14,6 +14,7 @@ import torch
 from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.evaluation.instrument_data import ObserverData, observer_method
 from hallo4.models.observer import PortraitObserver
+from hallo4.ranges import BatchSize
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.whole import whole_folder
@@ -28,7 +29,7 @@ class TinyObserverConfig:
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
     )
-    batch_size: int = 48
+    batch_size: BatchSize = 48
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-observer",

@@ -10,6 +10,7 @@ from hallo4.diffusion.flow import Distribution
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_sizes import tiny_unet_config
 from hallo4.pipelines.model_info import ModelInfo
+from hallo4.ranges import BatchSize, FlowShift
 from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, muon_training
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import TrainConfig
@@ -46,8 +47,8 @@ class TinyUNetConfig(FineTuneConfig):
     sizes: UNetSizes = field(default_factory=UNetSizes)
     autoencoder: str = "runs/tiny-image-autoencoder/autoencoder"
     latents_folder: str = "runs/image_latents_train"
-    batch_size: int = 8
-    shift: float = 2.0
+    batch_size: BatchSize = 8
+    shift: FlowShift = 2.0
     distribution: Distribution = "uniform"
     train: TrainConfig = field(default_factory=lambda: tiny_unet_training("tiny-unet-sft"))
 

@@ -8,6 +8,7 @@ runs/NAME/log.jsonl  one JSON object per line;  loss.png  its curve;  config.jso
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ import torch
 from torch import nn
 
 from hallo4.errors import CheckpointError, OutputError
+from hallo4.input_file import open_input
+from hallo4.json_file import checked, read_json
+from hallo4.ranges import NotNegative, Whole
 from hallo4.weights.tensors import fill
 from hallo4.whole import whole_file, write_whole
 
@@ -26,8 +30,8 @@ class TrainingProgress:
     """Where a run stands: optimizer steps done, seconds of training in all sessions, best metric so far,
     and whether its guard has ended it."""
 
-    step: int = 0
-    seconds: float = 0.0
+    step: Whole = 0
+    seconds: NotNegative = 0.0
     best: float | None = None
     ended: bool = False
 
@@ -46,15 +50,37 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote, on the CPU, running no pickled code; CheckpointError when missing or damaged."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"No checkpoint {path}. Train first, or name another run folder.") from None
-    except Exception as error:  # torch raises many kinds for damaged files
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"Cannot read the checkpoint {path}: {line}. Delete it to start again."
-        ) from error
+    if not os.path.lexists(path):
+        raise CheckpointError(f"No checkpoint {path}. Train first, or name another run folder.")
+    with open_input(path, "a checkpoint", CheckpointError) as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for damaged files
+            line = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(
+                f"Cannot read the checkpoint {path}: {line}. Delete it to start again."
+            ) from error
+
+
+def load_run(path: Path) -> dict[str, Any]:
+    """`load` of the state of a run; CheckpointError also where a part of it is missing or of another kind."""
+    state = load(path)
+    if not (
+        isinstance(state, dict)
+        and _named_tensors(state.get("model"))
+        and isinstance(mean := state.get("mean"), dict)
+        and _named_tensors(mean.get("weights"))
+        and isinstance(mean.get("updates"), int)
+        and isinstance(state.get("optimizers"), list)
+        and isinstance(state.get("progress"), dict)
+    ):
+        raise CheckpointError(f"{path} holds no run that can go on. Delete it to start again.")
+    checked(state["progress"], TrainingProgress, str(path), error=CheckpointError, advice="Delete it.")
+    return state
+
+
+def _named_tensors(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
 
 
 def load_weights(
@@ -66,7 +92,7 @@ def load_weights(
     shape or not finite.
     """
     path = Path(folder) / f"{which}.pt"
-    state = load(path)
+    state = load_run(path)
     weights = dict(state["model"])
     if mean:
         weights.update(state["mean"]["weights"])
@@ -91,7 +117,7 @@ def restore_optimizers(
             for old, new in zip(state["param_groups"], optimizer.param_groups, strict=True):
                 old.update({name: value for name, value in new.items() if name != "params"})
             optimizer.load_state_dict(state)
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} was written with another optimizer ({error}). Use the one it was started with, or a "
             "new folder."
@@ -114,11 +140,11 @@ def open_folder(folder: Path, config: Any) -> list[str]:
     path = folder / "config.json"
     text = json.dumps(asdict(config), indent=1) + "\n"
     try:
-        before = path.read_text() if path.exists() else text
+        before = read_json(path, dict[str, Any], advice="Delete it.") if path.exists() else json.loads(text)
         write_whole(path, text)
     except OSError as error:
         raise _unusable(folder, error) from error
-    old, new = _flat(json.loads(before)), _flat(json.loads(text))
+    old, new = _flat(before), _flat(json.loads(text))
     return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
 
 

@@ -6,11 +6,25 @@ import ast
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from hallo4.errors import InputError
+from hallo4.json_file import what_is_wrong
+from hallo4.ranges import (
+    BatchSize,
+    Momentum,
+    NotNegative,
+    Positive,
+    Rate,
+    Seed,
+    Share,
+    TrainingSteps,
+    Whole,
+    check_ranges,
+)
 
 ConfigT = TypeVar("ConfigT")
 
@@ -24,11 +38,11 @@ class OptimizerConfig:
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
-    learning_rate: float = 1e-3
-    muon_learning_rate: float = 1e-3
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    muon_momentum: float = 0.95
+    learning_rate: Rate = 1e-3
+    muon_learning_rate: Rate = 1e-3
+    weight_decay: NotNegative = 0.01
+    betas: tuple[Momentum, Momentum] = (0.9, 0.99)
+    muon_momentum: Momentum = 0.95
     adamw_names: tuple[str, ...] = ()
 
 
@@ -41,9 +55,9 @@ class ScheduleConfig:
     schedule, 0 a constant one.
     """
 
-    warmup_steps: int = 100
-    anneal_fraction: float = 1.0
-    final_fraction: float = 0.0
+    warmup_steps: Whole = 100
+    anneal_fraction: Share = 1.0
+    final_fraction: Share = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,43 +71,24 @@ class TrainConfig:
     """
 
     name: str
-    steps: int
-    max_minutes: float | None = None
-    seed: int = 0
-    accumulate: int = 1
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
+    steps: TrainingSteps
+    max_minutes: Positive | None = None
+    seed: Seed = 0
+    accumulate: BatchSize = 1
+    clip_norm: Positive = 1.0
+    ema_decay: Momentum = 0.999
     mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
-    log_every: int = 10
-    save_minutes: float = 5.0
-    preview_every: int = 0
+    log_every: TrainingSteps = 10
+    save_minutes: Positive = 5.0
+    preview_every: Whole = 0
     best_metric: str = "loss"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def __post_init__(self) -> None:
         """InputError for a value out of range."""
-        for name in ("steps", "accumulate", "log_every"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("clip_norm", "save_minutes"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "above 0")
-        _require(
-            self.max_minutes is None or self.max_minutes > 0,
-            "max_minutes",
-            self.max_minutes,
-            "above 0 or none",
-        )
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "in [0, 1)")
-        _require(self.preview_every >= 0, "preview_every", self.preview_every, "at least 0")
-        warmup = self.schedule.warmup_steps
-        _require(warmup >= 0, "schedule.warmup_steps", warmup, "at least 0")
-        fraction = self.schedule.anneal_fraction
-        _require(0 <= fraction <= 1, "schedule.anneal_fraction", fraction, "in [0, 1]")
-
-
-def _require(holds: bool, name: str, found: Any, allowed: str) -> None:
-    if not holds:
-        raise InputError(f"{name} must be {allowed}; found {found}. Change it with --set {name}=VALUE.")
+        for record in (self, self.optimizer, self.schedule):
+            check_ranges(record)
 
 
 def override(config: ConfigT, settings: Iterable[str]) -> ConfigT:
@@ -128,22 +123,36 @@ def _replace(config: ConfigT, path: list[str], text: str, whole: str) -> ConfigT
         return dataclasses.replace(config, **{name: _replace(value, rest, text, whole)})
     if rest:
         raise InputError(f"--set {whole}: {name!r} is a single value and has no {'.'.join(rest)!r}.")
-    hint = get_type_hints(type(config))[name]
+    hint = get_type_hints(type(config), include_extras=True)[name]
     return dataclasses.replace(config, **{name: _parse(hint, text, whole)})
 
 
 def _parse(hint: Any, text: str, whole: str) -> Any:
     """Read `text` as the type `hint`: as a word first (`bf16`, `0.1`, `true`), then as a Python literal
     (`(1, 2)`, `2e4`)."""
-    adapter = TypeAdapter(hint)
+    adapter = TypeAdapter(hint, config={"allow_inf_nan": False})
     try:
         return adapter.validate_strings(text)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = what_is_wrong(error)
     try:
         return adapter.validate_python(ast.literal_eval("None" if text.lower() == "none" else text))
-    except (ValueError, SyntaxError):  # ValidationError is a ValueError
-        shown = (
-            getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint).replace("typing.", "")
-        )
-        raise InputError(f"--set {whole}: found {text!r}, allowed is {shown} ({reason}).") from None
+    except ValidationError as error:
+        reason = what_is_wrong(error)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # no literal
+        pass
+    raise InputError(f"--set {whole}: found {text[:60]!r}, allowed is {_in_words(hint)} ({reason}).")
+
+
+def _in_words(hint: Any) -> str:
+    """A type as a person reads it, without the ranges, which the reason names."""
+    if get_origin(hint) is Annotated:
+        return _in_words(hint.__origin__)
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(map(_in_words, get_args(hint)))
+    if get_origin(hint) is tuple:
+        parts = ["..." if part is Ellipsis else _in_words(part) for part in get_args(hint)]
+        return f"tuple[{', '.join(parts)}]"
+    if hint is type(None):
+        return "None"
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from hallo4.errors import MissingExtraError, OutputError
+from hallo4.json_file import read_json_lines
+from hallo4.ranges import Whole
 from hallo4.whole import write_whole
 
 
@@ -54,13 +57,16 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     """Every line of `folder/log.jsonl` in order, without one that a kill has cut; empty when there is
     none."""
     path = Path(folder) / "log.jsonl"
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+    return list(read_json_lines(path, _LogLine)) if path.exists() else []
+
+
+@dataclass(frozen=True)
+class _LogLine:
+    """What every line of a log has."""
+
+    step: Whole
+    loss: float | None = None
+    metrics: dict[str, float | None] | None = None
 
 
 def plot_log(folder: Path) -> Path | None:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
-from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
+from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, MissingExtraError
 from hallo4.lock import sole_writer
 from hallo4.models.precision import has_bf16_units
 from hallo4.training import checkpoint
@@ -35,6 +35,7 @@ from hallo4.training.log import Means, ProgressLine, RunLog, plot_log, read_log
 from hallo4.training.optimizer import build_optimizers, rate_factor, set_rate
 from hallo4.training.order import one_ahead
 from hallo4.training.placement import to_device_of
+from hallo4.weights.tensors import misfits, shapes_of
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before a run gives up."""
@@ -320,8 +321,11 @@ class _Run:
     def _load(self, path: Path) -> None:
         """Take over everything from `path`; rates and decays come from the configuration, which may have
         changed."""
-        state = checkpoint.load(path)
+        state = checkpoint.load_run(path)
         checkpoint.fill_model(self.raw, state["model"], path)
+        means = misfits(shapes_of(self.ema.weights), shapes_of(state["mean"]["weights"]))
+        if means:
+            raise CheckpointError(f"{path}: its mean weights are of another run: {means}. Use a new folder.")
         self.ema.load_state_dict(state["mean"])
         checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
         if self.accelerator.scaler and state["scaler"]:

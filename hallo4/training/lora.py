@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
+from hallo4.ranges import Positive, Width
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class AdapterConfig:
     reference differ (dpo.md section 2.3).
     """
 
-    rank: int = 64
-    alpha: float = 64.0
+    rank: Width = 64
+    alpha: Positive = 64.0
     layers: tuple[str, ...] = ("attn1", "attn_audio", "attn_skeleton")
 
     @property

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from hallo4.diffusion.draws import PairDrawConfig
 from hallo4.diffusion.pair_loss import PreferenceLossConfig
 from hallo4.errors import CheckpointError, InputError, OutputError
+from hallo4.input_file import check_regular
+from hallo4.json_file import parse_json
 from hallo4.training.pair_batch import PairBatch
 from hallo4.whole import whole_file
 
@@ -83,11 +85,12 @@ class Table:
 
         CheckpointError when the file is missing or damaged.
         """
+        check_regular(path, "a reference table", CheckpointError)
         try:
             with safe_open(path, "pt") as file:
-                found = json.loads((file.metadata() or {})["stamp"])
+                found = parse_json((file.metadata() or {})["stamp"], "stamp", dict[str, str])
                 table = cls(file.get_tensor("errors"), file.get_tensor("sigma"), found)
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, InputError) as error:
             raise CheckpointError(
                 f"Cannot read the reference table {path}: {error}. Delete it to make it again."
             ) from error

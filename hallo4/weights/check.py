@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import open_input
 from hallo4.weights.catalogue import FILES, WeightFile
 from hallo4.weights.places import folder_of, present
 
@@ -86,7 +87,7 @@ def file_sha256(path: Path, advance: Callable[[int], object] = lambda count: Non
     """Hexadecimal SHA-256 of a file; every report states it for the weights it used. `advance` is called with
     the bytes of every piece that is done."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open_input(path, "a weight file") as handle:
         while piece := handle.read(HASHED_BYTES):
             digest.update(piece)
             advance(len(piece))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from hallo4.errors import CheckpointError, ShapeError
+from hallo4.errors import CheckpointError
+from hallo4.json_file import checked
 from hallo4.weights.tensors import (
     misfits,
     open_safetensors,
@@ -59,7 +61,7 @@ def build_strictly(module_class: type[nn.Module], config: dict[str, Any], folder
     checked, so the errors are the same but for values that are not finite."""
     headers = read_headers(_weight_files(folder))
     refuse_other_kinds(headers, STORED_TYPES)
-    module = _build(module_class, config, folder)
+    module = _build(module_class, config, folder, len(headers))
     problems = misfits(shapes_of(module.state_dict()), shapes_of(headers))
     if problems:
         raise CheckpointError(
@@ -154,7 +156,7 @@ def _stored_tensors(files: list[Path]) -> Iterator[tuple[str, Tensor]]:
                     del tensor  # else it would hold the mapping
 
 
-def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) -> nn.Module:
+def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path, tensors: int) -> nn.Module:
     options = {name: value for name, value in config.items() if not name.startswith("_")}
     allowed = inspect.signature(module_class.__init__).parameters.keys() - {"self"}
     unknown = sorted(options.keys() - allowed)
@@ -163,13 +165,28 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path) 
             f"{folder / 'config.json'}: unknown key {unknown[0]!r}; {module_class.__name__} knows "
             f"{', '.join(sorted(allowed))}."
         )
+    name = str(folder / "config.json")
+    for key, hint in get_type_hints(module_class.__init__).items():
+        if key in options:
+            checked(options[key], hint, f"{name}: {key}", error=CheckpointError, advice="Copy it anew.")
+    left = 4 * tensors + 1000
+
+    def count(_module: nn.Module, _name: str, _parameter: nn.Parameter) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ValueError(f"it has many more tensors than the {tensors} of the files")
+
+    counting = register_module_parameter_registration_hook(count)
     try:
         with torch.device(
             "meta"
         ):  # shapes without memory and without drawing weights that are replaced anyway
             return module_class(**options)
-    except (TypeError, ValueError, ShapeError, RuntimeError) as error:
+    except Exception as error:  # wrong types and sizes fail in many ways inside the classes
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{folder / 'config.json'}: no model can be built from it ({reason})."
         ) from error
+    finally:
+        counting.remove()

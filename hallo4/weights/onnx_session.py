@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
+from hallo4.input_file import check_regular
 
 
 def require_onnxruntime(what: str, extra: str) -> ModuleType:
@@ -40,6 +41,7 @@ def open_onnx(path: Path, what: str, extra: str, device: str = "cpu", threads: i
     options.log_severity_level = 3  # its warnings are about graphs, not about this machine
     if threads is not None:
         options.intra_op_num_threads = threads
+    check_regular(path, "an ONNX network", CheckpointError)
     try:
         return onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # onnxruntime's own classes share no base

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import check_regular, open_input
 
 WRAPPERS = ("state_dict", "params_ema", "params")
 """Keys under which training tools put the tensors of a model."""
@@ -28,7 +29,7 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         raise InputError(f"{path}: found {found}, not a checkpoint file: give the path of the {what}")
-    with path.open("rb") as file:
+    with open_input(path, f"the {what}") as file:
         head = file.read(9)
     try:
         if head[8:9] == b"{":  # safetensors: eight bytes of length, then a header in JSON
@@ -65,6 +66,7 @@ class Header:
 
 def open_safetensors(file: Path) -> Any:
     """An open safetensors file, whose tensors are mapped. CheckpointError: it is damaged or cut short."""
+    check_regular(file, "a safetensors file", CheckpointError)
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:

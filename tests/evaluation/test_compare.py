@@ -158,8 +158,15 @@ def test_other_episodes_are_refused_and_named(tmp_path):
 def test_what_is_no_report_is_named(tmp_path):
     base = report(tmp_path, "sft")
     (tmp_path / "empty.json").write_text("{}")
-    for wrong in ("empty.json", "missing.json"):
-        with pytest.raises(InputError, match=f"{wrong}: is no report"):
+    text = json.loads(Path(base).read_text())
+    text["rows"][1]["model"]["ssim"] = "high"
+    (tmp_path / "words.json").write_text(json.dumps(text))
+    for wrong, said in (
+        ("empty.json", "episodes is missing. Give the JSON file that `hallo4 evaluate world` wrote"),
+        ("missing.json", "no such file"),
+        ("words.json", 'rows.1.model.ssim: should be a valid number; found "high"'),
+    ):
+        with pytest.raises(InputError, match=f"{wrong}: {said}"):
             compare_reports([base, str(tmp_path / wrong)])
     with pytest.raises(InputError, match="one system only"):
         compare_reports([base])

@@ -80,8 +80,9 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
         ("<!-- figure: r.json#metrics.ssim -->0.1", "not closed"),
         ("<!-- figure: r.json#metrics.colour --><!-- /figure -->", "line 1: figure .*'colour'"),
         ("<!-- figure: r.json --><!-- /figure -->", "FILE#KEY"),
-        ("<!-- figure: none.json#a --><!-- /figure -->", "none.json: cannot be read"),
-        ("<!-- leaderboard: c.json --><!-- /leaderboard -->", "names nothing that is there"),
+        ("<!-- figure: none.json#a --><!-- /figure -->", "none.json: no such file"),
+        ("<!-- leaderboard: c.json --><!-- /leaderboard -->", "c.json: model is missing"),
+        ("<!-- figure: r.json#episodes .999999999f --><!-- /figure -->", "no format of a figure"),
     ],
 )
 def test_marks_that_say_nothing_are_named(page, text, words):

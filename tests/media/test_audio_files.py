@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from hallo4.errors import InputError, OutputError
-from hallo4.media import MediaWarning, load_audio, save_wav
+from hallo4.media import MediaWarning, load_audio, open_sound, save_wav
 from hallo4.types import Audio
 
 
@@ -274,3 +274,26 @@ def test_wav_on_a_full_disk_keeps_the_old_file(tmp_path, limit_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (tmp_path / "a.wav").read_bytes() == before
     assert os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3"])
+def test_sound_that_is_too_long_is_refused_before_it_is_kept(tmp_path, monkeypatch, suffix):
+    from hallo4.media import sound_track
+
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, np.full(16_000 * 3, 0.1, np.float32), 16_000)
+    monkeypatch.setattr(sound_track, "LONGEST_S", 2)
+    with pytest.raises(InputError, match=f"a.{suffix}: lasts more than 2 s of sound"):
+        open_sound(path)
+    monkeypatch.setattr(sound_track, "LONGEST_S", 3.5)
+    assert abs(open_sound(path).duration_s - 3) < 0.1
+
+
+def test_a_sound_in_memory_has_a_longest_length_of_its_own(tmp_path, monkeypatch):
+    from hallo4.media import audio
+
+    soundfile.write(tmp_path / "a.wav", np.full(16_000 * 3, 0.1, np.float32), 16_000)
+    monkeypatch.setattr(audio, "MAX_IN_MEMORY", 16_000)
+    with pytest.raises(InputError, match="lasts 3 s; 1 s are allowed where all of a sound is in memory"):
+        load_audio(tmp_path / "a.wav")
+    assert len(open_sound(tmp_path / "a.wav")) == 48_000

@@ -258,13 +258,16 @@ def swap_specials(content):
 BROKEN = {
     "no config": (
         lambda f: (f / "config.json").unlink(),
-        "config.json: cannot be read as JSON (no such file)",
+        "config.json: no such file. Copy the folder anew.",
     ),
     "config is no JSON": (
         lambda f: (f / "config.json").write_text("{"),
-        "config.json: cannot be read as JSON",
+        "config.json: not valid JSON at line 1 column 2",
     ),
-    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "model_type is None"),
+    "config is a list": (
+        lambda f: (f / "config.json").write_text("[]"),
+        "config.json: holds a list, not a JSON object",
+    ),
     "other model": (lambda f: configure(f, model_type="t5"), "model_type is 't5'; allowed is 'umt5'"),
     "bad value": (lambda f: configure(f, num_layers="many"), "config.json: no text encoder can be built"),
     "missing": (lambda f: write(f, {NORM: None}), f"1 missing ({NORM})"),

@@ -205,9 +205,9 @@ BAD_TEXTS = {
     "not text": (b"\xff\xd8\xff\xe0", "not text in UTF-8"),
     "NaN": (b'{"points_px": [[[NaN, 1]]]}', "holds NaN"),
     "infinity": (b'{"points_px": [[[-Infinity, 1]]]}', "holds -Infinity"),
-    "too large a number": (b'{"fps": 1e999, "points_px": 3}', "not frames"),
-    "deep": (b"[" * 200_000, "nested or sized beyond reason"),
-    "endless digits": (b'{"fps": ' + b"9" * 5000 + b"}", "nested or sized beyond reason"),
+    "too large a number": (b'{"fps": 1e999, "points_px": 3}', "no number that can be used"),
+    "deep": (b"[" * 200_000, "nested more than 64 deep"),
+    "endless digits": (b'{"fps": ' + b"9" * 5000 + b"}", "no number that can be used"),
     "a number": (b"7", "holds a single int"),
     "empty list": (b"[]", "0 frames"),
     "list of numbers": (b"[1, 2]", 'a list of int; read are "points_px"'),
@@ -224,7 +224,7 @@ BAD_TEXTS = {
     ),
     "infinite joint": (
         b'[{"people": [{"hand_left_keypoints_2d": [' + b"1e999, " * 62 + b"1]}]}]",
-        '"hand_left_keypoints_2d" of frame 0 holds NaN or infinity',
+        "no number that can be used",
     ),
     "no canvas": (
         json.dumps([{"people": [{"pose_keypoints_2d": [1.0] * 54}]}]).encode(),

@@ -116,16 +116,16 @@ def test_a_damaged_configuration_is_refused(folder, changes):
 
 
 def test_damaged_or_missing_files_and_bases_are_refused(folder, tmp_path):
-    for path, content in (
-        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle"),
-        (folder / "adapter" / "config.json", b"{"),
+    for path, content, said in (
+        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle", "no adapter can be read"),
+        (folder / "adapter" / "config.json", b"{", "config.json: not valid JSON"),
     ):
         kept = path.read_bytes()
         path.write_bytes(content)
-        with pytest.raises(CheckpointError, match="no adapter can be read"):
+        with pytest.raises(CheckpointError, match=said):
             load_model(folder)
         path.unlink()
-        with pytest.raises(CheckpointError, match="no adapter can be read"):
+        with pytest.raises(CheckpointError, match=f"{path.name}: no such file"):
             load_model(folder)
         path.write_bytes(kept)
     edit(folder, adapter_of="../gone")

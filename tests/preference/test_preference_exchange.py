@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -246,7 +247,7 @@ def test_a_wrong_record_in_parquet_is_named(filmed, tmp_path):
 
     row = {"schema_version": 1, "clip_a": "k0", "clip_b": "k1", "axis": "beauty", "answer": "a"}
     pyarrow.parquet.write_table(arrow.Table.from_pylist([row]), tmp_path / "gold.parquet")
-    with pytest.raises(InputError, match=r"gold\.parquet row 1: axis"):
+    with pytest.raises(InputError, match=r"gold\.parquet row 1: goldanswer: axis: "):
         import_data(filmed, tmp_path, "parquet")
     (tmp_path / "gold.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="is no parquet file that can be read"):
@@ -298,3 +299,11 @@ def test_the_original_pickapic_has_pictures_only(tmp_path):
     pyarrow.parquet.write_table(arrow.Table.from_pylist([{"caption": "x"}]), tmp_path / "q.parquet")
     with pytest.raises(InputError, match="has no column jpg_0, jpg_1, label_0"):
         import_data(store, tmp_path / "q.parquet", "pickapic")
+
+
+def test_a_video_that_is_too_long_is_dropped_before_it_is_decoded(tmp_path, monkeypatch):
+    from hallo4.preference import foreign
+
+    monkeypatch.setattr(foreign, "probe_video", lambda _: SimpleNamespace(duration_s=36_000.0))
+    with pytest.raises(InputError, match=r"v\.mp4: lasts 36000 s; 600 s are allowed"):
+        foreign._refuse_long(tmp_path / "v.mp4")

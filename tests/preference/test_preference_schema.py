@@ -41,8 +41,8 @@ def wrong(record, **changes):
 @pytest.mark.parametrize(
     ("kind_and_line", "said"),
     [
-        (wrong(condition(), extra=1), "extra: Unexpected"),
-        (wrong(condition(), audio_id=...), "audio_id: .*required"),
+        (wrong(condition(), extra=1), "unknown key 'extra'"),
+        (wrong(condition(), audio_id=...), "audio_id is missing"),
         (wrong(condition(), schema_version=2), "schema_version is 2; this hallo4 reads 1"),
         (wrong(condition(), schema_version=...), "schema_version is None"),
         (wrong(condition(), schema_version=True), "schema_version is True"),
@@ -56,8 +56,8 @@ def wrong(record, **changes):
         (wrong(clip(), frames=80.0), "frames"),
         (wrong(clip(), frames="80"), "frames"),
         (wrong(clip(), fps=0), "fps"),
-        (wrong(clip(), fps=float("nan")), "fps"),
-        (wrong(clip(), fps=float("inf")), "fps"),
+        (wrong(clip(), fps=float("nan")), "holds NaN"),
+        (wrong(clip(), fps=float("inf")), "holds Infinity"),
         (wrong(clip(), sha256="0" * 63), "sha256"),
         (wrong(clip(), motion_amplitude=-1), "motion_amplitude"),
         (wrong(clip(), settings={"a": [1]}), "settings"),
@@ -83,8 +83,8 @@ def wrong(record, **changes):
         (wrong(pair("k0", "k1"), weight=0), "weight"),
         (wrong(pair("k0", "k1"), segment_labels=[2.0]), "segment_labels"),
         ((Rating, "[1, 2]"), "a rating is a JSON object"),
-        ((Rating, "{"), "no JSON"),
-        ((Rating, "[" * 100_000), "no JSON"),
+        ((Rating, "{"), "not valid JSON"),
+        ((Rating, "[" * 100_000), "nested more than 64 deep"),
         ((Pair, "null"), "found NoneType"),
     ],
 )

@@ -36,12 +36,14 @@ def runtime(monkeypatch):
     ],
 )
 def test_cuda_comes_first_where_it_may(runtime, tmp_path, device, providers):
+    (tmp_path / "a.onnx").touch()
     open_onnx(tmp_path / "a.onnx", "A test runs", "pose", device, threads=3)
     assert runtime.opened == {"path": tmp_path / "a.onnx", "providers": providers, "threads": 3}
 
 
 def test_without_cuda_auto_is_the_processor_and_cuda_is_refused(runtime, tmp_path):
     runtime.get_available_providers = lambda: ["CPUExecutionProvider"]
+    (tmp_path / "a.onnx").touch()
     open_onnx(tmp_path / "a.onnx", "A test runs", "pose", "auto")
     assert runtime.opened["providers"] == ["CPUExecutionProvider"]
     with pytest.raises(InputError, match="has no CUDA; install onnxruntime-gpu"):

@@ -1,0 +1,50 @@
+"""The words of a command line -> checked options: mistakes in one line, numbers within their ranges."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from typing import Any
+
+import tyro
+
+from hallo4.errors import InputError
+from hallo4.ranges import check_ranges
+
+_RESTS = (" Got errors:", " Argument helptext:")
+"""What the parser adds, which the help says better."""
+_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+")
+
+
+def parse(options: Any, words: Sequence[str], prog: str, description: str | None = None) -> Any:
+    """The options of a command, a dataclass, or of one of several: a dict of them by name.
+
+    InputError: the words do not fit, or a number is out of its range. SystemExit: help was asked for.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            if isinstance(options, dict):
+                found = tyro.extras.subcommand_cli_from_dict(
+                    options, args=list(words), prog=prog, description=description
+                )
+            else:
+                found = tyro.cli(options, args=list(words), prog=prog)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise InputError(f"{_one_line(said.getvalue())} See {prog} --help.") from None
+    check_ranges(found, lambda name: "--" + name.replace("_", "-"))
+    return found
+
+
+def _one_line(text: str) -> str:
+    """What the parser says, without its frame and its pointer to the help."""
+    lines = [" ".join(_FRAME.sub(" ", line).split()) for line in text.splitlines()]
+    kept = [line for line in lines if line and not line.endswith("--help") and "full helptext" not in line]
+    words = " ".join(kept[1:] or kept)  # the first is the title of the frame
+    for rest in _RESTS:
+        words = words.partition(rest)[0]
+    return (words[:400] or "The words of the command cannot be read").rstrip(". ") + "."
