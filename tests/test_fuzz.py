@@ -125,9 +125,9 @@ CASES = {
     "model/dit/diffusion_pytorch_model.safetensors": ANIMATE,
     "r.json": "evaluate compare a=r.json b=r.json -o c.json",
     "page.md": "evaluate page page.md --check",
-    "store/conditions.jsonl": "prefer report store",
-    "store/clips.jsonl": "prefer report store",
-    "store/ratings.jsonl": "prefer report store",
+    "store/conditions.jsonl": "prefer report store -o c.json",
+    "store/clips.jsonl": "prefer report store -o c.json",
+    "store/ratings.jsonl": "prefer report store -o c.json",
     "store/scores.jsonl": "prefer pairs store",
 }
 
@@ -226,6 +226,14 @@ def state_of(folder: Path) -> dict[str, Any]:
         for path in folder.rglob("*")
         if path.is_file() and path.name not in made
     }
+
+
+@pytest.mark.parametrize("command", sorted(set(CASES.values())))
+def test_the_words_of_the_cases_are_not_what_is_refused(command, healthy, tmp_path, monkeypatch, capsys):
+    shutil.copytree(healthy, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    code, said = main(command.split()), capsys.readouterr().err
+    assert code == 0 or "--help" not in said, said
 
 
 @pytest.mark.parametrize("number", range(4 * ROUNDS))
