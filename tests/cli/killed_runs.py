@@ -15,6 +15,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -81,6 +82,7 @@ def release(work):
     releases.make_release(work / "released")
 
 
+FAKE = SimpleNamespace(name="fake")
 COMMANDS = {
     "prefer score": (scored_store, "prefer score store"),
     "evaluate videos": (
@@ -97,7 +99,7 @@ def stand_ins():
     """What measures is not what is tried here."""
     hallo4.preference.score.machine_scores = fake_scores
     hallo4.preference.score.world_truth = lambda *_: None
-    hallo4.pose.loading.load_estimator = hallo4.pose.files.load_estimator = lambda *_: None
+    hallo4.pose.loading.load_estimator = hallo4.pose.files.load_estimator = lambda *_: FAKE
     hallo4.pose.files.estimate_video = fake_estimate
 
 
