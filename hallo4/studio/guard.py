@@ -52,10 +52,8 @@ class Headers:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = {
-                    **({} if b"cache-control" in given else {"cache-control": "no-store"}),
-                    **self._headers,
-                }
+                unsaid = {} if b"cache-control" in given else {"cache-control": "no-store"}
+                extra = {**unsaid, **self._headers}
                 message["headers"] = [
                     *message["headers"], *((name.encode(), value.encode()) for name, value in extra.items())
                 ]  # fmt: skip
