@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hallo4.errors import InputError, MissingExtraError
@@ -15,11 +16,9 @@ if TYPE_CHECKING:
 
 
 def run_server(app: FastAPI, door: socket.socket) -> None:
-    """Serve until it is interrupted. MissingExtraError: uvicorn is not installed."""
-    try:
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise missing_extra() from error
+    """Serve until it is interrupted."""
+    import uvicorn
+
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, ws="none",
         timeout_graceful_shutdown=3,
@@ -35,7 +34,12 @@ def missing_extra() -> MissingExtraError:
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
-    """An open port and its address for links; `port` 0 takes any. InputError: it cannot be had."""
+    """An open port and its address for links; `port` 0 takes any.
+
+    InputError: it cannot be had. MissingExtraError: uvicorn is not installed.
+    """
+    if find_spec("uvicorn") is None:
+        raise missing_extra()
     try:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
