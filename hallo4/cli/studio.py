@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Studio:
     finished goes on at the next start.
     """
 
-    folder: Annotated[Positional[Path], arg(metavar="FOLDER")] = Path("hallo4-studio")
+    folder: Annotated[Positional[Path], arg(metavar="[FOLDER]")] = Path("hallo4-studio")
     """where videos, uploads and the key are kept; it is made if it is not there"""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """0.0.0.0 lets other machines of your network in, with the link"""
@@ -44,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     def ready(link: str) -> None:
         print(link, flush=True)
         print("Open this link to make videos; Ctrl-C ends the studio.", file=sys.stderr)
-        if not options.no_browser:
+        if not options.no_browser and _has_screen():
             import webbrowser
 
             webbrowser.open(link)
@@ -54,3 +55,8 @@ def run(words: Sequence[str]) -> None:
         devices=options.device or ("auto",),
         on_ready=ready,
     )
+
+
+def _has_screen() -> bool:
+    """Whether a browser with a window can be opened; one in the terminal would stand in the way."""
+    return sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

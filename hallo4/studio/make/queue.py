@@ -64,7 +64,7 @@ class Queue:
             self._threads.append(thread)
 
     def close(self) -> None:
-        """Ask the workers to stop at their next step, and wait for them; their jobs go on at the next start."""
+        """Ask the workers to stop at their next step, and wait; their jobs go on at the next start."""
         with self._changed:
             self._closed = True
             self._stopping.touch()

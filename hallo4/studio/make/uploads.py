@@ -55,7 +55,8 @@ class Uploads:
         if body.size > limit:
             raise Refused(
                 413,
-                f"This {word} has {_megabytes(body.size)}; {_megabytes(limit)} are allowed. Cut or shrink it.",
+                f"This {word} has {_megabytes(body.size)}; {_megabytes(limit)} are allowed. "
+                "Cut or shrink it.",
             )
         if shutil.disk_usage(self.folder).free - body.size < _SPARE_BYTES:
             raise Refused(507, "The disk of the studio is full. Delete videos that you no longer need.")
