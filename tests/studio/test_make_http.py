@@ -58,7 +58,7 @@ def files(program, portrait_png, voice):
 
 
 def test_from_files_to_a_video_that_the_command_line_makes_too(
-    program, files, tiny_model, portrait_u8, hum, tmp_path
+    program, files, tiny_model_folder, portrait_png, voice, tmp_path
 ):
     job = program.add(files, "no_real_person", "Grüße / 1").json()
     assert job["status"] in ("queued", "running")
@@ -67,7 +67,10 @@ def test_from_files_to_a_video_that_the_command_line_makes_too(
     assert any("idle motion" in note for note in job["notes"])
     answer = program.client.get(job["video"])
     (tmp_path / "http.mp4").write_bytes(answer.content)
-    PortraitAnimator(tiny_model).animate(portrait_u8, hum(0.6), output=tmp_path / "here.mp4", seed=5)
+    (tmp_path / "me.png").write_bytes(portrait_png)
+    (tmp_path / "hello.wav").write_bytes(voice(0.6))
+    animator = PortraitAnimator.from_pretrained(tiny_model_folder, device="cpu")
+    animator.animate(tmp_path / "me.png", tmp_path / "hello.wav", output=tmp_path / "here.mp4", seed=5)
     ours, theirs = (np.stack(list(read_frames(tmp_path / name))) for name in ("here.mp4", "http.mp4"))
     np.testing.assert_array_equal(ours, theirs)
     record = read_provenance(tmp_path / "http.mp4")
@@ -106,7 +109,8 @@ def test_events_tell_of_a_job_until_it_is_over(program, files):
     with program.client.stream("GET", f"/api/jobs/{job_id}/events", headers=program.headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
-    told = [json.loads(line) for line in lines]
+    everything, *told = [json.loads(line) for line in lines]
+    assert job_id in everything
     assert {job["id"] for job in told} == {job_id}
     assert told[-1]["status"] == "done"
     statuses = [job["status"] for job in told]
@@ -215,7 +219,8 @@ def test_too_large_is_refused_before_anything_is_sent(program):
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        ("../../etc/passwd.png", "passwd.png"), ("C:\\people\\anna.png", "anna.png"), ("a\nb\x00.png", "a�b�.png"),
+        ("../../etc/passwd.png", "passwd.png"), ("C:\\people\\anna.png", "anna.png"),
+        ("a\nb\x00.png", "a�b�.png"),
         ("<img src=x onerror=alert(1)>.png", None), ("ünï 🙂.PNG", None), (".png", None), ("", "file"),
         ("x" * 300, "x" * 120), ("a.p/ng", "ng"), ("a.;rm -rf", None), ("‮gnp.exe", "�gnp.exe"),
     ],
@@ -277,7 +282,8 @@ def test_every_route_of_the_interface_is_documented_and_asks_for_the_key(client)
 @pytest.mark.parametrize(
     "path",
     [
-        "/static/../queue.py", "/static/%2e%2e/routes.py", "/media/../keys.json", "/media/..%2f..%2fkeys.json/content",
+        "/static/../queue.py", "/static/%2e%2e/routes.py", "/media/../keys.json",
+        "/media/..%2f..%2fkeys.json/content",
         "/media/keys.json", f"/media/{'0' * 32}/../../keys.json", "/static/rate.js", "/docs", "/openapi.json",
         f"/media/{'0' * 32}/video.mp4", f"/media/{'0' * 32}/content", f"/media/{'0' * 32}/look.png",
     ],
@@ -300,7 +306,8 @@ def test_the_page_may_record_and_nothing_else(client):
     "change",
     [
         {"seed": -1}, {"seed": "5"}, {"seed": 2**53}, {"steps": 0}, {"steps": 1.5}, {"guidance_scale": -1},
-        {"scale": 9}, {"model": ""}, {"model": "/etc"}, {"model": "../tiny-dit"}, {"more": 1}, {"prompt": "x" * 1001},
+        {"scale": 9}, {"model": ""}, {"model": "/etc"}, {"model": "../tiny-dit"}, {"more": 1},
+        {"prompt": "x" * 1001},
         {"portrait": "../../keys.json"}, {"portrait": None}, {"person": ""}, {"fit_motion": "yes"},
     ],
 )  # fmt: skip

@@ -169,7 +169,8 @@ def _add_events(app: FastAPI, queue: Queue, signed: list[Any]) -> None:
 
     @app.get("/api/events", dependencies=signed, **kind)
     async def events() -> StreamingResponse:
-        """Server-sent: `job` with a job that is new or has changed, `gone` with the id of a deleted one."""
+        """Server-sent: `all` with the ids of all jobs, once; `job` with a job that is new or has changed;
+        `gone` with the id of a deleted one."""
         return _stream(_changes(lambda: {view.id: view for view in queue.views()}, lambda views: False))
 
     @app.get("/api/jobs/{job_id}/events", dependencies=signed, **kind)
@@ -187,12 +188,14 @@ async def _changes(
     views_now: Callable[[], dict[str, JobView]], over: Callable[[dict[str, JobView]], bool]
 ) -> AsyncIterator[str]:
     seen: dict[str, JobView] = {}
-    quiet_s = KEEP_ALIVE_S  # the first line opens the connection
+    quiet_s, first = 0.0, True
     while True:
         views = await run_in_threadpool(views_now)
         news = [_event("job", view.model_dump_json()) for view in views.values() if seen.get(view.id) != view]
         news += [_event("gone", json.dumps(gone)) for gone in seen.keys() - views.keys()]
-        quiet_s += WATCHED_EVERY_S
+        if first:
+            news.insert(0, _event("all", json.dumps(list(views))))
+        quiet_s, first = quiet_s + WATCHED_EVERY_S, False
         if news or quiet_s >= KEEP_ALIVE_S:
             yield "".join(news) or ": still here\n\n"
             quiet_s = 0.0

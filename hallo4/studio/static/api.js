@@ -52,18 +52,18 @@ export class ApiError extends Error {
   }
 }
 
-/** One request; `bearer` is the key, `body` an object for POST. */
-export async function call(path, bearer, body) {
+/** One request; `bearer` is the key, `body` an object for JSON, or a Blob for bytes. */
+export async function call(path, bearer, body, { method = body === undefined ? "GET" : "POST", timeoutMs = 30000 } = {}) {
   const headers = { Authorization: `Bearer ${bearer}` };
-  const options = { headers, cache: "no-store" };
+  const options = { method, headers, cache: "no-store" };
   if (body !== undefined) {
-    options.method = "POST";
-    options.body = JSON.stringify(body);
-    headers["Content-Type"] = "application/json";
+    const bytes = body instanceof Blob;
+    options.body = bytes ? body : JSON.stringify(body);
+    headers["Content-Type"] = bytes ? "application/octet-stream" : "application/json";
   }
   let response;
   try {
-    response = await fetch(path, { ...options, signal: AbortSignal.timeout?.(30000) });
+    response = await fetch(path, { ...options, signal: AbortSignal.timeout?.(timeoutMs) });
   } catch {
     throw new ApiError(0, "The server cannot be reached.");
   }
