@@ -131,5 +131,5 @@ class JobFolder:
 def in_words_of_the_page(text: str, names: Mapping[Path, str]) -> str:
     """A message without paths of the server: files by the names that people gave them."""
     for path, name in names.items():
-        text = text.replace(os.fspath(path), name)
+        text = text.replace(os.fspath(path), name).replace(path.name, name)
     return text

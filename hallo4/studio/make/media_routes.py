@@ -5,6 +5,7 @@ A browser's <video> cannot send a key; the random ids are told only to who has i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -19,8 +20,13 @@ from hallo4.studio.refused import Refused
 def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
     """Routes below /media."""
 
-    def get(path: str, **about: object) -> object:
-        return app.api_route(path, methods=["GET", "HEAD"], response_class=FileResponse, **about)
+    def get(path: str) -> Callable[[Callable[..., FileResponse]], Callable[..., FileResponse]]:
+        def added(route: Callable[..., FileResponse]) -> Callable[..., FileResponse]:
+            app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
+            app.add_api_route(path, route, methods=["GET"], response_class=FileResponse)
+            return route
+
+        return added
 
     @get("/media/{job_id}/video.mp4")
     def video(job_id: Id, download: bool = False) -> FileResponse:

@@ -124,9 +124,9 @@ class Queue:
             self._must_exist(job_id)
             if job_id in self._running:
                 raise Refused(409, "This video is being made. Stop it first.")
+            self.folder(job_id).remove()
             request = self._requests.pop(job_id)
             self._outcomes.pop(job_id)
-            self.folder(job_id).remove()
         for upload_id in set(request.body.settings.uploads().values()) - self.used_uploads():
             self.uploads.remove(upload_id)
 

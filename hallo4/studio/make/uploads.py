@@ -3,14 +3,13 @@
 ::
 
     uploads/<id>/about.json   role, name and size, said beforehand
-                 content.*    as much as has come
+                 sent_file.*  as much as has come
                  facts.json   what was seen in it; there once it is whole and can be used
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
@@ -24,6 +23,7 @@ from hallo4.media import collect_notes, load_image, open_sound, probe_video
 from hallo4.media.files import write_whole
 from hallo4.motion import load_skeleton
 from hallo4.pipelines.prepare_motion import is_keypoints
+from hallo4.studio.make.job_folder import in_words_of_the_page
 from hallo4.studio.make.settings import Role, UploadBody, UploadView
 from hallo4.studio.refused import Refused
 
@@ -66,7 +66,7 @@ class Uploads:
         upload_id = secrets.token_hex(16)
         home = self.folder / upload_id
         home.mkdir()
-        (home / f"content{_suffix(body.name)}").touch()
+        (home / f"sent_file{_suffix(body.name)}").touch()
         write_whole(home / "about.json", body.model_dump_json().encode())
         return self.view(upload_id)
 
@@ -109,7 +109,7 @@ class Uploads:
 
     def path(self, upload_id: str) -> Path:
         """Its content. OSError: there is none."""
-        found = next((self.folder / upload_id).glob("content*"), None)
+        found = next((self.folder / upload_id).glob("sent_file*"), None)
         if found is None:
             raise FileNotFoundError(upload_id)
         return found
@@ -142,7 +142,7 @@ class Uploads:
             facts = _facts(view.role, path)
         except Hallo4Error as error:
             self.remove(view.id)
-            raise Refused(422, str(error).replace(os.fspath(path), view.name)) from error
+            raise Refused(422, in_words_of_the_page(str(error), {path: view.name})) from error
         write_whole(self.folder / view.id / "facts.json", json.dumps(facts).encode())
 
     def _lock(self, upload_id: str) -> threading.Lock:
