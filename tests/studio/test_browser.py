@@ -1,8 +1,6 @@
 """The page in a real Chromium: by keyboard alone, by touch, interrupted, and two raters at once."""
 
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,23 +14,15 @@ from studio_clips import SYSTEMS
 from hallo4.preference import PreferenceStore
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+from studio_browser import NEEDS_CHROMIUM, WAIT_S, Browser  # noqa: E402
 
 from hallo4.studio.annotate import open_studio  # noqa: E402
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
-    pytest.mark.skipif(DRIVER is None, reason="there is no chromedriver on this machine"),
-]
-WAIT_S = 60
+pytestmark = [pytest.mark.slow, *NEEDS_CHROMIUM]
 
 SERVER = """
 import sys
@@ -90,49 +80,8 @@ class ServerProcess(Hall):
         assert self.process.wait(WAIT_S) in (0, -how)
 
 
-class Page:
+class Page(Browser):
     """One browser with one rater."""
-
-    def __init__(self, width=1280, height=800, phone=False, calm=False):
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        arguments = [
-            "--headless=new",
-            "--disable-gpu",
-            "--mute-audio",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-        ]
-        arguments += ["--no-sandbox"] if os.geteuid() == 0 else []
-        arguments += ["--force-prefers-reduced-motion"] if calm else []
-        for argument in [*arguments, f"--window-size={width},{height}"]:
-            options.add_argument(argument)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        if phone:
-            metrics = {"width": width, "height": height, "pixelRatio": 2, "touch": True}
-            options.add_experimental_option("mobileEmulation", {"deviceMetrics": metrics})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-        if not phone:
-            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-            self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.driver.quit()
-
-    def js(self, code, *arguments):
-        return self.driver.execute_script(f"return {code}", *arguments)
-
-    def until(self, code):
-        WebDriverWait(self.driver, WAIT_S, 0.1).until(lambda _: self.js(code), f"never came: {code}")
-
-    def press(self, *keys):
-        ActionChains(self.driver).send_keys(*keys).perform()
-
-    def element(self, name):
-        return self.driver.find_element(By.ID, name)
 
     def join(self, server, name):
         """From the link to the first question, by keyboard alone."""
@@ -162,9 +111,6 @@ class Page:
     def pressed(self):
         found = "[...document.querySelectorAll('.choice[aria-pressed=true]')].map((b) => b.dataset.value)"
         return self.js(found)
-
-    def complaints(self):
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 @pytest.fixture
