@@ -1,4 +1,4 @@
-"""Take the pictures of the studio that the pages show, with headless Chromium: `python docs/studio_pictures.py`."""
+"""Take the pictures of the studio that the pages show (`python docs/studio_pictures.py`), with Chromium."""
 
 import os
 import shutil
@@ -119,7 +119,7 @@ def main(folder: Path) -> None:
                     go(driver, "Finer", seed="7", steps="200")
                     until(
                         driver,
-                        "document.querySelector('.job[data-status=running] img')?.alt.startsWith('The newest')",
+                        "document.querySelector('.job[data-status=running] img[alt^=\"The newest\"]')",
                     )
                     driver.execute_script("scrollTo(0, 0)")
                 else:

@@ -109,6 +109,7 @@ export function wireForm(api, offered, say) {
     el("look-time").title = found.estimate;
     el("look-memory").textContent = found.expected_bytes === null ? "not known" : bytes(found.expected_bytes);
     el("look-count").textContent = `(${found.notes.length})`;
+    say(`It will last ${el("look-length").textContent} and take about ${el("look-time").textContent}.`);
     el("look-notes").replaceChildren(...found.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   }
 

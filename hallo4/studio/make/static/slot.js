@@ -23,7 +23,6 @@ export function wireSlot(section, api, offered, record, changed, say) {
 
   input.accept = kind.accept;
   input.setAttribute("aria-label", `${title}: ${kind.choose.toLowerCase()}`);
-  part(".pick span").textContent = kind.choose;
   bar.setAttribute("aria-label", `${title}: sending`);
   clear.setAttribute("aria-label", `${title}: remove the file`);
   input.addEventListener("change", () => input.files[0] && take(input.files[0]));
@@ -41,6 +40,7 @@ export function wireSlot(section, api, offered, record, changed, say) {
       button.focus();
     });
   }
+  view("", "", "", null);
   for (const name of ["dragenter", "dragover"]) section.addEventListener(name, (event) => over(event, true));
   for (const name of ["dragleave", "drop"]) section.addEventListener(name, (event) => over(event, false));
   section.addEventListener("drop", (event) => event.dataTransfer.files[0] && take(event.dataTransfer.files[0]));
@@ -101,6 +101,7 @@ export function wireSlot(section, api, offered, record, changed, say) {
     part(".file-name").textContent = name;
     part(".file-facts").textContent = facts;
     clear.hidden = source === null;
+    part(".pick span").textContent = source === null ? kind.choose : "Replace";
     shown.replaceChildren(...(source === null ? [] : [preview(name, type, source)]));
   }
 
