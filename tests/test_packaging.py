@@ -63,7 +63,7 @@ WEB = {
     for name in ("guard.py", "pages.py", "routes.py", "make/routes.py", "make/media_routes.py")
 }
 """FastAPI reads a route's signature in the module that defines it, so these import it at their top.
-`studio/annotate.py` and `studio/make/serve.py` import them when a page is served, and say which extra is
+`studio/annotate.py` and `studio/make/server.py` import them when a page is served, and say which extra is
 missing."""
 
 
