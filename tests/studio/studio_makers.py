@@ -1,6 +1,9 @@
 """What the tests of the studio for makers have in common: files to send, and a program that talks to it."""
 
+import socket
+import threading
 import time
+from contextlib import contextmanager
 from io import BytesIO
 
 import numpy as np
@@ -22,6 +25,26 @@ def wav_of(audio, folder):
 
 def noise_picture(side=64):
     return np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+
+
+@contextmanager
+def serving(makers):
+    """The address of a real server for an open studio."""
+    import uvicorn
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = uvicorn.Config(makers.app, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(60)
 
 
 class Program:

@@ -1,21 +1,18 @@
 """The page for makers in a real Chromium: from nothing to a file, at desk and phone size, with real files, a
 pretended microphone and a pretended camera."""
 
-import socket
-import threading
 import urllib.request
-from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from studio_makers import png_of, wav_of
+from studio_makers import png_of, serving, wav_of
 
-uvicorn = pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
+pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
-from studio_browser import NEEDS_CHROMIUM, WAIT_S, Browser  # noqa: E402
+from studio_browser import NEEDS_CHROMIUM, Browser  # noqa: E402
 
 from hallo4.media import probe_video, read_provenance  # noqa: E402
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion  # noqa: E402
@@ -26,18 +23,9 @@ pytestmark = [pytest.mark.slow, *NEEDS_CHROMIUM]
 
 @pytest.fixture(scope="module")
 def server(tiny_model_folder, tmp_path_factory):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with ExitStack() as stack:
-        folder = tmp_path_factory.mktemp("makers") / "studio"
-        makers = stack.enter_context(open_makers(folder, [str(tiny_model_folder)], ["cpu"]))
-        config = uvicorn.Config(makers.app, port=port, log_level="warning", timeout_graceful_shutdown=1)
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run)
-        thread.start()
-        yield makers, f"http://127.0.0.1:{port}"
-        running.should_exit = True
-        thread.join(WAIT_S)
+    folder = tmp_path_factory.mktemp("makers") / "studio"
+    with open_makers(folder, [str(tiny_model_folder)], ["cpu"]) as makers, serving(makers) as address:
+        yield makers, address
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,15 @@
 """The studio for makers as a program sees it: uploads in pieces, jobs, events, ranges, and bad input."""
 
 import json
+import re
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
-from studio_makers import Program, noise_picture, png_of, wav_of
+from studio_makers import Program, noise_picture, png_of, serving, wav_of
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi import FastAPI
@@ -162,6 +166,24 @@ def test_a_job_that_fails_says_why_in_the_words_of_the_page(program, files, make
     assert "takes no text" in job["text"]
     assert str(makers.queue.uploads.folder) not in json.dumps(job)
     assert program.wait(program.add(files).json()["id"])["status"] == "done", "the queue goes on"
+
+
+def test_the_client_on_the_page_of_the_docs_makes_a_video(makers, portrait_png, voice, tmp_path):
+    pytest.importorskip("uvicorn")
+    page = (Path(__file__).parents[2] / "docs" / "studio.md").read_text()
+    (tmp_path / "client.py").write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    (tmp_path / "me.png").write_bytes(portrait_png)
+    (tmp_path / "hello.wav").write_bytes(voice(0.4))
+    with serving(makers) as address:
+        words = [sys.executable, "client.py", makers.link(address), "me.png", "hello.wav", "talk.mp4"]
+        said = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert said.returncode == 0, said.stderr
+        words[4] = "client.py"
+        refused = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert said.stdout.splitlines()[-1].startswith("done")
+    assert sum(1 for _ in read_frames(tmp_path / "talk.mp4")) == 10
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("client.py: ")
 
 
 # ---------------------------------------------------------------------- uploads
