@@ -10,13 +10,13 @@ from studio_makers import png_of, serving, wav_of
 pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
 pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from studio_browser import NEEDS_CHROMIUM, Browser  # noqa: E402
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from studio_browser import NEEDS_CHROMIUM, Browser
 
-from hallo4.media import probe_video, read_provenance  # noqa: E402
-from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion  # noqa: E402
-from hallo4.studio.make import open_makers  # noqa: E402
+from hallo4.media import probe_video, read_provenance
+from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion
+from hallo4.studio.make import open_makers
 
 pytestmark = [pytest.mark.slow, *NEEDS_CHROMIUM]
 
