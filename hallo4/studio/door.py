@@ -48,7 +48,7 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
             "Choose another --port or --host."
         ) from error
     with door:
-        yield door, f"http://{_reachable(host)}:{door.getsockname()[1]}"
+        yield door, "http://" + f"{_reachable(host)}:{door.getsockname()[1]}"
 
 
 def _reachable(host: str) -> str:
