@@ -194,6 +194,16 @@ def test_what_cannot_be_used_is_said_where_it_was_put(server, files):
             str(files / "notes.txt")
         )
         page.until("document.querySelector('[data-role=voice] .wrong').textContent.startsWith('notes.txt: ')")
+        drop = """(() => {
+            const what = new DataTransfer();
+            what.items.add(new File(['nothing'], 'dropped.png'));
+            const event = new DragEvent('drop', { dataTransfer: what, bubbles: true, cancelable: true });
+            return document.querySelector('[data-role=portrait] .drop').dispatchEvent(event);
+        })()"""
+        assert page.js(drop) is False, "the browser does not open the file itself"
+        page.until(
+            "document.querySelector('[data-role=portrait] .wrong').textContent.includes('dropped.png')"
+        )
         page.put("portrait", files / "me <b>&.png")
         page.put("voice", files / "voice.wav")
         assert page.text("[data-role=voice] .wrong") == ""

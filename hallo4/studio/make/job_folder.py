@@ -70,6 +70,11 @@ class JobFolder:
         except (OSError, ValidationError):
             return None
 
+    def clean(self) -> None:
+        """Remove what a kill left of files that were being written; nobody may be working on the job."""
+        for part in self.path.glob(".hallo4-*.part"):
+            part.unlink(missing_ok=True)
+
     def outcome(self) -> Outcome | None:
         """None: it is still to be made."""
         try:

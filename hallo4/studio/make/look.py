@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,27 +30,26 @@ KEPT = 40
 
 
 class Looks:
-    """Makes previews in `folder`, one at a time: a newer request ends the one under way, whose person has
-    changed something meanwhile."""
+    """Makes previews in `folder`, one at a time."""
 
     def __init__(self, folder: Path, uploads: Uploads, offers: Offers, device: str) -> None:
         self.folder, self._uploads, self._offers = folder, uploads, offers
         self._device = torch.device(device)
-        self._one_at_a_time, self._newest = threading.Lock(), 0
+        self._one_at_a_time = threading.Lock()
         folder.mkdir(exist_ok=True)
 
-    def look(self, settings: Settings) -> LookView:
-        """Refused: something cannot be used, or a newer request has come."""
-        self._newest += 1
-        number = self._newest
+    def look(self, settings: Settings, nobody_waits: Callable[[], bool] = lambda: False) -> LookView:
+        """Refused: something cannot be used, or `nobody_waits` for it any more."""
         given = settings.uploads()
         files = {role: self._uploads.usable(found, role) for role, found in given.items()}
         names = {path: self._uploads.view(given[role]).name for role, path in files.items()}
         with self._one_at_a_time:
             try:
-                view = self._looked(settings, files, Reporter(should_cancel=lambda: number != self._newest))
+                if nobody_waits():
+                    raise Cancelled("before it began")
+                view = self._looked(settings, files, Reporter(should_cancel=nobody_waits))
             except Cancelled:
-                raise Refused(409, "Something newer is being looked at.") from None
+                raise Refused(409, "Nobody waits for this preview any more.") from None
             except Hallo4Error as error:
                 raise Refused(422, in_words_of_the_page(str(error), names)) from error
         notes = tuple(in_words_of_the_page(note, names) for note in view.notes)

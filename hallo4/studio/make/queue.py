@@ -15,13 +15,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from hallo4.errors import Hallo4Error, OutputError
 from hallo4.processes import worker_pool
 from hallo4.studio.make import worker
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.offers import Offers
-from hallo4.studio.make.settings import InputView, JobBody, JobView, Role, Status
+from hallo4.studio.make.settings import InputView, JobBody, JobView, Role
 from hallo4.studio.make.uploads import Uploads
 from hallo4.studio.refused import Refused
 
@@ -42,6 +43,7 @@ class Queue:
         self._changed = threading.Condition()
         self._requests: dict[str, Request] = {}
         self._outcomes: dict[str, Outcome | None] = {}
+        self._over: dict[str, JobView] = {}  # what finished jobs look like, which does not change
         self._running: set[str] = set()
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -52,6 +54,7 @@ class Queue:
         self._stopping.unlink(missing_ok=True)
         for path in self._folder.iterdir():
             job = JobFolder(path)
+            job.clean()
             request = job.request()
             if request is None:  # killed before it was accepted
                 job.remove()
@@ -115,6 +118,7 @@ class Queue:
                 raise Refused(409, "Only a stopped or failed video can go on.")
             self.folder(job_id).reopen()
             self._outcomes[job_id] = None
+            self._over.pop(job_id, None)
             self._changed.notify_all()
         return self.view(job_id)
 
@@ -127,6 +131,7 @@ class Queue:
             self.folder(job_id).remove()
             request = self._requests.pop(job_id)
             self._outcomes.pop(job_id)
+            self._over.pop(job_id, None)
         for upload_id in set(request.body.settings.uploads().values()) - self.used_uploads():
             self.uploads.remove(upload_id)
 
@@ -151,23 +156,38 @@ class Queue:
         """One job. Refused: no such job."""
         with self._changed:
             self._must_exist(job_id)
-            request, outcome = self._requests[job_id], self._outcomes[job_id]
-            running = job_id in self._running
-            ahead = self._waiting().index(job_id) if outcome is None and not running else 0
+            outcome = self._outcomes[job_id]
+            if outcome is None:
+                return self._open_view(job_id)
+            if job_id not in self._over:
+                job, at = self.folder(job_id), f"media/{job_id}"
+                self._over[job_id] = self._view(
+                    job_id, status=outcome.status, text=outcome.text, notes=outcome.notes,
+                    frames=outcome.frames, took_s=outcome.took_s,
+                    video=f"{at}/video.mp4" if job.playable() else None,
+                )  # fmt: skip
+            return self._over[job_id]
+
+    def _open_view(self, job_id: str) -> JobView:
         job = self.folder(job_id)
-        progress, notes = job.said() if running else (None, ())
-        status: Status = outcome.status if outcome else "running" if running else "queued"
-        ended = outcome or Outcome(status="done")
-        playable = job.playable() if outcome else None
-        at = f"media/{job_id}"
+        if job_id not in self._running:
+            return self._view(job_id, status="queued", ahead=self._waiting().index(job_id))
+        progress, notes = job.said()
+        live = f"media/{job_id}/live.webp?{job.live.stat().st_mtime_ns}" if job.live.exists() else None
+        return self._view(
+            job_id, status="running", progress=progress, notes=notes, live=live, stopping=job.asked_to_stop()
+        )
+
+    def _view(self, job_id: str, **more: Any) -> JobView:
+        request, poster = self._requests[job_id], self.folder(job_id).poster
+        files = {
+            role: InputView(id=found, name=request.names[role], address=f"media/{found}/content")
+            for role, found in request.body.settings.uploads().items()
+        }
         return JobView(
-            id=job_id, title=request.body.title, status=status, created=request.created,
-            settings=request.body.settings, consent=request.body.consent, inputs=_inputs(request),
-            ahead=ahead, progress=progress, text=ended.text, notes=ended.notes or notes,
-            frames=ended.frames, took_s=ended.took_s,
-            video=f"{at}/video.mp4" if playable else None,
-            poster=f"{at}/poster.jpg" if job.poster.exists() else None,
-            live=f"{at}/live.webp?{_stamp(job.live)}" if running and job.live.exists() else None,
+            id=job_id, title=request.body.title, created=request.created, settings=request.body.settings,
+            consent=request.body.consent, inputs=files,
+            poster=f"media/{job_id}/poster.jpg" if poster.exists() else None, **more,
         )  # fmt: skip
 
     def used_uploads(self) -> set[str]:
@@ -237,16 +257,3 @@ class Queue:
     def _must_exist(self, job_id: str) -> None:
         if job_id not in self._requests:
             raise Refused(404, "This video is not here any more.")
-
-
-def _inputs(request: Request) -> dict[Role, InputView]:
-    return {
-        role: InputView(id=found, name=request.names[role], address=f"media/{found}/content")
-        for role, found in request.body.settings.uploads().items()
-    }
-
-
-def _stamp(path: Path) -> int:
-    with suppress(OSError):
-        return path.stat().st_mtime_ns
-    return 0

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from typing import Any
@@ -100,9 +101,20 @@ def _add_studio(app: FastAPI, queue: Queue, looks: Looks, signed: list[Any]) -> 
         )  # fmt: skip
 
     @app.post("/api/preview", dependencies=signed, **_takes(Settings))
-    async def preview(body: Settings = Depends(json_body(Settings))) -> LookView:  # noqa: B008
-        """What would be made of the settings; nothing is."""
-        return await run_in_threadpool(looks.look, body)
+    async def preview(request: Request, body: Settings = Depends(json_body(Settings))) -> LookView:  # noqa: B008
+        """What would be made of the settings; nothing is. Hang up, and the work on it ends."""
+        gone = threading.Event()
+        watch = asyncio.create_task(_tell_when_gone(request, gone))
+        try:
+            return await run_in_threadpool(looks.look, body, gone.is_set)
+        finally:
+            watch.cancel()
+
+
+async def _tell_when_gone(request: Request, gone: threading.Event) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(WATCHED_EVERY_S)
+    gone.set()
 
 
 def _add_uploads(app: FastAPI, queue: Queue, signed: list[Any]) -> None:

@@ -116,6 +116,7 @@ class JobView(_Record):
     consent: Consent
     inputs: dict[Role, InputView]
     ahead: int = 0
+    stopping: bool = False
     progress: ProgressView | None = None
     text: str = ""
     notes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ export function wireForm(api, offered, say) {
   const slots = {};
   let asked = 0;
   let timer = null;
+  let looking = null;
   for (const section of document.querySelectorAll(".slot")) {
     slots[section.dataset.role] = wireSlot(section, api, offered, record, changed, say);
   }
@@ -70,6 +71,7 @@ export function wireForm(api, offered, say) {
     el("settings-line").textContent = `${chosen.name}, seed ${el("seed").value || 0}, ${el("steps").value || chosen.steps} steps`;
     complain("");
     clearTimeout(timer);
+    looking?.abort();
     asked += 1;
     el("look").classList.remove("stale");
     const wanting = missing();
@@ -90,7 +92,7 @@ export function wireForm(api, offered, say) {
     let found = null;
     let wrong = "";
     try {
-      found = await api("api/preview", settings(), { timeoutMs: 600000 });
+      found = await api("api/preview", settings(), { signal: (looking = new AbortController()).signal });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       wrong = error.message;

@@ -77,7 +77,6 @@ export function wireGallery(api, say, links) {
         (next?.querySelector("button:not([hidden])") ?? el("gallery")).focus();
       } else {
         take(await api(`api/jobs/${job.id}/${what}`, {}));
-        if (what === "cancel") part.querySelector(".state").textContent = "Stopping after this step …";
       }
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -117,7 +116,7 @@ function draw(part, job, before) {
   else bar.removeAttribute("value");
   get(".text").textContent = job.text;
   screen(get(".screen"), job, before);
-  const can = { cancel: ["queued", "running"].includes(job.status), resume: ["cancelled", "failed"].includes(job.status), download: job.video, again: true, compare: job.video, delete: job.status !== "running" };
+  const can = { cancel: ["queued", "running"].includes(job.status) && !job.stopping, resume: ["cancelled", "failed"].includes(job.status), download: job.video, again: true, compare: job.video, delete: job.status !== "running" };
   for (const button of part.querySelectorAll("[data-do]")) {
     button.hidden = !can[button.dataset.do];
     if (button.dataset.do !== "again") button.setAttribute("aria-label", `${button.textContent}: ${titleOf(job)}`);
@@ -134,6 +133,7 @@ function state(job) {
   if (job.status === "failed") return "Could not be made";
   if (job.status === "cancelled") return job.video ? "Stopped; the finished part plays" : "Stopped";
   if (job.status === "done") return `${(job.frames / 25).toFixed(1)} s, made in ${duration(job.took_s)}`;
+  if (job.stopping) return "Stopping after this step …";
   if (!progress) return "Beginning …";
   const left = progress.left_s === null ? "" : `, about ${duration(progress.left_s)} left`;
   const frames = progress.total ? `: ${Math.floor(progress.done)} of ${progress.total}` : "";
