@@ -15,11 +15,13 @@ pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from hallo4.errors import CheckpointError, OutputError
+from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.media import read_frames, read_provenance
 from hallo4.pipelines import PortraitAnimator
 from hallo4.studio.make import open_makers
+from hallo4.studio.make.settings import Settings
 from hallo4.studio.make.uploads import CHUNK_BYTES, KEPT_S, LIMIT_BYTES
+from hallo4.studio.refused import Refused
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,13 @@ def test_what_would_be_made(program, files):
     assert program.client.get(looked["picture"]).content.startswith(b"\x89PNG")
     steps = [program.post("/api/preview", files | {"steps": n}).json()["estimate"] for n in (2, 9)]
     assert ["2 steps each" in steps[0], "9 steps each" in steps[1]] == [True, True]
+
+
+def test_a_preview_that_nobody_waits_for_is_not_made(makers, program, files):
+    looks, before = makers.looks, set(makers.looks.folder.iterdir())
+    with pytest.raises(Refused, match="Nobody waits"):
+        looks.look(Settings(**files), lambda: True)
+    assert set(looks.folder.iterdir()) == before
 
 
 def test_events_tell_of_a_job_until_it_is_over(program, files):
@@ -364,6 +373,11 @@ def test_one_studio_at_a_time_in_a_folder_and_models_must_exist(makers, tmp_path
         pytest.raises(OutputError, match="is working on it"),
         open_makers(makers.queue.uploads.folder.parent),
     ):
+        pass
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Choose another folder"), open_makers(tmp_path / "file"):
+        pass
+    with pytest.raises(InputError, match="cuda:77"), open_makers(tmp_path, devices=["cuda:77"]):
         pass
     with pytest.raises(CheckpointError, match="no model"), open_makers(tmp_path, ["nothing-here"]):
         pass

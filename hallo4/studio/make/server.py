@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Makers:
-    """An open studio: the ASGI application, its queue and the key of its folder."""
+    """An open studio: the ASGI application, its queue and previews, and the key of its folder."""
 
     app: FastAPI
     queue: Queue
+    looks: Looks
     key: str
 
     def link(self, base: str) -> str:
@@ -66,7 +67,7 @@ def open_makers(
         queue.start()
         try:
             app = make_app(queue, looks, lambda word: hmac.compare_digest(word.encode(), key.encode()))
-            yield Makers(app, queue, key)
+            yield Makers(app, queue, looks, key)
         finally:
             queue.close()
 
