@@ -262,7 +262,7 @@ def test_names_are_words_and_never_paths(program, portrait_png, makers, name, sh
     assert answer.json()["name"] == (name if shown is None else shown)
     home = makers.queue.uploads.folder / answer.json()["id"]
     names = {path.name for path in home.iterdir()} - {"about.json", "facts.json"}
-    assert names <= {"sent_file", "sent_file.png", "sent_file.exe"}
+    assert names <= {"sent_portrait", "sent_portrait.png", "sent_portrait.exe"}
 
 
 def test_what_no_job_uses_is_removed_after_a_day(program, makers, portrait_png, files):

@@ -80,15 +80,14 @@ class Queue:
     def add(self, body: JobBody) -> JobView:
         """A new job at the end of the queue. Refused: a file or model that is not here, or too many jobs."""
         self.offers.folder(body.settings.model)
-        names = {}
-        for role, upload_id in body.settings.uploads().items():
-            self.uploads.usable(upload_id, role)
-            names[role] = self.uploads.view(upload_id).name
-        request = Request(body=body, created=time.time(), names=names)
-        job_id = secrets.token_hex(16)
+        job_id, names = secrets.token_hex(16), {}
         with self._changed:
             if len(self._requests) >= JOB_LIMIT:
                 raise Refused(429, f"{JOB_LIMIT} videos are here. Delete some that you no longer need.")
+            for role, upload_id in body.settings.uploads().items():
+                self.uploads.usable(upload_id, role)
+                names[role] = self.uploads.view(upload_id).name
+            request = Request(body=body, created=time.time(), names=names)
             try:
                 JobFolder.create(self._folder / job_id, request)
             except OSError as error:
@@ -132,8 +131,8 @@ class Queue:
             request = self._requests.pop(job_id)
             self._outcomes.pop(job_id)
             self._over.pop(job_id, None)
-        for upload_id in set(request.body.settings.uploads().values()) - self.used_uploads():
-            self.uploads.remove(upload_id)
+            for upload_id in set(request.body.settings.uploads().values()) - self.used_uploads():
+                self.uploads.remove(upload_id)
 
     # ------------------------------------------------------------------ what people see
 

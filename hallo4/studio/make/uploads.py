@@ -3,7 +3,7 @@
 ::
 
     uploads/<id>/about.json   role, name and size, said beforehand
-                 sent_file.*  as much as has come
+                 sent_ROLE.*  as much as has come
                  facts.json   what was seen in it; there once it is whole and can be used
 """
 
@@ -66,7 +66,7 @@ class Uploads:
         upload_id = secrets.token_hex(16)
         home = self.folder / upload_id
         home.mkdir()
-        (home / f"sent_file{_suffix(body.name)}").touch()
+        (home / f"sent_{body.role}{_suffix(body.name)}").touch()
         write_whole(home / "about.json", body.model_dump_json().encode())
         return self.view(upload_id)
 
@@ -109,7 +109,7 @@ class Uploads:
 
     def path(self, upload_id: str) -> Path:
         """Its content. OSError: there is none."""
-        found = next((self.folder / upload_id).glob("sent_file*"), None)
+        found = next((self.folder / upload_id).glob("sent_*"), None)
         if found is None:
             raise FileNotFoundError(upload_id)
         return found
