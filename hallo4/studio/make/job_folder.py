@@ -20,9 +20,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from hallo4.media.files import temporary_beside, write_whole
 from hallo4.pipelines.session import partial_video_path
 from hallo4.studio.make.settings import JobBody, ProgressView, Role
+from hallo4.whole import temporary_beside, write_whole
 
 
 class Request(BaseModel):

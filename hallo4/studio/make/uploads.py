@@ -20,12 +20,12 @@ from pathlib import Path
 
 from hallo4.errors import Hallo4Error, OutputError
 from hallo4.media import collect_notes, load_image, open_sound, probe_video
-from hallo4.media.files import write_whole
 from hallo4.motion import load_skeleton
 from hallo4.pipelines.prepare_motion import is_keypoints
 from hallo4.studio.make.job_folder import in_words_of_the_page
 from hallo4.studio.make.settings import Role, UploadBody, UploadView
 from hallo4.studio.refused import Refused
+from hallo4.whole import write_whole
 
 CHUNK_BYTES = 4 * 2**20
 """The largest piece."""
