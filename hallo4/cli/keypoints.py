@@ -50,10 +50,10 @@ def run(words: Sequence[str]) -> None:
     options = tyro.cli(Keypoints, args=list(words), prog="hallo4 keypoints")
 
     from hallo4.errors import InputError
-    from hallo4.evaluation.processes import shared_work
     from hallo4.motion import PersonChoice
     from hallo4.pose.files import Measure, plan_jobs
     from hallo4.pose.loading import load_estimator
+    from hallo4.processes import shared_work
 
     PersonChoice.of(options.person)
     if not 1 <= options.workers <= 64:

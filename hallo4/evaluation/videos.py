@@ -23,7 +23,6 @@ from hallo4.errors import Cancelled, Hallo4Error, InputError, MissingExtraError
 from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
-from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_beside import Beside
 from hallo4.evaluation.video_files import REFERENCE, ClipFiles, System, matched_clips, systems_of
@@ -34,6 +33,7 @@ from hallo4.evaluation.video_metrics import VIDEO_METRICS, clip_values, own_valu
 from hallo4.evaluation.video_report import build_report, write_report
 from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
+from hallo4.processes import shared_work
 from hallo4.types import FPS
 from hallo4.version import __version__
 

@@ -24,13 +24,13 @@ import numpy as np
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
-from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, draw_report
 from hallo4.evaluation.report_files import write_text, write_with_picture
 from hallo4.evaluation.row_store import Row, RowStore, row_store
 from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
 from hallo4.motion import draw_skeleton
+from hallo4.processes import shared_work
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
 
