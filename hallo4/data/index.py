@@ -116,10 +116,10 @@ def read_stamp(folder: Path) -> Stamp:
 def claim_folder(folder: Path, stamp: Stamp) -> None:
     """Write the stamp. InputError: the folder holds shards made by something else. OSError: not written."""
     if not (folder / STAMP).exists():
-        if any(folder.glob("*")):
-            strange = next(iter(sorted(path.name for path in folder.glob("*"))))
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if others:
             raise InputError(
-                f"{folder}: holds other things, such as {strange}. Choose a new or empty folder."
+                f"{folder}: holds other things, such as {others[0]}. Choose a new or empty folder."
             )
         content = {"format": FORMAT, **asdict(stamp)}
         write_whole(folder / STAMP, (json.dumps(content, indent=1) + "\n").encode())
