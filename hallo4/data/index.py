@@ -15,7 +15,7 @@ from hallo4.media.parquet_files import read_table, write_table
 
 INDEX, STAMP = "index.parquet", "prepared.json"
 FORMAT = 1
-UNUSABLE, TOO_SHORT, SAME_FILE = "unusable", "too short", "same file"
+UNUSABLE, NO_PERSON, TOO_SHORT, SAME_FILE = "unusable", "no person", "too short", "same file"
 """Reasons of a whole video."""
 
 
@@ -130,12 +130,15 @@ def claim_folder(folder: Path, stamp: Stamp) -> None:
             f"{folder}: holds clips of {there.clip_frames} frames, and {stamp.clip_frames} are asked for. "
             "Choose another folder."
         )
-    wanted = json.loads(json.dumps(stamp.made_by))
-    if there.made_by != wanted:
-        differ = sorted(
-            name for name in wanted | there.made_by if wanted.get(name) != there.made_by.get(name)
-        )
+    differ = differences(there, stamp)
+    if differ:
         raise InputError(
             f"{folder}: holds shards for {there.model}, which differ from those for {stamp.model} in "
             f"{', '.join(differ)}. Choose another folder."
         )
+
+
+def differences(one: Stamp, other: Stamp) -> list[str]:
+    """What decided the content of shards and is not the same in both."""
+    first, second = (json.loads(json.dumps(stamp.made_by)) for stamp in (one, other))
+    return sorted(name for name in first | second if first.get(name) != second.get(name))

@@ -24,7 +24,7 @@ from hallo4.data.clip_look import look_at_clips
 from hallo4.data.sources import Source
 from hallo4.data.speech import RATE_HZ, SpeechBy, method_version, speech_spans
 from hallo4.data.stages import Findings, FindingsStore, content_key
-from hallo4.errors import InputError, ShapeError
+from hallo4.errors import InputError, NoPersonError, ShapeError
 from hallo4.media import collect_notes, open_sound, probe_video, read_frames
 from hallo4.media.files import shown
 from hallo4.motion.beside_video import given_skeleton
@@ -71,14 +71,16 @@ class ObserveSettings:
 @dataclass(frozen=True)
 class Observed:
     """What became of a source: `clips`, a row each (see `look_at_clips`), and `keys` of its stages; or a
-    `problem`, one line. `made`: stages that were computed for it. `unused_s`: ends of shots that are shorter
-    than a clip."""
+    `problem`, one line (`nobody`: no person was found). `made`: stages that were computed for it. `unused_s`:
+    ends of shots that are shorter than a clip.
+    """
 
     source: Source
     clips: tuple[dict[str, Any], ...] = ()
     keys: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    nobody: bool = False
     made: Counter[str] = field(default_factory=Counter)
     unused_s: float = 0.0
     notes: tuple[str, ...] = ()
@@ -106,6 +108,8 @@ class Observer:
         before = Counter(self.store.made)
         try:
             observed = self._observe(source)
+        except NoPersonError as error:
+            observed = Observed(source, problem=str(error), nobody=True)
         except (InputError, ShapeError) as error:
             observed = Observed(source, problem=str(error))
         return replace(observed, made=self.store.made - before)

@@ -31,7 +31,16 @@ from hallo4.data.encode import (
     text_name,
 )
 from hallo4.data.filters import ClipFilters, reasons_against
-from hallo4.data.index import SAME_FILE, TOO_SHORT, UNUSABLE, IndexRow, Stamp, claim_folder, write_index
+from hallo4.data.index import (
+    NO_PERSON,
+    SAME_FILE,
+    TOO_SHORT,
+    UNUSABLE,
+    IndexRow,
+    Stamp,
+    claim_folder,
+    write_index,
+)
 from hallo4.data.observe import CanvasRule, Observed, Observer, ObserveSettings
 from hallo4.data.sources import Source, read_sources, video_files
 from hallo4.data.speech import speech_method
@@ -227,7 +236,8 @@ def _rows_of(
     """A row for every clip of a video, or one that says why there is none."""
     source, licence = one.source, _licence(one.source, settings)
     if one.problem is not None:
-        return [IndexRow.of_video(source.path, UNUSABLE, one.problem, source, licence)]
+        reason = NO_PERSON if one.nobody else UNUSABLE
+        return [IndexRow.of_video(source.path, reason, one.problem, source, licence)]
     frames = observe.clip_frames
     if not one.clips:
         found = f"no shot of it lasts {frames / FPS:.2f} s, {frames} frames"

@@ -20,7 +20,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hallo4.errors import InputError
+from hallo4.errors import InputError, NoPersonError
 from hallo4.media.files import cannot_write, write_whole
 
 _VALUES = "values"
@@ -58,7 +58,7 @@ class FindingsStore:
             try:
                 found = make()
             except InputError as error:
-                found = Findings({"problem": str(error)})
+                found = Findings({"problem": str(error), "nobody": isinstance(error, NoPersonError)})
             self.made[stage] += 1
             path = self._path(stage, key)
             try:
@@ -67,7 +67,7 @@ class FindingsStore:
             except OSError as error:
                 raise cannot_write(path, error) from error
         if "problem" in found.values:
-            raise InputError(found.values["problem"])
+            raise (NoPersonError if found.values["nobody"] else InputError)(found.values["problem"])
         return found
 
     def stored(self, stage: str, key: str) -> Findings | None:
