@@ -14,7 +14,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 @dataclass(frozen=True)
 class Prepare:
-    """Find the clips of one speaking person in videos and encode them for a model, for `hallo4 train ... --set
+    """Find the clips of one speaking person in videos and encode them, for `hallo4 train ... --set
     prepared=SHARDS`. The same command makes only what is new or has changed.
 
     Beside NAME.mp4 may lie NAME.keypoints.json (else the person is looked for), NAME.licence.txt and, for a
@@ -27,9 +27,7 @@ class Prepare:
     """the folder to write to; it belongs to one model"""
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """for whose autoencoder and sound the clips are encoded"""
-    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: a window of the model)")] = (
-        None
-    )
+    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: a window)")] = None
     """frames of a clip, at 25 a second"""
     min_face_px: Annotated[float, arg(metavar="N")] = 16.0
     """drop clips in which the face is less wide, in pixels of the model's frame"""
@@ -105,7 +103,7 @@ def _prepare(options: Prepare) -> None:
         *(options.model, options.frames, filters, options.estimator, options.person, options.speech),
         *(options.licence, options.device, options.weights),
     )
-    with _progress(options.quiet) as on_progress:
+    with _Progress(options.quiet) as on_progress:
         prepared = prepare_videos(options.sources, options.output, settings, options.workers, on_progress)
     for problem in prepared.problems:
         print(f"problem: {problem}", file=sys.stderr)
@@ -156,7 +154,7 @@ def _print_table(lines: list[tuple[str, str, str, str]]) -> None:
     Console().print(table)
 
 
-class _progress:
+class _Progress:
     """A bar for what is being done, on a terminal; else a line for every tenth of it."""
 
     def __init__(self, quiet: bool) -> None:

@@ -66,8 +66,8 @@ class PreparedClips:
         shapes = {row["latent_shape"] for row in rows}
         if len(shapes) > 1:
             raise InputError(
-                f"a batch of clips of several latent shapes ({', '.join(sorted(shapes))}) was asked for; take "
-                "those of one of `groups`."
+                f"a batch of clips of several latent shapes ({', '.join(sorted(shapes))}) was asked for; "
+                "take those of one of `groups`."
             )
         clips = [self._clip(row["shard"], row["clip"]) for row in rows]
         batch = {

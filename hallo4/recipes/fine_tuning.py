@@ -289,8 +289,8 @@ def _prepared(folder: str, start: LoadedModel | None) -> PreparedClips:
     differ = differences(clips.stamp, wanted)
     if differ:
         raise InputError(
-            f"{folder}: holds clips for {clips.stamp.model}, which differ from those for {start.info.name} in "
-            f"{', '.join(differ)}. Prepare the videos with --model {start.folder}."
+            f"{folder}: holds clips for {clips.stamp.model}, which differ from those for "
+            f"{start.info.name} in {', '.join(differ)}. Prepare the videos with --model {start.folder}."
         )
     return clips
 
