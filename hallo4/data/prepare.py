@@ -144,7 +144,7 @@ def clip_length(model: LoadedModel, wanted: int | None) -> int:
         rules.check_length(frames - before)
     except ValueError as error:
         raise InputError(
-            f"clips of {frames} frames do not fit {model.info.name}: {error} Its own length is "
+            f"clips of {frames} frames do not fit {model.info.name}: {error}. Its own length is "
             f"{before + model.info.window_frames}."
         ) from error
     return frames

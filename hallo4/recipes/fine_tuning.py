@@ -244,8 +244,12 @@ def fine_tune(
     `info`: but for the length of a window, which is that of the clips without the frames that are known.
     `new_backbone`: of so many latent channels; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further. InputError if the
-    autoencoder or the audio projector has not been trained yet.
+    autoencoder or the audio projector has not been trained yet, or if prepared clips are not of the model.
     """
+    if config.prepared is not None and config.start_from is None:
+        raise InputError(
+            "prepared clips are latents of one model's autoencoder: name that model with start_from."
+        )
     torch.manual_seed(config.train.seed)
     start = None if config.start_from is None else _start(config.start_from, info.family)
     model = None if start is None else adapt(start.backbone).requires_grad_(True)
@@ -278,12 +282,8 @@ def fine_tune(
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
 
 
-def _prepared(folder: str, start: LoadedModel | None) -> PreparedClips:
+def _prepared(folder: str, start: LoadedModel) -> PreparedClips:
     """The clips in a folder of shards. InputError: they were not made for the model that is trained."""
-    if start is None:
-        raise InputError(
-            "prepared clips are latents of one model's autoencoder: name that model with start_from."
-        )
     clips = PreparedClips(folder)
     wanted = stamp_of_model(start, start.info.name, clips.stamp.clip_frames)
     differ = differences(clips.stamp, wanted)
