@@ -41,7 +41,7 @@ def look_at_clips(
     `reference` (a frame of the same shot, outside of the clip if there is one with a face), and, of its
     frames: `found_share` with the person's face, `face_px`, the median width of the face on the model's
     canvas, `hands_share` with a hand, `speech_share`, the median `sharpness` of faces, the mean `level`, the
-    largest `change`, `people` (None: not known) and whether there is a `cut` that only the tracker saw.
+    median `change`, `people` (None: not known) and whether there is a `cut` that only the tracker saw.
     """
     info, shots, person, speech = found
     level, change = shots.arrays["level"], shots.arrays["change"]
@@ -69,7 +69,7 @@ def look_at_clips(
                     "hands_share": float(hands[span].mean()),
                     "speech_share": covered(speech.values["spans"], start / FPS, (start + frames) / FPS),
                     "level": float(level[span].mean()),
-                    "change": float(change[start + 1 : start + frames].max(initial=0.0)),
+                    "change": _median(change[start + 1 : start + frames]),
                     "people": _most(person.arrays.get("people"), span),
                     "cut": any(start < cut < start + frames for cut in person.values["cuts"]),
                 }

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from hallo4.errors import InputError
 
 STILL = 0.02
-"""Levels by which the coarse colours change at least once in a clip of a living person; what an encoder
-makes of a picture that stands still is less."""
+"""Levels by which the coarse colours of a living person change in most frames; encoders change those of a
+picture that stands still in few."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def reasons_against(
     unless(
         clip["level"] >= filters.min_level, "dark", f"level {clip['level']:.0f}, wanted {filters.min_level:g}"
     )
-    unless(clip["change"] >= STILL, "still picture", "no frame differs from the one before")
+    unless(clip["change"] >= STILL, "still picture", "most frames are like the one before")
     unless(
         clip["found_share"] >= filters.min_found and clip["found_share"] > 0,
         *("face not seen", f"seen in {clip['found_share']:.0%} of frames, wanted {filters.min_found:.0%}"),
