@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOOKS = 5
 """Frames of a clip whose sharpness is measured."""
+COUNTED_AROUND = 12
+"""People are counted in frames so far before and behind a clip, too."""
 FACE_PX = 64
 """Faces are brought down to this width before their sharpness is measured."""
 PICTURE_PX = 240
@@ -41,7 +43,8 @@ def look_at_clips(
     `reference` (a frame of the same shot, outside of the clip if there is one with a face), and, of its
     frames: `found_share` with the person's face, `face_px`, the median width of the face on the model's
     canvas, `hands_share` with a hand, `speech_share`, the median `sharpness` of faces, the mean `level`, the
-    median `change`, `people` (None: not known) and whether there is a `cut` that only the tracker saw.
+    median `change`, the usual number of `people` (None: not known) and whether there is a `cut` that only the
+    tracker saw.
     """
     info, shots, person, speech = found
     level, change = shots.arrays["level"], shots.arrays["change"]
@@ -70,7 +73,7 @@ def look_at_clips(
                     "speech_share": covered(speech.values["spans"], start / FPS, (start + frames) / FPS),
                     "level": float(level[span].mean()),
                     "change": _median(change[start + 1 : start + frames]),
-                    "people": _most(person.arrays.get("people"), span),
+                    "people": _people_near(person, start, start + frames),
                     "cut": any(start < cut < start + frames for cut in person.values["cuts"]),
                 }
             )
@@ -163,5 +166,11 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(values)) if len(values) else 0.0
 
 
-def _most(people: np.ndarray | None, span: slice) -> int | None:
-    return None if people is None else int(people[span].max(initial=0))
+def _people_near(person: Findings, start: int, stop: int) -> int | None:
+    """How many people are seen in most of the frames around a clip in which they were counted: in a single
+    one, a detector may see some that are none. None: they were not counted."""
+    if "people" not in person.arrays:
+        return None
+    at, people = person.arrays["people_at"], person.arrays["people"]
+    near = people[(at >= start - COUNTED_AROUND) & (at < stop + COUNTED_AROUND)]
+    return int(np.sort(near)[(len(near) - 1) // 2]) if len(near) else None

@@ -128,7 +128,8 @@ class ClipEncoder:
         self, clip: ClipWork, video_pm1: Tensor, reference_u8: np.ndarray, sound: FeatureStream
     ) -> dict[str, Tensor]:
         """`video` [C, F, h, w], `reference` [C, 1, h, w], `skeleton` [C, rho T, h, w], `audio_features`
-        [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool."""
+        [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool. `known`, of
+        `WindowRules.encode_known`, where it cannot be made of the latents of the video."""
         model, rules = self.model, self.model.backbone.windows
         spec, device = model.autoencoder.spec, model.device
         portrait = self._on_canvas(reference_u8)
@@ -147,6 +148,10 @@ class ClipEncoder:
             if model.backbone.condition_spec.skeleton != "none":
                 drawn = _as_video(motion.frames_pm1(inside), device)
                 made["skeleton"] = model.autoencoder.encode_frames(drawn)
+            if not spec.independent_latents:
+                known = _as_video(video_pm1[: rules.known_frames], device)
+                generator = torch.Generator().manual_seed(int(clip.key[:12], 16))
+                made["known"] = rules.encode_known(model.autoencoder, known, {}, generator)
             self._keep_grey(video_pm1)
         made = {name: value[0].half().cpu().contiguous() for name, value in made.items()}
         first, behind = (rules.audio_rho * frame for frame in (clip.start, clip.start + clip.frames))

@@ -42,6 +42,8 @@ _SUDDEN = 8.0
 _TIMES_USUAL = 4.0
 """... if it is so many times what is usual around it."""
 _AROUND = 12
+_PEOPLE_EVERY = 12
+"""Frames between two in which people are counted."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,12 @@ class Observer:
                 by, cuts, people = "file", [], None
             else:
                 found = estimate_video(source.path, self._estimator, self.settings.person, fps=FPS)
-                skeleton, by, people = found.skeleton, self._estimator.name, found.people
+                skeleton, by = found.skeleton, self._estimator.name
+                people = _people(source.path, self._estimator, len(skeleton))
                 cuts = [round(cut * FPS) for cut in found.cuts_s]
                 notes += found.notes
-        arrays = {"points_px": skeleton.points_px, "confidence": skeleton.confidence}
-        if people is not None:
-            arrays["people"] = people
+        arrays = {} if people is None else people
+        arrays |= {"points_px": skeleton.points_px, "confidence": skeleton.confidence}
         return Findings({"by": by, "cuts": cuts, "notes": notes}, arrays)
 
 
@@ -211,6 +213,14 @@ def find_cuts(change: np.ndarray, unlike: np.ndarray) -> list[int]:
         if frame and change[frame] >= max(_TIMES_USUAL * usual, 1.0):
             cuts.append(frame)
     return cuts
+
+
+def _people(path: Path, estimator: PoseEstimator, frames: int) -> dict[str, np.ndarray]:
+    """How many `people` [n] are seen in the frames `people_at` [n], twice a second."""
+    at = np.arange(min(_PEOPLE_EVERY, frames) // 2, frames, _PEOPLE_EVERY)
+    numbered = enumerate(read_frames(path, FPS))
+    counts = [len(estimator.find(frame_u8)) for number, frame_u8 in numbered if number in at]
+    return {"people_at": at[: len(counts)], "people": np.array(counts, int)}
 
 
 def _speech(path: Path, info: dict[str, Any], method: SpeechBy) -> Findings:

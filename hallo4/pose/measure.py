@@ -39,9 +39,8 @@ class PoseFindings:
 
     `skeleton`: the points, in pixels of the video as it is shown, at `skeleton.fps`. `face_boxes_px`,
     `person_boxes_px` [T, 4]: (left, top, right, bottom), NaN where there is none. `found` [T] bool: the
-    person was seen in this frame itself; `filled` [T, 133] bool: points that bridge a short gap. `people`
-    [T]: how many were seen where the person was last chosen, in the first frame with them or behind a cut (0
-    before). `cuts_s`: where a new shot begins. `notes`: a line each of what a user has to know.
+    person was seen in this frame itself; `filled` [T, 133] bool: points that bridge a short gap. `cuts_s`:
+    where a new shot begins. `notes`: a line each of what a user has to know.
     """
 
     skeleton: Skeleton
@@ -49,7 +48,6 @@ class PoseFindings:
     person_boxes_px: np.ndarray
     found: np.ndarray
     filled: np.ndarray
-    people: np.ndarray
     cuts_s: tuple[float, ...]
     notes: tuple[str, ...]
 
@@ -152,17 +150,9 @@ def _findings(
         track.person_boxes_px,
         track.found,
         filled,
-        _people(track),
         tuple(cut / fps for cut in track.cuts),
         tuple(said),
     )
-
-
-def _people(track: Track) -> np.ndarray:
-    people = np.zeros(len(track.found), int)
-    for frame, seen in track.chosen:
-        people[frame:] = len(seen)
-    return people
 
 
 def _head_px(track: Track) -> float:

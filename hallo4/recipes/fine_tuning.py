@@ -214,7 +214,7 @@ def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder) -> Meth
             scene,
             batch["audio_windows"][:, before * rules.audio_rho :],
             batch["skeleton"][:, :, before * rules.skeleton_rho :],
-            rules.known_from_latents(autoencoder.spec, known, scene),
+            batch["known"] if "known" in batch else rules.known_from_latents(autoencoder.spec, known, scene),
             continues,
         )
         conditions = rules.unconditional(conditions, torch.rand(size, device=device) < config.silent_share)

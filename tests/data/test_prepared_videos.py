@@ -177,7 +177,8 @@ def test_every_bad_video_costs_its_own_rows_and_says_why(videos, tmp_path, setti
     assert reasons.pop("black") == {"dark", "still picture"}
     assert reasons == {
         "silent": {"no sound"}, "still": {"still picture"}, "short": {"too short"},
-        "slow": {"few frames a second", "still picture"}, "broken": {"unusable"}, "empty": {"unusable"}, "twin": {"same file"},
+        "slow": {"few frames a second", "still picture"}, "broken": {"unusable"}, "empty": {"unusable"},
+        "twin": {"same file"},
     }  # fmt: skip
     assert len(prepared.problems) == 2
     assert all(name in " ".join(prepared.problems) for name in ("broken.mp4", "empty.mp4"))
