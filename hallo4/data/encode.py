@@ -81,6 +81,7 @@ class ClipEncoder:
         self.folder = settings.folder
         self.model = load_model(settings.model, settings.device)
         self.findings = FindingsStore(settings.folder / "findings")
+        self._grey_of_size: dict[str, Tensor] = {}
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[ClipWork]) -> ShardDone:
@@ -141,6 +142,7 @@ class ClipEncoder:
         inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames))
         height, width = video_pm1.shape[-2:]
         with model.autoencoding():
+            grey = self._grey(video_pm1)
             made = {
                 "video": model.autoencoder.encode_video(_as_video(video_pm1, device)),
                 "reference": encode_portrait(model.autoencoder, portrait.video_pm1[None].to(device)),
@@ -151,8 +153,7 @@ class ClipEncoder:
             if not spec.independent_latents:
                 known = _as_video(video_pm1[: rules.known_frames], device)
                 generator = torch.Generator().manual_seed(int(clip.key[:12], 16))
-                made["known"] = rules.encode_known(model.autoencoder, known, {}, generator)
-            self._keep_grey(video_pm1)
+                made["known"] = rules.encode_known(model.autoencoder, known, {"grey": grey}, generator)
         made = {name: value[0].half().cpu().contiguous() for name, value in made.items()}
         first, behind = (rules.audio_rho * frame for frame in (clip.start, clip.start + clip.frames))
         steps = np.arange(first - MARGIN, behind + MARGIN).clip(0, sound.rows - 1)
@@ -185,13 +186,15 @@ class ClipEncoder:
             raise InputError(f"{shown(path)}: ends before frame {max(numbers)}. Export it again.")
         return found
 
-    def _keep_grey(self, video_pm1: Tensor) -> None:
-        """Latents of grey frames, once for every size and length of clips."""
+    def _grey(self, video_pm1: Tensor) -> Tensor:
+        """Latents [1, C, F, h, w] of grey frames, made and kept once for every size of clips."""
         frames, _, height, width = video_pm1.shape
         name = grey_name(height, width)
-        if not (self.folder / COMMON / f"{name}.safetensors").is_file():
+        if name not in self._grey_of_size:
             grey = encode_grey(self.model.autoencoder, video_pm1[:1].to(self.model.device), frames)
+            self._grey_of_size[name] = grey
             self._write(COMMON, name, {"grey": grey.half().cpu().contiguous()})
+        return self._grey_of_size[name]
 
     def _keep_text(self, prompt: str | None) -> None:
         """The text embedding of a prompt (None: the model's own), once. InputError: a prompt for a model
