@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,9 +19,6 @@ from hallo4.motion.overlay import overlay
 from hallo4.pipelines.canvas import portrait_canvas
 from hallo4.types import FPS, Skeleton
 
-if TYPE_CHECKING:
-    from hallo4.data.observe import CanvasRule
-
 LOOKS = 5
 """Frames of a clip whose sharpness is measured."""
 COUNTED_AROUND = 12
@@ -28,6 +26,15 @@ COUNTED_AROUND = 12
 FACE_PX = 64
 """Faces are brought down to this width before their sharpness is measured."""
 PICTURE_PX = 240
+
+
+@dataclass(frozen=True)
+class CanvasRule:
+    """How pictures come onto the frame of a model; see `portrait_canvas`."""
+
+    size_px: int
+    multiple_px: int
+    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
 
 
 def look_at_clips(

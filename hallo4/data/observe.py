@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hallo4.data.clip_look import look_at_clips
+from hallo4.data.clip_look import CanvasRule, look_at_clips
 from hallo4.data.sources import Source
 from hallo4.data.speech import RATE_HZ, SpeechBy, method_version, speech_spans
 from hallo4.data.stages import Findings, FindingsStore, content_key
@@ -44,15 +44,6 @@ _TIMES_USUAL = 4.0
 _AROUND = 12
 _PEOPLE_EVERY = 12
 """Frames between two in which people are counted."""
-
-
-@dataclass(frozen=True)
-class CanvasRule:
-    """How pictures come onto the frame of a model; see `portrait_canvas`."""
-
-    size_px: int
-    multiple_px: int
-    canvas_sizes_px: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from hallo4.data.clip_look import CanvasRule
 from hallo4.data.encode import (
     VERSION,
     ClipEncoder,
@@ -41,7 +42,7 @@ from hallo4.data.index import (
     claim_folder,
     write_index,
 )
-from hallo4.data.observe import CanvasRule, Observed, Observer, ObserveSettings
+from hallo4.data.observe import Observed, Observer, ObserveSettings
 from hallo4.data.sources import Source, read_sources, video_files
 from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key

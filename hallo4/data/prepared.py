@@ -26,8 +26,7 @@ OPEN_SHARDS = 128
 class PreparedClips:
     """The kept clips in a folder of `hallo4 data prepare`, in the batches of `LatentCache`.
 
-    `stamp`: what they were made by. `groups`: "FxHxW", the latent shape, -> indices [n] of the clips that
-    have it; only such can be in one batch. What is in memory is a line of the index per clip.
+    `stamp`: what they were made by. What is in memory is a line of the index per clip.
 
     InputError: no such folder, an index of another version, or no clip in it. MissingExtraError: pyarrow is
     not installed.
@@ -44,11 +43,16 @@ class PreparedClips:
         shapes = self._table.column("latent_shape").combine_chunks().dictionary_encode()
         numbers = torch.from_numpy(shapes.indices.to_numpy().copy())
         names = shapes.dictionary.to_pylist()
-        self.groups = {name: torch.nonzero(numbers == n)[:, 0] for n, name in enumerate(names)}
+        self._groups = {name: torch.nonzero(numbers == n)[:, 0] for n, name in enumerate(names)}
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def groups(self) -> dict[str, Tensor]:
+        """ "FxHxW", a latent shape, -> indices [n] of the clips that have it; only such make a batch."""
+        return self._groups
 
     def licences(self) -> dict[str, int]:
         """How many clips have each licence."""
