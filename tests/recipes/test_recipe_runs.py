@@ -165,7 +165,7 @@ def test_the_observer_can_be_loaded_and_sees(results):
 def test_a_finished_model_is_where_a_further_run_begins(results, work):
     """With rates of zero it comes out as it went in, whatever sizes the configuration has for new models."""
     recipe = miniature("tiny-dit-sft", work)
-    still = replace(recipe.config.train.optimizer, learning_rate=0.0, muon_learning_rate=0.0)
+    still = replace(recipe.config.train.optimizer, learning_rate=1e-30, muon_learning_rate=1e-30)
     further = replace(
         recipe.config,
         start_from=str(results["tiny-dit-sft"]),
