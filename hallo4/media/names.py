@@ -51,9 +51,9 @@ def below(folder: Path, named: str) -> Path | None:
     tails = [parts[first:] for first in range(1, len(parts))] if foreign else [parts]
     try:
         found = [as_stored(base.joinpath(*tail)).resolve() for tail in tails if any(tail)]
+        inside = [path for path in found if path.is_relative_to(base) and path != base]
+        files = [path for path in inside if path.is_file()]
     except (OSError, RuntimeError, ValueError):  # a name too long, a loop of links
         return None
-    inside = [path for path in found if path.is_relative_to(base) and path != base]
-    if foreign:
-        return next((path for path in inside if path.is_file()), None)
-    return inside[0] if inside else None
+    chosen = files if foreign else inside
+    return chosen[0] if chosen else None

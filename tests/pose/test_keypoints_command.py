@@ -156,7 +156,7 @@ def test_notes_are_said_with_the_result(place, capfd):
             ["talk.mkv", "-o", "o.json", "--person", "3"],
             "person 3 from the left was asked for, and 1 person is seen at 80,60",
         ),
-        (["talk.mkv", "-o", "o.json", "--workers", "0"], "workers is 0; use 1 to 64"),
+        (["talk.mkv", "-o", "o.json", "--workers", "0"], "--workers is 0; it must be 1 to 256"),
         (["talk.mkv", "-o", "o.json", "--estimator", "light"], "needs the weights holistic_solution"),
         (["talk.mkv", "-o", "o.json", "--device", "cuda"], "this onnxruntime has no CUDA"),
         (["clip.mp4", "-o", "clip.json"], "clip.mp4: is one of the inputs and would be overwritten"),
