@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"weights"},
     "diffusion": set(),
     "pipelines": {"media", "motion", "weights", "pose", "models", "diffusion"},
-    "data": {"media", "motion", "world", "models"},
+    "data": {"media", "motion", "world", "weights", "pose", "models", "pipelines"},
     "training": {"weights", "models", "diffusion", "data"},
     "evaluation": {"media", "motion", "world", "weights", "pose", "models", "pipelines"},
     "preference": {"media", "motion", "world", "models", "pipelines", "evaluation"},

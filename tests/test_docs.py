@@ -79,6 +79,7 @@ def test_scripts_exist():
 SECOND_WORDS = {
     "weights": ["list", "fetch", "check", "convert"],
     "world": ["episode"],
+    "data": ["prepare", "look"],
     "evaluate": ["world", "videos", "motion", "drift", "compare", "page"],
     "prefer": list(PREFER),
 }

@@ -58,9 +58,13 @@ EXTRAS = modules([line for lines in OPTIONAL.values() for line in lines])
 USER_EXTRAS = modules([line for extra, lines in OPTIONAL.items() if extra != "test" for line in lines])
 
 
-WEB = {PACKAGE / "studio" / "guard.py", PACKAGE / "studio" / "routes.py"}
-"""FastAPI reads a route's signature in the module that defines it, so these two import it at their top.
-`studio/annotate.py` imports them when a page is served, and says which extra is missing."""
+WEB = {
+    PACKAGE / "studio" / name
+    for name in ("guard.py", "pages.py", "routes.py", "make/routes.py", "make/media_routes.py")
+}
+"""FastAPI reads a route's signature in the module that defines it, so these import it at their top.
+`studio/annotate.py` and `studio/make/server.py` import them when a page is served, and say which extra is
+missing."""
 
 
 def test_a_plain_install_is_enough_to_import_every_module():

@@ -165,7 +165,7 @@ def _preview(options: Animate, audio: Any, hints: MotionHints) -> None:
     given = (options.image, audio, options.motion, options.seed)
     request = AnimationRequest(*given, fit_motion=options.fit_motion, motion_hints=hints)
     with shown_progress(options.quiet) as on_progress:
-        picture_u8, notes = preview(read_outline(options.model), request, Reporter(on_progress))
-        on_progress(Progress("preview", 0, 0, notes=tuple(notes)))
-    save_png(options.preview, picture_u8)
+        looked = preview(read_outline(options.model), request, Reporter(on_progress))
+        on_progress(Progress("preview", 0, 0, notes=looked.notes))
+    save_png(options.preview, looked.picture_u8)
     print(options.preview)

@@ -21,10 +21,12 @@ from hallo4.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "animate": ("hallo4.cli.animate", "make a video of a portrait that speaks a recording"),
+    "studio": ("hallo4.cli.studio", "open a page in the browser on which people make videos"),
     "keypoints": ("hallo4.cli.keypoints", "find a person in videos and pictures: skeleton files"),
     "weights": ("hallo4.cli.weights", "fetch, check and convert files that come from elsewhere"),
     "doctor": ("hallo4.cli.doctor", "what this machine can do, and what a job would take"),
     "world": ("hallo4.cli.world", "write episodes of the procedural portrait world"),
+    "data": ("hallo4.cli.data", "prepare folders of videos to train on, and look at what was kept"),
     "train": ("hallo4.cli.train", "run or resume a training recipe"),
     "prefer": ("hallo4.cli.prefer", "collect preferences: candidates, ratings, pairs"),
     "evaluate": ("hallo4.cli.evaluate", "measure a model, with confidence intervals"),

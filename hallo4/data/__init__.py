@@ -1,16 +1,21 @@
-"""Clips for training: rendered once, encoded once, read from disk. Names are imported when first used."""
+"""Clips for training, of real videos or rendered: encoded once, read from disk. Names are imported when first
+used."""
 
 from __future__ import annotations
 
 from hallo4.lazy import lazy_names
 
 _HOMES = {
+    "ClipFilters": "filters",
     "ClipStore": "clips",
     "ClipStoreConfig": "clips",
     "build_clips": "clips",
     "LatentCache": "latents",
+    "PrepareSettings": "prepare",
+    "PreparedClips": "prepared",
     "build_cache": "latents",
     "build_sounds": "sounds",
+    "prepare_videos": "prepare",
 }
 
 __all__ = sorted(_HOMES)

@@ -159,9 +159,11 @@ def frames_held(frames: int, latent_frames: int) -> list[range]:
     return [frames_of_latent(index, rho) for index in range(latent_frames)]
 
 
-def region_cells(points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4) -> Tensor:
+def region_cells(
+    points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4, seen: np.ndarray | None = None
+) -> Tensor:
     """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
-    frame, of `rho` frames."""
+    frame, of `rho` frames. `seen` [T, 133] bool: the points that count (None: all)."""
     columns, rows = width_px // 8, height_px // 8
     groups = frames_held(len(points_px), latent_frame_count(len(points_px), rho))
     masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
@@ -173,8 +175,12 @@ def region_cells(points_px: np.ndarray, width_px: int, height_px: int, rho: int 
     for region, slices in enumerate(parts):
         for f, group in enumerate(groups):
             for points in slices:
-                seen = points_px[group.start : group.stop, points]
-                low, high = seen.min((0, 1)) - 2, seen.max((0, 1)) + 2
+                part = points_px[group.start : group.stop, points].reshape(-1, 2)
+                if seen is not None:
+                    part = part[seen[group.start : group.stop, points].ravel()]
+                if not len(part):
+                    continue
+                low, high = part.min(0) - 2, part.max(0) + 2
                 if (high < 0).any() or (low >= (width_px, height_px)).any():
                     continue
                 x0, y0 = np.clip(low // 8, 0, (columns - 1, rows - 1)).astype(int)

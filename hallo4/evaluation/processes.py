@@ -1,52 +1,18 @@
-"""Processes that share work on clips."""
+"""Processes that share work on clips, model by model."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from functools import partial
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hallo4.errors import Cancelled
 from hallo4.evaluation import generators
 from hallo4.evaluation.report_rows import KeptValue
 from hallo4.evaluation.row_store import RowStore
-from hallo4.processes import check_workers, worker_pool
+from hallo4.processes import shared_work
 
 Item = TypeVar("Item", bound=Hashable)
-Result = TypeVar("Result")
-Settings = TypeVar("Settings")
-
-_make: Callable[[], Callable[[Any], Any]] | None = None  # of a worker process
-_work_on: Callable[[Any], Any] | None = None  # what it made
-
-
-def shared_work(
-    make: Callable[[Settings], Callable[[Item], Result]],
-    settings: Settings,
-    items: Sequence[Item],
-    workers: int,
-) -> Iterator[Result]:
-    """`make(settings)(item)` of every item as results get ready, in any order.
-
-    With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
-    class or function of a module) once. Settings, items and results must then be picklable. InputError: fewer
-    than one worker. Hallo4Error: see `worker_pool`.
-    """
-    check_workers(workers)
-    workers = min(workers, len(items))
-    if workers <= 1:
-        if items:
-            work = make(settings)
-            yield from map(work, items)
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with worker_pool(workers, _start_worker, (make, settings, threads)) as pool:
-        futures = [pool.submit(_work, item) for item in items]
-        for future in as_completed(futures):
-            yield future.result()
 
 
 def work_by_model(
@@ -90,20 +56,3 @@ def work_by_model(
 def _weights(model: str) -> str:
     kind = "autoencoder " if generators.is_autoencoder(model) else ""
     return kind + generators.weights_digest(model)
-
-
-def _start_worker(make: Callable[[Any], Callable[[Any], Any]], settings: Any, threads: int) -> None:
-    import torch
-
-    global _make
-    torch.set_num_threads(threads)
-    _make = partial(make, settings)
-
-
-def _work(item: Any) -> Any:
-    """Made with the first item, not when the process starts: an error then comes out of `shared_work`."""
-    global _work_on
-    if _work_on is None:
-        assert _make is not None
-        _work_on = _make()
-    return _work_on(item)

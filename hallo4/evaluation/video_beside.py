@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from hallo4.evaluation import metrics
-from hallo4.evaluation.video_sidecars import ASPECT_TOLERANCE
 from hallo4.evaluation.video_tools import VideoTools
 from hallo4.media import VideoInfo
+from hallo4.motion.beside_video import ASPECT_TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
-from hallo4.evaluation.video_sidecars import given_skeleton, keypoint_file
 from hallo4.media import VideoInfo, collect_notes, read_provenance
 from hallo4.motion import PersonChoice, save_skeleton
+from hallo4.motion.beside_video import given_skeleton, keypoint_file
 from hallo4.pipelines.model_info import embedded_models
 from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
 from hallo4.pose.loading import ESTIMATORS

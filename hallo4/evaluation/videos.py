@@ -24,7 +24,6 @@ from hallo4.evaluation.dynamics import require_optical_flow
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.named_paths import split_name
-from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report_rows import VideosRow
 from hallo4.evaluation.row_store import Row, RowStore
 from hallo4.evaluation.video_beside import Beside
@@ -37,6 +36,7 @@ from hallo4.evaluation.video_report import build_report, write_report
 from hallo4.evaluation.video_sets import SET_METRICS
 from hallo4.evaluation.video_tools import ToolSettings, available_networks, load_tools, weights_used
 from hallo4.outputs import refuse_output
+from hallo4.processes import shared_work
 from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.whole import whole_file

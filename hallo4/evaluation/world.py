@@ -25,7 +25,6 @@ import numpy as np
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation import generators, metrics
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
-from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.report import build_report, draw_report
 from hallo4.evaluation.report_files import write_text, write_with_picture
 from hallo4.evaluation.report_rows import WorldRow
@@ -34,6 +33,7 @@ from hallo4.evaluation.world_metrics import METRICS, clip_values, make_clip
 from hallo4.evaluation.world_page import Shown, chosen_rows, world_page
 from hallo4.motion import draw_skeleton
 from hallo4.outputs import refuse_output
+from hallo4.processes import shared_work
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
 

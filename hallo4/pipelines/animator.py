@@ -11,10 +11,11 @@ From here down: `job.py` (one request, window by window) -> `window.py` (one win
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -36,12 +37,13 @@ from hallo4.pipelines.model_info import DEFAULT_MODEL
 from hallo4.pipelines.model_outline import plan_if_large
 from hallo4.pipelines.portrait_rest import FindPose, portrait_rest
 from hallo4.pipelines.prepare_motion import NO_HINTS
-from hallo4.pipelines.progress import AnimationResult, OnProgress, Reporter
+from hallo4.pipelines.progress import AnimationResult, OnFrames, OnProgress, Reporter
 from hallo4.pipelines.session import PART_FRAMES, WorkFolder, partial_video_path
 from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.types import Audio
 
 EncodePart = Callable[[Path, Iterator[np.ndarray]], None]
+NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 
 class PortraitAnimator:
@@ -129,6 +131,8 @@ class PortraitAnimator:
         should_cancel: Callable[[], bool] | None = None,
         resume: bool = True,
         motion_hints: MotionHints = NO_HINTS,
+        on_frames: OnFrames | None = None,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> AnimationResult:
         """Write a video of the portrait speaking the audio, exactly as long as the audio, to `output`.
 
@@ -138,7 +142,8 @@ class PortraitAnimator:
         keypoints of another person to the face and shoulders of this one, as is always done with a filmed
         one; `motion_hints`: size, rate and person of a keypoints file, where it does not say them. `steps`,
         `guidance_scale`, `prompt` and `negative_prompt`: the model's own where None. `scale` enlarges the
-        frames.
+        frames. `on_frames` gets the new frames of every window when they are kept; `facts` are added to the
+        provenance in the file.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
         goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
@@ -155,12 +160,12 @@ class PortraitAnimator:
         request = AnimationRequest(
             *(image, audio, motion, seed, steps, guidance_scale, fit_motion, prompt, negative_prompt),
             motion_hints=motion_hints,
+            facts=facts,
         )
         refuse_output(target, [*request.files, self.model.folder])
         with sole_writer(target):
-            return self._made(
-                target, request, Path(output), scale, Reporter(on_progress, should_cancel), resume
-            )
+            reporter = Reporter(on_progress, should_cancel, on_frames=on_frames)
+            return self._made(target, request, Path(output), scale, reporter, resume)
 
     def _made(
         self,
@@ -207,6 +212,7 @@ class PortraitAnimator:
         )
         for index, made in enumerate(job.windows(finished, known_pm1), start=finished):
             work.save(index, made)
+            reporter.frames_made(made.frames_u8)
             if job.frames_of(index + 1) - job.frames_of(work.in_parts()) >= PART_FRAMES:
                 work.close_part(encode)
         work.close_part(encode)
@@ -230,6 +236,7 @@ class PortraitAnimator:
         provenance = provenance_record(
             info.name, info.version, job.request.seed, steps=str(job.steps),
             guidance_scale=f"{job.guidance_scale:g}", window_frames=str(info.window_frames),
+            **job.request.facts,
         )  # fmt: skip
         with (
             reporter.stage("write", frames) as advance,

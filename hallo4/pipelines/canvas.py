@@ -69,6 +69,19 @@ class Canvas:
         return f"{line}; nothing cut"
 
 
+def portrait_canvas(
+    image_width_px: int,
+    image_height_px: int,
+    size_px: int,
+    multiple_px: int = 16,
+    canvas_sizes_px: Sequence[tuple[int, int]] = (),
+) -> Canvas:
+    """`choose_canvas` where a model has sizes it was trained on, else `plan_canvas`."""
+    if canvas_sizes_px:
+        return choose_canvas(image_width_px, image_height_px, canvas_sizes_px)
+    return plan_canvas(image_width_px, image_height_px, size_px, multiple_px)
+
+
 def plan_canvas(image_width_px: int, image_height_px: int, size_px: int, multiple_px: int = 16) -> Canvas:
     """The canvas for an image: sides multiples of `multiple_px`, area about `size_px` squared, the image's
     own aspect.

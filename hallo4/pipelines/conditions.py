@@ -20,9 +20,8 @@ from hallo4.media.image import rgb_of
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.pipelines.canvas import (
     Canvas,
-    choose_canvas,
     fit_by_height,
-    plan_canvas,
+    portrait_canvas,
 )
 from hallo4.types import Audio, AudioFrontEnd, SampleSource
 
@@ -59,8 +58,9 @@ def prepare_portrait(
     multiple_px: int = 16,
     canvas_sizes_px: Sequence[tuple[int, int]] = (),
 ) -> tuple[Portrait, list[str]]:
-    """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of `choose_canvas` where the
-    model has `canvas_sizes_px` (height, width) it was trained on, else of `plan_canvas`.
+    """An image file, a PIL image or [H, W, 3] uint8 RGB, brought onto the canvas of
+    `portrait_canvas`; `canvas_sizes_px` (height, width): those that the model was trained on, if there are
+    such.
 
     InputError: as `load_image`, or an array of another shape or type.
     """
@@ -79,12 +79,11 @@ def prepare_portrait(
         with collect_notes(notes):
             pixels = load_image(image)
     height_px, width_px = pixels.shape[:2]
-    if canvas_sizes_px:
-        canvas = choose_canvas(width_px, height_px, canvas_sizes_px)
+    canvas = portrait_canvas(width_px, height_px, size_px, multiple_px, canvas_sizes_px)
+    if canvas.by_height:
         video_pm1 = fit_by_height(pixels[None], canvas)[0]
         on_canvas = pm1_to_frames(video_pm1)
     else:
-        canvas = plan_canvas(width_px, height_px, size_px, multiple_px)
         resized = Image.fromarray(pixels).resize(
             (canvas.width_px, canvas.height_px), Image.Resampling.LANCZOS, box=canvas.crop_box_px
         )

@@ -31,6 +31,7 @@ EXTRAS = {
     "train": ("accelerate", "peft", "matplotlib"),
     "evaluate": ("matplotlib", "scipy", "skimage"),
     "parquet": ("pyarrow",),
+    "data": ("pyarrow", "silero_vad"),
     "studio": ("fastapi", "uvicorn"),
     "identity": ("onnxruntime",),
     "pose": ("onnxruntime", "ai_edge_litert"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,10 @@ MAX_SECONDS = 4 * 3600
 
 @dataclass(frozen=True)
 class AnimationRequest:
-    """What the caller asks for; see `PortraitAnimator.animate`. InputError for numbers out of range."""
+    """What the caller asks for; see `PortraitAnimator.animate`. InputError for numbers out of range.
+
+    `facts` are written into the provenance of the file; they decide no frame.
+    """
 
     image: PathLike | np.ndarray | Image.Image
     audio: PathLike | Audio | None = None
@@ -68,6 +71,7 @@ class AnimationRequest:
     negative_prompt: str | None = None
     conventions: Conventions = OURS
     motion_hints: MotionHints = NO_HINTS
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from hallo4.pipelines.conditions import prepare_audio, prepare_portrait
+from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.job import AnimationRequest
 from hallo4.pipelines.model_outline import ModelOutline
 from hallo4.pipelines.plan import frame_count
@@ -19,11 +21,21 @@ LEAST_SIDE_PX = 512
 """Smaller canvases are enlarged by a whole number."""
 
 
+@dataclass(frozen=True)
+class Preview:
+    """`picture_u8` [H, W, 3]: the portrait on the canvas of a model, with the skeleton of the first frame
+    over it; the `size` of the job that would follow; `notes` on what was done to portrait, sound and
+    motion."""
+
+    picture_u8: np.ndarray
+    size: JobSize
+    notes: tuple[str, ...]
+
+
 def preview(
     outline: ModelOutline, request: AnimationRequest, reporter: Reporter, rest_pose: FindPose = portrait_rest
-) -> tuple[np.ndarray, list[str]]:
-    """[H, W, 3] uint8: the portrait on the canvas of a model, with the skeleton of the first frame over it;
-    and the notes on what was done to portrait, sound and motion.
+) -> Preview:
+    """What would be made of a request.
 
     No weights of the model are read. InputError: one of them cannot be used.
     """
@@ -49,4 +61,11 @@ def preview(
     # Drawn lines are opaque, and black between them lets the picture through.
     opaque = np.asarray(lines).max(axis=-1, keepdims=True) / 255
     blended = np.asarray(picture) * (1 - 0.85 * opaque) + 0.85 * np.asarray(lines)
-    return blended.clip(0, 255).round().astype(np.uint8), notes + of_sound + of_motion
+    canvas = portrait.canvas
+    size = JobSize(
+        *(frames, canvas.height_px, canvas.width_px),
+        info.steps if request.steps is None else request.steps,
+        info.guidance_scale if request.guidance_scale is None else request.guidance_scale,
+    )
+    notes = (*notes, *of_sound, *of_motion)
+    return Preview(blended.clip(0, 255).round().astype(np.uint8), size, notes)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from hallo4.errors import Cancelled
 
 
@@ -41,6 +43,8 @@ class AnimationResult:
 
 
 OnProgress = Callable[[Progress], None]
+OnFrames = Callable[[np.ndarray], None]
+"""Gets the new frames of every window, [n, H, W, 3] uint8, as soon as they are kept."""
 
 
 class Reporter:
@@ -51,10 +55,12 @@ class Reporter:
         on_progress: OnProgress | None = None,
         should_cancel: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_frames: OnFrames | None = None,
     ) -> None:
         self._send = on_progress or (lambda progress: None)
         self._should_cancel = should_cancel or (lambda: False)
         self._clock = clock
+        self.frames_made = on_frames or (lambda frames_u8: None)
         self.timings_s: dict[str, float] = {}
 
     @contextmanager

@@ -9,18 +9,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from PIL import Image
 
 from hallo4.motion import PersonChoice
 from hallo4.pose.estimator import Candidate, PersonPose, PoseEstimator, box_centre, box_side
 from hallo4.pose.person import chosen_one
+from hallo4.pose.scene import alike, thumbnail
 from hallo4.types import KEYPOINTS
 
 LOST_S = 1.0
 """Who has been out of sight for so long is not waited for: the choice is made anew, and said."""
-_THUMBNAIL_PX = 24
-_SAME_SCENE = 0.5
-"""Two frames of one shot have thumbnails that correlate at least so much."""
 _NEAR = 1.5
 """Between two frames a head moves less than this many of its sizes ..."""
 _LARGER = 2.0
@@ -65,8 +62,8 @@ def follow(
     last: PersonPose | None = None
     last_frame, last_scene = 0, None
     for number, frame_u8 in enumerate(frames_u8):
-        scene = _thumbnail(frame_u8)
-        same_shot = last is None or _alike(scene, last_scene)
+        scene = thumbnail(frame_u8)
+        same_shot = last is None or alike(scene, last_scene)
         pose = None
         if last is not None and same_shot and number - last_frame <= LOST_S * fps:
             pose = _again(estimator, frame_u8, last, number - last_frame)
@@ -107,22 +104,6 @@ def _near(box_px: np.ndarray, last_px: np.ndarray, steps: int) -> bool:
         return False
     moved = np.linalg.norm(box_centre(box_px) - box_centre(last_px))
     return bool(moved <= _NEAR * before * min(steps, 4) ** 0.5)
-
-
-def _thumbnail(frame_u8: np.ndarray) -> np.ndarray:
-    """The coarse colours of a frame, less their mean."""
-    height, width = frame_u8.shape[:2]
-    step = max(1, min(height, width) // (4 * _THUMBNAIL_PX))  # every so many pixels are enough, and fast
-    small = Image.fromarray(np.ascontiguousarray(frame_u8[::step, ::step]))
-    small = small.resize((_THUMBNAIL_PX, _THUMBNAIL_PX), Image.Resampling.BOX)
-    levels = np.asarray(small, np.float64)
-    return levels - levels.mean(axis=(0, 1))
-
-
-def _alike(scene: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two thumbnails correlate as frames of one shot do."""
-    length = np.linalg.norm(scene) * np.linalg.norm(other)
-    return bool(length > 0 and (scene * other).sum() / length >= _SAME_SCENE)
 
 
 def _track(

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from hallo4.errors import CheckpointError, InputError
 from hallo4.pose.estimator import PoseEstimator
 from hallo4.weights.catalogue import BUNDLES
+from hallo4.weights.check import file_sha256, find_weights
 from hallo4.weights.places import present, weights_root
 
 ESTIMATORS = {"dwpose": "pose-dwpose", "light": "pose-light"}
@@ -25,6 +26,19 @@ def load_estimator(
     InputError: no such name or device. CheckpointError: files are missing, damaged or others.
     MissingExtraError: what runs them is not installed.
     """
+    name = chosen_estimator(name, folder)
+    if name == "light":
+        from hallo4.pose.light import LightEstimator
+
+        return LightEstimator(folder)
+    from hallo4.pose.dwpose import DwposeEstimator
+
+    return DwposeEstimator(folder, device)
+
+
+def chosen_estimator(name: str, folder: str | os.PathLike[str] | None = None) -> str:
+    """`dwpose` or `light`: which one `load_estimator` takes under that name. Errors as there, but for damaged
+    files and missing extras."""
     if name not in ("auto", *ESTIMATORS):
         raise InputError(f"estimator is {ascii(name)[:40]}; use auto, {' or '.join(ESTIMATORS)}.")
     if name == "auto":
@@ -37,13 +51,15 @@ def load_estimator(
             )
         able = [one for one in here if _can_run(one)]
         name = (able or here)[0]
-    if name == "light":
-        from hallo4.pose.light import LightEstimator
+    return name
 
-        return LightEstimator(folder)
-    from hallo4.pose.dwpose import DwposeEstimator
 
-    return DwposeEstimator(folder, device)
+def estimator_files(name: str, folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """The estimator's name and the SHA-256 of each of its files: what decides what it finds. CheckpointError:
+    a file is missing or damaged."""
+    files = BUNDLES[ESTIMATORS[chosen_estimator(name, folder)]].files
+    found = [find_weights(file.name, folder) for file in files]
+    return [chosen_estimator(name, folder), *map(file_sha256, found)]
 
 
 def estimators_here(folder: str | os.PathLike[str] | None = None) -> list[str]:

@@ -23,7 +23,6 @@ from PIL import Image
 
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.generators import TRUTH, weights_digest
-from hallo4.evaluation.processes import shared_work
 from hallo4.media import VideoWriter, collect_notes, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model
@@ -34,6 +33,7 @@ from hallo4.preference.conditions import SOUND_RATE_HZ, world_episode
 from hallo4.preference.schema import Clip, Condition
 from hallo4.preference.store import PreferenceStore
 from hallo4.preference.watch import amplitude_px, watch
+from hallo4.processes import shared_work
 from hallo4.types import FPS
 
 OWN_SYSTEM = "own"

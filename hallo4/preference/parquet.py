@@ -1,4 +1,4 @@
-"""Parquet files through pyarrow, and the tables of a store as such files, there and back.
+"""The tables of a store as Parquet files, there and back.
 
 A table has a column per field; what is no plain number or text (settings, parts, axes, flags, values that
 may be a number or a word) is JSON in a text column. Records are checked as strictly as lines of JSON.
@@ -7,17 +7,16 @@ may be a number or a word) is JSON in a text column. Records are checked as stri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.errors import InputError, OutputError
 from hallo4.json_file import parse_json
-from hallo4.media.files import check_input
+from hallo4.media.parquet_files import pyarrow, read_table, write_table
 from hallo4.preference.schema import SCHEMA_VERSION, Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
 from hallo4.preference.store import PreferenceStore
-from hallo4.whole import whole_file
 
 TABLES: dict[str, Any] = {
     "conditions": Condition,
@@ -30,46 +29,6 @@ TABLES: dict[str, Any] = {
 """Name of the file -> class of its records, in the order in which they need each other."""
 
 _JSON_FIELDS = {"settings", "parts", "axes", "flags", "value", "segment_labels"}
-_ROWS_AT_ONCE = 256
-
-
-def pyarrow() -> Any:
-    """The library. MissingExtraError: not installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("Parquet files need pyarrow: pip install 'hallo4[parquet]'.") from error
-    return pyarrow
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Rows of a file by column, 256 in memory at a time. InputError: missing, or no parquet."""
-    arrow = pyarrow()
-    source = check_input(path, "a parquet file")
-    try:
-        file = arrow.parquet.ParquetFile(source)
-        there = file.schema_arrow.names
-        wanted = None if columns is None else [name for name in columns if name in there]
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            yield from batch.to_pylist()
-    except (arrow.ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(
-            f"{path}: is no parquet file that can be read ({reason}). Export it again."
-        ) from error
-
-
-def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write rows with the same columns as one file, in one stroke; how many. OutputError: it cannot be."""
-    arrow = pyarrow()
-    rows = list(rows)
-    try:
-        with whole_file(path) as temporary:
-            arrow.parquet.write_table(arrow.Table.from_pylist(rows), temporary)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error}). Choose another folder.") from error
-    return len(rows)
 
 
 def export_parquet(store: PreferenceStore, folder: Path) -> int:

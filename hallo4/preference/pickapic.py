@@ -23,9 +23,9 @@ from PIL import Image
 from hallo4.errors import InputError
 from hallo4.media import VideoWriter, load_image, read_frames
 from hallo4.media.files import check_input
+from hallo4.media.parquet_files import pyarrow, read_table, write_table
 from hallo4.preference.audit import source_of
 from hallo4.preference.foreign import Imported, Inbox, is_simulated, majorities, prompt_of
-from hallo4.preference.parquet import pyarrow, read_table, write_table
 from hallo4.preference.schema import AXES, Axis, Choice, Clip
 from hallo4.preference.store import PreferenceStore
 from hallo4.types import FPS

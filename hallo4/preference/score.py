@@ -23,7 +23,6 @@ from hallo4.errors import Cancelled
 from hallo4.evaluation import metrics
 from hallo4.evaluation.generators import folder_digest, text_digest
 from hallo4.evaluation.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
-from hallo4.evaluation.processes import shared_work
 from hallo4.evaluation.speech import loudness_dbfs
 from hallo4.evaluation.world_metrics import AXES as WORLD_AXES
 from hallo4.evaluation.world_metrics import JOINTS, axis_scores, clip_values, make_clip
@@ -35,6 +34,7 @@ from hallo4.preference.evidence import on_scale
 from hallo4.preference.schema import AXES, Axis, Clip, Condition, MachineScore
 from hallo4.preference.store import PreferenceStore
 from hallo4.preference.watch import observer
+from hallo4.processes import shared_work
 from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.world import Episode

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from hallo4.diffusion import PreferenceLossConfig
 
 
 def sft_card(
-    name: str, backbone: str, autoencoder: Any, seed: int, clips: int, steps: int, batch_size: int
+    name: str,
+    backbone: str,
+    autoencoder: Any,
+    seed: int,
+    clips: int,
+    steps: int,
+    batch_size: int,
+    licences: Mapping[str, int] | None = None,
 ) -> str:
     """The README of a fine-tuned tiny model, whose `autoencoder` has that config; scores are added to it
-    after evaluation."""
+    after evaluation. `licences`: of prepared clips of videos, and how many have each; None: clips of the
+    world."""
     frames, channels = autoencoder.frames_per_latent, autoencoder.latent_channels
     coded = f"causal 8x8x{frames}, {channels} channels, plain convolutions, every group of {frames} frames"
     if frames == 1:
         coded = f"8x8, {channels} channels, plain convolutions, every frame"
     makers = "`tiny-autoencoder`" if frames > 1 else "`tiny-image-autoencoder`"
+    knows = (
+        "It knows\nonly the procedural portrait world of the `hallo4` package, on which it was trained; for "
+        "photographs load the\nreleased weights."
+    )
+    terms = "none needed; portraits, motion and voices (espeak-ng, formant synthesis) are\n  generated."
+    if licences is not None:
+        knows = "It was\ntrained further on clips of videos, which are not part of it."
+        terms = "; ".join(f"{count} clips: {licence}" for licence, count in sorted(licences.items()))
     return f"""---
 license: apache-2.0
 tags: [portrait-animation, talking-head, video-diffusion, hallo4]
 ---
 # {name}
 
-A small portrait animation model: portrait, speech and skeleton in, a 128x128 video at 25 fps out. It knows
-only the procedural portrait world of the `hallo4` package, on which it was trained; for photographs load the
-released weights.
+A small portrait animation model: portrait, speech and skeleton in, a video at 25 fps out. {knows}
 
 * **Backbone**: {backbone}
 * **Autoencoder**: {coded}
   on its own.
 * **Audio**: log-mel, no download; the projector was pre-trained to predict mouth shapes and then frozen.
 * **Made by**: `hallo4 train` with {makers}, `tiny-audio`, `{name}`; seed {seed},
-  {clips} clips of 17 frames, {steps} steps of {batch_size} clips, on two CPU cores.
-* **Licence of the data**: none needed; portraits, motion and voices (espeak-ng, formant synthesis) are
-  generated.
+  {clips} clips, {steps} steps of {batch_size} clips.
+* **Licence of the data**: {terms}
 
 Videos made with it say in their metadata that they are AI-generated.
 """

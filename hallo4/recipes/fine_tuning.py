@@ -1,6 +1,7 @@
-"""Supervised fine-tuning on the portrait world, of any backbone: from its parts to a model folder.
+"""Supervised fine-tuning of any backbone, on the portrait world or on prepared videos, to a model folder.
 
-    clips --autoencoder, once--> cached latents --batches--> fine_tuning_method --train--> folder/model
+    clips --autoencoder, once--> cached latents --.
+    shards of `hallo4 data prepare` --------------+--batches--> fine_tuning_method --train--> folder/model
 
 Which backbone it is, and how large, the recipe says (`tiny_dit`, `tiny_unet`).
 """
@@ -17,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
+from hallo4.data.index import differences
 from hallo4.data.latents import LatentCache, RegionWeights, build_cache
+from hallo4.data.prepare import stamp_of_model
+from hallo4.data.prepared import PreparedClips
 from hallo4.diffusion import denoise_ddim, sample_sigma, sft_loss
 from hallo4.diffusion.flow import Distribution
 from hallo4.errors import InputError
@@ -35,6 +39,7 @@ from hallo4.training import (
     TrainConfig,
     batch_indices,
     found_and_wanted,
+    grouped_batch_indices,
     predict,
     prediction_of,
     train,
@@ -78,6 +83,9 @@ class FineTuneConfig:
     `start_from`: a model folder or name that is trained further, with its own sizes and autoencoder, such as
     `tiny-dit-sft`; None: from scratch, with `autoencoder`, `audio_proj` and what the recipe adds.
 
+    `prepared`: a folder of `hallo4 data prepare`, made for the model of `start_from`, to train on instead of
+    rendered clips.
+
     `shift` concentrates training on noisy latents, `known_share` of the windows know the frames before them
     (slightly wrong, by up to `known_noise`, as generated frames are), `silent_share` do without what guidance
     leaves out. `own_known_share` of those windows know frames that the model made itself, as in a long
@@ -91,6 +99,7 @@ class FineTuneConfig:
     autoencoder_recipe: ClassVar[str] = "tiny-autoencoder"
     train: TrainConfig
     start_from: str | None = None
+    prepared: str | None = None
     autoencoder: str = "runs/tiny-autoencoder/autoencoder"
     audio_proj: str = "runs/tiny-audio/audio_proj.safetensors"
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
@@ -110,14 +119,17 @@ class FineTuneConfig:
 
 
 class CachedClips:
-    """Batches of cached latents."""
+    """Batches of cached latents, or of prepared clips, which have one latent shape in a batch."""
 
-    def __init__(self, cache: LatentCache, batch_size: int, seed: int) -> None:
+    def __init__(self, cache: LatentCache | PreparedClips, batch_size: int, seed: int) -> None:
         self.cache, self.batch_size, self.seed = cache, batch_size, seed
 
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Micro-batch `index`."""
-        return self.cache.batch(batch_indices(len(self.cache), self.batch_size, self.seed, index))
+        of = (self.batch_size, self.seed, index)
+        if isinstance(self.cache, PreparedClips):
+            return self.cache.batch(grouped_batch_indices([*self.cache.groups.values()], *of))
+        return self.cache.batch(batch_indices(len(self.cache), *of))
 
 
 def excerpt(batch: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
@@ -188,7 +200,9 @@ def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder) -> Meth
         known = batch["video"][:, :, : rules.known_frames]
         known = known + blur * torch.randn_like(known)
         scene = {"reference": batch["reference"], "grey": batch["grey"]}
-        if bare.condition_spec.text_dim is not None:
+        if "text" in batch:
+            scene["text"] = batch["text"]
+        elif bare.condition_spec.text_dim is not None:
             scene["text"] = null_text(bare.condition_spec.text_dim)
         continues = torch.rand(size, device=device) < config.known_share
         if config.own_known_share:
@@ -201,7 +215,7 @@ def fine_tuning_method(config: FineTuneConfig, autoencoder: Autoencoder) -> Meth
             scene,
             batch["audio_windows"][:, before * rules.audio_rho :],
             batch["skeleton"][:, :, before * rules.skeleton_rho :],
-            rules.known_from_latents(autoencoder.spec, known, scene),
+            batch["known"] if "known" in batch else rules.known_from_latents(autoencoder.spec, known, scene),
             continues,
         )
         conditions = rules.unconditional(conditions, torch.rand(size, device=device) < config.silent_share)
@@ -231,33 +245,56 @@ def fine_tune(
     `info`: but for the length of a window, which is that of the clips without the frames that are known.
     `new_backbone`: of so many latent channels; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further. InputError if the
-    autoencoder or the audio projector has not been trained yet.
+    autoencoder or the audio projector has not been trained yet, or if prepared clips are not of the model.
     """
+    if config.prepared is not None and config.start_from is None:
+        raise InputError(
+            "prepared clips are latents of one model's autoencoder: name that model with start_from."
+        )
     torch.manual_seed(config.train.seed)
     start = None if config.start_from is None else _start(config.start_from, info.family)
     model = None if start is None else adapt(start.backbone).requires_grad_(True)
     autoencoder = _autoencoder(config) if start is None else start.autoencoder
     autoencoder = autoencoder.to(training_device())
-    store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     if model is None:
         model = new_backbone(autoencoder.spec.latent_channels)
         tensors = read_tensors(Path(config.audio_proj), "audio projector")
         fill(model.audio_proj, tensors, config.audio_proj, "Train it anew: hallo4 train tiny-audio.")
-    rho = model.windows.skeleton_rho
-    cache = build_cache(store, autoencoder, config.latents_folder, counted("clips encoded"), rho)
+    rules = unwrapped(model).windows
+    if config.prepared is None:
+        store = build_clips(
+            config.clips_folder, config.clips, on_progress=counted("shards of clips rendered")
+        )
+        folders = (config.latents_folder, counted("clips encoded"), rules.skeleton_rho)
+        cache, frames, real = build_cache(store, autoencoder, *folders), config.clips.frames, None
+    else:
+        cache = _prepared(config.prepared, start)
+        frames, real = cache.stamp.clip_frames, cache.licences()
+        info = replace(info, size_px=start.info.size_px, canvas_sizes_px=start.info.canvas_sizes_px)
     model.audio_proj.freeze_frame_layers()  # of real recordings, which must not be forgotten
     if config.compile_blocks:
         model.compile_repeated_blocks(dynamic=False)
     data = CachedClips(cache, config.batch_size, config.train.seed)
     result = train(config.train, fine_tuning_method(config, autoencoder), model, data, folder=folder)
-    rules = unwrapped(model).windows
-    window_frames = config.clips.frames - rules.known_frames + rules.repeated_frames
-    info = replace(info, window_frames=window_frames)
+    info = replace(info, window_frames=frames - rules.known_frames + rules.repeated_frames)
     made_of = (config.train.seed, len(cache), result.progress.step, config.batch_size)
-    card = sft_card(config.train.name, describe(model.config), autoencoder.config, *made_of)
+    card = sft_card(config.train.name, describe(model.config), autoencoder.config, *made_of, real)
     with result.ema.applied(model):
         audio = LogMelFrontEnd().to_config()
         return save_model_folder(folder / "model", info, model, autoencoder, audio, card)
+
+
+def _prepared(folder: str, start: LoadedModel) -> PreparedClips:
+    """The clips in a folder of shards. InputError: they were not made for the model that is trained."""
+    clips = PreparedClips(folder)
+    wanted = stamp_of_model(start, start.info.name, clips.stamp.clip_frames)
+    differ = differences(clips.stamp, wanted)
+    if differ:
+        raise InputError(
+            f"{folder}: holds clips for {clips.stamp.model}, which differ from those for "
+            f"{start.info.name} in {', '.join(differ)}. Prepare the videos with --model {start.folder}."
+        )
+    return clips
 
 
 def _start(name: str, family: str) -> LoadedModel:

@@ -10,18 +10,17 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.errors import OutputError
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio.address import read_public_url
 from hallo4.studio.assign import Mode, Quotas
+from hallo4.studio.door import listen, missing_extra, run_server
 from hallo4.studio.keys import Keys, load_keys
 from hallo4.studio.media import BlindMedia
 from hallo4.studio.session import Session
@@ -73,7 +72,7 @@ def open_studio(
     try:
         from hallo4.studio.routes import make_app
     except ModuleNotFoundError as error:
-        raise _missing() from error
+        raise missing_extra() from error
     store = PreferenceStore.open(store_folder)
     with store.lock():
         folder = store.folder / "studio"
@@ -108,23 +107,12 @@ def serve(
     and for requests that arrive with its path. Errors as `open_studio`, and InputError if the port cannot be
     had or `public_url` is no address.
     """
-    try:
-        import uvicorn
-    except ModuleNotFoundError as error:
-        raise _missing() from error
-
     public = None if public_url is None else read_public_url(public_url)
     path = public.path if public else ""
     studio_of = open_studio(store_folder, seed=seed, mode=mode, quotas=quotas, path=path)
-    with _listen(host, port) as door, studio_of as studio:
-        config = uvicorn.Config(
-            studio.app, log_level="warning", access_log=False, server_header=False, ws="none",
-            timeout_graceful_shutdown=3,
-        )  # fmt: skip
-        address = f"{_reachable(host)}:{door.getsockname()[1]}"
-        on_ready(studio.links(public.base if public else "http://" + address))
-        with suppress(KeyboardInterrupt):  # the way to end it
-            uvicorn.Server(config).run(sockets=[door])
+    with listen(host, port) as (door, address), studio_of as studio:
+        on_ready(studio.links(public.base if public else address))
+        run_server(studio.app, door)
 
 
 def _make_folder(folder: Path) -> None:
@@ -132,37 +120,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}). Make the store writable.") from error
-
-
-def _missing() -> MissingExtraError:
-    return MissingExtraError(
-        "The annotation page needs fastapi and uvicorn. Run: pip install 'hallo4[studio]'"
-    )
-
-
-@contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"{host}:{port}: cannot be listened on ({getattr(error, 'strerror', None) or error}). "
-            "Choose another --port or --host."
-        ) from error
-    with door:
-        yield door
-
-
-def _reachable(host: str) -> str:
-    """The address for links: of this machine in its network where every address is listened on."""
-    try:
-        if not ipaddress.ip_address(host).is_unspecified:
-            return f"[{host}]" if ":" in host else host
-    except ValueError:
-        return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing; asks which address would be used
-            return probe.getsockname()[0]
-        except OSError:
-            return socket.gethostname()

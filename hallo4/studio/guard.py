@@ -1,12 +1,13 @@
-"""What stands between the network and the studio: headers and limits.
+"""What stands between the network and the pages: headers and limits.
 
-No cookies, so no other site can send requests in a rater's name; no other origin may read; nothing but small
-JSON is taken in.
+No cookies, so no other site can send requests in a person's name; no other origin may read; JSON is taken in
+only where it is small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -14,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ValidationError
 
-from hallo4.studio.session import Refused
+from hallo4.studio.refused import Refused
 
 BODY_LIMIT_BYTES = 16 * 1024
 """An answer has some 300 bytes."""
@@ -36,15 +37,20 @@ _HEADERS = {
     "x-robots-tag": "noindex",
 }
 
+NOTHING_ELSE: Mapping[str, str] = MappingProxyType({})
+
 Message = MutableMapping[str, Any]
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 class Headers:
-    """ASGI middleware: the headers of every answer; nothing is cached unless the route says so."""
+    """ASGI middleware: the headers of every answer; nothing is cached unless the route says so.
 
-    def __init__(self, app: Callable) -> None:
-        self._app = app
+    `other` replaces some of them, for a page that may do more, such as recording.
+    """
+
+    def __init__(self, app: Callable, other: Mapping[str, str] = NOTHING_ELSE) -> None:
+        self._app, self._headers = app, {**_HEADERS, **other}
 
     async def __call__(self, scope: Message, receive: Callable, send: Callable) -> None:
         """Pass the request on and dress the answer."""
@@ -52,7 +58,8 @@ class Headers:
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
-                extra = _HEADERS if b"cache-control" in given else {**_HEADERS, "cache-control": "no-store"}
+                unsaid = {} if b"cache-control" in given else {"cache-control": "no-store"}
+                extra = {**unsaid, **self._headers}
                 message["headers"] = [
                     *message["headers"], *((name.encode(), value.encode()) for name, value in extra.items())
                 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The secrets of a store's studio: who may rate, who may look and export.
+"""The secrets of a studio, kept in a file: who may rate, who may look and export, who may make.
 
 Links carry them behind `#`, which browsers send to nobody, so they stand in no log and in no Referer.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,12 @@ class Keys:
 
 
 def load_keys(path: Path) -> Keys:
-    """The keys at `path`, made at the first call and readable by their owner only, so that links live on.
+    """The keys of a store at `path`; see `load_secrets`."""
+    return Keys(**load_secrets(path, {"invite": 8, "admin": 16}))
+
+
+def load_secrets(path: Path, sizes_bytes: Mapping[str, int]) -> dict[str, str]:
+    """Random words by name, made at the first call and readable by their owner only, so that links live on.
 
     InputError: the file is damaged; OutputError: it cannot be written.
     """
@@ -40,15 +46,15 @@ def load_keys(path: Path) -> Keys:
         if not path.exists():
             with whole_file(path) as temporary:
                 temporary.touch(0o600)
-                made = {"invite": secrets.token_hex(8), "admin": secrets.token_hex(16)}
+                made = {name: secrets.token_hex(size) for name, size in sizes_bytes.items()}
                 temporary.write_text(json.dumps(made))
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror}). Make the store writable."
+            f"{path}: cannot be written ({error.strerror}). Make its folder writable."
         ) from error
     try:
         found = json.loads(path.read_text())
-        return Keys(str(found["invite"]), str(found["admin"]))
+        return {name: str(found[name]) for name in sizes_bytes}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: holds no keys. Remove it; new links are made at the next start."

@@ -10,30 +10,28 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from concurrent.futures import CancelledError
 from importlib import resources
-from pathlib import Path
 from typing import Literal
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import StarletteHTTPException as HTTPException
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from hallo4.errors import InputError, OutputError
+from hallo4.errors import InputError
 from hallo4.preference.schema import Flag
 from hallo4.studio import progress
 from hallo4.studio.guard import Headers, UnderPath, bearer, json_body
 from hallo4.studio.keys import Keys
 from hallo4.studio.media import BlindMedia
+from hallo4.studio.pages import add_pages, say_errors
 from hallo4.studio.record import Answer, Answered, RaterId, Token
-from hallo4.studio.session import Refused, Session
+from hallo4.studio.refused import Refused
+from hallo4.studio.session import Session
 
 _PAGES = {"rate.html": "/", "admin.html": "/admin"}
-_KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FULL = "The disk of the server is full. Nothing is lost: your answer is kept here and sent again."
 
 
 class _Body(BaseModel):
@@ -78,46 +76,13 @@ def make_app(session: Session, media: BlindMedia, keys: Keys, path: str = "") ->
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_middleware(UnderPath, path=path)
     app.add_middleware(Headers)
-    _say_errors(app)
-    _add_pages(app)
+    say_errors(app, _FULL, "The server cannot read its data. Tell the organiser.")
+    add_pages(app, resources.files("hallo4.studio").joinpath("static").iterdir(), _PAGES)
+    app.add_api_route("/admin/", lambda: RedirectResponse("../admin", 308), methods=["GET", "HEAD"])
     _add_rating(app, session, keys)
     _add_media(app, session, media)
     _add_admin(app, session, keys)
     return app
-
-
-def _say_errors(app: FastAPI) -> None:
-    """Errors as {"error": text} that is safe to show: no path, no name of a clip."""
-
-    def say(status: int, text: str) -> JSONResponse:
-        return JSONResponse({"error": text}, status)
-
-    full = "The disk of the server is full. Nothing is lost: your answer is kept here and sent again."
-    broken = "The server cannot read its data. Tell the organiser."
-    app.exception_handler(Refused)(lambda _, error: say(error.status, str(error)))
-    app.exception_handler(OutputError)(lambda _, error: say(507, full))
-    app.exception_handler(InputError)(lambda _, error: say(500, broken))
-    app.exception_handler(HTTPException)(lambda _, error: say(error.status_code, str(error.detail)))
-
-
-def _add_pages(app: FastAPI) -> None:
-    """Pages and their files: only these names exist, so no path can lead elsewhere."""
-    for item in resources.files("hallo4.studio").joinpath("static").iterdir():
-        if kind := _KINDS.get(Path(item.name).suffix):
-            path = _PAGES.get(item.name, f"/static/{item.name}")
-            app.add_api_route(path, _page(item.read_bytes(), kind), methods=["GET", "HEAD"])
-    app.add_api_route("/admin/", lambda: RedirectResponse("../admin", 308), methods=["GET", "HEAD"])
-
-
-def _page(content: bytes, kind: str) -> Callable[[Request], Response]:
-    headers = {"cache-control": "no-cache", "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'}
-
-    def page(request: Request) -> Response:
-        if request.headers.get("if-none-match") == headers["etag"]:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=kind)
-
-    return page
 
 
 def _add_rating(app: FastAPI, session: Session, keys: Keys) -> None:

@@ -28,6 +28,7 @@ from hallo4.studio import assign
 from hallo4.studio.assign import Draw, Mode, Plan, Question, Quotas
 from hallo4.studio.media import BlindMedia
 from hallo4.studio.record import Answered, Event, EventLine, Given, Joined, Undone, Withdrawn, key_of
+from hallo4.studio.refused import Refused
 from hallo4.studio.state import State, Task, before_undo, ratings_of
 
 IN_HAND = 2
@@ -40,14 +41,6 @@ UNDO_MS = 120_000
 """An answer can be taken back until the next one is given, at most this long."""
 
 _SEEN_SHARE = 0.9  # of a clip's length must have passed before an answer
-
-
-class Refused(Exception):
-    """The request does not fit the state; `status` is that of HTTP, the text is for the rater."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class Session:

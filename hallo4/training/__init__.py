@@ -39,6 +39,7 @@ _HOMES = {
     "PreferenceGuard": "guards",
     "check_learning_rate": "startup_checks",
     "batch_indices": "order",
+    "grouped_batch_indices": "order",
     "batch_visits": "order",
     "load_weights": "checkpoint",
     "training_device": "placement",

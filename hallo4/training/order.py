@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -24,6 +24,21 @@ def batch_indices(size: int, batch_size: int, seed: int, index: int) -> Tensor:
     """
     positions = torch.arange(index * batch_size, (index + 1) * batch_size)
     return torch.stack([_shuffle(size, seed, int(p) // size)[int(p) % size] for p in positions])
+
+
+def grouped_batch_indices(groups: Sequence[Tensor], batch_size: int, seed: int, index: int) -> Tensor:
+    """[batch_size] int64: which samples make micro-batch `index`, all of one of the `groups` [n] of indices.
+
+    As `batch_indices` in each group; groups take turns in shuffled rounds, in which each makes as many
+    batches as it needs to be used once.
+    """
+    needed = [-(-len(group) // batch_size) for group in groups]
+    turn, place = divmod(index, sum(needed))
+    turns = torch.repeat_interleave(torch.arange(len(groups)), torch.tensor(needed))
+    turns = turns[torch.randperm(len(turns), generator=keyed_generator("groups", seed, turn))]
+    chosen = int(turns[place])
+    before = turn * needed[chosen] + int((turns[:place] == chosen).sum())
+    return groups[chosen][batch_indices(len(groups[chosen]), batch_size, seed, before)]
 
 
 def batch_visits(size: int, batch_size: int, index: int) -> Tensor:

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from hallo4.evaluation.video_files import videos_in
-from hallo4.evaluation.video_sidecars import keypoint_file
 from hallo4.media import load_image
 from hallo4.media.names import as_stored, below
+from hallo4.motion.beside_video import keypoint_file
 
 COMPOSED = unicodedata.normalize("NFC", "Zoë é가")
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)

@@ -25,6 +25,16 @@ def animator(tiny_model):
 # ---------------------------------------------------------------------- length and content
 
 
+def test_frames_come_as_they_are_made_and_facts_stand_in_the_file(animator, portrait_u8, hum, tmp_path):
+    path, seen = tmp_path / "talk.mkv", []
+    facts = {"consent": "the person agreed"}
+    animator.animate(portrait_u8, hum(0.5), output=path, seed=7, on_frames=seen.append, facts=facts)
+    frames = np.concatenate(list(animator.frames(portrait_u8, hum(0.5), seed=7)))
+    assert len(seen) > 1, "one message a window"
+    np.testing.assert_array_equal(np.concatenate(seen), frames)
+    assert read_provenance(path)["consent"] == "the person agreed"
+
+
 @pytest.mark.parametrize("samples", [1, 320, 641, 3200, 3520, 8000, 9999])
 def test_a_video_has_exactly_the_frames_of_its_sound(animator, portrait_u8, samples):
     audio = Audio(np.zeros(samples, np.float32), 16000)

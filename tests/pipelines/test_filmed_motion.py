@@ -181,11 +181,13 @@ def test_a_preview_shows_the_portrait_under_the_first_skeleton(tiny_model_folder
 
     rest = default_rest_pose(40, 40)
     request = AnimationRequest(portrait_u8, hum(0.4), rest)
-    picture, notes = preview(read_outline(tiny_model_folder), request, Reporter())
+    looked = preview(read_outline(tiny_model_folder), request, Reporter())
+    picture = looked.picture_u8
+    assert (looked.size.frames, looked.size.height_px, looked.size.steps) == (10, 32, 2)
     assert picture.shape == (512, 512, 3)
     alone = np.asarray(Image.fromarray(portrait_u8).resize((512, 512), Image.Resampling.BICUBIC)).astype(int)
     changed = np.abs(picture - alone).max(axis=-1) > 40
     assert 0.005 < changed.mean() < 0.6, "lines over the picture, and the picture between them"
     x, y = (rest.points_px[0, layout.NOSE] * 512 / 40).astype(int)
     assert changed[y - 40 : y + 40, x - 40 : x + 40].any(), "the face of the skeleton"
-    assert notes[0].startswith("image 40x40")
+    assert looked.notes[0].startswith("image 40x40")

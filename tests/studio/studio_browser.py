@@ -94,13 +94,14 @@ class ServerProcess(Hall):
         assert self.process.wait(WAIT_S) in (0, -how)
 
 
-class Page:
-    """One browser with one rater."""
+class Browser:
+    """One headless Chromium with a fresh profile; `arguments` are switches of its own."""
 
-    def __init__(self, width=1280, height=800, phone=False, calm=False):
+    def __init__(self, width=1280, height=800, phone=False, calm=False, arguments=()):
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         arguments = [
+            *arguments,
             "--headless=new",
             "--disable-gpu",
             "--mute-audio",
@@ -138,6 +139,13 @@ class Page:
     def element(self, name):
         return self.driver.find_element(By.ID, name)
 
+    def complaints(self):
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+class Page(Browser):
+    """One browser with one rater."""
+
     def join(self, server, name):
         """From the link to the first question, by keyboard alone."""
         self.driver.get(server.rate)
@@ -166,6 +174,3 @@ class Page:
     def pressed(self):
         found = "[...document.querySelectorAll('.choice[aria-pressed=true]')].map((b) => b.dataset.value)"
         return self.js(found)
-
-    def complaints(self):
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -8,7 +8,8 @@ from hallo4.studio import progress
 from hallo4.studio.assign import Quotas
 from hallo4.studio.media import View
 from hallo4.studio.record import Answered
-from hallo4.studio.session import LEASE_MS, UNDO_MS, Refused, Session
+from hallo4.studio.refused import Refused
+from hallo4.studio.session import LEASE_MS, UNDO_MS, Session
 
 CONDITIONS = 30
 

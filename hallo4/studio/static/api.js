@@ -60,18 +60,18 @@ export class ApiError extends Error {
   }
 }
 
-/** One request to an address relative to the page; `bearer` is the key, `body` an object for POST. */
-export async function call(path, bearer, body) {
+/** One request to an address relative to the page; `bearer` is the key, `body` an object for JSON, or a Blob for bytes; `signal` ends it in the place of a timeout. */
+export async function call(path, bearer, body, { method = body === undefined ? "GET" : "POST", timeoutMs = 30000, signal } = {}) {
   const headers = { Authorization: `Bearer ${bearer}` };
-  const options = { headers, cache: "no-store" };
+  const options = { method, headers, cache: "no-store" };
   if (body !== undefined) {
-    options.method = "POST";
-    options.body = JSON.stringify(body);
-    headers["Content-Type"] = "application/json";
+    const bytes = body instanceof Blob;
+    options.body = bytes ? body : JSON.stringify(body);
+    headers["Content-Type"] = bytes ? "application/octet-stream" : "application/json";
   }
   let response;
   try {
-    response = await fetch(path, { ...options, signal: AbortSignal.timeout?.(30000) });
+    response = await fetch(path, { ...options, signal: signal ?? AbortSignal.timeout?.(timeoutMs) });
   } catch {
     throw new ApiError(0, "The server cannot be reached.");
   }

@@ -1,0 +1,62 @@
+"""`hallo4 studio`: a page in the browser on which people make videos."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Open a page on which people make videos: from a portrait, a voice and a driving video, dropped or
+    recorded there.
+
+    Videos and everything that they are made from lie in FOLDER. Stop it with Ctrl-C or kill it: what was not
+    finished goes on at the next start.
+    """
+
+    folder: Annotated[Positional[Path], arg(metavar="[FOLDER]")] = Path("hallo4-studio")
+    """where videos, uploads and the key are kept; it is made if it is not there"""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """0.0.0.0 lets other machines of your network in, with the link"""
+    port: Annotated[int, arg(metavar="N")] = 8431
+    """0 takes any free port"""
+    model: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME_OR_DIR")] = ()
+    """offer this model too, and first; may be given several times"""
+    device: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
+    """one worker on it: cpu, cuda or cuda:N; may be given several times (default: every GPU, else the CPU)"""
+    no_browser: Annotated[bool, FlagCreatePairsOff] = False
+    """only print the link"""
+
+
+def run(words: Sequence[str]) -> None:
+    """Parse the words after `hallo4 studio` and serve until Ctrl-C; the link is the only line on stdout."""
+    options = tyro.cli(Studio, args=list(words), prog="hallo4 studio")
+
+    from hallo4.studio.make import serve
+
+    def ready(link: str) -> None:
+        print(link, flush=True)
+        print("Open this link to make videos; Ctrl-C ends the studio.", file=sys.stderr)
+        if not options.no_browser and _has_screen():
+            import webbrowser
+
+            webbrowser.open(link)
+
+    serve(
+        *(options.folder, options.host, options.port, options.model),
+        devices=options.device or ("auto",),
+        on_ready=ready,
+    )
+
+
+def _has_screen() -> bool:
+    """Whether a browser with a window can be opened; one in the terminal would stand in the way."""
+    return sys.platform in ("win32", "darwin") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))

@@ -1,0 +1,273 @@
+"""Clips of real videos -> what training reads, through the parts of a model, a shard of clips at a time.
+
+How a picture, a skeleton and a sound become conditions is what `hallo4 animate` does with them: the canvas of
+`prepare_portrait`, the drawings of `prepare_motion`, the sound of `prepare_feature_sound`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from hallo4.data.latents import region_cells
+from hallo4.data.observe import skeleton_of
+from hallo4.data.stages import FindingsStore
+from hallo4.errors import CheckpointError, InputError, ShapeError
+from hallo4.media import collect_notes, read_frames
+from hallo4.media.files import cannot_write, shown
+from hallo4.models.window_conditions import encode_grey, encode_portrait
+from hallo4.motion.layout import SEEN
+from hallo4.pipelines.conditions import prepare_audio, prepare_feature_sound, prepare_portrait
+from hallo4.pipelines.model_folder import load_model
+from hallo4.pipelines.prepare_motion import prepare_motion
+from hallo4.types import FPS, FeatureStream
+from hallo4.weights.tensors import open_safetensors
+from hallo4.whole import write_whole
+
+VERSION = 1
+"""Of what a clip in a shard holds and of the code that makes it."""
+MARGIN = 2
+"""Rows of audio features that are kept on each side of a clip: what its five-step windows reach."""
+COMMON, SHARDS = "common", "shards"
+
+
+@dataclass(frozen=True)
+class ClipWork:
+    """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with the frame
+    `reference` as the portrait. `key`: its name in the shard; `person`: the key of its keypoints; `info` of
+    the video; `stamp`: size and time of the file when it was looked at."""
+
+    key: str
+    path: Path
+    start: int
+    frames: int
+    reference: int
+    person: str
+    info: dict[str, Any]
+    prompt: str | None
+    stamp: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ShardDone:
+    """What became of a batch of clips: by key, (name of the shard, latent shape "FxHxW"), or one line of what
+    is wrong."""
+
+    places: dict[str, tuple[str, str]]
+    problems: dict[str, str]
+
+
+@dataclass(frozen=True)
+class EncodeSettings:
+    """The folder of the shards, the model, and the device on which it computes."""
+
+    folder: Path
+    model: str
+    device: str
+
+
+class ClipEncoder:
+    """Encodes batches of clips with a model that is loaded once."""
+
+    def __init__(self, settings: EncodeSettings) -> None:
+        self.folder = settings.folder
+        self.model = load_model(settings.model, settings.device)
+        self.findings = FindingsStore(settings.folder / "findings")
+        self._grey_of_size: dict[str, Tensor] = {}
+
+    @torch.inference_mode()
+    def __call__(self, batch: Sequence[ClipWork]) -> ShardDone:
+        """Encode clips that are sorted by path and start, and write them as one shard.
+
+        What is wrong with a video costs its clips of this batch. OutputError: the shard cannot be written.
+        """
+        tensors: dict[str, Tensor] = {}
+        shapes, problems = {}, {}
+        for path, clips in groupby(batch, key=lambda clip: clip.path):
+            of_video = list(clips)
+            try:
+                for clip, made in self._clips_of(path, of_video):
+                    self._keep_text(clip.prompt)
+                    tensors |= {f"{clip.key}/{name}": value for name, value in made.items()}
+                    shapes[clip.key] = latent_shape(made["video"].shape)
+            except (InputError, ShapeError) as error:
+                problems |= {clip.key: str(error) for clip in of_video if clip.key not in shapes}
+        if not tensors:
+            return ShardDone({}, problems)
+        name = hashlib.sha256(" ".join(shapes).encode()).hexdigest()[:24]
+        self._write(SHARDS, name, tensors)
+        return ShardDone({key: (name, shape) for key, shape in shapes.items()}, problems)
+
+    def _clips_of(self, path: Path, clips: list[ClipWork]) -> Iterator[tuple[ClipWork, dict[str, Tensor]]]:
+        """The clips of one video, which is read once."""
+        if stamp_of(path) != clips[0].stamp:
+            raise InputError(f"{shown(path)}: has changed while it was prepared. Run it again.")
+        sound = self._sound(path, clips[0])
+        with collect_notes([]):  # the stages before have said them
+            references = self._frames_at(path, sorted({clip.reference for clip in clips}))
+            frames = enumerate(read_frames(path, FPS))
+            for clip in sorted(clips, key=lambda clip: clip.start):
+                behind = clip.start + clip.frames
+                taken = [
+                    self._on_canvas(frame_u8).video_pm1
+                    for number, frame_u8 in _until(frames, behind)
+                    if number >= clip.start
+                ]
+                if len(taken) < clip.frames:
+                    raise InputError(f"{shown(path)}: ends before frame {behind}. Export it again.")
+                yield clip, self._encoded(clip, torch.stack(taken), references[clip.reference], sound)
+
+    def _encoded(
+        self, clip: ClipWork, video_pm1: Tensor, reference_u8: np.ndarray, sound: FeatureStream
+    ) -> dict[str, Tensor]:
+        """`video` [C, F, h, w], `reference` [C, 1, h, w], `skeleton` [C, rho T, h, w], `audio_features`
+        [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool. `known`, of
+        `WindowRules.encode_known`, where it cannot be made of the latents of the video."""
+        model, rules = self.model, self.model.backbone.windows
+        spec, device = model.autoencoder.spec, model.device
+        portrait = self._on_canvas(reference_u8)
+        person = self.findings.stored("person", clip.person)
+        if person is None:
+            raise InputError(f"{shown(clip.path)}: its keypoints are gone from {self.folder}. Run it again.")
+        skeleton, rho = skeleton_of(person, clip.info), rules.skeleton_rho
+        motion, _ = prepare_motion(skeleton, portrait, rho * len(skeleton), 0, fps=FPS * rho)
+        inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames))
+        height, width = video_pm1.shape[-2:]
+        with model.autoencoding():
+            grey = self._grey(video_pm1)
+            made = {
+                "video": model.autoencoder.encode_video(_as_video(video_pm1, device)),
+                "reference": encode_portrait(model.autoencoder, portrait.video_pm1[None].to(device)),
+            }
+            if model.backbone.condition_spec.skeleton != "none":
+                drawn = _as_video(motion.frames_pm1(inside), device)
+                made["skeleton"] = model.autoencoder.encode_frames(drawn)
+            if not spec.independent_latents:
+                known = _as_video(video_pm1[: rules.known_frames], device)
+                generator = torch.Generator().manual_seed(int(clip.key[:12], 16))
+                made["known"] = rules.encode_known(model.autoencoder, known, {"grey": grey}, generator)
+        made = {name: value[0].half().cpu().contiguous() for name, value in made.items()}
+        first, behind = (rules.audio_rho * frame for frame in (clip.start, clip.start + clip.frames))
+        steps = np.arange(first - MARGIN, behind + MARGIN).clip(0, sound.rows - 1)
+        features = sound.features(int(steps[0]), int(steps[-1]) + 1)
+        on_canvas = motion.skeleton(inside[::rho])
+        made["audio_features"] = features[torch.from_numpy(steps - steps[0])].half().contiguous()
+        made["regions"] = region_cells(
+            *(on_canvas.points_px, width, height, spec.frames_per_latent),
+            seen=on_canvas.confidence >= SEEN,
+        )
+        return made
+
+    def _on_canvas(self, frame_u8: np.ndarray) -> Any:
+        info, rules = self.model.info, self.model.backbone.windows
+        return prepare_portrait(frame_u8, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
+
+    def _sound(self, path: Path, clip: ClipWork) -> FeatureStream:
+        with collect_notes([]):
+            video_sound, _ = prepare_audio(path)
+            sound = prepare_feature_sound(path, video_sound, self.model.audio_front_end)
+        frames = max(1, round(clip.info["duration_s"] * FPS))
+        return self.model.audio_front_end.stream(sound, frames * self.model.backbone.windows.audio_rho)
+
+    @staticmethod
+    def _frames_at(path: Path, numbers: list[int]) -> dict[int, np.ndarray]:
+        wanted = set(numbers)
+        frames = _until(enumerate(read_frames(path, FPS)), max(numbers) + 1)
+        found = {number: frame_u8 for number, frame_u8 in frames if number in wanted}
+        if len(found) < len(wanted):
+            raise InputError(f"{shown(path)}: ends before frame {max(numbers)}. Export it again.")
+        return found
+
+    def _grey(self, video_pm1: Tensor) -> Tensor:
+        """Latents [1, C, F, h, w] of grey frames, made and kept once for every size of clips."""
+        frames, _, height, width = video_pm1.shape
+        name = grey_name(height, width)
+        if name not in self._grey_of_size:
+            grey = encode_grey(self.model.autoencoder, video_pm1[:1].to(self.model.device), frames)
+            self._grey_of_size[name] = grey
+            self._write(COMMON, name, {"grey": grey.half().cpu().contiguous()})
+        return self._grey_of_size[name]
+
+    def _keep_text(self, prompt: str | None) -> None:
+        """The text embedding of a prompt (None: the model's own), once. InputError: a prompt for a model
+        without text."""
+        if self.model.prompts is None:
+            if prompt is not None:
+                raise InputError(f"{self.model.info.name} takes no text; remove the .prompt.txt files.")
+            return
+        words = self.model.info.prompts(prompt, None)[0]
+        name = text_name(words)
+        if not (self.folder / COMMON / f"{name}.safetensors").is_file():
+            self._write(COMMON, name, {"text": self.model.prompts.embedding(words).tokens.contiguous()})
+
+    def _write(self, kind: str, name: str, tensors: dict[str, Tensor]) -> None:
+        path = self.folder / kind / f"{name}.safetensors"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, save(tensors, {"format": "pt"}))
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+
+def text_name(words: str) -> str:
+    """The name of the file with the text embedding of a prompt."""
+    return "text-" + hashlib.sha256(words.encode()).hexdigest()[:24]
+
+
+def latent_shape(shape: Sequence[int]) -> str:
+    """[C, F, h, w] -> "FxHxW" in latent frames and cells."""
+    return "x".join(map(str, shape[1:]))
+
+
+def places_in_shards(folder: Path) -> dict[str, tuple[str, str]]:
+    """Key of a clip -> (shard of `folder` that holds it, its latent shape), by the heads of the shards. A
+    damaged shard is removed, so that its clips are made again."""
+    places = {}
+    for file in sorted((folder / SHARDS).glob("*.safetensors")):
+        try:
+            opened = open_safetensors(file)
+        except CheckpointError:
+            file.unlink()
+            continue
+        with opened:
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
+                key, _, what = name.partition("/")
+                if what == "video":
+                    places[key] = (file.stem, latent_shape(opened.get_slice(name).get_shape()))
+    return places
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of a file; zeros for one that is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
+
+
+def grey_name(height_px: int, width_px: int) -> str:
+    """The name of the file with the latents of grey frames of that size."""
+    return f"grey-{height_px}x{width_px}"
+
+
+def _as_video(frames_pm1: Tensor, device: torch.device) -> Tensor:
+    """[T, 3, H, W] -> [1, 3, T, H, W] on a device."""
+    return frames_pm1.transpose(0, 1)[None].to(device)
+
+
+def _until(frames: Iterator[tuple[int, np.ndarray]], behind: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbered frames up to number `behind` - 1, without asking for the next."""
+    for number, frame_u8 in frames:
+        yield number, frame_u8
+        if number + 1 >= behind:
+            return

@@ -1,0 +1,224 @@
+"""What there is to see and hear in a video, clip by clip: everything that is known before a model looks.
+
+::
+
+    bytes --probe--> size, rate --shots--> cuts, brightness --.
+      |--person--> keypoints of one person, at 25 fps --------+--clips--> a row per clip, a picture
+      `--speech--> where somebody speaks ---------------------'
+
+Every arrow is a stage, kept by its content key (`stages.py`). Clips lie on a grid in each shot, from its
+first frame on, so other filters choose other clips but never move them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hallo4.data.clip_look import CanvasRule, look_at_clips
+from hallo4.data.sources import Source
+from hallo4.data.speech import RATE_HZ, SpeechBy, method_version, speech_spans
+from hallo4.data.stages import Findings, FindingsStore, content_key
+from hallo4.errors import InputError, NoPersonError, ShapeError
+from hallo4.media import collect_notes, open_sound, probe_video, read_frames
+from hallo4.media.files import shown
+from hallo4.motion.beside_video import given_skeleton
+from hallo4.motion.checks import MAX_FRAMES
+from hallo4.pose import PoseEstimator, estimate_video, load_estimator
+from hallo4.pose.loading import estimator_files
+from hallo4.pose.scene import alike, thumbnail
+from hallo4.types import FPS, Skeleton
+
+VERSIONS = {"probe": 1, "shots": 1, "person": 1, "speech": 1, "clips": 1}
+"""Of the code of each stage: raised when its result changes."""
+
+_SUDDEN = 8.0
+"""A change of so many levels between two thumbnails can be a cut ..."""
+_TIMES_USUAL = 4.0
+"""... if it is so many times what is usual around it."""
+_AROUND = 12
+_PEOPLE_EVERY = 12
+"""Frames between two in which people are counted."""
+
+
+@dataclass(frozen=True)
+class ObserveSettings:
+    """What decides the rows of clips: the folder of findings, frames of a clip, the model's canvas, the name
+    of the pose estimator, who is meant, and what finds speech."""
+
+    findings: Path
+    clip_frames: int
+    canvas: CanvasRule
+    estimator: str
+    person: str
+    speech: SpeechBy
+    device: str = "auto"
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What became of a source: `clips`, a row each (see `look_at_clips`), and `keys` of its stages; or a
+    `problem`, one line (`nobody`: no person was found). `made`: stages that were computed for it. `unused_s`:
+    ends of shots that are shorter than a clip.
+    """
+
+    source: Source
+    clips: tuple[dict[str, Any], ...] = ()
+    keys: dict[str, str] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    nobody: bool = False
+    made: Counter[str] = field(default_factory=Counter)
+    unused_s: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+class Observer:
+    """Observes one source after the other; the estimator is loaded when a person must be looked for."""
+
+    def __init__(self, settings: ObserveSettings) -> None:
+        self.settings = settings
+        self.store = FindingsStore(settings.findings)
+
+    @cached_property
+    def _estimator(self) -> PoseEstimator:
+        settings = self.settings
+        return load_estimator(settings.estimator, settings.device, settings.weights)
+
+    @cached_property
+    def _estimated_by(self) -> list[str]:
+        return estimator_files(self.settings.estimator, self.settings.weights)
+
+    def __call__(self, source: Source) -> Observed:
+        """What a user can mend about this source is its `problem`; Missing networks and a full
+        disk end the run."""
+        before = Counter(self.store.made)
+        try:
+            observed = self._observe(source)
+        except NoPersonError as error:
+            observed = Observed(source, problem=str(error), nobody=True)
+        except (InputError, ShapeError) as error:
+            observed = Observed(source, problem=str(error))
+        return replace(observed, made=self.store.made - before)
+
+    def _observe(self, source: Source) -> Observed:
+        keys: dict[str, str] = {}
+
+        def stage(name: str, decided_by: dict[str, Any], make: Any) -> Findings:
+            keys[name] = content_key(name, VERSIONS[name], decided_by)
+            return self.store.get(name, keys[name], make)
+
+        own, settings = {"source": source.sha256}, self.settings
+        info = stage("probe", own, partial(_probe, source.path)).values
+        shots = stage("shots", own, partial(_shots, source.path))
+        person = stage("person", own | self._person_by(source), partial(self._person, source, info))
+        by = {"method": method_version(settings.speech)}
+        speech = stage("speech", own | by, partial(_speech, source.path, info, settings.speech))
+        frames = settings.clip_frames
+        clips = stage(
+            "clips",
+            {"before": dict(keys), "frames": frames, "canvas": asdict(settings.canvas)},
+            lambda: look_at_clips(
+                source.path, source.sha256, frames, settings.canvas, (info, shots, person, speech)
+            ),
+        )
+        rows = tuple(row | {"keypoints_by": person.values["by"]} for row in clips.values["clips"])
+        return Observed(
+            *(source, rows, keys, info), unused_s=clips.values["unused_s"],
+            notes=(*info["notes"], *person.values["notes"], *speech.values["notes"]),
+        )  # fmt: skip
+
+    def _person_by(self, source: Source) -> dict[str, Any]:
+        if source.keypoints_sha256 is not None:
+            return {"keypoints": source.keypoints_sha256, "person": self.settings.person}
+        return {"estimator": self._estimated_by, "person": self.settings.person}
+
+    def _person(self, source: Source, info: dict[str, Any]) -> Findings:
+        """The keypoints of one person at 25 fps: those beside the video, else what an estimator finds."""
+        notes: list[str] = []
+        with collect_notes(notes, source.path):
+            if source.keypoints is not None:
+                size_px = (info["width_px"], info["height_px"])
+                skeleton = given_skeleton(source.keypoints, *size_px, info["fps"], self.settings.person)
+                by, cuts, people = "file", [], None
+            else:
+                found = estimate_video(source.path, self._estimator, self.settings.person, fps=FPS)
+                skeleton, by = found.skeleton, self._estimator.name
+                people = _people(source.path, self._estimator, len(skeleton))
+                cuts = [round(cut * FPS) for cut in found.cuts_s]
+                notes += found.notes
+        arrays = {} if people is None else people
+        arrays |= {"points_px": skeleton.points_px, "confidence": skeleton.confidence}
+        return Findings({"by": by, "cuts": cuts, "notes": notes}, arrays)
+
+
+def skeleton_of(person: Findings, info: dict[str, Any]) -> Skeleton:
+    """The keypoints that the stage `person` found, in pixels of the video."""
+    points_px, confidence = person.arrays["points_px"], person.arrays["confidence"]
+    return Skeleton(points_px, confidence, FPS, info["width_px"], info["height_px"])
+
+
+def _probe(path: Path) -> Findings:
+    notes: list[str] = []
+    with collect_notes(notes, path):
+        info = probe_video(path)
+    if info.duration_s * FPS > MAX_FRAMES:
+        raise InputError(
+            f"{shown(path)}: lasts {info.duration_s / 60:.0f} minutes; {MAX_FRAMES / FPS / 60:.0f} are "
+            "allowed. Cut it into parts."
+        )
+    return Findings({**vars(info), "notes": notes})
+
+
+def _shots(path: Path) -> Findings:
+    """Cuts, and the change to the frame before and the mean level of every frame at 25 fps."""
+    changes, levels, unlike = [], [], []
+    last = None
+    with collect_notes([]):  # `probe` and `person` have said them
+        for frame_u8 in read_frames(path, FPS):
+            scene = thumbnail(frame_u8)
+            changes.append(0.0 if last is None else float(np.abs(scene - last).mean()))
+            unlike.append(changes[-1] > 0 and not alike(scene, last))
+            levels.append(float(frame_u8[::8, ::8].mean()))
+            last = scene
+    change = np.array(changes, np.float32)
+    return Findings(
+        {"cuts": find_cuts(change, np.array(unlike))},
+        {"change": change, "level": np.array(levels, np.float32)},
+    )
+
+
+def find_cuts(change: np.ndarray, unlike: np.ndarray) -> list[int]:
+    """First frames of new shots, out of `change` [T] to the frame before, in levels, and `unlike` [T] bool:
+    it shows another scene. Dissolves are not found."""
+    cuts = []
+    for frame in np.flatnonzero((change >= _SUDDEN) | unlike).tolist():
+        near = np.r_[change[max(1, frame - _AROUND) : frame], change[frame + 1 : frame + 1 + _AROUND]]
+        usual = float(np.median(near)) if len(near) else 0.0
+        if frame and change[frame] >= max(_TIMES_USUAL * usual, 1.0):
+            cuts.append(frame)
+    return cuts
+
+
+def _people(path: Path, estimator: PoseEstimator, frames: int) -> dict[str, np.ndarray]:
+    """How many `people` [n] are seen in the frames `people_at` [n], twice a second."""
+    at = np.arange(min(_PEOPLE_EVERY, frames) // 2, frames, _PEOPLE_EVERY)
+    numbered = enumerate(read_frames(path, FPS))
+    counts = [len(estimator.find(frame_u8)) for number, frame_u8 in numbered if number in at]
+    return {"people_at": at[: len(counts)], "people": np.array(counts, int)}
+
+
+def _speech(path: Path, info: dict[str, Any], method: SpeechBy) -> Findings:
+    if not info["has_audio"]:
+        return Findings({"sound": False, "spans": [], "notes": []})
+    notes: list[str] = []
+    with collect_notes(notes, path):
+        sound = open_sound(path, RATE_HZ)
+    spans = speech_spans(sound, method)
+    return Findings({"sound": True, "spans": [list(span) for span in spans], "notes": notes})

@@ -1,0 +1,299 @@
+"""Folders of real videos -> shards that training reads; only what changed is made again.
+
+::
+
+    videos --observe--> rows of clips --filters--> kept --encode, a shard at a time--> shards/*.safetensors
+                             |                       |                                        |
+                             `-----------------------+------------> index.parquet <-----------'
+
+What decides a clip (bytes of the video and of its keypoints, options, networks, the model's weights, versions
+of our code) makes its key. A shard says itself which keys it holds, so a run that was killed goes on behind
+the last whole shard. Clips that are no longer chosen stay in their shards and leave the index.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hallo4.data.clip_look import CanvasRule
+from hallo4.data.encode import (
+    VERSION,
+    ClipEncoder,
+    ClipWork,
+    EncodeSettings,
+    places_in_shards,
+    stamp_of,
+    text_name,
+)
+from hallo4.data.filters import ClipFilters, reasons_against
+from hallo4.data.index import (
+    NO_PERSON,
+    SAME_FILE,
+    TOO_SHORT,
+    UNUSABLE,
+    IndexRow,
+    Stamp,
+    claim_folder,
+    write_index,
+)
+from hallo4.data.observe import Observed, Observer, ObserveSettings
+from hallo4.data.sources import Source, read_sources, video_files
+from hallo4.data.speech import speech_method
+from hallo4.data.stages import content_key
+from hallo4.errors import InputError, OutputError
+from hallo4.lock import sole_worker
+from hallo4.media.files import cannot_write
+from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.pipelines.devices import find_device
+from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pose.loading import estimator_files
+from hallo4.pose.person import LARGEST
+from hallo4.processes import check_workers, shared_work
+from hallo4.types import FPS
+from hallo4.weights.check import file_sha256
+
+CLIPS_PER_SHARD = 64
+UNKNOWN = "unknown"
+OnProgress = Callable[[str, int, int], None]
+"""Called with what is being done (`read`, `observe`, `encode`), how much is done and how much there is."""
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """What decides the result. `clip_frames`: frames of a clip (None: what a window of the model needs);
+    `estimator`, `device`, `weights`, `person`: see `load_estimator` and `PersonChoice`; `speech`: what finds
+    it; `licence`: of all videos without a NAME.licence.txt."""
+
+    model: str
+    clip_frames: int | None = None
+    filters: ClipFilters = field(default_factory=ClipFilters)
+    estimator: str = "auto"
+    person: str = LARGEST
+    speech: Literal["auto", "silero", "energy"] = "auto"
+    licence: str = UNKNOWN
+    device: str = "auto"
+    weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run came to: rows of the index, how often each stage was computed, and lines for people."""
+
+    folder: Path
+    rows: tuple[IndexRow, ...]
+    made: Counter[str]
+    notes: tuple[str, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for every video, or clip, that could not be used."""
+        return list(dict.fromkeys(row.found for row in self.rows if row.reasons == UNUSABLE))
+
+
+def prepare_videos(
+    sources: Iterable[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    settings: PrepareSettings,
+    workers: int = 1,
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> Prepared:
+    """Prepare all videos in `sources` into the folder of shards `folder`; what is there is used again.
+
+    A video that cannot be used costs its own rows and is named. InputError: no videos, options out of range,
+    or shards of another model or clip length. CheckpointError, MissingExtraError: the model, or networks that
+    are needed. OutputError: `folder` cannot be written, or another process prepares it.
+    """
+    check_workers(workers)
+    files, folder = video_files(sources), Path(folder)
+    device = find_device(settings.device)
+    model = load_model(settings.model, device)
+    frames = clip_length(model, settings.clip_frames)
+    stamp = stamp_of_model(model, settings.model, frames)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder.") from error
+    with sole_worker(folder / ".prepare.lock", folder, "Wait for it, or choose another folder."):
+        try:
+            claim_folder(folder, stamp)
+            read, broken = read_sources(
+                files, folder / "sources.json", lambda done: on_progress("read", done, len(files))
+            )
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        observe = ObserveSettings(
+            *(folder / "findings", frames, canvas_rule(model), settings.estimator, settings.person),
+            *(speech_method(settings.speech), settings.device, settings.weights),
+        )
+        del model
+        found, encode = (read, broken), (str(device), workers)
+        return _prepared(folder, settings, stamp, observe, found, encode, on_progress)
+
+
+def clip_length(model: LoadedModel, wanted: int | None) -> int:
+    """Frames of a clip: those of a window and those before it. InputError: `wanted` makes no window."""
+    rules = model.backbone.windows
+    before = rules.known_frames - rules.repeated_frames
+    frames = before + model.info.window_frames if wanted is None else wanted
+    try:
+        rules.check_length(frames - before)
+    except ValueError as error:
+        raise InputError(
+            f"clips of {frames} frames do not fit {model.info.name}: {error}. Its own length is "
+            f"{before + model.info.window_frames}."
+        ) from error
+    return frames
+
+
+def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
+    """Everything of a model that decides what its shards hold."""
+    rules, folder = model.backbone.windows, model.folder
+    assert folder is not None
+    audio = sorted(path for path in (folder / "audio").rglob("*") if path.is_file())
+    made_by = {
+        "encode": VERSION,
+        "autoencoder": weights_fingerprint(model.autoencoder),
+        "audio": model.audio_front_end.to_config(),
+        "audio_files": [[path.name, file_sha256(path)] for path in audio],
+        "prompt": None if model.prompts is None else model.info.prompt,
+        "canvas": asdict(canvas_rule(model)),
+        "rho": [rules.audio_rho, rules.skeleton_rho],
+        "skeleton": model.backbone.condition_spec.skeleton != "none",
+        "arithmetic": [str(model.device.type), model.autocast],
+    }
+    return Stamp(model.info.name, os.fspath(name), frames, made_by)
+
+
+def canvas_rule(model: LoadedModel) -> CanvasRule:
+    """How pictures come onto the model's frame."""
+    info, rules = model.info, model.backbone.windows
+    sizes = tuple((int(height), int(width)) for height, width in info.canvas_sizes_px)
+    return CanvasRule(info.size_px, rules.side_multiple_px, sizes)
+
+
+def _prepared(
+    folder: Path,
+    settings: PrepareSettings,
+    stamp: Stamp,
+    observe: ObserveSettings,
+    found: tuple[list[Source], list[tuple[Path, str]]],
+    encode: tuple[str, int],
+    on_progress: OnProgress,
+) -> Prepared:
+    """Everything behind the reading of `found`, (sources, problems); `encode`: (device, workers)."""
+    (read, broken), (device, workers) = found, encode
+    first = [source for source in read if source.same_as is None]
+    if any(source.keypoints is None for source in first):
+        estimator_files(settings.estimator, settings.weights)  # what is missing is said before any work
+    made: Counter[str] = Counter()
+    observed: list[Observed] = []
+    for one in shared_work(Observer, observe, first, workers):
+        observed.append(one)
+        made += one.made
+        on_progress("observe", len(observed), len(first))
+    observed.sort(key=lambda one: one.source.path)
+    rows = [IndexRow.of_video(path, UNUSABLE, found, None, settings.licence) for path, found in broken]
+    for source in read:
+        if source.same_as is not None:
+            found_text = f"its bytes are those of {source.same_as}"
+            rows.append(
+                IndexRow.of_video(source.path, SAME_FILE, found_text, source, _licence(source, settings))
+            )
+    work: dict[str, ClipWork] = {}
+    for one in observed:
+        chosen = _rows_of(one, settings, stamp, observe)
+        rows += chosen
+        for row, clip in zip(chosen, one.clips, strict=False):
+            if row.kept:
+                work[row.clip] = ClipWork(
+                    *(row.clip, one.source.path, clip["start"], observe.clip_frames, clip["reference"]),
+                    *(one.keys["person"], one.info, one.source.prompt, stamp_of(one.source.path)),
+                )
+    places = places_in_shards(folder)
+    problems: dict[str, str] = {}
+    lacking = [clip for key, clip in work.items() if key not in places]
+    batches = [lacking[at : at + CLIPS_PER_SHARD] for at in range(0, len(lacking), CLIPS_PER_SHARD)]
+    encoder = EncodeSettings(folder, settings.model, device)
+    for done in shared_work(ClipEncoder, encoder, [tuple(batch) for batch in batches], workers):
+        places |= done.places
+        problems |= done.problems
+        made["encode"] += len(done.places)
+        on_progress("encode", made["encode"] + len(problems), len(lacking))
+    rows = [row.placed(places.get(row.clip), problems.get(row.clip)) for row in rows]
+    rows.sort(key=lambda row: (row.source, row.start_s))
+    write_index(folder, rows)
+    return Prepared(folder, tuple(rows), made, tuple(_notes(observed, observe)))
+
+
+def _rows_of(
+    one: Observed, settings: PrepareSettings, stamp: Stamp, observe: ObserveSettings
+) -> list[IndexRow]:
+    """A row for every clip of a video, or one that says why there is none."""
+    source, licence = one.source, _licence(one.source, settings)
+    if one.problem is not None:
+        reason = NO_PERSON if one.nobody else UNUSABLE
+        return [IndexRow.of_video(source.path, reason, one.problem, source, licence)]
+    frames = observe.clip_frames
+    if not one.clips:
+        found = f"no shot of it lasts {frames / FPS:.2f} s, {frames} frames"
+        return [IndexRow.of_video(source.path, TOO_SHORT, found, source, licence)]
+    own_prompt = stamp.made_by["prompt"]
+    prompt = own_prompt if source.prompt is None else source.prompt
+    rows = []
+    for number, clip in enumerate(one.clips):
+        against = reasons_against(clip, one.info, settings.filters)
+        made_of = {
+            "source": source.sha256,
+            "person": one.keys["person"],
+            "start": clip["start"],
+            "reference": clip["reference"],
+            "frames": frames,
+            "prompt": prompt,
+            "model": stamp.made_by,
+        }
+        rows.append(
+            IndexRow(
+                clip=content_key("encode", VERSION, made_of),
+                source=str(source.path),
+                source_sha256=source.sha256,
+                start_s=clip["start"] / FPS,
+                end_s=(clip["start"] + frames) / FPS,
+                licence=licence,
+                kept=not against,
+                reasons="; ".join(reason for reason, _ in against),
+                found="; ".join(f"{reason}: {found}" for reason, found in against),
+                prompt=prompt,
+                text=None if own_prompt is None else text_name(prompt),
+                reference_s=clip["reference"] / FPS,
+                **{name: clip[name] for name in _MEASURED},
+                keypoints_by=clip["keypoints_by"],
+                picture=f"{one.keys['clips']}/{number}",
+                made_of=json.dumps({**made_of, "stages": one.keys, "model": stamp.model}),
+            )
+        )
+    return rows
+
+
+_MEASURED = ("face_px", "sharpness", "found_share", "hands_share", "speech_share", "people")
+
+
+def _licence(source: Source, settings: PrepareSettings) -> str:
+    return settings.licence if source.licence is None else source.licence
+
+
+def _notes(observed: list[Observed], observe: ObserveSettings) -> Iterator[str]:
+    for one in observed:
+        yield from (f"{one.source.path}: {note}" for note in one.notes)
+    unused_s = sum(one.unused_s for one in observed)
+    if unused_s > 0:
+        yield f"{unused_s:.1f} s at the ends of shots are shorter than a clip and are not used"
+    if any(one.source.keypoints is not None for one in observed):
+        yield "of videos with keypoints beside them it is not known how many people are seen"
+    if observe.speech == "energy":
+        yield "speech is told by loudness alone; silero-vad, of pip install 'hallo4[data]', hears voices"

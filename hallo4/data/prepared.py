@@ -1,0 +1,140 @@
+"""Prepared clips for training: drawn from memory-mapped shards, a batch at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hallo4.data.encode import COMMON, MARGIN, SHARDS, grey_name
+from hallo4.data.index import INDEX, read_stamp
+from hallo4.errors import CheckpointError, InputError
+from hallo4.media.files import check_input
+from hallo4.media.parquet_files import pyarrow
+from hallo4.models.audio_features import audio_windows
+from hallo4.weights.tensors import open_safetensors
+
+OPEN_SHARDS = 128
+"""Shards that are kept open: mapped, not loaded."""
+
+
+class PreparedClips:
+    """The kept clips in a folder of `hallo4 data prepare`, in the batches of `LatentCache`.
+
+    `stamp`: what they were made by. What is in memory is a line of the index per clip.
+
+    InputError: no such folder, an index of another version, or no clip in it. MissingExtraError: pyarrow is
+    not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self.stamp = read_stamp(self.folder)
+        self._table = _kept(self.folder / INDEX)
+        if not len(self):
+            raise InputError(
+                f"{self.folder}: none of its clips is kept. See why: hallo4 data look {self.folder}."
+            )
+        shapes = self._table.column("latent_shape").combine_chunks().dictionary_encode()
+        numbers = torch.from_numpy(shapes.indices.to_numpy().copy())
+        names = shapes.dictionary.to_pylist()
+        self._groups = {name: torch.nonzero(numbers == n)[:, 0] for n, name in enumerate(names)}
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def groups(self) -> dict[str, Tensor]:
+        """ "FxHxW", a latent shape, -> indices [n] of the clips that have it; only such make a batch."""
+        return self._groups
+
+    def licences(self) -> dict[str, int]:
+        """How many clips have each licence."""
+        counts = self._table.column("licence").combine_chunks().value_counts().to_pylist()
+        return {row["values"]: row["counts"] for row in counts}
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Clips `indices` [B], float32: `video` [B, C, F, h, w], `reference` [B, C, 1, h, w],
+        `audio_windows` [B, rho T, 5, blocks, channels], `regions` [B, 3, F, h, w] bool, `grey` [1, C, F, h,
+        w] and, of a model that takes them, `skeleton` [B, C, rho T, h, w] and `text` [B, L, D]; `known` of
+        `WindowRules.encode_known`, where the autoencoder's latents are not independent of each other.
+
+        InputError: clips of several latent shapes. CheckpointError: a shard is gone or damaged.
+        """
+        rows = [self._table.slice(int(index), 1).to_pylist()[0] for index in indices]
+        shapes = {row["latent_shape"] for row in rows}
+        if len(shapes) > 1:
+            raise InputError(
+                f"a batch of clips of several latent shapes ({', '.join(sorted(shapes))}) was asked for; "
+                "take those of one of `groups`."
+            )
+        clips = [self._clip(row["shard"], row["clip"]) for row in rows]
+        batch = {
+            name: torch.stack([clip[name] for clip in clips]) for name in clips[0] if name != "audio_features"
+        }
+        batch["audio_windows"] = torch.stack([_windows(clip["audio_features"]) for clip in clips])
+        height, width = (8 * side for side in batch["video"].shape[-2:])
+        batch["grey"] = self._common(grey_name(height, width), "grey")
+        if rows[0]["text"] is not None:
+            batch["text"] = _padded([self._common(row["text"], "text")[0] for row in rows])
+        return {name: t if t.dtype == torch.bool else t.float() for name, t in batch.items()}
+
+    def _clip(self, shard: str, clip: str) -> dict[str, Tensor]:
+        opened = self._shard(shard)
+        names = ("video", "reference", "skeleton", "known", "audio_features", "regions")
+        there = [name for name in names if f"{clip}/{name}" in opened.names]
+        if "video" not in there:
+            raise CheckpointError(
+                f"{self.folder / SHARDS / shard}.safetensors: does not hold clip {clip}. Prepare again."
+            )
+        return {name: opened.file.get_tensor(f"{clip}/{name}") for name in there}
+
+    def _shard(self, name: str) -> _Opened:
+        if name in self._open:
+            self._open.move_to_end(name)
+            return self._open[name]
+        opened = self._open[name] = _Opened(self.folder / SHARDS / f"{name}.safetensors")
+        while len(self._open) > OPEN_SHARDS:
+            self._open.popitem(last=False)
+        return opened
+
+    @lru_cache(maxsize=64)  # noqa: B019 - lives as long as the data set
+    def _common(self, file: str, name: str) -> Tensor:
+        return _Opened(self.folder / COMMON / f"{file}.safetensors").file.get_tensor(name)
+
+
+class _Opened:
+    """A mapped shard and the names in it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = open_safetensors(path)
+        self.names = frozenset(self.file.keys())
+
+
+def _kept(index: Path) -> Any:
+    """The columns of kept clips that drawing needs, as a table. InputError: missing, or another version."""
+    arrow = pyarrow()
+
+    names = ["kept", "clip", "shard", "latent_shape", "text", "licence"]
+    try:
+        table = arrow.parquet.read_table(check_input(index, "an index"), columns=names, memory_map=True)
+        return table.filter(arrow.compute.field("kept")).drop_columns("kept").combine_chunks()
+    except (arrow.ArrowException, OSError, KeyError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{index}: cannot be read ({reason}). Prepare again: shards are kept.") from error
+
+
+def _windows(features: Tensor) -> Tensor:
+    """[rho T + 2 MARGIN, blocks, channels] -> [rho T, 5, blocks, channels]."""
+    return audio_windows(features, MARGIN, MARGIN, len(features) - MARGIN)
+
+
+def _padded(texts: list[Tensor]) -> Tensor:
+    """[L, D] each -> [B, longest L, D], filled up with zeros, as the model does to its own length."""
+    return torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)

@@ -1,0 +1,140 @@
+"""The folder of one job: everything that server and worker know of it, in files that are written whole.
+
+::
+
+    jobs/<id>/request.json    settings, title, consent, when: never changed
+              progress.json   how far the worker is; live.webp and poster.jpg, what it sees
+              cancel          somebody asked the worker to stop
+              outcome.json    how it ended; a job without one is still to be made
+              video.mp4       or video.partial.mp4, the playable part of a cancelled one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hallo4.pipelines.session import partial_video_path
+from hallo4.studio.make.settings import JobBody, ProgressView, Role
+from hallo4.whole import temporary_beside, write_whole
+
+
+class Request(BaseModel):
+    """`request.json`: what was asked, when (Unix seconds), and the names that the files had."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    body: JobBody
+    created: float
+    names: dict[Role, str]
+
+
+class Outcome(BaseModel):
+    """`outcome.json`: how a job ended, in words for people, and after how many seconds of work."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    status: Literal["done", "cancelled", "failed"]
+    text: str = ""
+    notes: tuple[str, ...] = ()
+    frames: int = 0
+    took_s: float = 0.0
+
+
+class JobFolder:
+    """Reads and writes the files of one job."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.id = path, path.name
+        self.video = path / "video.mp4"
+        self.poster = path / "poster.jpg"
+        self.live = path / "live.webp"
+
+    @classmethod
+    def create(cls, path: Path, request: Request) -> JobFolder:
+        """A new folder; it counts once its request is written. OSError: no room."""
+        path.mkdir()
+        write_whole(path / "request.json", request.model_dump_json().encode())
+        return cls(path)
+
+    def request(self) -> Request | None:
+        """None: it was never written."""
+        try:
+            return Request.model_validate_json((self.path / "request.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def clean(self) -> None:
+        """Remove what a kill left of files that were being written; nobody may be working on the job."""
+        for part in self.path.glob(".hallo4-*.part"):
+            part.unlink(missing_ok=True)
+
+    def outcome(self) -> Outcome | None:
+        """None: it is still to be made."""
+        try:
+            return Outcome.model_validate_json((self.path / "outcome.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def end(self, outcome: Outcome) -> None:
+        """The job is over. OSError: no room."""
+        write_whole(self.path / "outcome.json", outcome.model_dump_json().encode())
+
+    def reopen(self) -> None:
+        """The job is to be made after all, from where it stopped."""
+        self._cancel.unlink(missing_ok=True)
+        (self.path / "progress.json").unlink(missing_ok=True)
+        (self.path / "outcome.json").unlink(missing_ok=True)  # last: from here on it waits
+
+    @property
+    def _cancel(self) -> Path:
+        return self.path / "cancel"
+
+    def ask_to_stop(self) -> None:
+        """The worker looks for this at every denoising step."""
+        self._cancel.touch()
+
+    def asked_to_stop(self) -> bool:
+        """Whether somebody did."""
+        return self._cancel.exists()
+
+    def say(self, progress: ProgressView, notes: tuple[str, ...]) -> None:
+        """How far it is. Lost after a power cut, which does no harm."""
+        content = json.dumps({"progress": progress.model_dump(), "notes": notes})
+        self.replace(self.path / "progress.json", content.encode())
+
+    def said(self) -> tuple[ProgressView | None, tuple[str, ...]]:
+        """What was said last."""
+        try:
+            found = json.loads((self.path / "progress.json").read_bytes())
+            return ProgressView.model_validate(found["progress"]), tuple(found["notes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None, ()
+
+    def replace(self, target: Path, content: bytes) -> None:
+        """Write a file that readers see whole, old or new, without waiting for the disk."""
+        temporary = temporary_beside(target)
+        temporary.write_bytes(content)
+        os.replace(temporary, target)
+
+    def playable(self) -> Path | None:
+        """The video, or the part of it that a cancelled job left."""
+        part = partial_video_path(self.video)
+        return self.video if self.video.is_file() else part if part.is_file() else None
+
+    def remove(self) -> None:
+        """Delete everything."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def in_words_of_the_page(text: str, names: Mapping[Path, str]) -> str:
+    """A message without paths of the server: files by the names that people gave them."""
+    for path, name in names.items():
+        text = text.replace(os.fspath(path), name).replace(path.name, name)
+    return text

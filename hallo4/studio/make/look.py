@@ -1,0 +1,87 @@
+"""What would be made of some settings, before anything is: a picture, the length, time and memory, notes."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.media.image import save_png
+from hallo4.motion import MotionHints
+from hallo4.pipelines import AnimationRequest, preview, read_outline
+from hallo4.pipelines.expected import expected
+from hallo4.pipelines.model_outline import plan_model
+from hallo4.pipelines.placement import usable_bytes
+from hallo4.pipelines.progress import Reporter
+from hallo4.pipelines.weight_moves import WeightRules
+from hallo4.studio.make.job_folder import in_words_of_the_page
+from hallo4.studio.make.offers import Offers
+from hallo4.studio.make.settings import LookView, Role, Settings
+from hallo4.studio.make.uploads import Uploads
+from hallo4.studio.refused import Refused
+from hallo4.types import FPS
+
+KEPT = 40
+"""Pictures; older ones are removed."""
+
+
+class Looks:
+    """Makes previews in `folder`, one at a time."""
+
+    def __init__(self, folder: Path, uploads: Uploads, offers: Offers, device: str) -> None:
+        self.folder, self._uploads, self._offers = folder, uploads, offers
+        self._device = torch.device(device)
+        self._one_at_a_time = threading.Lock()
+        folder.mkdir(exist_ok=True)
+
+    def look(self, settings: Settings, nobody_waits: Callable[[], bool] = lambda: False) -> LookView:
+        """Refused: something cannot be used, or `nobody_waits` for it any more."""
+        given = settings.uploads()
+        files = {role: self._uploads.usable(found, role) for role, found in given.items()}
+        names = {path: self._uploads.view(given[role]).name for role, path in files.items()}
+        with self._one_at_a_time:
+            try:
+                if nobody_waits():
+                    raise Cancelled("before it began")
+                view = self._looked(settings, files, Reporter(should_cancel=nobody_waits))
+            except Cancelled:
+                raise Refused(409, "Nobody waits for this preview any more.") from None
+            except Hallo4Error as error:
+                raise Refused(422, in_words_of_the_page(str(error), names)) from error
+        notes = tuple(in_words_of_the_page(note, names) for note in view.notes)
+        return view.model_copy(update={"notes": notes})
+
+    def path(self, look_id: str) -> Path:
+        """The picture of a preview."""
+        return self.folder / f"{look_id}.png"
+
+    def _looked(self, settings: Settings, files: dict[Role, Path], reporter: Reporter) -> LookView:
+        outline = read_outline(self._offers.folder(settings.model))
+        request = AnimationRequest(
+            *(files["portrait"], files.get("voice"), files.get("motion")),
+            *(settings.seed, settings.steps, settings.guidance_scale, settings.fit_motion),
+            motion_hints=MotionHints(person=settings.person),
+        )
+        found = preview(outline, request, reporter)
+        rules = WeightRules(self._device, None)
+        plan = plan_model(outline, rules, usable_bytes("auto", self._device))
+        estimate = expected(outline, found.size, rules, plan)
+        look_id = secrets.token_hex(16)
+        save_png(self.path(look_id), found.picture_u8)
+        self._forget_old()
+        return LookView(
+            picture=f"media/{look_id}/look.png", frames=found.size.frames, seconds=found.size.frames / FPS,
+            width_px=found.size.width_px * settings.scale, height_px=found.size.height_px * settings.scale,
+            expected_s=None if estimate is None else estimate.seconds, expected_bytes=plan.peak_bytes,
+            estimate="The time of this model is not estimated." if estimate is None else estimate.describe(),
+            notes=found.notes,
+        )  # fmt: skip
+
+    def _forget_old(self) -> None:
+        pictures = sorted(self.folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
+        for old in pictures[:-KEPT]:
+            old.unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+// Numbers and settings in the words of people.
+
+export const NAMES = { portrait: "Portrait", voice: "Voice", motion: "Driving video", model: "Model", seed: "Seed", steps: "Steps", guidance_scale: "Guidance", scale: "Enlarge", person: "Person", fit_motion: "Fitted keypoints", prompt: "Prompt", negative_prompt: "Not in the video" };
+
+export function duration(seconds) {
+  if (seconds < 1) return "under a second";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export function bytes(count) {
+  return count < 1e9 ? `${Math.max(1, Math.round(count / 1e6))} MB` : `${(count / 1e9).toFixed(1)} GB`;
+}
+
+/** The settings of a job as [name, value] in words; what is left to the model says so. */
+export function settingsOf(job) {
+  const { settings, inputs } = job;
+  return Object.entries(NAMES).map(([name, title]) => {
+    if (["portrait", "voice", "motion"].includes(name)) return [title, inputs[name]?.name ?? "none"];
+    const value = settings[name];
+    if (name === "scale") return [title, value === 1 ? "not" : `${value} times`];
+    if (name === "fit_motion") return [title, value ? "yes" : "no"];
+    return [title, value === null ? "the model’s own" : String(value)];
+  });
+}
+
+export function titleOf(job) {
+  return job.title || [job.inputs.portrait, job.inputs.voice ?? job.inputs.motion].filter(Boolean).map((input) => input.name.replace(/\.\w+$/, "")).join(" · ");
+}

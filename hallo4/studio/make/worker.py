@@ -1,0 +1,160 @@
+"""What a worker process does: one job after the other, with the model of the last one still loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.media import probe_video
+from hallo4.motion import MotionHints
+from hallo4.pipelines import PortraitAnimator, Progress
+from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, in_words_of_the_page
+from hallo4.studio.make.settings import CONSENT_FACTS, ProgressView, Role
+
+SAID_EVERY_S = 0.2
+LIVE_SIDE_PX = 320
+"""The pictures of a job in the making are not larger."""
+_LIVE_MS = 80  # every second frame
+
+_loaded: dict[str, PortraitAnimator] = {}
+
+
+def prepare() -> None:
+    """Leave processor time to the page; Ctrl-C is for the server, which asks workers to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):
+        os.nice(5)
+
+
+def make(folder: Path, stopping: Path, files: dict[Role, Path], model: str, device: str) -> None:
+    """Make the job in `folder` from `files` with the model at `model`, and write how it ended.
+
+    Nothing is written where the work was interrupted because a file `stopping` is there: the job goes on at
+    the next start.
+    """
+    job = JobFolder(folder)
+    request = job.request()
+    if request is None:
+        return
+    started = time.monotonic()
+    if job.video.is_file():  # killed between the video and its outcome
+        job.end(Outcome(status="done", frames=probe_video(job.video).frames, text="finished before a stop"))
+        return
+    names = {path: request.names[role] for role, path in files.items()} | {folder: request.body.title}
+    watch = _Watch(job)
+    try:
+        outcome = _animate(job, request, stopping, files, model, device, watch)
+    except Cancelled:
+        if not job.asked_to_stop():
+            return
+        part = job.playable()
+        frames = 0 if part is None else probe_video(part).frames
+        played = "nothing was finished yet" if part is None else f"{frames} frames are finished and play"
+        outcome = Outcome(status="cancelled", text=f"Stopped: {played}.", frames=frames, notes=watch.notes)
+    except Hallo4Error as error:
+        text = in_words_of_the_page(str(error), names)
+        outcome = Outcome(status="failed", text=text, notes=watch.notes)
+    except Exception as error:  # a mistake of ours must not stop the queue
+        text = in_words_of_the_page(f"The program failed ({type(error).__name__}: {error}).", names)
+        outcome = Outcome(status="failed", text=f"{text} Try again with other settings.", notes=watch.notes)
+    notes = tuple(in_words_of_the_page(note, names) for note in outcome.notes)
+    job.end(outcome.model_copy(update={"notes": notes, "took_s": time.monotonic() - started}))
+
+
+def _animate(
+    job: JobFolder,
+    request: Request,
+    stopping: Path,
+    files: dict[Role, Path],
+    model: str,
+    device: str,
+    watch: _Watch,
+) -> Outcome:
+    settings = request.body.settings
+    watch.say(ProgressView(stage="load"))
+    animator = _animator(model, device, (settings.prompt, settings.negative_prompt))
+    result = animator.animate(
+        files["portrait"],
+        files.get("voice"),
+        files.get("motion"),
+        job.video,
+        seed=settings.seed,
+        steps=settings.steps,
+        guidance_scale=settings.guidance_scale,
+        fit_motion=settings.fit_motion,
+        prompt=settings.prompt,
+        negative_prompt=settings.negative_prompt,
+        scale=settings.scale,
+        on_progress=watch.on_progress,
+        should_cancel=lambda: job.asked_to_stop() or stopping.exists(),
+        motion_hints=MotionHints(person=settings.person),
+        on_frames=watch.on_frames,
+        facts={"consent": CONSENT_FACTS[request.body.consent]},
+    )
+    return Outcome(status="done", notes=result.notes, frames=result.frames)
+
+
+def _animator(model: str, device: str, prompts: tuple[str | None, str | None]) -> PortraitAnimator:
+    """The model, loaded anew only if it is another than that of the job before."""
+    if model not in _loaded:
+        _loaded.clear()  # before the next one is loaded, so that both are never in memory
+        _loaded[model] = PortraitAnimator.from_pretrained(model, device=device, prompts=prompts)
+    return _loaded[model]
+
+
+class _Watch:
+    """Writes what a running job tells into its folder, not more often than people can see."""
+
+    def __init__(self, job: JobFolder) -> None:
+        self._job, self._next = job, 0.0
+        self.notes: tuple[str, ...] = ()
+
+    def on_progress(self, progress: Progress) -> None:
+        """See `PortraitAnimator.animate`."""
+        self.notes = progress.notes or self.notes
+        now = time.monotonic()
+        if now >= self._next or progress.notes:
+            self._next = now + SAID_EVERY_S
+            left_s = progress.eta_s
+            self.say(
+                ProgressView(
+                    stage=progress.stage,
+                    done=progress.frames_done,
+                    total=progress.frames_total,
+                    left_s=left_s,
+                )
+            )
+
+    def say(self, progress: ProgressView) -> None:
+        """Write it down; a full disk is the business of the video."""
+        with suppress(OSError):
+            self._job.say(progress, self.notes)
+
+    def on_frames(self, frames_u8: np.ndarray) -> None:
+        """The newest frames [n, H, W, 3] uint8 as a small animation, and the first ones as a poster."""
+        pictures = [_small(frame_u8) for frame_u8 in frames_u8[::2]]
+        content = BytesIO()
+        pictures[0].save(
+            content, "WEBP", save_all=True, append_images=pictures[1:], duration=_LIVE_MS, loop=1, method=0,
+            quality=75,
+        )  # fmt: skip
+        with suppress(OSError):
+            self._job.replace(self._job.live, content.getvalue())
+            if not self._job.poster.exists():
+                poster = BytesIO()
+                Image.fromarray(frames_u8[-1]).save(poster, "JPEG", quality=88)
+                self._job.replace(self._job.poster, poster.getvalue())
+
+
+def _small(frame_u8: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(frame_u8)
+    picture.thumbnail((LIVE_SIDE_PX, LIVE_SIDE_PX), Image.Resampling.BILINEAR)
+    return picture
