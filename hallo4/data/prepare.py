@@ -296,4 +296,4 @@ def _notes(observed: list[Observed], observe: ObserveSettings) -> Iterator[str]:
     if any(one.source.keypoints is not None for one in observed):
         yield "of videos with keypoints beside them it is not known how many people are seen"
     if observe.speech == "energy":
-        yield "speech is told by loudness alone; silero-vad, of pip install 'hallo4[data]', hears voices"
+        yield "speech is found by loudness alone; silero-vad, of pip install 'hallo4[data]', knows voices"

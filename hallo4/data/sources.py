@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import InputError
+from hallo4.json_file import read_json
 from hallo4.media.files import check_input, shown
 from hallo4.motion.beside_video import keypoint_file
 from hallo4.pose.files import VIDEOS
@@ -97,10 +98,9 @@ def _is_video(path: Path, root: Path) -> bool:
 
 def _known(file: Path) -> dict[str, list]:
     try:
-        known = json.loads(file.read_text())
-    except (OSError, ValueError):
+        return read_json(file, dict[str, list])
+    except InputError:
         return {}
-    return known if isinstance(known, dict) else {}
 
 
 def _text_beside(video: Path, suffix: str) -> str | None:

@@ -17,18 +17,17 @@ from typing import Any, Literal
 import numpy as np
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
+from hallo4.json_file import read_json
 from hallo4.media import VideoInfo, collect_notes, read_provenance
 from hallo4.motion import PersonChoice, save_skeleton
 from hallo4.motion.beside_video import given_skeleton, keypoint_file
 from hallo4.pipelines.model_info import embedded_models
 from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
-from hallo4.pose.loading import ESTIMATORS
+from hallo4.pose.loading import ESTIMATORS, estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS, KEYPOINTS, Skeleton
 from hallo4.version import __version__
-from hallo4.weights.catalogue import BUNDLES
 from hallo4.weights.check import file_sha256
-from hallo4.weights.places import present
 from hallo4.whole import companion, write_whole
 from hallo4.world.files import MADE_BY
 
@@ -61,6 +60,12 @@ class KeypointFinder:
                 if pose != "auto":
                     raise
                 self.missing = str(error)
+
+    @cached_property
+    def _networks(self) -> list[str]:
+        """What tells one set of the estimator's files from another; its name alone for one from elsewhere."""
+        name = self.estimator.name
+        return estimator_files(name) if name in ESTIMATORS else [name]
 
     @cached_property
     def observer(self) -> Any:
@@ -114,7 +119,7 @@ class KeypointFinder:
         """What the estimator finds, or has found when it was asked before; nobody is a skeleton too."""
         if self.folder is None:
             raise InputError("keypoints that are found need a folder to lie in: KeypointFinder(folder=...).")
-        decides = f"{file_sha256(video)} {self.person} {__version__} {networks_stamp(self.estimator.name)}"
+        decides = f"{file_sha256(video)} {self.person} {__version__} {self._networks}"
         digest = hashlib.sha256(decides.encode()).hexdigest()[:16]
         kept = companion(self.folder / video.name, "", f".{self.estimator.name}.{digest}.keypoints.npz")
         said = kept.with_suffix(".notes.json")
@@ -135,18 +140,9 @@ class KeypointFinder:
 def _lines_of(said: Path) -> list[str] | None:
     """The notes beside keypoints that were kept; None: not there, or damaged."""
     try:
-        lines = json.loads(said.read_text())
-    except (OSError, ValueError):
+        return read_json(said, list[str])
+    except InputError:
         return None
-    return lines if isinstance(lines, list) and all(isinstance(line, str) for line in lines) else None
-
-
-def networks_stamp(estimator: str) -> list[tuple[str, int, int]]:
-    """What tells one set of an estimator's files from another: their names, sizes and times; [] for one that
-    is not of this package."""
-    bundle = BUNDLES.get(ESTIMATORS.get(estimator, ""))
-    files = [] if bundle is None else [path for file in bundle.files if (path := present(file))]
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
 
 
 def made_in_the_world(video: Path) -> bool:

@@ -116,14 +116,14 @@ def person_of(people: People, context: Context) -> tuple[Skeleton, list[str]]:
 
 def _rate(stated: Any, context: Context, notes: list[str]) -> float:
     """Frames per second: as the caller says, else the file, else as assumed, which is noted."""
-    told = context.hints.fps
+    given = context.hints.fps
     if stated is not None:
         stated = _one_number(stated, "fps", 1e-3, MAX_FPS, context)
-    if told is not None:
-        told = _one_number(told, "fps", 1e-3, MAX_FPS, context)
-        if stated is not None and stated != told:
-            notes.append(f"says {stated:g} fps; taken at {told:g}, as asked")
-        return told
+    if given is not None:
+        given = _one_number(given, "fps", 1e-3, MAX_FPS, context)
+        if stated is not None and stated != given:
+            notes.append(f"says {stated:g} fps; taken at {given:g}, as asked")
+        return given
     if stated is not None:
         return stated
     if context.assumed_fps is not None:
@@ -157,15 +157,15 @@ def _in_pixels(
 
 def _stated_size(stated: tuple[Any, Any], context: Context, notes: list[str]) -> tuple[int, int] | None:
     """Width and height that caller or file say; the caller's count, and that is noted where they differ."""
-    told, size_px = context.hints.size_px, None
+    given, size_px = context.hints.size_px, None
     if stated[0] is not None and stated[1] is not None:
         size_px = _whole_size(stated, context)
-    if told is None:
+    if given is None:
         return size_px
-    told = _whole_size(told, context)
-    if size_px is not None and size_px != told:
-        notes.append(f"says {size_px[0]}x{size_px[1]} px; taken as {told[0]}x{told[1]}, as asked")
-    return told
+    given = _whole_size(given, context)
+    if size_px is not None and size_px != given:
+        notes.append(f"says {size_px[0]}x{size_px[1]} px; taken as {given[0]}x{given[1]}, as asked")
+    return given
 
 
 def _assumed_size(

@@ -1,4 +1,4 @@
-"""Whether a video is a drawn skeleton, coloured lines on black, or was filmed: told by its pictures."""
+"""Whether a video is a drawn skeleton, coloured lines on black, or was filmed, by its pictures."""
 
 from __future__ import annotations
 

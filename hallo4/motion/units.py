@@ -1,5 +1,5 @@
-"""Pixels or fractions: the unit of the coordinates in a skeleton file, told by the numbers, and whether what
-they show can be a person in that picture."""
+"""Pixels or fractions: the unit of the coordinates in a skeleton file, found from the numbers, and whether
+what they show can be a person in that picture."""
 
 from __future__ import annotations
 
