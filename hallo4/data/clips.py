@@ -27,6 +27,7 @@ from hallo4.ranges import Episodes, Frames, Range, Seed
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
+from hallo4.world.framing import square
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -162,12 +163,13 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
     front_end = LogMelFrontEnd()
     sound = audio_windows(front_end.features(speech.audio, length)).numpy()
     curves = np.stack([getattr(truth, name) for name in CURVES], 1)
-    skeleton = skeleton_of(identity, performance, config.size_px, rho * FPS)
+    view = square(config.size_px)
+    skeleton = skeleton_of(identity, performance, view, rho * FPS)
     clips = []
     for start in starts:
         span = slice(int(start), int(start) + config.frames)
         seen = slice(rho * span.start, rho * span.stop)
-        portrait, frames = draw_clip(identity, performance, slice(seen.start, seen.stop, rho), config.size_px)
+        portrait, frames = draw_clip(identity, performance, slice(seen.start, seen.stop, rho), view)
         part = Skeleton(
             skeleton.points_px[seen],
             skeleton.confidence[seen],
