@@ -19,7 +19,7 @@ class Episode:
     """Write portrait.png, speech.wav, skeleton.mp4, keypoints.json, video.mp4 and truth.json."""
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
-    """the folder to write to; it is made if it is not there"""
+    """the folder to make; an older episode in its place is replaced as a whole"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
@@ -39,14 +39,11 @@ def run(words: Sequence[str]) -> None:
     options = parse({"episode": Episode}, list(words), prog="hallo4 world", description=__doc__)
 
     from hallo4.errors import OutputError
-    from hallo4.outputs import refuse_output
     from hallo4.world import make_episode
-    from hallo4.world.files import write_episode
+    from hallo4.world.files import check_episode_folder, write_episode
     from hallo4.world.framing import Framing
 
-    refuse_output(options.output)
-    if options.output.exists() and not options.output.is_dir():
-        raise OutputError(f"{options.output}: is a file. Give the name of a folder.")
+    check_episode_folder(options.output)  # before any work
     episode = make_episode(
         options.seed,
         options.seconds,

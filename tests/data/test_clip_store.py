@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hallo4.data import ClipStore, ClipStoreConfig, build_clips
+from hallo4.data import ClipStore, ClipStoreConfig, build_clips, clips
 from hallo4.data.clips import CURVES, FIELDS
-from hallo4.errors import InputError
+from hallo4.errors import InputError, OutputError
+from hallo4.lock import sole_writer
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
@@ -114,6 +115,21 @@ def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
     for name in FIELDS:
         np.testing.assert_array_equal(store.get(name, 1), before[name])
     assert changed(folder)["shard_0001"] == times["shard_0001"]
+
+
+def test_nobody_else_builds_a_store_meanwhile(quick_world, tmp_path, monkeypatch):
+    build, seen = clips._build_shard, []
+
+    def building(folder, config, shard):
+        with pytest.raises(OutputError, match="is working on it"), sole_writer(folder):
+            pytest.fail("two at once")
+        seen.append(shard)
+        build(folder, config, shard)
+
+    monkeypatch.setattr(clips, "_build_shard", building)
+    build_clips(tmp_path / "clips", CONFIG, workers=1)
+    assert seen == [0, 1]
+    assert not list((tmp_path / "clips").glob(".*"))
 
 
 def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
