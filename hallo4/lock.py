@@ -12,15 +12,26 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.whole import companion
 
 WAIT = "Wait for it, or choose another output."
-_RECORD = "hallo4 owner"
+_LARGEST_RECORD = 4096
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What stands in a lock file."""
+
+    hallo4_process: int
+    host: str
+    since: str
 
 
 @contextmanager
@@ -68,27 +79,26 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 def _sign(lock_file: Path) -> None:
     """Write who holds it, unless the library keeps its own record there (disks without such locks)."""
-    record = {_RECORD: os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    record = _Record(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
     with suppress(OSError):
         if lock_file.stat().st_size == 0 or _record(lock_file):
-            lock_file.write_text(json.dumps(record))
+            lock_file.write_text(json.dumps(asdict(record)))
 
 
-def _record(lock_file: Path) -> dict[str, object]:
-    """Who signed it; empty where nobody did."""
+def _record(lock_file: Path) -> _Record | None:
+    """Who signed it; None where nobody did."""
     try:
-        record = json.loads(lock_file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and _RECORD in record else {}
+        return read_json(lock_file, _Record, limit_bytes=_LARGEST_RECORD)
+    except InputError:
+        return None
 
 
 def _holder(lock_file: Path) -> str:
     record = _record(lock_file)
-    if not record:
+    if record is None:
         return "another process"
-    here = record["host"] == socket.gethostname()
-    where = "" if here else f" on {record['host']}"
-    if here and record[_RECORD] == os.getpid():
-        return f"this process ({record[_RECORD]}), since {record['since']},"
-    return f"another hallo4 (process {record[_RECORD]}{where}, since {record['since']})"
+    here = record.host == socket.gethostname()
+    where = "" if here else f" on {record.host}"
+    if here and record.hallo4_process == os.getpid():
+        return f"this process ({record.hallo4_process}), since {record.since},"
+    return f"another hallo4 (process {record.hallo4_process}{where}, since {record.since})"
