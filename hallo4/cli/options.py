@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
+from tyro.conf import Positional
 
 from hallo4.errors import InputError
 from hallo4.ranges import check_ranges
@@ -36,8 +38,26 @@ def parse(options: Any, words: Sequence[str], prog: str, description: str | None
         if not stop.code:
             raise
         raise InputError(f"{_one_line(said.getvalue())} See {prog} --help.") from None
-    check_ranges(found, lambda name: "--" + name.replace("_", "-"))
+    check_ranges(found, lambda field: _word(type(found), field))
+    _refuse_nothing(found, words, prog)
     return found
+
+
+def _refuse_nothing(found: Any, words: Sequence[str], prog: str) -> None:
+    """InputError for a list of at least one of which none is given: the parser takes it for an empty one."""
+    for field in dataclasses.fields(found):
+        word = _word(type(found), field.name)
+        if getattr(found, field.name) == () and (field.default != () or word in words):
+            raise InputError(f"{word}: nothing is named; at least one is needed. See {prog} --help.")
+
+
+def _word(options: type, field: str) -> str:
+    """What a field is called on the command line."""
+    marks = getattr(get_type_hints(options, include_extras=True)[field], "__metadata__", ())
+    said = next((mark for mark in marks if hasattr(mark, "metavar")), None)
+    if said is not None and any(mark in Positional[int].__metadata__ for mark in marks):
+        return said.metavar
+    return f"--{getattr(said, 'name', None) or field.replace('_', '-')}"
 
 
 def _one_line(text: str) -> str:
