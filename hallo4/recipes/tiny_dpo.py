@@ -31,7 +31,7 @@ from hallo4.pipelines.plan import window_noise
 from hallo4.pipelines.window import decode_window, denoise_window
 from hallo4.preference import Pair, PreferenceStore, StoreWarning
 from hallo4.preference.watch import amplitude_px, observer
-from hallo4.ranges import BatchSize, Episodes, NotNegative
+from hallo4.ranges import BatchSize, Episodes, NotNegative, Whole
 from hallo4.recipes.cards import preference_card
 from hallo4.recipes.fine_tuning import CachedClips, FineTuneConfig, fine_tuning_method
 from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs, windows_of
@@ -94,7 +94,7 @@ class TinyDPOConfig:
     batch_size: BatchSize = 8
     held_out_windows: Episodes = 32
     held_out_draws: Episodes = 2
-    motion_windows: Episodes = 16
+    motion_windows: Whole = 16
     anchor_weight: NotNegative = 0.0
     anchor: FineTuneConfig = field(
         default_factory=lambda: TinyDiTConfig(latents_folder="runs/latents_anchor")
