@@ -6,6 +6,7 @@
     audio/         config.json                     the audio front end, and what it needs
     text/          config.json, *.safetensors, tokenizer/, embeddings/    of a model that takes prompts
     README.md      the card
+    model_index.json               for diffusers (`diffusers_pipeline.py`)
 
 or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
 
@@ -42,6 +43,7 @@ from hallo4.pipelines.model_info import (
     refuse_other_than_model,
     resolve_model,
 )
+from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.placement import PlacementPlan
 from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone
@@ -216,6 +218,7 @@ def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callabl
         with whole_folder(target) as building:
             write_parts(building)
             (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+            write_model_index(building)
             (building / "README.md").write_text(card)
     except OSError as error:
         raise OutputError(
