@@ -276,5 +276,5 @@ def test_only_what_keeps_the_limits_can_be_best():
 def test_missing_values_and_impossible_limits_are_refused():
     with pytest.raises(InputError, match="needs 'winner_diff' of every preview; found accuracy"):
         PreferenceGuard(patience=1)([{"accuracy": 1.0}])
-    with pytest.raises(InputError, match="patience >= 1"):
+    with pytest.raises(InputError, match="patience of a guard is 0"):
         PreferenceGuard(patience=0)
