@@ -9,8 +9,9 @@ _HOMES = {
     "Engine": "stage",
     "Outcome": "stage",
     "Stage": "stage",
-    "check_workers": "choose",
+    "THIS_PROCESS": "here",
     "open_engine": "choose",
+    "raise_lost": "stage",
 }
 
 __all__ = sorted(_HOMES)

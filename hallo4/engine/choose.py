@@ -22,7 +22,8 @@ def open_engine(workers: int | None = None, ray: str | None = None) -> Iterator[
     InputError: `workers` below 1, no such cluster, or a process that may not start others. MissingExtraError:
     Ray is not installed.
     """
-    check_workers(workers)
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}; use 1 or more.")
     if ray is not None:
         from hallo4.engine.ray_cluster import RayWorkers, connected
 
@@ -34,9 +35,3 @@ def open_engine(workers: int | None = None, ray: str | None = None) -> Iterator[
         assert workers is not None
         with Scheduler(LocalWorkers(workers)) as engine:
             yield engine
-
-
-def check_workers(workers: int | None) -> None:
-    """InputError: fewer than one."""
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}; use 1 or more.")

@@ -29,3 +29,7 @@ class ThisProcess:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+THIS_PROCESS = ThisProcess()
+"""What works where nothing else is asked for."""

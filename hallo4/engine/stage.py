@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import pickle
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from hallo4.errors import CheckpointError, Hallo4Error, MissingExtraError, OutputError
+from hallo4.errors import CheckpointError, Hallo4Error, InputError, MissingExtraError, OutputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,6 +75,16 @@ class Outcome(Generic[Item, Result]):
         if isinstance(self.error, Hallo4Error):
             return str(self.error)
         return f"an unexpected {type(self.error).__name__}: {' '.join(str(self.error).split())}"
+
+
+def raise_lost(lost: Sequence[Outcome], of: int, what: str, kept: str) -> None:
+    """Raise the error of the first of the lost records, if there are any: how many of all `of` there are, and
+    that the others are `kept`, a sentence, is said first. `what` they are, in the plural."""
+    if not lost:
+        return
+    error = lost[0].error
+    kind = type(error) if isinstance(error, InputError) else Hallo4Error
+    raise kind(f"{len(lost)} of {of} {what} failed, {kept}. The first: {lost[0].reason}") from error
 
 
 class Engine(Protocol):

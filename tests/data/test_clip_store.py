@@ -116,8 +116,8 @@ def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
 
 
 def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
-    monkeypatch.setattr("hallo4.data.clips._build_shard", lambda *_: pytest.fail("rendered again"))
-    assert len(build_clips(tmp_path / "clips", CONFIG)) == 6
+    monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered again"))
+    assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 6
 
 
 def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tmp_path):
