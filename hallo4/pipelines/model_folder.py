@@ -33,6 +33,7 @@ from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.model_info import (
     DEFAULT_MODEL,
     FAMILIES,
@@ -43,7 +44,6 @@ from hallo4.pipelines.model_info import (
     refuse_other_than_model,
     resolve_model,
 )
-from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.placement import PlacementPlan
 from hallo4.pipelines.weight_moves import CPU, OneAtATime, WeightRules, place_all
 from hallo4.types import FPS, AudioFrontEnd, Autoencoder, Backbone

@@ -151,7 +151,7 @@ def check_value(kind: str, value: object) -> None:
         assert value.dtype == torch.float32
         assert value.ndim == 4
         assert value.shape[-1] == 3
-        assert 0 <= value.min()
+        assert value.min() >= 0
         assert value.max() <= 1
     elif kind == "AUDIO":
         assert set(value) == {"waveform", "sample_rate"}

@@ -1,4 +1,4 @@
-"""The ComfyUI nodes keep ComfyUI's contract, ask for consent, and write what they made with its provenance."""
+"""The ComfyUI nodes keep ComfyUI's contract, ask for consent, and label what they write."""
 
 import sys
 from pathlib import Path
