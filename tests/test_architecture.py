@@ -72,7 +72,9 @@ MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 OUR_CODE = [
-    path for folder in ("hallo4", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("hallo4", "tests", "benchmarks", "docs", "integrations")
+    for path in (ROOT / folder).rglob("*.py")
 ]
 
 

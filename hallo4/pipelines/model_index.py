@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 NAME = "model_index.json"
-PIPELINE_MODULE = "hallo4.pipelines.diffusers_pipeline"
+_PIPELINE = f"{__package__}.diffusers_pipeline"  # which diffusers imports, not we
 
 
 def write_model_index(folder: Path) -> None:
@@ -17,6 +17,6 @@ def write_model_index(folder: Path) -> None:
     index = {
         "_class_name": "Hallo4Pipeline",
         "_diffusers_version": "0.35.0",  # the oldest that we support
-        "model": [PIPELINE_MODULE, "ModelFolder"],
+        "model": [_PIPELINE, "ModelFolder"],
     }
     (folder / NAME).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
