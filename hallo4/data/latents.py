@@ -15,6 +15,7 @@ from torch import Tensor
 from hallo4.data.clips import REBUILD, ClipStore
 from hallo4.errors import InputError
 from hallo4.json_file import read_json
+from hallo4.lock import in_turn
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.devices import device_of
@@ -75,7 +76,8 @@ def build_cache(
     on_progress: Callable[[int, int], None] | None = None,
     skeleton_rho: int = 1,
 ) -> LatentCache:
-    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow.
+    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow. Of
+    several processes one encodes, the others wait for it.
 
     `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. InputError if
     it has not, or if the folder was made with other weights or from other clips."""
@@ -91,6 +93,24 @@ def build_cache(
     every = held // skeleton_rho
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
+    with in_turn(folder):
+        parts = _encoded_chunks(store, autoencoder, folder, stamp, every, on_progress)
+    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    frames_u8 = store.get("frames_u8", 0)
+    with torch.no_grad():
+        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
+        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
+    return LatentCache(tensors)
+
+
+def _encoded_chunks(
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    folder: Path,
+    stamp: dict[str, Any],
+    every: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Tensor]]:
     stamp_file = folder / "cache.json"
     if stamp_file.exists() and read_json(stamp_file, dict[str, Any], advice=REBUILD) != stamp:
         raise InputError(
@@ -104,12 +124,7 @@ def build_cache(
         parts.append(_encode_chunk(store, autoencoder, range(start, stop), path, every))
         if on_progress:
             on_progress(stop, len(store))
-    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    frames_u8 = store.get("frames_u8", 0)
-    with torch.no_grad():
-        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
-        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
-    return LatentCache(tensors)
+    return parts
 
 
 def _encode_chunk(
