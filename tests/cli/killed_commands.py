@@ -157,19 +157,22 @@ class Command:
     rounds: int = 3
 
 
-TRAIN = "--set train.max_minutes=none --set train.save_minutes=1e-9 --set train.log_every=1"
+TRAIN = (
+    "--set train.schedule.warmup_steps=0 --set train.max_minutes=none --set train.save_minutes=1e-9 "
+    "--set train.log_every=1"
+)
 COMMANDS = {
     "animate": Command(portrait_and_speech, "animate p.png a.wav --model model -o talk.mp4 --quiet"),
     "train": Command(
         model,
-        f"train tiny-dit-sft -o run {TRAIN} --set train.steps=3 --set start_from=model --set batch_size=2 "
+        f"train tiny-dit-sft -o run {TRAIN} --set train.steps=6 --set start_from=model --set batch_size=2 "
         "--set clips.episodes=2 --set clips.windows=1 --set clips.frames=5 --set clips.seconds=0.4 "
         "--set clips.size_px=64 --set clips.episodes_per_shard=1 --set clips_folder=clips "
         "--set latents_folder=latents",
     ),
     "train on preferences": Command(
         stores_of_pairs,
-        f"train tiny-dpo -o run {TRAIN} --set train.steps=3 --set train.preview_every=1 "
+        f"train tiny-dpo -o run {TRAIN} --set train.steps=5 --set train.preview_every=1 "
         "--set start_from=model --set store=store --set pairs_folder=pairs --set batch_size=2 "
         "--set motion_windows=0 --set held_out_windows=2",
     ),

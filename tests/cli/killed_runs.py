@@ -23,7 +23,7 @@ from killed_commands import COMMANDS, ROUNDS, stand_ins
 from hallo4.cli import front_door, main
 
 OPERATIONS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate"}
-"""Audit events of Python that a run is killed before."""
+"""Audit events of Python that a run is killed before, where they change something in its folder."""
 CLOCKS = {"seconds", "samples_per_s"}
 """What a log says of how long things took."""
 
@@ -41,9 +41,9 @@ def run(work, words, kill_before=None, kill_beyond_bytes=None):
             resource.setrlimit(resource.RLIMIT_FSIZE, (kill_beyond_bytes, kill_beyond_bytes))
         seen = 0
 
-        def count(event, _):
+        def count(event, about):
             nonlocal seen
-            if event in OPERATIONS:
+            if event in OPERATIONS and changes(work, event, about):
                 seen += 1
                 if seen == kill_before:
                     os.kill(os.getpid(), signal.SIGKILL)  # an event too, but none of those
@@ -56,6 +56,14 @@ def run(work, words, kill_before=None, kill_beyond_bytes=None):
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     with open(reading) as pipe:
         return code, int(pipe.read() or 0)
+
+
+def changes(work, event, about):
+    """Whether an audit event is about a name in `work`, the current folder, and not about reading."""
+    name = about[0]
+    if isinstance(name, int) or (os.path.isabs(name) and not os.fspath(name).startswith(f"{work}/")):
+        return False
+    return event != "open" or bool(about[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
 
 
 def contents(work):
