@@ -99,8 +99,8 @@ def test_processes_are_started_in_this_one_place():
     """So what is true here of workers and parents is true of every command."""
     package = Path(processes.__file__).parent
     starts = re.compile(
-        r"\b(import multiprocessing|from multiprocessing|import subprocess|from subprocess|os\.(fork|spawn|exec"
-        r"|system|popen)|ProcessPoolExecutor\()"
+        r"\b((import|from) (multiprocessing|subprocess)|os\.(fork|spawn|exec|system|popen)"
+        r"|ProcessPoolExecutor\()"
     )
     found = {path for path in package.rglob("*.py") if starts.search(path.read_text())}
     assert found == {package / "processes.py"}
