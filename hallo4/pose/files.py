@@ -58,16 +58,16 @@ class Job:
     look: Path
     label: Path | None = None
 
-    def is_done(self, estimator: PoseEstimator, person: str = LARGEST) -> bool:
-        """Whether all of it is there, made of this source by this estimator, of this person."""
+    def is_done(self, estimator: str, person: str = LARGEST) -> bool:
+        """Whether all of it is there, made of this source by the estimator of that name, of this person."""
         if self.label is None or not all(p.is_file() for p in (self.skeleton, self.look, self.label)):
             return False
         return self.label.read_bytes() == self.made_by(estimator, person)
 
-    def made_by(self, estimator: PoseEstimator, person: str) -> bytes:
+    def made_by(self, estimator: str, person: str) -> bytes:
         """What decides the results: size and time of the source, estimator, person, and version."""
         about = self.source.stat()
-        return f"{about.st_size} {about.st_mtime_ns} {estimator.name} {person} {__version__}\n".encode()
+        return f"{about.st_size} {about.st_mtime_ns} {estimator} {person} {__version__}\n".encode()
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ def save_keypoints(
     save_skeleton(job.skeleton, findings.skeleton)
     if job.label is not None:
         try:
-            write_whole(job.label, job.made_by(estimator, person))
+            write_whole(job.label, job.made_by(estimator.name, person))
         except OSError as error:
             raise cannot_write(job.label, error) from error
     return findings

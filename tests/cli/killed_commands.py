@@ -18,7 +18,6 @@ import hallo4.evaluation.videos
 import hallo4.evaluation.world
 import hallo4.pipelines.convert
 import hallo4.pose.files
-import hallo4.pose.loading
 import hallo4.preference.candidates
 import hallo4.preference.score
 import hallo4.recipes
@@ -134,14 +133,14 @@ def plot_quickly(folder):
     write_whole(folder / "loss.png", str([record["step"] for record in read_log(folder)]))
 
 
-FAKE = SimpleNamespace(name="fake", networks="fake")
+FAKE = SimpleNamespace(name="light")
 
 
 def stand_ins():
     """What measures is not what is tried here, and people of the world hum."""
     hallo4.preference.score.machine_scores = fake_scores
     hallo4.preference.score.world_truth = lambda *_: None
-    hallo4.pose.loading.load_estimator = hallo4.pose.files.load_estimator = lambda *_: FAKE
+    hallo4.pose.files.load_estimator = lambda *_: FAKE
     hallo4.pose.files.estimate_video = fake_estimate
     hallo4.data.clips.act = acting.quick_act
     hallo4.data.clips.worker_pool = in_threads
@@ -186,7 +185,7 @@ COMMANDS = {
     "evaluate videos": Command(
         two_videos, "evaluate videos theirs --against truth --pose files --players 0 -o report.json"
     ),
-    "keypoints": Command(two_videos, "keypoints theirs -o points"),
+    "keypoints": Command(two_videos, "keypoints theirs -o points --estimator light"),
     "world episode": Command(nothing, "world episode --seconds 0.4 --size-px 64 -o episode"),
     "weights convert": Command(release, "weights convert released -o model --quiet"),
     "data prepare": Command(
