@@ -14,7 +14,7 @@ LONGEST_GAP_S = 0.4
 """What is out of sight for at most this long goes on meanwhile on a straight line."""
 BRIDGED_CONFIDENCE = 0.5
 """The most that the confidence of such a point can be."""
-_RANGES_TOLD = 5
+_RANGES_NAMED = 5
 
 
 def bridged(
@@ -68,8 +68,8 @@ def bridge_gaps(skeleton: Skeleton) -> tuple[Skeleton, list[str]]:
     notes = _notes(seen, filled)
     if not filled.any():
         return skeleton, notes
-    closed = {"points_px": points.astype(np.float32), "confidence": confidence.astype(np.float32)}
-    return replace(skeleton, **closed), notes
+    values = {"points_px": points.astype(np.float32), "confidence": confidence.astype(np.float32)}
+    return replace(skeleton, **values), notes
 
 
 def _longest(fps: float) -> int:
@@ -81,20 +81,20 @@ def frame_ranges(frames: np.ndarray) -> str:
     """Rising frame numbers as words: 3, 7-9, 12; the sixth range and those behind it are only counted."""
     runs = np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1)
     words = [f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    more = len(words) - _RANGES_TOLD
-    return ", ".join(words[:_RANGES_TOLD]) + (f" and {more} more ranges" if more > 0 else "")
+    more = len(words) - _RANGES_NAMED
+    return ", ".join(words[:_RANGES_NAMED]) + (f" and {more} more ranges" if more > 0 else "")
 
 
 def _notes(seen: np.ndarray, filled: np.ndarray) -> list[str]:
     frames, nobody = len(seen), ~seen.any(axis=1)
-    mended = nobody & filled.any(axis=1)
+    closed = nobody & filled.any(axis=1)
     notes = []
-    if mended.any():
+    if closed.any():
         notes.append(
-            f"nobody was seen in {mended.sum()} of {frames} frames ({frame_ranges(np.flatnonzero(mended))}); "
+            f"nobody was seen in {closed.sum()} of {frames} frames ({frame_ranges(np.flatnonzero(closed))}); "
             "bridged from the frames around them"
         )
-    lost = np.flatnonzero(nobody & ~mended)
+    lost = np.flatnonzero(nobody & ~closed)
     if len(lost):
         notes.append(
             f"nobody was seen in {len(lost)} of {frames} frames ({frame_ranges(lost)}), longer than the "

@@ -134,7 +134,7 @@ class Measure:
         self._estimator = load_estimator(*named)
 
     def __call__(self, job: Job, on_progress: Progress = lambda done, total: None) -> Done:
-        """Measure and write; what the user can mend is the `problem` of what comes back."""
+        """Measure and write; what the user can fix is the `problem` of what comes back."""
         try:
             findings = save_keypoints(job, self._estimator, self._person, on_progress)
         except Hallo4Error as error:
@@ -150,7 +150,7 @@ def save_keypoints(
 ) -> PoseFindings:
     """Measure one file and write its skeleton and its picture, each whole or not at all.
 
-    on_progress is told frames done and to do; those of a video count twice, measured and drawn.
+    on_progress is called with frames done and to do; those of a video count twice, measured and drawn.
 
     Errors as `estimate_video`; OutputError: something cannot be written.
     """
