@@ -1,6 +1,7 @@
 """Worker processes start from any script, tell what is wrong in one line, and end with their parent."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hallo4 import processes
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.processes import worker_pool
 
@@ -91,3 +93,14 @@ def _lives(process_id: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_processes_are_started_in_this_one_place():
+    """So what is true here of workers and parents is true of every command."""
+    package = Path(processes.__file__).parent
+    starts = re.compile(
+        r"\b((import|from) (multiprocessing|subprocess)|os\.(fork|spawn|exec|system|popen)"
+        r"|ProcessPoolExecutor\()"
+    )
+    found = {path for path in package.rglob("*.py") if starts.search(path.read_text())}
+    assert found == {package / "processes.py"}

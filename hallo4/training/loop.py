@@ -300,8 +300,8 @@ class _Run:
             return
         if self.config.best_metric == "loss" and "loss" in means:
             self._keep_if_best(means["loss"])
-        checkpoint.save(self.folder / "last.pt", self._state())
         plot_log(self.folder)
+        checkpoint.save(self.folder / "last.pt", self._state())  # last: it says how far all of it has come
 
     def _keep_if_best(self, value: float) -> None:
         if math.isfinite(value) and (self.progress.best is None or value < self.progress.best):
