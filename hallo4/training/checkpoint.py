@@ -33,7 +33,7 @@ from hallo4.errors import CheckpointError, OutputError
 from hallo4.json_file import read_json
 from hallo4.ranges import NotNegative, Whole
 from hallo4.training.ema import EMA
-from hallo4.training.group import Group, current_group
+from hallo4.training.ranks import Group, current_group
 from hallo4.training.sharding import local
 from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 from hallo4.whole import discard, place_folder, temporary_beside, write_whole
@@ -103,9 +103,7 @@ def save(
         )
 
 
-def load(
-    path: Path, model: nn.Module, mean: EMA, optimizers: Optimizers, group: Group
-) -> TrainingProgress:
+def load(path: Path, model: nn.Module, mean: EMA, optimizers: Optimizers, group: Group) -> TrainingProgress:
     """Take over everything from `path`, by all processes. Rates and decays stay: the configuration may be
     new. CheckpointError: it is damaged, or of another model, other mean weights or other optimizers."""
     state, shapes = read_state(path)
@@ -151,7 +149,9 @@ def read_state(path: Path) -> tuple[_State, dict[str, Stored]]:
         file = path / name
         found = file.stat().st_size if file.is_file() else 0
         if found != size:
-            raise CheckpointError(f"{file}: has {found} bytes instead of {size}. Delete {path} to start again.")
+            raise CheckpointError(
+                f"{file}: has {found} bytes instead of {size}. Delete {path} to start again."
+            )
     with _readable(path):
         metadata = dist.checkpoint.HuggingFaceStorageReader(str(path)).read_metadata()
     shapes = {name: (tuple(m.size), m.properties.dtype) for name, m in metadata.state_dict_metadata.items()}
@@ -166,9 +166,7 @@ def exists(folder: Path, which: Literal["last", "best"]) -> bool:
 # ---------------------------------------------------------------------- tensors by name
 
 
-def _named(
-    model: nn.Module, mean: EMA, optimizers: Optimizers
-) -> tuple[dict[str, Tensor], dict[str, float]]:
+def _named(model: nn.Module, mean: EMA, optimizers: Optimizers) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Everything that is saved: tensors, and plain numbers of optimizers."""
     tensors = {f"model.{name}": value.detach() for name, value in model.state_dict().items()}
     tensors |= {f"mean.{name}": value for name, value in mean.weights.items()}
@@ -217,9 +215,7 @@ def _kinds(optimizers: Optimizers) -> list[str]:
     return [type(optimizer).__name__ for optimizer in optimizers]
 
 
-def _check_model(
-    path: Path, model: nn.Module, shapes: Mapping[str, Stored]
-) -> None:
+def _check_model(path: Path, model: nn.Module, shapes: Mapping[str, Stored]) -> None:
     found = {n.removeprefix("model."): size for n, (size, _) in shapes.items() if n.startswith("model.")}
     wrong = misfits(shapes_of(model.state_dict()), found)
     if wrong:

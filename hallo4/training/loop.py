@@ -7,7 +7,7 @@
 All randomness is keyed, so that a run that was killed and started again goes on as if nothing had
 happened, with no generator state to store.
 
-Several processes (`hallo4.training.group`) take the micro-batches of a step in turns: rank r of N has
+Several processes (`hallo4.training.ranks`) take the micro-batches of a step in turns: rank r of N has
 number r, r + N, ... of it. A step has `accumulate` micro-batches for each process that the run began with,
 and keeps that number when it goes on with more or fewer processes, so that it sees the same samples and
 comes to the same weights. A process that has none left computes one again with weight 0.
@@ -35,12 +35,12 @@ from hallo4.training.checkpoint import TrainingProgress
 from hallo4.training.config import TrainConfig
 from hallo4.training.ema import EMA
 from hallo4.training.failure import failures_shared
-from hallo4.training.group import Group, current_group
 from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, ProgressLine, RunLog, plot_log, read_log
 from hallo4.training.optimizer import build_optimizers, clip_gradients, rate_factor, set_rate
 from hallo4.training.order import one_ahead
 from hallo4.training.placement import PlacedModel, to_device_of
+from hallo4.training.ranks import Group, current_group
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before a run gives up."""
@@ -181,9 +181,11 @@ class _Run:
         if progress.accumulate != config.accumulate:
             progress.accumulate, progress.per_step = config.accumulate, fresh
         elif progress.per_step != fresh:
-            notes.append(f"{group.size} processes for the {progress.per_step} micro-batches of a step")
+            notes.append(
+                f"{progress.per_step} micro-batches a step, as it began, on {group.size} process(es)"
+            )
         if progress.step:
-            note = f" with {', and '.join(notes)}" if notes else ""
+            note = f" with {' and '.join(notes)}" if notes else ""
             self.line.say(f"resuming {folder} at step {progress.step}{note}")
 
     def fraction(self) -> float:
@@ -251,7 +253,10 @@ class _Run:
             if not counts:
                 continue
             sums += torch.stack(
-                [loss.detach().float() / share, torch.tensor(float(find_batch_size(batch) or 0), device=sums.device)]
+                [
+                    loss.detach().float() / share,
+                    torch.tensor(float(find_batch_size(batch) or 0), device=sums.device),
+                ]
             )
             self.window.add(
                 {f"metrics.{name}": float(torch.as_tensor(value).detach()) for name, value in metrics.items()}

@@ -39,12 +39,13 @@ from hallo4.training import (
     batch_visits,
     dpo_method,
     evaluate_pairs,
+    failure,
     found_and_wanted,
+    loop,
     main_first,
     predict,
     train,
 )
-from hallo4.training import failure, loop  # noqa: I001
 
 SAMPLES = 7
 
@@ -148,9 +149,7 @@ def work(job: Job) -> None:
         if job.fault == "unprepared" and rank == 0:
             raise InputError("the videos are not there")
     data = Data(pairs, 1 if job.fault == "few" else SAMPLES)
-    result = train(
-        run, watched(job, rank, method), model, data, folder=Path(job.folder), on_preview=preview
-    )
+    result = train(run, watched(job, rank, method), model, data, folder=Path(job.folder), on_preview=preview)
     if rank == 0:
         tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.state_dict().items()}
         tensors |= {f"mean.{name}": p for name, p in result.ema.weights.items()}

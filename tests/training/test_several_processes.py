@@ -1,13 +1,14 @@
 """Several processes (gloo) train what one does, go on after kills with any number, and fail together."""
 
 import random
+import socket
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from several_processes import Job, Starter, toolbox
 
 from hallo4.training import load_weights, read_log
-from tests.training.several_processes import Job, Starter, toolbox
 
 STEPS = 4
 
@@ -88,7 +89,7 @@ def test_killed_runs_go_on_with_any_number_of_processes(starter, alone, tmp_path
     assert 0 not in codes
     last = Job(folder, task, 1, "none", steps=STEPS)
     assert starter.run(last) == [0], starter.said(last, 0)
-    assert "1 processes for the 2 micro-batches of a step" in starter.said(last, 0)
+    assert "2 micro-batches a step, as it began, on 1 process" in starter.said(last, 0)
     assert furthest(last, one) < 1e-5
     assert starter.seen(last) == starter.seen(one)
     assert logged(last, "loss") == pytest.approx(logged(one, "loss"), abs=1e-5)
@@ -114,8 +115,6 @@ def test_a_sharded_checkpoint_is_read_by_one_process(starter, tmp_path):
     ],
 )
 def test_all_processes_end_and_name_the_one_that_failed(starter, tmp_path, fault, line):
-    import socket
-
     job = Job(str(tmp_path / "run"), size=2, steps=STEPS, fault=fault, at=1)
     assert starter.run(job) == [2, 2]
     said = [starter.said(job, rank) for rank in range(2)]

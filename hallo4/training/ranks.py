@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
@@ -141,8 +141,9 @@ def leave(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     if code == 0:
-        dist.barrier()
-        dist.destroy_process_group()
+        with suppress(Exception):  # another one is gone: then there is nothing to wait for
+            dist.barrier()
+            dist.destroy_process_group()
     os._exit(code)
 
 
