@@ -220,7 +220,8 @@ def _check_model(path: Path, model: nn.Module, shapes: Mapping[str, Stored]) -> 
     wrong = misfits(shapes_of(model.state_dict()), found)
     if wrong:
         raise CheckpointError(
-            f"The checkpoint {path} does not fit the model: {wrong}. Use the configuration it was trained with."
+            f"The checkpoint {path} does not fit the model: {wrong}. Use the configuration that it was "
+            "trained with."
         )
 
 
@@ -312,8 +313,8 @@ def open_folder(folder: Path, config: Any) -> list[str]:
         before = read_json(path, dict[str, Any], advice="Delete it.") if path.exists() else json.loads(text)
         if exists(folder, "last") and before.get("name", config.name) != config.name:
             raise CheckpointError(
-                f"{folder} holds a run of {before['name']!r}, and this is {config.name!r}. Choose another run "
-                "folder (-o), or delete that one."
+                f"{folder} holds a run of {before['name']!r}, and this is {config.name!r}. Choose another "
+                "run folder (-o), or delete that one."
             )
         write_whole(path, text)
     except OSError as error:

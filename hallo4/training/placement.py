@@ -67,7 +67,7 @@ class PlacedModel:
 
 
 def chosen_sharding(config: TrainConfig, group: Group) -> str:
-    """ "full" or "none". InputError: a single process was told to share."""
+    """The `sharding` of a run: full or none. InputError: a single process was told to share."""
     if config.sharding == "auto":
         launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         return "full" if launched and group.size > 1 else "none"
@@ -80,8 +80,8 @@ def chosen_sharding(config: TrainConfig, group: Group) -> str:
 
 
 def chosen_precision(config: TrainConfig, device: torch.device) -> str:
-    """ "bf16" or "no", from the configuration, else from `accelerate launch`, else what the device is fast in.
-    InputError: fp16, or bf16 on a GPU without it."""
+    """The `mixed_precision` of a run on `device`: bf16 or no, from the configuration, else from `accelerate
+    launch`, else what the device is fast in. InputError: fp16, or bf16 on a GPU without it."""
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if launched not in ("no", "bf16"):
         raise InputError(
@@ -91,11 +91,8 @@ def chosen_precision(config: TrainConfig, device: torch.device) -> str:
     chosen = config.mixed_precision
     if chosen == "auto":
         chosen = "bf16" if launched == "bf16" or has_bf16_units(device.type) else "no"
-    if (
-        chosen == "bf16"
-        and device.type == "cuda"
-        and not torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    on_gpu = device.type == "cuda"
+    if chosen == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InputError(
             f"{torch.cuda.get_device_name(device)} does not compute in bf16: use "
             "--set train.mixed_precision=no."

@@ -1,6 +1,6 @@
 """The processes that train one model together: who they are, what they agree on, who waits for whom.
 
-    accelerate launch --num_processes 8 -m hallo4 train ...     RANK, WORLD_SIZE, MASTER_ADDR in the environment
+    accelerate launch --num_processes 8 -m hallo4 train ...     sets RANK, WORLD_SIZE, MASTER_ADDR
         -> current_group()          joined once, by gloo on CPUs and NCCL on GPUs; alone without a launcher
         -> group.agreed(value)      what the main process says, on all
            main_first("clips")      the main process prepares, the others wait and then find it

@@ -165,7 +165,7 @@ def process(job: Job) -> None:
     try:
         work(job)
     except Hallo4Error as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stderr.write(f"error: {error}\n")
         code = 2
     except BaseException:
         traceback.print_exc()
@@ -239,7 +239,8 @@ def main() -> None:
         port = free_port()
         ids = [forked(job, rank, port) for rank in range(job.size)]
         codes = [os.waitstatus_to_exitcode(os.waitpid(process_id, 0)[1]) for process_id in ids]
-        print(json.dumps(codes), flush=True)
+        sys.stdout.write(json.dumps(codes) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -305,7 +305,7 @@ def test_a_folder_of_another_run_is_refused_in_one_line(tmp_path):
     with pytest.raises(CheckpointError, match="Cannot read the checkpoint"):
         train(CONFIG, method, make_model(), data, folder=tmp_path)
     (tmp_path / "last" / "state.json").write_text('{"progress": {"step": -1}}')
-    with pytest.raises(CheckpointError, match="state.json"):
+    with pytest.raises(CheckpointError, match=r"state.json"):
         train(CONFIG, method, make_model(), data, folder=tmp_path)
 
 
@@ -378,7 +378,7 @@ def test_a_full_disk_leaves_configuration_and_log_of_the_run(tmp_path, monkeypat
 
 def test_a_checkpoint_of_single_files_is_not_overwritten(tmp_path):
     torch.save({"model": {}}, tmp_path / "last.pt")
-    with pytest.raises(CheckpointError, match="last.pt is a checkpoint of an older hallo4"):
+    with pytest.raises(CheckpointError, match=r"last.pt is a checkpoint of an older hallo4"):
         train(CONFIG, method, make_model(), data, folder=tmp_path)
     assert contents(tmp_path).keys() == {"last.pt"}
 
@@ -400,7 +400,7 @@ def test_number_formats_that_cannot_be_trained_in_are_refused(tmp_path, monkeypa
     gpu = torch.device("cuda", 0)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    with pytest.raises(InputError, match="Tesla T4 does not compute in bf16: use --set train.mixed"):
+    with pytest.raises(InputError, match=r"Tesla T4 does not compute in bf16: use --set train.mixed"):
         chosen_precision(replace(CONFIG, mixed_precision="bf16"), gpu)
     assert chosen_precision(CONFIG, gpu) == "no"
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
