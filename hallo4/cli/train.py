@@ -51,6 +51,6 @@ def run(words: Sequence[str]) -> None:
     refuse_output(folder, [value for key, value in vars(config).items() if not key.endswith("_folder")])
     group = current_group()
     with failures_shared(group.rank, group.size):
-        result = recipe.run(config, folder)
+        result = recipe(config, folder)
     if group.main:
         print(result)

@@ -206,7 +206,7 @@ def _optimizer_places(
         if tuple(parameter.shape) == size:
             state[quantity] = torch.zeros_like(parameter.detach(), dtype=dtype)
         else:
-            state[quantity] = torch.zeros(size, dtype=dtype)
+            state[quantity] = torch.zeros(size, dtype=dtype, device=parameter.device if size else "cpu")
         tensors[key] = state[quantity]
     return tensors
 

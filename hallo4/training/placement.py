@@ -11,8 +11,8 @@ from torch import nn
 
 from hallo4.errors import InputError
 from hallo4.models.devices import device_of
-from hallo4.models.precision import has_bf16_units
 from hallo4.training.config import TrainConfig
+from hallo4.training.number_format import chosen_precision
 from hallo4.training.ranks import Group, current_group
 from hallo4.training.sharding import ShardedModel
 
@@ -30,6 +30,11 @@ class PlacedModel:
         from accelerate.state import AcceleratorState
 
         sharding = chosen_sharding(config, group)
+        if sharding == "full" and config.optimizer.adamw_state != "fp32":
+            raise InputError(
+                f"optimizer.adamw_state={config.optimizer.adamw_state} keeps momenta that cannot be shared "
+                "out: use fp32 with sharding=full, or sharding=none."
+            )
         launched_sharded = os.environ.pop("ACCELERATE_USE_FSDP", None)
         AcceleratorState._reset_state()  # else a second run in one process could not choose another precision
         try:
@@ -77,27 +82,6 @@ def chosen_sharding(config: TrainConfig, group: Group) -> str:
             "--num_processes N -m hallo4 train ..., or leave it out."
         )
     return config.sharding
-
-
-def chosen_precision(config: TrainConfig, device: torch.device) -> str:
-    """The `mixed_precision` of a run on `device`: bf16 or no, from the configuration, else from `accelerate
-    launch`, else what the device is fast in. InputError: fp16, or bf16 on a GPU without it."""
-    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if launched not in ("no", "bf16"):
-        raise InputError(
-            f"accelerate launch asks for --mixed_precision {launched}, in which training is not supported: "
-            "use bf16, or no."
-        )
-    chosen = config.mixed_precision
-    if chosen == "auto":
-        chosen = "bf16" if launched == "bf16" or has_bf16_units(device.type) else "no"
-    on_gpu = device.type == "cuda"
-    if chosen == "bf16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise InputError(
-            f"{torch.cuda.get_device_name(device)} does not compute in bf16: use "
-            "--set train.mixed_precision=no."
-        )
-    return chosen
 
 
 def training_device() -> torch.device:

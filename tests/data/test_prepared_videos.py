@@ -274,7 +274,7 @@ def test_fine_tuning_runs_on_prepared_clips(videos, tmp_path, settings, tiny_mod
     prepare_videos([videos], tmp_path / "shards", replace(settings, licence="own"))
     recipe = RECIPES["tiny-dit-sft"]()
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=0)
-    config = replace(recipe.config, train=train, batch_size=3, start_from=str(tiny_model_folder))
+    config = replace(recipe.config, train=train, batch_size=3, model=str(tiny_model_folder))
     made = recipe.run(replace(config, prepared=str(tmp_path / "shards")), tmp_path / "run")
     assert [record["step"] for record in read_log(tmp_path / "run") if "loss" in record] == [1, 2]
     model = load_model(made)
@@ -282,8 +282,8 @@ def test_fine_tuning_runs_on_prepared_clips(videos, tmp_path, settings, tiny_mod
     card = (made / "README.md").read_text()
     assert "8 clips: own" in card
     assert "portrait world" not in card
-    with pytest.raises(InputError, match="name that model with start_from"):
-        recipe.run(replace(config, start_from=None, prepared=str(tmp_path / "shards")), tmp_path / "run2")
+    with pytest.raises(InputError, match="name it with --set model=FOLDER"):
+        recipe.run(replace(config, model=None, prepared=str(tmp_path / "shards")), tmp_path / "run2")
 
 
 def test_the_command_says_what_happened(videos, tmp_path, tiny_model_folder, capsys):

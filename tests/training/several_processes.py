@@ -37,7 +37,7 @@ from hallo4.training import (
     add_lora,
     batch_indices,
     batch_visits,
-    dpo_method,
+    dpo_objective,
     evaluate_pairs,
     failure,
     found_and_wanted,
@@ -126,7 +126,7 @@ def work(job: Job) -> None:
             model = add_lora(model, AdapterConfig(rank=2))
         reference = AdapterOff(model) if job.task == "dpo" else FrozenCopy(model)
         config = PreferenceLossConfig(beta=20.0)
-        method = dpo_method(predict, reference, config)
+        method = dpo_objective(predict, reference, config)
 
         def preview(step, averaged):
             rows = torch.arange(5)

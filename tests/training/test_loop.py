@@ -15,7 +15,7 @@ from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, O
 from hallo4.lock import sole_writer
 from hallo4.training import TrainConfig, load_weights, override, read_log, train
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
-from hallo4.training.placement import chosen_precision
+from hallo4.training.number_format import chosen_precision
 
 CONFIG = TrainConfig(
     name="line",
