@@ -28,6 +28,7 @@ class PlacedModel:
     def __init__(self, config: TrainConfig, model: nn.Module, group: Group) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
+        from accelerate.utils import AutocastKwargs
 
         sharding = chosen_sharding(config, group)
         if sharding == "full" and config.optimizer.adamw_state != "fp32":
@@ -40,9 +41,11 @@ class PlacedModel:
         try:
             self.accelerator = Accelerator(
                 mixed_precision=chosen_precision(config, group.device),
-                # Text of a single token leaves queries and keys of its attention without gradients.
                 kwargs_handlers=[
-                    DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True)
+                    # Parts of a model may be without gradients, such as text attention to a single token.
+                    DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True),
+                    # Casts of weights that were let go would stay until the end of the forward.
+                    AutocastKwargs(cache_enabled=sharding == "none"),
                 ],
             )
         finally:

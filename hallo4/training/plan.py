@@ -1,0 +1,146 @@
+"""What a training would take on N devices, before it starts: memory of each, time of a step, on paper.
+
+With T trained parameters (fp32), W bytes of all weights, A micro-batches a step on each device, and g passes
+through all blocks that need the weights (forward, backward, and one for each forward of a reference):
+
+    DDP     W, 4T gradients, momenta, 4T mean weights     on every device
+            exchanged a step:        2 (N-1)/N 4T         (ring all-reduce of the gradients)
+    FSDP2   all of these / N, and two blocks whole        on every device
+            exchanged a step:        A (N-1)/N (g W + 4T) (all-gather of weights, reduce-scatter of gradients)
+
+Seconds are bytes over an assumed bandwidth, and counted FLOPs over an assumed or measured speed. Exchanges
+run beside the arithmetic where both fit, so a step takes the longer of the two at best, their sum at worst.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from hallo4.training.config import OptimizerConfig
+from hallo4.training.step_cost import PassCost, WeightCounts
+
+Sharding = Literal["DDP", "FSDP2"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Assumed: memory and achieved speed of one device, and bandwidths in bytes a second, of a device to the
+    others of its machine (`inside`) and of a whole machine of `per_machine` devices to the others
+    (`between`)."""
+
+    name: str
+    memory_bytes: float
+    flops_per_s: float
+    inside: float
+    between: float
+    per_machine: int = 8
+
+    def bandwidth(self, devices: int) -> float:
+        """Of a ring over `devices`: what leaves a machine goes over all its links together."""
+        return self.inside if devices <= self.per_machine else min(self.inside, self.between)
+
+
+H100 = Hardware("H100 80 GB, 8 a machine, 8 x 400 Gb/s", 80e9, 4e14, 300e9, 320e9)
+"""40 % of 989 TFLOP/s in bf16; two thirds of 450 GB/s of NVLink; 80 % of 8 x 50 GB/s of network."""
+H100_SLOW_NETWORK = Hardware("H100 80 GB, 8 a machine, 100 Gb/s", 80e9, 4e14, 300e9, 10e9)
+"""The same with one link of 100 Gb/s a machine, at 80 %."""
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What one device does in a step: `micro_batches` of `flops` each, with `working_bytes`; in each of them
+    the weights of every block are needed `gathers` times."""
+
+    micro_batches: int
+    flops: int
+    working_bytes: int
+    gathers: int
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """Bytes on one device; `gathered`: whole blocks, and casts of weights to the format of the products."""
+
+    weights: float
+    gradients: float
+    momenta: float
+    mean: float
+    gathered: float
+    working: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """One way to train, on `devices` devices: memory of each and seconds of a step."""
+
+    sharding: Sharding
+    devices: int
+    memory: DeviceMemory
+    exchanged_bytes: float
+    compute_s: float
+    exchange_s: float
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Of a step, at best (everything exchanged beside the arithmetic) and at worst (nothing)."""
+        return max(self.compute_s, self.exchange_s), self.compute_s + self.exchange_s
+
+
+def work_of_sft(cost: PassCost, clips: int, micro_batches: int) -> StepWork:
+    """Fine-tuning on `clips` at a time; also the winners alone."""
+    return StepWork(micro_batches, clips * cost.training_flops, clips * cost.working_bytes, 2)
+
+
+def work_of_pairs(
+    cost: PassCost, pairs: int, micro_batches: int, mode: Literal["batched", "split"], table: bool
+) -> StepWork:
+    """Preference training on `pairs` at a time; `table`: the reference is read, not computed."""
+    reference = 0 if table else 2 * pairs * cost.forward_flops
+    both = 2 * pairs * cost.training_flops
+    if mode == "batched":
+        return StepWork(micro_batches, both + reference, 2 * pairs * cost.working_bytes, 2 + (not table))
+    again = pairs * cost.forward_flops  # the loser's forward, which its checkpoint repeats
+    gathers = 5 + 2 * (not table)
+    return StepWork(micro_batches, both + again + reference, pairs * cost.working_bytes, gathers)
+
+
+def momenta_bytes(optimizer: OptimizerConfig, trained: int) -> int:
+    """Of AdamW two numbers for each parameter, in fp32 or, but for their scales, in 8 bits; of Muon, which
+    takes most, one."""
+    if optimizer.kind == "muon":
+        return 4 * trained
+    return (8 if optimizer.adamw_state == "fp32" else 2) * trained
+
+
+def plan_training(
+    sharding: Sharding,
+    devices: int,
+    weights: WeightCounts,
+    work: StepWork,
+    optimizer: OptimizerConfig,
+    hardware: Hardware,
+    cast_bytes: int = 2,
+) -> TrainingPlan:
+    """`cast_bytes`: of a number in the products, 2 for bf16; 0 where products are in fp32."""
+    gradients, momenta = 4 * weights.trained, momenta_bytes(optimizer, weights.trained)
+    around = (devices - 1) / devices
+    if sharding == "DDP":
+        casts = cast_bytes * weights.trained  # autocast keeps those of one forward
+        memory = DeviceMemory(weights.bytes, gradients, momenta, gradients, casts, work.working_bytes)
+        exchanged = 2 * around * gradients
+    else:
+        blocks = 2 * weights.largest_bytes + weights.outer_bytes  # the next one is gathered meanwhile
+        summed = 4 * (weights.largest_trained + weights.outer_trained)
+        gathered = blocks + summed + cast_bytes * weights.largest_trained
+        shares = (weights.bytes, gradients, momenta, gradients)
+        memory = DeviceMemory(*(share / devices for share in shares), gathered, work.working_bytes)
+        exchanged = work.micro_batches * around * (work.gathers * weights.bytes + gradients)
+    compute_s = work.micro_batches * work.flops / hardware.flops_per_s
+    exchange_s = exchanged / hardware.bandwidth(devices)
+    return TrainingPlan(sharding, devices, memory, exchanged, compute_s, exchange_s)
