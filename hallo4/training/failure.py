@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from typing import Any
 
 import torch.distributed as dist
@@ -35,6 +36,7 @@ GRACE_S = 5.0
 NO_STORE = "the store that the processes share does not answer: rank 0 or what started it is gone"
 
 _watch: _Watch | None = None
+_watches = count()
 
 
 @contextmanager
@@ -82,7 +84,7 @@ class _Watch:
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
-        self.store = group_store().clone()
+        self.store = dist.PrefixStore(f"watch {next(_watches)}", group_store().clone())
         self.lock = threading.RLock()
         self.closed = threading.Event()
         self.pulses: dict[int, tuple[int, float]] = {}

@@ -14,11 +14,19 @@ run beside the arithmetic where both fit, so a step takes the longer of the two 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import torch
+
+from hallo4.errors import InputError
+from hallo4.models.dit_cost import WindowSize
 from hallo4.training.config import OptimizerConfig
-from hallo4.training.step_cost import PassCost, WeightCounts
+from hallo4.training.pairs import PairConfig
+from hallo4.training.sft import SFTConfig
+from hallo4.training.step_cost import PassCost, WeightCounts, count_pass, count_weights
+from hallo4.training.tuning import TuningConfig
 
 Sharding = Literal["DDP", "FSDP2"]
 
@@ -45,6 +53,10 @@ H100 = Hardware("H100 80 GB, 8 a machine, 8 x 400 Gb/s", 80e9, 4e14, 300e9, 320e
 """40 % of 989 TFLOP/s in bf16; two thirds of 450 GB/s of NVLink; 80 % of 8 x 50 GB/s of network."""
 H100_SLOW_NETWORK = Hardware("H100 80 GB, 8 a machine, 100 Gb/s", 80e9, 4e14, 300e9, 10e9)
 """The same with one link of 100 Gb/s a machine, at 80 %."""
+
+
+RELEASED_CLIP = WindowSize(81, 60, 104, text_tokens=512)
+"""81 frames of 480x832, as the released model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class TrainingPlan:
     devices: int
     memory: DeviceMemory
     exchanged_bytes: float
+    flops: int
     compute_s: float
     exchange_s: float
 
@@ -141,6 +154,38 @@ def plan_training(
         shares = (weights.bytes, gradients, momenta, gradients)
         memory = DeviceMemory(*(share / devices for share in shares), gathered, work.working_bytes)
         exchanged = work.micro_batches * around * (work.gathers * weights.bytes + gradients)
-    compute_s = work.micro_batches * work.flops / hardware.flops_per_s
+    flops = work.micro_batches * work.flops
+    compute_s = flops / hardware.flops_per_s
     exchange_s = exchanged / hardware.bandwidth(devices)
-    return TrainingPlan(sharding, devices, memory, exchanged, compute_s, exchange_s)
+    return TrainingPlan(sharding, devices, memory, exchanged, flops, compute_s, exchange_s)
+
+
+def plans_for(
+    config: Any, backbone: Any, size: WindowSize, hardware: Hardware, devices: Sequence[int] = (1, 2, 8, 64)
+) -> dict[str, list[TrainingPlan]]:
+    """The tunings `lora` and `full` -> plans of a recipe's `config` on a `backbone` of that configuration and clips of
+    `size`: of one device, and of DDP and FSDP2 on more. InputError: the recipe trains no such backbone."""
+    if not (isinstance(config, TuningConfig) and isinstance(config, SFTConfig | PairConfig)):
+        raise InputError(
+            "only fine-tuning and preference training of a DiT are planned, and this is neither."
+        )
+    plans: dict[str, list[TrainingPlan]] = {}
+    for kind in ("lora", "full"):
+        chosen = config if config.tuning == kind else replace(config, tuning=kind, trainable=(), frozen=())
+        weights = count_weights(backbone, chosen)
+        work = work_of(chosen, count_pass(backbone, chosen, size, torch.bfloat16))
+        given = (weights, work, chosen.train.optimizer, hardware)
+        plans[kind] = [
+            plan_training(sharding, count, *given)
+            for count in devices
+            for sharding in (("DDP",) if count == 1 else ("DDP", "FSDP2"))
+        ]
+    return plans
+
+
+def work_of(config: Any, cost: PassCost) -> StepWork:
+    """What a recipe's step does on one device."""
+    clips, micro_batches = config.batch_size, config.train.accumulate
+    if isinstance(config, PairConfig) and config.learn == "preferences":
+        return work_of_pairs(cost, clips, micro_batches, config.mode, config.reference == "table")
+    return work_of_sft(cost, clips, micro_batches)
