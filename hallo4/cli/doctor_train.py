@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from hallo4.pipelines.placement import GB
 from hallo4.recipes import find_recipe
 from hallo4.training import override
 from hallo4.training.number_format import chosen_precision
-from hallo4.training.plan import H100, H100_SLOW_NETWORK, RELEASED_CLIP, Hardware, TrainingPlan, plans_for
+from hallo4.training.plan import H100, H100_SLOW_NETWORK, RELEASED_CLIP, TrainingPlan, plans_for
 
 TUNINGS = {"lora": "LoRA", "full": "full"}
 
@@ -31,42 +32,57 @@ def say_training(recipe: str, changes: Sequence[str], model: str | None, device:
     found = find_recipe(recipe)
     config = override(found.config, changes)
     backbone, size, described = _clip_of(model)
-    plans = {hardware: plans_for(config, backbone, size, hardware) for hardware in (H100, H100_SLOW_NETWORK)}
-    console = Console(width=150, highlight=False)
+    plans = plans_for(config, backbone, size)
     print(f"recipe     {found.name}: {found.summary}")
     print(f"model      {described}")
     print(f"step       {config.train.accumulate} micro-batches of {config.batch_size} on each device")
-    for hardware, of_tuning in plans.items():
-        console.print(table(of_tuning, hardware))
+    console = Console(width=170, highlight=False)
+    for kind, rows in plans.items():
+        console.print(table(rows, f"{TUNINGS[kind]}: memory of each device in GB, a step in seconds"))
+    print(f"assumed    {H100.describe()}")
+    print(f"           slow network: {H100_SLOW_NETWORK.describe()}")
     place = find_device(device)
     precision = torch.bfloat16 if chosen_precision(config.train, place) == "bf16" else torch.float32
     rate = measured_flops_per_s(place, precision)
-    for name, rows in plans[H100].items():
-        seconds = rows[0].flops / rate
+    for kind, rows in plans.items():
+        flops = rows[0].work.step_flops
         print(
-            f"here       {TUNINGS[name]}: {rows[0].flops / 1e12:.4g} TFLOP a step at {rate / 1e12:.3g} TFLOP/s on "
-            f"{place} take {duration(seconds)} (an estimate)"
+            f"here       {TUNINGS[kind]}: {flops / 1e12:,.4g} TFLOP a step at {rate / 1e12:.3g} TFLOP/s on "
+            f"{place} take {duration(flops / rate)} (an estimate)"
         )
 
 
-def table(plans: dict[str, list[TrainingPlan]], hardware: Hardware) -> Table:
-    """Memory of each device in GB, and seconds of a step, by what is trained and how it is shared."""
-    shown = Table(title=f"On {hardware.name} (assumed)", title_justify="left")
-    for column in ("trained", "devices", "by", "weights", "gradients", "momenta", "mean", "gathered"):
-        shown.add_column(column, justify="left" if column in ("trained", "by") else "right")
-    for column in ("activations", "in all, GB", "compute, s", "exchanged, GB", "exchange, s", "step, s"):
+def table(rows: Sequence[TrainingPlan], title: str) -> Table:
+    """Memory of each device and seconds of a step, by the number of devices and how they share."""
+    shown = Table(title=title, title_justify="left", box=SIMPLE)
+    for column in ("devices", "by", "weights", "gradients", "momenta", "mean"):
+        shown.add_column(column, justify="left" if column == "by" else "right")
+    for column in (
+        "reference",
+        "gathered",
+        "activations",
+        "in all",
+        "compute",
+        "exchanged, GB",
+        "exchange",
+        "of compute",
+        "slow network",
+    ):
         shown.add_column(column, justify="right")
-    for name, rows in plans.items():
-        for plan in rows:
-            parts = [f"{value / GB:.2f}" for value in vars(plan.memory).values()]
-            fits = "" if plan.memory.total <= hardware.memory_bytes else " (too much)"
-            best, worst = plan.seconds
-            shown.add_row(
-                *(TUNINGS[name], str(plan.devices), plan.sharding if plan.devices > 1 else "-"),
-                *(*parts, f"{plan.memory.total / GB:.1f}{fits}", f"{plan.compute_s:.1f}"),
-                *(f"{plan.exchanged_bytes / GB:.1f}", f"{plan.exchange_s:.3f}", f"{best:.1f} to {worst:.1f}"),
-            )
-        shown.add_section()
+    for plan in rows:
+        parts = [f"{value / GB:.3g}" for value in vars(plan.memory).values()]
+        fits = "" if plan.memory.total <= H100.memory_bytes else " (too much)"
+        compute_s, exchange_s = plan.compute_s(H100), plan.exchange_s(H100)
+        shown.add_row(
+            *(str(plan.devices), plan.sharding if plan.devices > 1 else "-", *parts),
+            *(f"{plan.memory.total / GB:.3g}{fits}", f"{compute_s:.3g}"),
+            *(
+                f"{plan.exchanged_bytes / GB:,.4g}",
+                f"{exchange_s:.2g}",
+                f"{100 * exchange_s / compute_s:.1f} %",
+            ),
+            f"{plan.exchange_s(H100_SLOW_NETWORK):.2g}",
+        )
     return shown
 
 

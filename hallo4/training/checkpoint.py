@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, OutputError
@@ -39,6 +39,8 @@ from hallo4.weights.tensors import misfits, refuse_non_finite, shapes_of
 from hallo4.whole import discard, place_folder, temporary_beside, write_whole
 
 STATE = "state.json"
+FILE_BYTES = 1 << 28
+"""About so large are the files that a process writes, unless a tensor is larger."""
 
 
 @dataclass
@@ -91,7 +93,7 @@ def save(
             state = _State(progress, mean.updates, files, _kinds(optimizers), numbers)
             (building / STATE).write_text(json.dumps(asdict(state), indent=1) + "\n")
             place_folder(building, path)
-    except (OSError, RuntimeError, dist.checkpoint.CheckpointException) as failure:  # a full disk, say
+    except (OSError, RuntimeError, dcp.CheckpointException) as failure:  # a full disk, say
         error = _first_line(failure)
     finally:
         if group.main and isinstance(building, Path):
@@ -153,7 +155,7 @@ def read_state(path: Path) -> tuple[_State, dict[str, Stored]]:
                 f"{file}: has {found} bytes instead of {size}. Delete {path} to start again."
             )
     with _readable(path):
-        metadata = dist.checkpoint.HuggingFaceStorageReader(str(path)).read_metadata()
+        metadata = dcp.HuggingFaceStorageReader(str(path)).read_metadata()
     shapes = {name: (tuple(m.size), m.properties.dtype) for name, m in metadata.state_dict_metadata.items()}
     return state, shapes
 
@@ -240,15 +242,19 @@ def _new_folder(path: Path) -> Path | str:
 
 
 def _write_tensors(tensors: Mapping[str, Tensor], folder: Path, group: Group) -> None:
-    writer = dist.checkpoint.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+    files, written = {}, 0
+    for name, tensor in tensors.items():  # a file is put together in memory
+        files[name] = 1 + written // (FILE_BYTES * group.size)
+        written += tensor.numel() * tensor.element_size()
+    writer = dcp.HuggingFaceStorageWriter(str(folder), files, save_distributed=True)
     with _quiet():
-        dist.checkpoint.save(dict(tensors), storage_writer=writer, no_dist=group.size == 1)
+        dcp.save(dict(tensors), storage_writer=writer, no_dist=group.size == 1)
 
 
 def _read_tensors(tensors: Mapping[str, Tensor], path: Path, group: Group) -> None:
-    reader = dist.checkpoint.HuggingFaceStorageReader(str(path))
+    reader = dcp.HuggingFaceStorageReader(str(path))
     with _readable(path):
-        dist.checkpoint.load(dict(tensors), storage_reader=reader, no_dist=group.size == 1)
+        dcp.load(dict(tensors), storage_reader=reader, no_dist=group.size == 1)
     refuse_non_finite(((name, local(value)) for name, value in tensors.items()), path)
 
 

@@ -48,13 +48,18 @@ class Hardware:
         """Of a ring over `devices`: what leaves a machine goes over all its links together."""
         return self.inside if devices <= self.per_machine else min(self.inside, self.between)
 
+    def describe(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.name}, {self.flops_per_s / 1e12:g} TFLOP/s, {self.per_machine} a machine with "
+            f"{self.inside / 1e9:g} GB/s between them, {self.between / 1e9:g} GB/s from machine to machine"
+        )
 
-H100 = Hardware("H100 80 GB, 8 a machine, 8 x 400 Gb/s", 80e9, 4e14, 300e9, 320e9)
-"""40 % of 989 TFLOP/s in bf16; two thirds of 450 GB/s of NVLink; 80 % of 8 x 50 GB/s of network."""
-H100_SLOW_NETWORK = Hardware("H100 80 GB, 8 a machine, 100 Gb/s", 80e9, 4e14, 300e9, 10e9)
+
+H100 = Hardware("H100 80 GB", 80e9, 4e14, 300e9, 320e9)
+"""40 % of 989 TFLOP/s in bf16; two thirds of 450 GB/s of NVLink; 80 % of 8 x 400 Gb/s of network."""
+H100_SLOW_NETWORK = Hardware("H100 80 GB", 80e9, 4e14, 300e9, 10e9)
 """The same with one link of 100 Gb/s a machine, at 80 %."""
-
-
 RELEASED_CLIP = WindowSize(81, 60, 104, text_tokens=512)
 """81 frames of 480x832, as the released model was trained on."""
 
@@ -62,22 +67,30 @@ RELEASED_CLIP = WindowSize(81, 60, 104, text_tokens=512)
 @dataclass(frozen=True)
 class StepWork:
     """What one device does in a step: `micro_batches` of `flops` each, with `working_bytes`; in each of them
-    the weights of every block are needed `gathers` times."""
+    the weights of every block are needed `gathers` times. `copy_of_trained`: a reference is kept."""
 
     micro_batches: int
     flops: int
     working_bytes: int
     gathers: int
+    copy_of_trained: bool = False
+
+    @property
+    def step_flops(self) -> int:
+        """Of all micro-batches."""
+        return self.micro_batches * self.flops
 
 
 @dataclass(frozen=True)
 class DeviceMemory:
-    """Bytes on one device; `gathered`: whole blocks, and casts of weights to the format of the products."""
+    """Bytes on one device; `reference`: a frozen copy; `gathered`: whole blocks, and casts of weights to the
+    format of the products."""
 
     weights: float
     gradients: float
     momenta: float
     mean: float
+    reference: float
     gathered: float
     working: float
 
@@ -89,20 +102,21 @@ class DeviceMemory:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """One way to train, on `devices` devices: memory of each and seconds of a step."""
+    """One way to train, on `devices` devices: memory of each, its work, and bytes it exchanges in a step."""
 
     sharding: Sharding
     devices: int
     memory: DeviceMemory
+    work: StepWork
     exchanged_bytes: float
-    flops: int
-    compute_s: float
-    exchange_s: float
 
-    @property
-    def seconds(self) -> tuple[float, float]:
-        """Of a step, at best (everything exchanged beside the arithmetic) and at worst (nothing)."""
-        return max(self.compute_s, self.exchange_s), self.compute_s + self.exchange_s
+    def compute_s(self, hardware: Hardware) -> float:
+        """Seconds of arithmetic in a step."""
+        return self.work.step_flops / hardware.flops_per_s
+
+    def exchange_s(self, hardware: Hardware) -> float:
+        """Seconds that the exchanges of a step take; beside the arithmetic where both fit."""
+        return self.exchanged_bytes / hardware.bandwidth(self.devices)
 
 
 def work_of_sft(cost: PassCost, clips: int, micro_batches: int) -> StepWork:
@@ -137,44 +151,42 @@ def plan_training(
     weights: WeightCounts,
     work: StepWork,
     optimizer: OptimizerConfig,
-    hardware: Hardware,
     cast_bytes: int = 2,
 ) -> TrainingPlan:
     """`cast_bytes`: of a number in the products, 2 for bf16; 0 where products are in fp32."""
+    reference = 4 * weights.trained if work.copy_of_trained else 0
     gradients, momenta = 4 * weights.trained, momenta_bytes(optimizer, weights.trained)
     around = (devices - 1) / devices
     if sharding == "DDP":
         casts = cast_bytes * weights.trained  # autocast keeps those of one forward
-        memory = DeviceMemory(weights.bytes, gradients, momenta, gradients, casts, work.working_bytes)
+        held = (weights.bytes, gradients, momenta, gradients, reference)
+        memory = DeviceMemory(*held, casts, work.working_bytes)
         exchanged = 2 * around * gradients
     else:
         blocks = 2 * weights.largest_bytes + weights.outer_bytes  # the next one is gathered meanwhile
         summed = 4 * (weights.largest_trained + weights.outer_trained)
         gathered = blocks + summed + cast_bytes * weights.largest_trained
-        shares = (weights.bytes, gradients, momenta, gradients)
+        shares = (weights.bytes, gradients, momenta, gradients, reference)
         memory = DeviceMemory(*(share / devices for share in shares), gathered, work.working_bytes)
         exchanged = work.micro_batches * around * (work.gathers * weights.bytes + gradients)
-    flops = work.micro_batches * work.flops
-    compute_s = flops / hardware.flops_per_s
-    exchange_s = exchanged / hardware.bandwidth(devices)
-    return TrainingPlan(sharding, devices, memory, exchanged, flops, compute_s, exchange_s)
+    return TrainingPlan(sharding, devices, memory, work, exchanged)
 
 
 def plans_for(
-    config: Any, backbone: Any, size: WindowSize, hardware: Hardware, devices: Sequence[int] = (1, 2, 8, 64)
+    config: Any, backbone: Any, size: WindowSize, devices: Sequence[int] = (1, 2, 8, 64)
 ) -> dict[str, list[TrainingPlan]]:
-    """The tunings `lora` and `full` -> plans of a recipe's `config` on a `backbone` of that configuration and clips of
-    `size`: of one device, and of DDP and FSDP2 on more. InputError: the recipe trains no such backbone."""
+    """The tunings `lora` and `full` -> plans of a recipe's `config` for a DiT of the configuration `backbone`
+    and clips of `size`: of one device, and of DDP and FSDP2 on more. InputError: it trains no such model."""
     if not (isinstance(config, TuningConfig) and isinstance(config, SFTConfig | PairConfig)):
         raise InputError(
-            "only fine-tuning and preference training of a DiT are planned, and this is neither."
+            "only fine-tuning and preference training of a DiT are planned, and this recipe is neither."
         )
     plans: dict[str, list[TrainingPlan]] = {}
     for kind in ("lora", "full"):
         chosen = config if config.tuning == kind else replace(config, tuning=kind, trainable=(), frozen=())
         weights = count_weights(backbone, chosen)
         work = work_of(chosen, count_pass(backbone, chosen, size, torch.bfloat16))
-        given = (weights, work, chosen.train.optimizer, hardware)
+        given = (weights, work, chosen.train.optimizer)
         plans[kind] = [
             plan_training(sharding, count, *given)
             for count in devices
@@ -187,5 +199,7 @@ def work_of(config: Any, cost: PassCost) -> StepWork:
     """What a recipe's step does on one device."""
     clips, micro_batches = config.batch_size, config.train.accumulate
     if isinstance(config, PairConfig) and config.learn == "preferences":
-        return work_of_pairs(cost, clips, micro_batches, config.mode, config.reference == "table")
+        table = config.reference == "table"
+        work = work_of_pairs(cost, clips, micro_batches, config.mode, table)
+        return replace(work, copy_of_trained=config.tuning == "full" and not table)
     return work_of_sft(cost, clips, micro_batches)

@@ -1,6 +1,5 @@
 """Several processes (gloo) train what one does, go on after kills with any number, and fail together."""
 
-import random
 import socket
 from pathlib import Path
 
@@ -131,29 +130,3 @@ def test_a_bug_on_one_rank_is_shown_there_and_named_elsewhere(starter, tmp_path)
     assert "ZeroDivisionError: a bug" in starter.said(job, 1)
     assert "rank 1 of 2" in starter.said(job, 0)
     assert "failed: ZeroDivisionError: a bug" in starter.said(job, 0)
-
-
-def kill_often(folder: Path, kills: int, steps: int, seed: int) -> dict:
-    """`kills` kills at random steps of a run that goes on with one, two or three processes, sharing
-    parameters or not, and how far it then is from the run of one process that nobody killed."""
-    draw, results = random.Random(seed), {}
-    with Starter() as starter:
-        for task in ("sft", "dpo"):
-            one = Job(str(folder / f"{task}-one"), task, accumulate=2, steps=steps)
-            assert starter.run(one) == [0]
-            name, killed = str(folder / f"{task}-killed"), []
-            for at in sorted(draw.sample(range(1, steps), kills // 2)):
-                size = 2 if not killed else draw.choice((1, 2, 3))
-                sharding = draw.choice(("none", "full")) if size > 1 else "none"
-                rank, accumulate = draw.randrange(size), 1
-                job = Job(name, task, size, sharding, accumulate, steps, "adamw", "killed", rank, at)
-                assert -9 in starter.run(job)
-                killed.append((at, size, sharding, rank))
-            last = Job(name, task, 3, "full", steps=steps)
-            assert starter.run(last) == [0, 0, 0], starter.said(last, 0)
-            results[task] = {
-                "killed at (step, processes, sharding, rank)": killed,
-                "same samples": starter.seen(last) == starter.seen(one),
-                "largest difference of a weight": furthest(last, one),
-            }
-    return results
