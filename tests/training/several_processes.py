@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -145,7 +146,9 @@ def work(job: Job) -> None:
         optimizer=OptimizerConfig(job.optimizer, 3e-3, 3e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=2, anneal_fraction=0.0),
     )
-    with main_first("the samples", 0.1):
+    with main_first("the samples", 0.02 if job.fault == "slow" else 1):
+        if job.fault == "slow" and rank == 0:
+            time.sleep(3)
         if job.fault == "unprepared" and rank == 0:
             raise InputError("the videos are not there")
     data = Data(pairs, 1 if job.fault == "few" else SAMPLES)
