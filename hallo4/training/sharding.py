@@ -48,6 +48,11 @@ class ShardedModel:
             before.restore()
 
 
+def is_sharded(model: nn.Module) -> bool:
+    """Whether its parameters are shared out now."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
 def local(tensor: Tensor) -> Tensor:
     """The portion of this process; of an ordinary tensor all of it. Changing it changes `tensor`."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
