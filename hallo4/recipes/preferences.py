@@ -95,7 +95,7 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
             f"{config.model} predicts {prediction_of(start.backbone)!r}, but the loss is of "
             f"{config.loss.prediction!r}: set loss.prediction, or take the recipe of that model."
         )
-    model = tuned(start.backbone, config, ADAPTER, text=start.prompts is not None)
+    model = tuned(start.backbone, config, config.train, ADAPTER, text=start.prompts is not None)
     with main_first("the encoded pairs"):
         data, pairs, clips = load_pairs(config, start)
     splits = torch.tensor([pairs[pair_id].split == "train" for pair_id, _ in data.rows])

@@ -12,9 +12,14 @@ from hallo4.training.config import TrainConfig
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def precision_of(config: TrainConfig, device_type: str) -> str:
+    """ "bf16", "fp16" or "no": what `TrainConfig.mixed_precision` comes to on `device_type`."""
+    if config.mixed_precision != "auto":
+        return config.mixed_precision
+    return "bf16" if has_bf16_units(device_type) else "no"
+
+
 def training_autocast(config: TrainConfig, device_type: str) -> AbstractContextManager:
-    """The autocast under which `train` computes losses on `device_type`: `TrainConfig.mixed_precision`."""
-    precision = config.mixed_precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16_units(device_type) else "no"
+    """The autocast under which `train` computes losses on `device_type`."""
+    precision = precision_of(config, device_type)
     return nullcontext() if precision == "no" else torch.autocast(device_type, _DTYPES[precision])
