@@ -82,7 +82,7 @@ def load_for_training(config: FineTuneConfig | Any, prompts: tuple[None, None] |
     torch.manual_seed(config.train.seed)
     device = training_device()
     halved = (
-        device.type == "cuda" and config.tuning == "lora" and frozen_in_bf16(config, config.train, "cuda")
+        device.type == "cuda" and config.tuning == "lora" and frozen_in_bf16(config, config.train, device)
     )
     return load_model(config.model, device, torch.bfloat16 if halved else torch.float32, prompts)
 

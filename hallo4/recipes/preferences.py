@@ -39,6 +39,7 @@ from hallo4.training import (
     TrainingMethod,
     TuningConfig,
     check_learning_rate,
+    checkpoint,
     load_weights,
     pair_method,
     prediction_of,
@@ -118,7 +119,7 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
     guard = config.guard if config.learn == "preferences" else None
     parts = (model, batches, reference, config, held_out, guard, _anchor(config, start))
     result = pair_method(config.train.name, *parts).run(config.train, folder)
-    if not (folder / "best.pt").exists():
+    if not checkpoint.exists(folder, "best"):
         raise InputError(
             f"{folder}: no preview of the run was within the guard's limits, so nothing is saved as a model. "
             "Take a lower train.optimizer.learning_rate, a larger loss.beta, or other limits (guard)."

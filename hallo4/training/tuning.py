@@ -19,7 +19,7 @@ from hallo4.models.devices import device_of
 from hallo4.models.precision import final_dtype
 from hallo4.training.config import TrainConfig
 from hallo4.training.lora import ATTENTION, AdapterConfig, add_lora, parts_pattern
-from hallo4.training.number_format import precision_of
+from hallo4.training.number_format import chosen_precision
 
 Tuning = Literal["full", "lora"]
 FrozenType = Literal["auto", "fp32", "bf16"]
@@ -70,7 +70,7 @@ def tuned(
         raise InputError(
             f"trainable={config.trainable}, frozen={config.frozen}: nothing of the model is left to train."
         )
-    if frozen_in_bf16(config, run, device_of(backbone).type):
+    if frozen_in_bf16(config, run, device_of(backbone)):
         cast_frozen(backbone, torch.bfloat16)
     if config.gradient_checkpointing:
         enable_checkpointing(backbone)
@@ -81,12 +81,12 @@ def tuned(
     return backbone
 
 
-def frozen_in_bf16(config: TuningConfig, run: TrainConfig, device_type: str) -> bool:
+def frozen_in_bf16(config: TuningConfig, run: TrainConfig, device: torch.device) -> bool:
     """Whether weights that are not trained are kept in bf16. InputError: layers of both types would meet
     without autocast."""
     if config.frozen_dtype == "auto":
-        return precision_of(run, device_type) == "bf16"
-    if config.frozen_dtype == "bf16" and config.tuning == "full" and precision_of(run, device_type) == "no":
+        return chosen_precision(run, device) == "bf16"
+    if config.frozen_dtype == "bf16" and config.tuning == "full" and chosen_precision(run, device) == "no":
         raise InputError(
             "frozen_dtype=bf16 beside trained weights in fp32 needs train.mixed_precision=bf16; set it, or "
             "frozen_dtype=fp32."
