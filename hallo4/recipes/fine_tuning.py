@@ -78,13 +78,18 @@ def check_given(config: Any, **examples: str) -> None:
 
 
 def load_for_training(config: FineTuneConfig | Any, prompts: tuple[None, None] | None = None) -> LoadedModel:
-    """`config.model` on the device of the training, in fp32, or frozen weights in bf16 at once on a GPU."""
+    """`config.model` on the device of the training, in fp32, or frozen weights in bf16 at once on a GPU.
+
+    InputError: what `config` makes of it cannot be kept.
+    """
     torch.manual_seed(config.train.seed)
     device = training_device()
     halved = (
         device.type == "cuda" and config.tuning == "lora" and frozen_in_bf16(config, config.train, device)
     )
-    return load_model(config.model, device, torch.bfloat16 if halved else torch.float32, prompts)
+    start = load_model(config.model, device, torch.bfloat16 if halved else torch.float32, prompts)
+    check_result(start, config, config.result)
+    return start
 
 
 def fine_tune(
@@ -99,7 +104,6 @@ def fine_tune(
     `card`: its README after so many steps (None: that of a model trained further). InputError: nothing to
     hold out, or `TuningConfig` does not fit the backbone.
     """
-    check_result(start, config, config.result)
     model = tuned(start.backbone, config, config.train, ADAPTER, text=start.prompts is not None)
     rules, seed = start.backbone.windows, config.train.seed
     rows, held_out = source.split(config.held_out_share, seed)
