@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 import av
@@ -14,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 
 from hallo4.errors import InputError
-from hallo4.media.files import declared_end, open_media, shown, start_of, warn
+from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
 from hallo4.media.image import MAX_PIXELS
 from hallo4.media.presentation import Presentation
 
@@ -135,8 +136,16 @@ def _timed_frames(
             yield time, frame
 
 
-def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, list[str]]:
+def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, tuple[str, ...]]:
     """(info, exact end in seconds, how far time stamps may be off by rounding, notes on its pictures)."""
+    about = check_input(path, "a video").stat()
+    return _probed(os.fspath(path), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _probed(path: str, *file: int) -> tuple[VideoInfo, Fraction, Fraction, tuple[str, ...]]:
+    """Of a file as it is now: to go through the packets of a long video takes seconds, and is asked for by
+    everybody who reads it."""
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         if stream is None:
@@ -165,7 +174,7 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction,
         codec=codec,
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
-    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), [*notes, *picture.notes]
+    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), (*notes, *picture.notes)
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
