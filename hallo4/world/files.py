@@ -32,18 +32,20 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     check_episode_folder(folder)
-    size_px = episode.portrait_u8.shape[0]
+    height_px, width_px = episode.portrait_u8.shape[:2]
     provenance = {"generator": f"hallo4 {__version__} {MADE_BY}", "seed": str(episode.seed)}
     with whole_folder(folder) as building:
         save_png(building / "portrait.png", episode.portrait_u8)
         save_wav(building / "speech.wav", episode.audio)
         save_skeleton(building / "keypoints.json", episode.skeleton)
-        drawings = draw_skeleton(episode.skeleton, size_px, size_px)
+        drawings = draw_skeleton(episode.skeleton, width_px, height_px)
         for name, frames, sound in (
             ("skeleton.mp4", drawings, None),
             ("video.mp4", episode.frames_u8, episode.audio),
         ):
-            with VideoWriter(building / name, size_px, size_px, audio=sound, provenance=provenance) as writer:
+            with VideoWriter(
+                building / name, width_px, height_px, audio=sound, provenance=provenance
+            ) as writer:
                 for frame in frames:
                     writer.write(frame)
         (building / "truth.json").write_text(json.dumps(_truth_record(episode), indent=1))
@@ -81,7 +83,8 @@ def _truth_record(episode: Episode) -> dict:
     return {
         "seed": episode.seed,
         "fps": FPS,
-        "size_px": int(episode.portrait_u8.shape[0]),
+        "width_px": episode.skeleton.width_px,
+        "height_px": episode.skeleton.height_px,
         "frames": len(episode.frames_u8),
         "identity": asdict(episode.identity),
         "phonemes": [[p.symbol, round(p.start_s, 4), round(p.end_s, 4)] for p in episode.phonemes],

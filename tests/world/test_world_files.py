@@ -83,7 +83,13 @@ def test_key_points_can_be_loaded_as_a_skeleton(written, episode):
 
 def test_the_truth_can_be_parsed(written, episode):
     truth = json.loads(written["truth.json"].read_text())
-    assert (truth["seed"], truth["fps"], truth["size_px"], truth["frames"]) == (7, 25, SIZE, FRAMES)
+    assert (truth["seed"], truth["fps"], truth["width_px"], truth["height_px"], truth["frames"]) == (
+        7,
+        25,
+        SIZE,
+        SIZE,
+        FRAMES,
+    )
     for name, curve in vars(episode.truth).items():
         np.testing.assert_allclose(truth[name], curve, atol=1e-4)
     for name in ("yaw", "pitch", "roll", "head", "gaze"):
