@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import read_input
 from hallo4.json_file import read_json
 from hallo4.whole import companion
 
@@ -49,6 +50,14 @@ def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator
     """`sole_worker` of an output. Its lock is `.NAME.lock` beside a file, and `.hallo4.lock` in a folder that
     is there; folders above it are made."""
     with sole_worker(_lock_of(output), output, instead):
+        yield
+
+
+@contextmanager
+def sole_maker(folder: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
+    """`sole_worker` of a folder that is made or replaced meanwhile: its lock is `.NAME.lock` beside it,
+    whether it is there or not; folders above it are made."""
+    with sole_worker(_lock_beside(folder), folder, instead):
         yield
 
 
@@ -82,14 +91,17 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
     target = Path(output).resolve()
+    return target / ".hallo4.lock" if target.is_dir() else _lock_beside(target)
+
+
+def _lock_beside(output: str | os.PathLike[str]) -> Path:
+    target = Path(output).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
         ) from error
-    if target.is_dir():
-        return target / ".hallo4.lock"
     return companion(target, ".", f"{target.suffix}.lock")
 
 
@@ -153,7 +165,7 @@ def _holder(lock_file: Path) -> str:
 def _named_by_library(lock_file: Path) -> str:
     """On disks without such locks: the number of the process and its machine, two lines of the lock file."""
     try:
-        number, host, *_ = lock_file.read_text().splitlines()
-    except (OSError, ValueError):
+        number, host, *_ = read_input(lock_file, _LARGEST_RECORD).decode().splitlines()
+    except (InputError, ValueError):
         return ""
     return f" ({number} on {host}, by its lock {lock_file})" if number.isdigit() else ""

@@ -18,6 +18,11 @@ def main_first(what: str) -> Iterator[None]:
         yield
 
 
+def is_main() -> bool:
+    """Whether this is the process that writes."""
+    return bool(_state().is_main_process)
+
+
 def on_main(what: str, make: Callable[[], Value]) -> Value:
     """What `make()` returns on the main process, which alone calls it, on all."""
     from accelerate.utils import broadcast_object_list
