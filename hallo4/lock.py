@@ -54,6 +54,14 @@ def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator
 
 
 @contextmanager
+def sole_maker(folder: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
+    """`sole_worker` of a folder that is made or replaced meanwhile: its lock is `.NAME.lock` beside it,
+    whether it is there or not; folders above it are made."""
+    with sole_worker(_lock_beside(folder), folder, instead):
+        yield
+
+
+@contextmanager
 def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
     """As `sole_writer`, for what several jobs need and the first of them makes: the others wait for it, with
     a `WaitingNote`."""
@@ -83,14 +91,17 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
     target = Path(output).resolve()
+    return target / ".hallo4.lock" if target.is_dir() else _lock_beside(target)
+
+
+def _lock_beside(output: str | os.PathLike[str]) -> Path:
+    target = Path(output).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
         ) from error
-    if target.is_dir():
-        return target / ".hallo4.lock"
     return companion(target, ".", f"{target.suffix}.lock")
 
 

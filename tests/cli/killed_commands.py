@@ -164,7 +164,7 @@ COMMANDS = {
     "animate": Command(portrait_and_speech, "animate p.png a.wav --model model -o talk.mp4 --quiet"),
     "train": Command(
         model,
-        f"train tiny-dit-sft -o run {TRAIN} --set train.steps=6 --set start_from=model --set batch_size=2 "
+        f"train tiny-dit-sft -o run {TRAIN} --set train.steps=6 --set model=model --set batch_size=2 "
         "--set clips.episodes=2 --set clips.windows=1 --set clips.frames=5 --set clips.seconds=0.4 "
         "--set clips.size_px=64 --set clips.episodes_per_shard=1 --set clips_folder=clips "
         "--set latents_folder=latents",
@@ -172,8 +172,8 @@ COMMANDS = {
     "train on preferences": Command(
         stores_of_pairs,
         f"train tiny-dpo -o run {TRAIN} --set train.steps=5 --set train.preview_every=1 "
-        "--set start_from=model --set store=store --set pairs_folder=pairs --set batch_size=2 "
-        "--set motion_windows=0 --set held_out_windows=2",
+        "--set model=model --set store=store --set pairs_folder=pairs --set batch_size=2 "
+        "--set held_out.motion_windows=0 --set held_out.windows=2",
     ),
     "prefer candidates": Command(
         model, "prefer candidates store --model model --episodes 2 --seeds 2 --seconds 0.4 --size-px 64"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hallo4.cli import main
-from hallo4.lock import sole_writer
+from hallo4.lock import sole_maker, sole_writer
 from hallo4.media import VideoWriter
 from hallo4.preference import PreferenceStore
 
@@ -29,7 +29,7 @@ LONG = {
 
 HOLD = """
 import sys
-from hallo4.lock import sole_writer
+from hallo4.lock import sole_maker, sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -80,16 +80,16 @@ def test_a_second_job_is_refused_in_one_line(place, capsys, held, command):
 @pytest.mark.parametrize("name", LONG)
 def test_a_second_job_of_every_long_command_is_refused(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hallo4.data.clips.act", killed_commands.acting.quick_act)
-    monkeypatch.setattr("hallo4.data.clips.worker_pool", killed_commands.in_threads)
     command = killed_commands.COMMANDS[name]
     command.prepare(tmp_path)
     if name == "prefer candidates":
         PreferenceStore.create("store")
-    if name in ("train", "train on preferences", "data prepare", "keypoints"):
+    if name in ("data prepare", "keypoints"):
         Path(LONG[name]).mkdir()
-    with sole_writer(LONG[name]):
+    hold = sole_maker if LONG[name] in ("run", "model") else sole_writer
+    with hold(LONG[name]):
         assert main(command.words.split()) == 2
+    assert not Path("run").exists(), "nothing is done before"
     *before, error = capsys.readouterr().err.splitlines()
     assert not [line for line in before if "error" in line or "Traceback" in line]
     assert "is working on it. Wait for it" in error
