@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import UseAppendAction, arg
 
 from hallo4.cli.options import parse
+from hallo4.ranges import Seconds
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Doctor:
         UseAppendAction[tuple[str, ...]], arg(name="set", metavar="A.B=C", help_behavior_hint="(repeatable)")
     ] = ()
     """with --train: a value of the recipe's configuration, such as train.accumulate=4"""
-    seconds: Annotated[float, arg(metavar="N")] = 10.0
+    seconds: Annotated[Seconds, arg(metavar="N")] = 10.0
     """how long the sound of the job is"""
     memory: Annotated[str, arg(metavar="auto|N")] = "auto"
     """how many GB of the device may be used"""

@@ -6,6 +6,7 @@
     audio/         config.json                     the audio front end, and what it needs
     text/          config.json, *.safetensors, tokenizer/, embeddings/    of a model that takes prompts
     README.md      the card
+    model_index.json               for diffusers (`diffusers_pipeline.py`)
 
 or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
 
@@ -33,6 +34,7 @@ from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.model_info import (
     DEFAULT_MODEL,
     FAMILIES,
@@ -248,6 +250,7 @@ def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callabl
         with whole_folder(target) as building:
             write_parts(building)
             (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+            write_model_index(building)
             (building / "README.md").write_text(card)
     except OSError as error:
         raise OutputError(

@@ -133,7 +133,8 @@ def prepared_clips(folder: str, model: LoadedModel) -> SourceOfClips:
     """The clips in a folder of shards. InputError: they were not made for `model`."""
     clips = PreparedClips(folder)
     wanted = stamp_of_model(model, model.info.name, clips.stamp.clip_frames)
-    differ = differences(clips.stamp, wanted)
+    # Clips that another device or precision encoded are the model's as well; only adding to them is refused.
+    differ = [name for name in differences(clips.stamp, wanted) if name != "arithmetic"]
     if differ:
         raise InputError(
             f"{folder}: holds clips for {clips.stamp.model}, which differ from those for "

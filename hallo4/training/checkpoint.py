@@ -69,7 +69,7 @@ class _State:
     mean_updates: Whole
     files: dict[str, int]
     optimizers: list[str]
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, int | float] = field(default_factory=dict)
 
 
 Optimizers = Sequence[torch.optim.Optimizer]
