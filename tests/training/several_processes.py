@@ -123,11 +123,12 @@ def work(job: Job) -> None:
     model.enable_gradient_checkpointing()
     pairs, method, preview = tools.make_pairs(SAMPLES), fine_tuning, None
     if job.task != "sft":
-        if job.task == "dpo":
+        adapter = "all weights" not in job.task
+        if adapter:
             model = add_lora(model, AdapterConfig(rank=2))
-        reference = AdapterOff(model) if job.task == "dpo" else FrozenCopy(model)
+        reference = AdapterOff(model) if adapter else FrozenCopy(model)
         config = PreferenceLossConfig(beta=20.0)
-        method = dpo_objective(predict, reference, config)
+        method = dpo_objective(predict, reference, config, "split" if "split" in job.task else "batched")
 
         def preview(step, averaged):
             rows = torch.arange(5)

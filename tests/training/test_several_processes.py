@@ -53,6 +53,7 @@ def furthest(one: Job, other: Job) -> float:
         ("sft", "full", "muon"),
         ("dpo", "none", "adamw"),
         ("dpo", "full", "adamw"),
+        ("dpo, split", "full", "adamw"),
         ("dpo of all weights", "full", "adamw"),
     ],
 )
