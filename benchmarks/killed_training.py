@@ -1,4 +1,4 @@
-"""Trainings that are killed at random steps and go on with one, two or three processes, against one that is not.
+"""Trainings killed at random steps that go on with one to three processes, against one that nobody killed.
 
 `python benchmarks/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of the kills in fine-tuning
 of all weights, half in preference training of an adapter; tiny models, gloo. Prints one JSON line: where each

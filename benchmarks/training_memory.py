@@ -22,7 +22,7 @@ import torch
 
 SIZES = {
     "num_attention_heads": 8, "attention_head_dim": 96, "in_channels": 16, "text_dim": 64, "text_len": 4,
-    "freq_dim": 64, "ffn_dim": 3072, "num_layers": 7, "vace_layers": (0, 2), "vace_in_channels": 96,
+    "freq_dim": 64, "ffn_dim": 2816, "num_layers": 7, "vace_layers": (0, 2), "vace_in_channels": 96,
     "audio_blocks": 2, "audio_channels": 16, "audio_hidden_dim": 64, "audio_tokens": 4,
 }  # fmt: skip
 FRAMES, CELLS = 5, 8

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -139,12 +140,7 @@ class PairData:
         """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit, of which
         there are `draws` (None: endless)."""
 
-        def data(index: int, generator: torch.Generator) -> dict[str, object]:
-            chosen = rows[batch_indices(len(rows), batch_size, seed, index)]
-            visits = batch_visits(len(rows), batch_size, index)
-            return self.batch(chosen, visits if draws is None else visits % draws)
-
-        return data
+        return PairBatches(self, rows, batch_size, seed, draws)
 
     def batch(self, rows: Tensor, visits: Tensor) -> dict[str, object]:
         """The fields of a `PairBatch` for `rows` [B] at their `visits` [B]."""
@@ -208,6 +204,26 @@ class PairData:
         held = frames_held(frames, latent_frames)
         middles = [first + (group.start + group.stop - 1) / 2 for group in held]
         return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
+
+
+@dataclass(frozen=True)
+class PairBatches:
+    """See `PairData.training`."""
+
+    pairs: PairData
+    rows: Tensor
+    batch_size: int
+    seed: int
+    draws: int | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, index: int, generator: torch.Generator) -> dict[str, object]:
+        """Micro-batch `index`."""
+        chosen = self.rows[batch_indices(len(self), self.batch_size, self.seed, index)]
+        visits = batch_visits(len(self), self.batch_size, index)
+        return self.pairs.batch(chosen, visits if self.draws is None else visits % self.draws)
 
 
 def deciding_axis(pair: Pair) -> str:

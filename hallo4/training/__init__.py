@@ -56,6 +56,7 @@ _HOMES = {
     "current_group": "ranks",
     "main_first": "ranks",
     "on_main": "ranks",
+    "plans_for": "plan",
     "to_device_of": "placement",
     "read_log": "log",
     "plot_log": "log",

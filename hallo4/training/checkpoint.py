@@ -263,7 +263,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         with _quiet():
             yield
-    except Exception as error:  # damaged files fail in many ways
+    except (Exception, dcp.CheckpointException) as error:  # damaged files fail in many ways
         raise CheckpointError(
             f"Cannot read the checkpoint {path}: {_first_line(error)}. Delete it to start again."
         ) from error

@@ -53,7 +53,8 @@ def failures_shared(rank: int, size: int) -> Iterator[None]:
     try:
         yield
         failed = False
-    except (Cancelled, KeyboardInterrupt):
+    except Cancelled:  # all have agreed to stop
+        failed = False
         raise
     except Hallo4Error as error:
         raise _watch.told(error) from error
@@ -136,7 +137,9 @@ class _Watch:
         end_s = time.monotonic() + 2 * GRACE_S
         while self.rank == 0 and not (failed and time.monotonic() > end_s):
             counts = self._counts()
-            if counts is None or all(map(self._done, counts)) or (not failed and self.found()):
+            if counts is None or all(map(self._done, counts)):
+                break
+            if not failed and (self.found() or self._lost()):
                 break
             time.sleep(PULSE_S / 4)
         self.closed.set()

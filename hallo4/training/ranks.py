@@ -153,7 +153,7 @@ def _wait_for(key: str, what: str, limit_minutes: float, group: Group) -> None:
         failed_elsewhere(group.rank)
         if time.monotonic() > end_s:
             raise Hallo4Error(
-                f"rank {group.rank} of {group.size} waited {limit_minutes:g} minutes for rank 0 to make "
-                f"{what}. Make it beforehand with one process, then start all."
+                f"waited {limit_minutes:g} minutes for rank 0 to make {what}. Make it beforehand with one "
+                "process, then start all."
             )
         time.sleep(_ASK_S)

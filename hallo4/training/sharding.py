@@ -11,6 +11,7 @@ without any.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,8 @@ class ShardedModel:
 
         self.model = model
         self.before = [_Before(module) for module in model.modules()]
+        # The velocity is a view of what the head makes, and nobody changes it in place.
+        warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         mesh = init_device_mesh(group.device.type, (group.size,))
         for block in [*_blocks(model), model]:
             fully_shard(block, mesh=mesh, reshard_after_forward=True)
@@ -46,6 +49,11 @@ class ShardedModel:
         """The model as it was, with its present weights whole; all processes call this together."""
         for before in self.before:
             before.restore()
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether its parameters are shared out now."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def local(tensor: Tensor) -> Tensor:

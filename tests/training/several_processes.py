@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from pathlib import Path
 
@@ -122,11 +123,12 @@ def work(job: Job) -> None:
     model.enable_gradient_checkpointing()
     pairs, method, preview = tools.make_pairs(SAMPLES), fine_tuning, None
     if job.task != "sft":
-        if job.task == "dpo":
+        adapter = "all weights" not in job.task
+        if adapter:
             model = add_lora(model, AdapterConfig(rank=2))
-        reference = AdapterOff(model) if job.task == "dpo" else FrozenCopy(model)
+        reference = AdapterOff(model) if adapter else FrozenCopy(model)
         config = PreferenceLossConfig(beta=20.0)
-        method = dpo_objective(predict, reference, config)
+        method = dpo_objective(predict, reference, config, "split" if "split" in job.task else "batched")
 
         def preview(step, averaged):
             rows = torch.arange(5)
@@ -145,7 +147,9 @@ def work(job: Job) -> None:
         optimizer=OptimizerConfig(job.optimizer, 3e-3, 3e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=2, anneal_fraction=0.0),
     )
-    with main_first("the samples", 0.1):
+    with main_first("the samples", 0.02 if job.fault == "slow" else 1):
+        if job.fault == "slow" and rank == 0:
+            time.sleep(3)
         if job.fault == "unprepared" and rank == 0:
             raise InputError("the videos are not there")
     data = Data(pairs, 1 if job.fault == "few" else SAMPLES)

@@ -1,6 +1,7 @@
 """Plans of trainings: counted FLOPs and bytes against closed forms, a real run, and each other."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +10,18 @@ from hallo4.cli.front_door import main
 from hallo4.models.cost import on_meta
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.dit_cost import WindowSize, denoising_flops
+from hallo4.recipes import find_recipe
 from hallo4.training import OptimizerConfig, TuningConfig
 from hallo4.training.ema import EMA
 from hallo4.training.optimizer import build_optimizers
 from hallo4.training.plan import (
     H100,
     H100_SLOW_NETWORK,
+    RELEASED_CLIP,
     StepWork,
     momenta_bytes,
     plan_training,
+    plans_for,
     work_of_pairs,
 )
 from hallo4.training.step_cost import PassCost, WeightCounts, count_pass, count_weights, tuned_without_memory
@@ -186,3 +190,24 @@ def test_what_cannot_be_planned_is_one_line(options, line, capsys):
     said = capsys.readouterr().err.strip().splitlines()
     assert line in said[-1]
     assert sum(text.startswith("hallo4: error") for text in said) == 1
+
+
+def test_the_page_has_the_figures_of_the_plans():
+    page = (Path(__file__).parents[2] / "docs" / "full_scale.md").read_text()
+    with on_meta():
+        config = PortraitDiT().config
+    for recipe in ("hallo4-sft", "hallo4-dpo"):
+        rows = page.split(f"| `{recipe}` |")[1].splitlines()[2:12]
+        found = [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+        plans = plans_for(find_recipe(recipe).config, config, RELEASED_CLIP, (1, 8, 64))
+        wanted = [
+            [
+                *("LoRA" if kind == "lora" else "full", str(plan.devices)),
+                *(plan.sharding if plan.devices > 1 else "-", f"{plan.memory.total / 1e9:.1f}"),
+                *(f"{plan.compute_s(H100):.1f}", f"{plan.exchanged_bytes / 1e9:.1f}"),
+                *(f"{plan.exchange_s(hardware):.2f}" for hardware in (H100, H100_SLOW_NETWORK)),
+            ]
+            for kind, of_kind in plans.items()
+            for plan in of_kind
+        ]
+        assert found == wanted
