@@ -23,7 +23,7 @@ from hallo4.data.latents import RegionWeights, build_cache
 from hallo4.data.pair_latents import encode_pairs
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, clip_errors
 from hallo4.errors import InputError
-from hallo4.evaluation.instrument import measure
+from hallo4.evaluation.look.instrument import measure
 from hallo4.media.pixels import pm1_to_frames
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines.model_folder import LoadedModel, load_model, save_adapter_folder

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-import hallo4.evaluation.videos
+import hallo4.evaluation.suites.videos
 import hallo4.pipelines.convert  # imported once, not in every run
 import hallo4.pose.files
 import hallo4.pose.loading
