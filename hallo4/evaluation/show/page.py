@@ -189,7 +189,7 @@ def _strip(name: str, rows: Sequence[Row], colours: Mapping[str, str]) -> str:
 
 def _curves(player: Player, colours: Mapping[str, str]) -> list[str]:
     return [
-        Markup(charts.curves({system: (line, colours[system]) for system, line in lines.items()}, title))
+        charts.curves({system: (line, colours[system]) for system, line in lines.items()}, title)
         for title, lines in player.curves.items()
     ]
 
