@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from hallo4.cli.options import parse
-from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Whole, Workers
+from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class World:
     """which clips"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.2
     """length of a clip"""
-    tempo: Annotated[float, arg(metavar="X")] = 1.0
+    tempo: Annotated[Tempo, arg(metavar="X")] = 1.0
     """how many times as fast as usual bodies move"""
     steps: Annotated[Steps | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps"""
@@ -44,8 +44,8 @@ class World:
     """guidance on the sound"""
     players: Annotated[Whole, arg(metavar="N")] = 4
     """clips that the page plays, from the worst to the best"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Videos:
     """networks without whose weights nothing is measured, such as syncnet"""
     device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "cpu"
     """where SyncNet, Inception, I3D and LPIPS run"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
     players: Annotated[Whole, arg(metavar="N")] = 6
     """clips that the page shows as videos"""
 
@@ -120,8 +120,8 @@ class Motion:
     """people per frequency"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ class Drift:
     """how long each is"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,15 @@ def _measure(options: Any, on_progress: Callable[[int, int, Any], None]) -> dict
     more = {"out": options.output, "on_progress": on_progress}
     if isinstance(options, Compare):
         return evaluation.compare_reports(options.reports, options.against, options.output)
-    more["workers"] = options.workers
+    from hallo4.engine import open_engine
+
+    with open_engine(options.workers, options.ray) as engine:
+        return _measure_on(options, {**more, "engine": engine})
+
+
+def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
+    import hallo4.evaluation as evaluation
+
     if isinstance(options, Motion):
         return evaluation.evaluate_motion(options.models, options.clips, options.seed, **more)
     if isinstance(options, Drift):

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled, InputError, OutputError
 from hallo4.evaluation.report import Row, require_writable
 from hallo4.json_file import read_json_lines
 from hallo4.lock import sole_writer
-from hallo4.processes import shared_work
 from hallo4.version import __version__
 
 Settings = TypeVar("Settings")
@@ -118,16 +118,17 @@ def measured_rows(
     make: Callable[[Settings], Callable[[Job], list[Row]]],
     settings: Settings,
     jobs: Sequence[Job],
-    workers: int,
     store: RowStore | None,
     on_progress: Progress | None = None,
+    engine: Engine = THIS_PROCESS,
     complete: Callable[[Job, str], bool] = lambda job, system: True,
 ) -> list[Row]:
     """The rows of all jobs, by clip and then system.
 
-    `make(settings)` is called once in every process, and what it gives with every job that has a row missing,
-    for the systems of which these are. A kept row of the same stamp is not measured again if `complete`,
-    which tells whether what else belongs to it is there. Cancelled on Ctrl-C; errors as `hallo4.processes`.
+    `make(settings)` is called once in every worker of the engine, and what it gives with every job that has a
+    row missing, for the systems of which these are. A kept row of the same stamp is not measured again if
+    `complete`, which tells whether what else belongs to it is there. A job that fails is named when all
+    others are done. Cancelled on Ctrl-C; errors as `Engine.map`.
     """
     stamps = {(job.clip, system): stamp for job in jobs for system, stamp in job.stamps.items()}
     rows: dict[tuple[str, str], Row] = {}
@@ -141,8 +142,13 @@ def measured_rows(
             todo.append(replace(job, stamps=missing))
             for system in missing:
                 rows.pop((job.clip, system), None)
+    lost: list[Outcome] = []
     try:
-        for measured in shared_work(make, settings, todo, workers):
+        for done in engine.map(Stage(make, settings), todo):
+            if done.error is not None:
+                lost.append(done)
+                continue
+            measured = done.result()
             rows.update({(row.clip, row.system): row for row in measured})
             if store is not None:
                 store.add([(stamps[row.clip, row.system], row) for row in measured])
@@ -155,6 +161,8 @@ def measured_rows(
             else f"they are kept in {store.path}; the same command goes on"
         )
         raise Cancelled(f"Stopped after {len(rows)} of {len(stamps)} videos: {kept}.") from None
+    kept = "nothing was kept" if store is None else f"the rows of the others are kept in {store.path}"
+    raise_lost(lost, len(todo), "clips", kept)
     return [rows[place] for place in stamps]
 
 

@@ -36,6 +36,7 @@ class _WorldClip:
     clip: Annotated[int, Field(ge=0)]
     episode_seed: Annotated[int, Field(ge=0)]
     model: dict[str, float | None]
+    instrument: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,11 @@ def _rows_of(found: Any) -> list[Row]:
     if isinstance(found, _World):
         return [row for row in found.rows if row.system in (found.model, REFERENCE)]
     if isinstance(found, _OldWorld):
-        rows = [
-            Row(str(row.clip), found.model, row.model, facts={"episode_seed": row.episode_seed})
-            for row in found.rows
+        return [
+            Row(str(row.clip), system, values, facts={"episode_seed": row.episode_seed})
+            for row in sorted(found.rows, key=lambda row: row.clip)
+            for system, values in ((REFERENCE, row.instrument), (found.model, row.model))
         ]
-        return sorted(rows, key=lambda row: int(row.clip))
     if isinstance(found, _Videos):
         return list(found.rows)
     return [

@@ -14,6 +14,7 @@ import torch
 from video_folders import CLIPS, SIZE_PX, evaluate, row, write
 
 from hallo4.cli import main
+from hallo4.engine import open_engine
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
 from hallo4.evaluation.look.keypoints import KeypointFinder
 from hallo4.evaluation.look.tools import (
@@ -212,7 +213,8 @@ def test_processes_give_the_same_rows(folders):
     alone = evaluate(folders, "poor", players=0)
     for file in folders.glob("report.*.rows.jsonl"):
         file.unlink()
-    shared = evaluate(folders, "poor", players=0, workers=2)
+    with open_engine(2) as engine:
+        shared = evaluate(folders, "poor", players=0, engine=engine)
     assert shared["rows"] == alone["rows"]
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError, ShapeError
+from hallo4.engine import open_engine
+from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, OutputError
 from hallo4.evaluation import rich_table, statistics, tables_of
 from hallo4.evaluation.suites import generators, world
 from hallo4.evaluation.suites.world_metrics import AXES, METRICS, axis_scores
@@ -177,7 +178,6 @@ def test_bad_requests_are_refused_before_any_work(made, tmp_path):
         ({"seconds": 0.1}, "seconds is 0.1"),
         ({"tempo": 0.5}, "tempo is 0.5"),
         ({"tempo": 9.0}, "tempo is 9.0; allowed is 1.0 to 8.0"),
-        ({"workers": 0}, "workers is 0"),
         ({"players": 101}, "players is 101; allowed is 0 to 100"),
     ):
         with pytest.raises(InputError, match=message):
@@ -192,7 +192,7 @@ def test_bad_requests_are_refused_before_any_work(made, tmp_path):
 
 def test_a_video_of_another_length_is_an_error_not_a_number(made, monkeypatch):
     monkeypatch.setattr(generators, "load_generator", lambda *a: lambda episode, seed: episode.frames_u8[:-1])
-    with pytest.raises(ShapeError, match=r"\[50, 64, 64, 3\]"):
+    with pytest.raises(Hallo4Error, match=r"1 of 1 clips failed.*\[50, 64, 64, 3\]"):
         world.evaluate_world("short", episodes=1, seconds=2.0)
 
 
@@ -295,5 +295,5 @@ def test_a_model_that_cannot_be_loaded_is_said_in_one_line_also_by_several_proce
     broken = shutil.copytree(tiny_model_folder, tmp_path / "broken")
     config = broken / "dit" / "config.json"
     config.write_text(config.read_text().replace('"eps"', '"epsilon"'))
-    with pytest.raises(CheckpointError, match="unknown key 'epsilon'"):
-        world.evaluate_world(str(broken), episodes=2, seconds=0.4, workers=2)
+    with pytest.raises(CheckpointError, match="unknown key 'epsilon'"), open_engine(2) as engine:
+        world.evaluate_world(str(broken), episodes=2, seconds=0.4, engine=engine)

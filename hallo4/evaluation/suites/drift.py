@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.measures.dynamics import drift_per_second
 from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, metric_interval, write_report
@@ -73,7 +74,7 @@ def evaluate_drift(
     seconds: float = 60.0,
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
 ) -> dict[str, Any]:
     """Curves and drift of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and
     one of these, to call it so).
@@ -95,7 +96,7 @@ def evaluate_drift(
     decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING}
     with store_of(out, {"drift": decides, "observer": generators.folder_digest(OBSERVER_FOLDER)}) as store:
         jobs = generators.jobs_of(named, map(str, range(clips)))
-        measured = measured_rows(_Judge, (named, seed, seconds), jobs, workers, store, on_progress)
+        measured = measured_rows(_Judge, (named, seed, seconds), jobs, store, on_progress, engine)
         rows: dict[str, Rows] = {name: [r.curves for r in measured if r.system == name] for name in named}
         report = {
             "schema": SCHEMA,

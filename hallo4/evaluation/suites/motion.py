@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import InputError
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, write_report
@@ -82,6 +83,7 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
     """
     from hallo4.world import Episode, sample_identity
     from hallo4.world.episode import draw_clip
+    from hallo4.world.framing import square
     from hallo4.world.performance import Performance, neutral_performance
     from hallo4.world.speech import Speech, babble
     from hallo4.world.truth import Truth, skeleton_of
@@ -99,8 +101,8 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
         wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * places / FPS)
         for name in ("head",) if part == "head" else ("left_wrist", "right_wrist"):
             curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
-    performance = Performance(**curves)
-    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None, None, SKELETON_RHO), size_px)
+    performance, view = Performance(**curves), square(size_px)
+    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None, None, SKELETON_RHO), view)
     speaking = speaking_frames(speech.phonemes, FRAMES)
     p = performance
     return Episode(
@@ -109,10 +111,10 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
         performance=performance,
         phonemes=speech.phonemes,
         portrait_u8=portrait_u8,
-        rest=skeleton_of(identity, still, size_px),
+        rest=skeleton_of(identity, still, view),
         frames_u8=frames_u8,
         audio=speech.audio,
-        skeleton=skeleton_of(identity, performance, size_px, SKELETON_RHO * FPS),
+        skeleton=skeleton_of(identity, performance, view, SKELETON_RHO * FPS),
         truth=Truth(**{name: getattr(p, name)[::SKELETON_RHO] for name in STATES}, speaking=speaking),
     )
 
@@ -143,7 +145,7 @@ def evaluate_motion(
     frequencies_hz: Sequence[float] = FREQUENCIES_HZ,
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
 ) -> dict[str, Any]:
     """The response of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and one of
     these, to call it so) by part and frequency.
@@ -169,7 +171,7 @@ def evaluate_motion(
         shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
         items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
         jobs = generators.jobs_of(named, items)
-        rows = measured_rows(_Judge, (named, seed), jobs, workers, store, on_progress)
+        rows = measured_rows(_Judge, (named, seed), jobs, store, on_progress, engine)
         of = {(row.system, row.clip): complex(*row.facts["response"]) for row in rows}
         report = {
             "schema": SCHEMA,

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import Hallo4Error, MissingExtraError
 from hallo4.evaluation.look.beside import Beside
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER
@@ -58,7 +59,7 @@ def evaluate_videos(
     against: str | os.PathLike[str] | None,
     out: str | os.PathLike[str],
     tools: ToolSettings | None = None,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
     players: int = 6,
     on_progress: Progress | None = None,
     portraits: str | os.PathLike[str] | None = None,
@@ -69,7 +70,9 @@ def evaluate_videos(
     `folders`: FOLDER or NAME=FOLDER each. `against`: references of the same names; without them only what
     judges a video by itself is measured. `portraits`: pictures of the same names, whom the videos show.
     `unpaired`: any true videos, with which FID and other metrics of whole sets compare in the place of the
-    references. The report goes to `out` (JSON) and beside it as one HTML page with plots and the players of
+    references. The workers of `engine` share the clips, and see all files under one path.
+
+    The report goes to `out` (JSON) and beside it as one HTML page with plots and the players of
     `players` clips; the same call goes on after a stop, and measures again only videos whose files changed;
     one with a further system measures that alone. What was seen of videos is kept beside the report, and the
     keypoints that an estimator finds, by the content of the videos. `report["problems"]` names every file
@@ -80,7 +83,7 @@ def evaluate_videos(
     scikit-image or what runs them, OutputError before any work if `out` cannot be written, Cancelled on
     Ctrl-C.
     """
-    within(workers=(workers, 1, 256), players=(players, 0, 1000))
+    within(players=(players, 0, 1000))
     out, tools = Path(out), tools or ToolSettings()
     references, portraits, real = (None if p is None else Path(p) for p in (against, portraits, unpaired))
     inputs = [*(split_name(word)[1] for word in folders), references, portraits, real, tools.weights]
@@ -102,7 +105,7 @@ def evaluate_videos(
         settings = VideosSettings(tools, os.fspath(keypoints), os.fspath(looks.folder))
         jobs = [Job(clip.name, _row_stamps(clip), clip) for clip in files]
         rows = measured_rows(
-            _ClipJudge, settings, jobs, workers, store, on_progress,
+            _ClipJudge, settings, jobs, store, on_progress, engine,
             complete=lambda job, s: looks.file(job.item.videos[s], job.item.stamps[s]).is_file(),
         )  # fmt: skip
         report = video_report(systems, references, sets, files, rows, looks, finder)
@@ -110,7 +113,7 @@ def evaluate_videos(
         report["not_measured"] += [line for line in networks.values() if line]
         report["settings"] = {
             **{name: getattr(tools, name) for name in ("pose", "person", "device")},
-            **{"weights": weights, "workers": workers, "version": __version__},
+            **{"weights": weights, "version": __version__},
         }
         write_report(report, out, video_page(report, rows, files, players))
         return report

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
 from hallo4.evaluation.metric import values_of
 from hallo4.evaluation.report import INTERVALS, REFERENCE, SCHEMA, Row, summary, write_report
@@ -80,7 +81,7 @@ def evaluate_world(
     guidance_scale: float | None = None,
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
     observer: str | os.PathLike[str] | None = None,
     players: int = 4,
 ) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def evaluate_world(
     `against` the second model makes the same clips from the same noise seeds, and win rates are added.
     With `out` the report is written there, and beside it the rows and a page with `players` clips to look at,
     from the worst to the best; the same call goes on after a stop, and one with more `episodes` or another
-    `against` reuses what is there. `workers` processes share the clips and the cores.
+    `against` reuses what is there. The workers of `engine` share the clips.
 
     InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
     OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
@@ -101,7 +102,6 @@ def evaluate_world(
         seed=(seed, 0, 100_000),
         seconds=(seconds, 0.4, 60.0),
         tempo=(tempo, 1.0, MAX_TEMPO),
-        workers=(workers, 1, 256),
         players=(players, 0, 100),
     )
     folder = OBSERVER_FOLDER if observer is None else Path(observer)
@@ -117,7 +117,7 @@ def evaluate_world(
     with store_of(out, {"world": decides}) as store:
         stamps = {REFERENCE: "truth"} | weights
         jobs = [Job(str(clip), stamps) for clip in range(episodes)]
-        rows = measured_rows(_Judge, (settings, models), jobs, workers, store, on_progress)
+        rows = measured_rows(_Judge, (settings, models), jobs, store, on_progress, engine)
         # A report may travel: it names the package's own observer, not where it lies. Names stay when weights
         # change, hashes do not.
         named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
