@@ -20,8 +20,8 @@ def page() -> str:
     """All commands, with their options."""
     parts = [
         "# Command line",
-        "Generated from the programs' own help. Every command answers mistakes in one line, with the exit code "
-        "2; 0 is done, 130 stopped by Ctrl-C, 141 that the reader of its output has gone.",
+        "Generated from the programs' own help. Every command answers mistakes in one line, with the exit "
+        "code 2; 0 is done, 130 stopped by Ctrl-C, 141 that the reader of its output has gone.",
     ]
     for name, (_, what) in COMMANDS.items():
         parts += [f"## hallo4 {name}", f"{what[0].upper()}{what[1:]}."]

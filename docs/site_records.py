@@ -1,4 +1,4 @@
-"""The pages of files: what stands in reports, preference stores, jobs and model folders, from their records."""
+"""The pages of files: what stands in reports, preference stores, jobs and models, from their records."""
 
 from __future__ import annotations
 
@@ -30,20 +30,21 @@ def files_page() -> str:
     return "\n\n".join(
         [
             "# Report and store files",
-            "Generated from the records that read and write these files. All are UTF-8 JSON; in `.jsonl` files "
-            "every line is an object of its own. A file that a command reads may be written by hand or by "
-            "another program; what does not fit is refused with the field's name.",
+            "Generated from the records that read and write these files. All are UTF-8 JSON; in `.jsonl` "
+            "files every line is an object of its own. A file that a command reads may be written by hand or "
+            "by another program; what does not fit is refused with the field's name.",
             "## Reports of hallo4 evaluate",
             "What has to stand in a report to be used again by `compare` and by pages; more may stand there. "
             "[What the metrics mean](../metrics.md).",
             _record("REPORT.json of evaluate world", report_rows.WorldReport),
-            _record("a row of it, and a line of REPORT.KEY.rows.jsonl", report_rows.WorldRow),
+            _record("A row of it, and a line of REPORT.KEY.rows.jsonl", report_rows.WorldRow),
             _record("COMPARISON.json of evaluate compare", report_rows.Comparison),
-            _record("a mean with its interval", report_rows.MeanInterval),
-            _record("a row of evaluate videos", report_rows.VideosRow),
+            _record("A mean with its interval", report_rows.MeanInterval),
+            _record("A row of evaluate videos", report_rows.VideosRow),
             "## Preference store",
             "A folder with one file per kind of record; lines are only ever appended. Each line also holds "
-            f"`schema_version`, now {schema.SCHEMA_VERSION}. [How a store comes to be](../preference_data.md).",
+            f"`schema_version`, now {schema.SCHEMA_VERSION}. "
+            "[How a store comes to be](../preference_data.md).",
             _record("conditions.jsonl", schema.Condition),
             _record("clips.jsonl", schema.Clip),
             _record("ratings.jsonl", schema.Rating),
@@ -53,8 +54,8 @@ def files_page() -> str:
             "## Jobs of the studio",
             "`FOLDER/jobs/ID/`. [The studio](../studio.md).",
             _record("request.json", job_folder.Request),
-            _record("body of request.json", settings.JobBody),
-            _record("settings of the body", settings.Settings),
+            _record("The body of request.json", settings.JobBody),
+            _record("The settings of the body", settings.Settings),
             _record("outcome.json", job_folder.Outcome),
         ]
     )
@@ -72,11 +73,11 @@ def model_folder_page() -> str:
             "tensor must be there with its own shape, and nothing else may be.",
             f"```text\n{inspect.cleandoc(tree)}\n```",
             _record("model.json", ModelInfo),
-            _record("trained_on of model.json", TrainedOn),
+            _record("trained_on in model.json", TrainedOn),
             _record("adapter/config.json", AdapterConfig),
             "## config.json of the parts",
-            "The arguments of the class that `_class_name` names. Those of released parts (`AutoencoderKLWan`, "
-            "wav2vec2, umT5) are those of diffusers and transformers.",
+            "The arguments of the class that `_class_name` names. Those of released parts "
+            "(`AutoencoderKLWan`, wav2vec2, umT5) are those of diffusers and transformers.",
             _arguments("dit/config.json: PortraitDiT", PortraitDiT),
             _arguments("unet/config.json: PortraitUNet", PortraitUNet),
             _arguments("autoencoder/config.json: TinyVideoAutoencoder", TinyVideoAutoencoder),

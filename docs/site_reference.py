@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,8 @@ def _python_index() -> str:
     pages = "\n".join(f"python_{room}" for room in (*ROOMS, *GROUND))
     return (
         "# Python API\n\nThe public names of every room. What rooms are and who may import whom: "
-        "[architecture](../architecture.md). Axis letters and units in names: [hallo4.types](python_types.md)."
-        f"\n\n```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```"
+        "[architecture](../architecture.md). Axis letters and units in names: [hallo4.types](python_types.md)"
+        f".\n\n```{{toctree}}\n:maxdepth: 1\n\n{pages}\n```"
     )
 
 
@@ -91,7 +92,7 @@ def _texts_of_constants(init: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for path in sorted(init.parent.rglob("*.py")) if init.name == "__init__.py" else [init]:
         body = ast.parse(path.read_text(encoding="utf-8")).body
-        for node, below in zip(body, body[1:]):
+        for node, below in pairwise(body):
             said = below.value if isinstance(below, ast.Expr) else None
             if not (isinstance(said, ast.Constant) and isinstance(said.value, str)):
                 continue
@@ -111,7 +112,7 @@ def safe_lines(lines: list[str]) -> list[str]:
     is raised as a list."""
     made: list[str] = []
     for block in _blocks(lines):
-        indents = [len(line) - len(line.lstrip()) for line in block]
+        indents = [len(line) - len(line.lstrip()) for line in block if line]
         if min(indents) >= 2:
             made += ["::", "", *(f"   {line}" for line in block), ""]
         elif block[0].strip() in ("Raises:", "Errors:"):
@@ -124,30 +125,33 @@ def safe_lines(lines: list[str]) -> list[str]:
 
 
 def _blocks(lines: list[str]) -> list[list[str]]:
-    """Paragraphs; an indented block is one, its blank lines included, and what announces it loses its `::`."""
-    blocks: list[list[str]] = []
+    """Paragraphs, without the blank lines between them; an indented block is one, with those inside it. What
+    announces a block loses its `::`."""
+    blocks: list[list[str]] = [[]]
     for line in lines:
-        indented = line.startswith("  ")
-        last = blocks[-1] if blocks else None
+        last = blocks[-1]
         if not line.strip():
-            if last and last[-1].startswith("  ") and last[0].startswith("  "):
-                last.append("")
-            elif last:
+            if last and not (_indented(last[0]) and _indented(last[-1])):
                 blocks.append([])
-        elif (
-            last and (indented == last[0].startswith("  ") or last[0].strip() in ("Raises:", "Errors:"))
-        ) or (last and indented and last[0].startswith(("* ", "- "))):
+            elif last:
+                last.append("")
+        elif not last or _goes_on(last, line):
             last.append(line)
         else:
             blocks.append([line])
-    kept = [[line for line in block] for block in blocks if any(line.strip() for line in block)]
-    for block in kept:
-        while not block[-1].strip():
-            block.pop()
-        block[-1] = block[-1].removesuffix("::") + (
-            ":" if block[-1].endswith("::") and len(block[-1]) > 2 else ""
-        )
-    return [block for block in kept if any(block)]
+    kept = ["\n".join(block).rstrip() for block in blocks]
+    kept = [text[:-1] if text.endswith("::") and text != "::" else text for text in kept]
+    return [text.split("\n") for text in kept if text not in ("", "::")]
+
+
+def _goes_on(block: list[str], line: str) -> bool:
+    """Whether a line belongs to the block before it: the same indentation, or an item of its list."""
+    listing = block[0].startswith(("* ", "- ")) or block[0].strip() in ("Raises:", "Errors:")
+    return _indented(line) == _indented(block[0]) or (listing and _indented(line))
+
+
+def _indented(line: str) -> bool:
+    return not line or line.startswith("  ")
 
 
 def _listed(lines: list[str]) -> list[str]:
