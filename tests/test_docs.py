@@ -16,7 +16,13 @@ from hallo4.cli.front_door import COMMANDS
 from hallo4.cli.prefer_words import COMMANDS as PREFER
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "hallo4").rglob("*.md")])
+GENERATED = ROOT / "docs" / "generated"
+"""Pages that the build of the site writes; tests/test_site.py looks at them."""
+PAGES = sorted(
+    page
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "hallo4").rglob("*.md")]
+    if page.parent != GENERATED
+)
 FENCED = re.compile(r"```(\w+)\n(.*?)```", flags=re.DOTALL)
 
 

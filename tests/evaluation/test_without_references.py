@@ -1,5 +1,5 @@
-"""Videos by themselves: what needs no reference is measured, portraits and unpaired sets are used; bad input is
-one line."""
+"""Videos by themselves: what needs no reference is measured, portraits and unpaired sets are used; bad input
+is one line."""
 
 import json
 
