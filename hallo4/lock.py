@@ -67,9 +67,9 @@ def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
     a `WaitingNote`."""
     lock_file = _lock_of(shared)
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, shared, WAIT):
+    if not _acquired(lock, lock_file, shared):
         warnings.warn(f"{shared}: {_holder(lock_file)} is working on it; waiting for it", WaitingNote, 3)
-        while not _acquired(lock, lock_file, shared, WAIT):
+        while not _acquired(lock, lock_file, shared):
             time.sleep(_ASKED_EVERY_S)
     with _held(lock, lock_file):
         yield
@@ -83,7 +83,7 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
     (its process id, machine and start are named), or the file cannot be made.
     """
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, on, instead):
+    if not _acquired(lock, lock_file, on):
         raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
     with _held(lock, lock_file):
         yield
@@ -109,7 +109,7 @@ def _lock(lock_file: Path) -> BaseFileLock:
     return FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
 
 
-def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], instead: str) -> bool:
+def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str]) -> bool:
     """Whether this process has the lock now. OutputError: its file cannot be made."""
     try:
         lock.acquire()
@@ -117,7 +117,7 @@ def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], i
         return False
     except OSError as error:
         raise OutputError(
-            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). {instead}"
+            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). Choose another place."
         ) from error
     return True
 
