@@ -42,8 +42,9 @@ class PlacedModel:
             self.accelerator = Accelerator(
                 mixed_precision=chosen_precision(config, group.device),
                 kwargs_handlers=[
-                    # Parts of a model may be without gradients, such as text attention to a single token.
-                    DistributedDataParallelKwargs(find_unused_parameters=True, gradient_as_bucket_view=True),
+                    DistributedDataParallelKwargs(
+                        find_unused_parameters=_may_be_idle(model), gradient_as_bucket_view=True
+                    ),
                     # Casts of weights that were let go would stay until the end of the forward.
                     AutocastKwargs(cache_enabled=sharding == "none"),
                 ],
@@ -72,6 +73,13 @@ class PlacedModel:
         """All weights on every process, by all together; see `ShardedModel.undo`."""
         if self.sharded is not None:
             self.sharded.undo()
+
+
+def _may_be_idle(model: nn.Module) -> bool:
+    """Whether something is trained that batches without text leave without gradients; looking for it costs a
+    walk through the graph in every step."""
+    idle = model.idle_parameters(False) if hasattr(model, "idle_parameters") else ()
+    return any(model.get_parameter(name).requires_grad for name in idle)
 
 
 def chosen_sharding(config: TrainConfig, group: Group) -> str:

@@ -160,11 +160,33 @@ def work(job: Job) -> None:
         save_file(tensors, f"{job.folder}.safetensors")
 
 
+def count_exchanged(job: Job) -> None:
+    """Note the whole tensors, in bytes, of every gather and every scatter of what is shared out."""
+
+    def noted(kind: str, place: int, exchange):
+        def run(*tensors, **more):
+            with open(f"{job.folder}.exchanged", "a") as file:
+                file.write(f"{kind} {tensors[place].numel() * tensors[place].element_size()}\n")
+            return exchange(*tensors, **more)
+
+        return run
+
+    torch.distributed.all_gather_single = noted("gather", 0, torch.distributed.all_gather_single)
+    given = torch.distributed.reduce_scatter_single
+
+    def scatter(**tensors):
+        return noted("scatter", 0, lambda whole: given(**tensors))(tensors["input"])
+
+    torch.distributed.reduce_scatter_single = scatter
+
+
 def process(job: Job) -> None:
     """`work`, and the end of a command: an error is one line and code 2, a bug a traceback and code 1."""
     torch.set_num_threads(1)
     loop.plot_log = lambda folder: None  # at every save: slow
     failure.LOOK_S, failure.PULSE_S, failure.GRACE_S = 1.5, 0.1, 1.0
+    if job.fault == "counted" and os.environ["RANK"] == "0":
+        count_exchanged(job)
     code = 0
     try:
         work(job)

@@ -1,5 +1,6 @@
 """Several processes (gloo) train what one does, go on after kills with any number, and fail together."""
 
+import math
 import socket
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from safetensors.torch import load_file
 from several_processes import Job, Starter, toolbox
 
-from hallo4.training import load_weights, read_log
+from hallo4.training import AdapterConfig, add_lora, load_weights, read_log
 
 STEPS = 4
 
@@ -72,6 +73,28 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     assert furthest(two, one) < near
     assert starter.seen(two) == starter.seen(one)
     assert starter.seen(one)[STEPS - 1] == {2 * STEPS - 2, 2 * STEPS - 1}
+
+
+@pytest.mark.parametrize(("task", "gathers"), [("sft", 2), ("dpo", 3), ("dpo, split", 7)])
+def test_what_is_exchanged_is_what_plans_count(starter, tmp_path, task, gathers):
+    """A step gathers all weights `gathers` times, and scatters the gradients of what is trained once."""
+    job = Job(str(tmp_path / "run"), task, 2, "full", steps=1, fault="counted")
+    assert starter.run(job) == [0, 0], starter.said(job, 0)
+    lines = [line.split() for line in Path(f"{job.folder}.exchanged").read_text().splitlines()]
+    sums = {kind: sum(int(size) for found, size in lines if found == kind) for kind in ("gather", "scatter")}
+    model = toolbox().make_dit(layers=2)
+    if task != "sft":
+        model = add_lora(model, AdapterConfig(rank=2))
+    sizes = {True: 0, False: 0}  # a first axis that is no multiple of two is filled up
+    for parameter in model.parameters():
+        rows, *rest = parameter.shape or (1,)
+        sizes[parameter.requires_grad] += 4 * 2 * -(-rows // 2) * math.prod(rest)
+    looked = 0 if task == "sft" else 2  # the preview, of model and reference
+    assert sums["gather"] == (gathers + looked) * sum(sizes.values())
+    idle = (
+        sum(4 * model.get_parameter(n).numel() for n in model.idle_parameters(False)) if task == "sft" else 0
+    )
+    assert sums["scatter"] == sizes[True] - idle
 
 
 @pytest.mark.parametrize("task", ["sft"])
