@@ -161,7 +161,7 @@ def video_page(report: Mapping[str, Any], rows: Sequence[Row], clips: Sequence[C
     )
     used = [f"{file}: SHA-256 {digest}" for file, digest in report["settings"]["weights"].items()]
     notes = [*report["notes"], *report["not_measured"], *used]
-    files = {clip.name: clip for clip in clips}
+    files = {clip.name: clip for clip in clips if UNPAIRED not in clip.videos}
     own = [row for row in rows if row.system != UNPAIRED]
     chosen = chosen_clips(report, own, _RANKED_BY, min(count, len(clips)))
     players = [_player(files[name], [row for row in own if row.clip == name], report) for name in chosen]

@@ -124,144 +124,102 @@ def _hand_variance(clip: Clip, seen: Measurement) -> float:
     return hand_variance(Skeleton(points, confidence, FPS, width, height))
 
 
+# fmt: off
 _MEASURED: dict[str, Metric] = {
     "lip_sync_correlation": Metric(
-        "correlation of measured and true mouth opening, without shifting; 0 for a mouth that stands still",
-        "-1..1",
-        "higher",
-        lambda c: arrays.following(c.measured.mouth_open, c.truth.mouth_open),
+        ("correlation of measured and true mouth opening, without shifting; 0 for a mouth that stands "
+        "still"), "-1..1", "higher", lambda c: arrays.following(c.measured.mouth_open, c.truth.mouth_open)
     ),
     "lip_sync_lag_frames": Metric(
         "shift in -5..5 with the largest correlation of mouth opening; positive: the mouth is late",
-        "frames of 40 ms",
-        "near 0",
-        lambda c: arrays.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open),
+        "frames of 40 ms", "near 0",
+        lambda c: arrays.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open)
     ),
     "lip_sync_abs_lag_frames": Metric(
-        "size of that shift, so that early and late clips do not cancel",
-        "frames of 40 ms",
-        "lower",
-        lambda c: abs(arrays.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open)),
+        "size of that shift, so that early and late clips do not cancel", "frames of 40 ms", "lower",
+        lambda c: abs(arrays.best_lag_frames(c.measured.mouth_open, c.truth.mouth_open))
     ),
     "mouth_open_error": Metric(
-        "mean absolute difference of measured and true mouth opening",
-        "of full opening",
-        "lower",
-        lambda c: arrays.mean_absolute_error(c.measured.mouth_open, c.truth.mouth_open),
+        "mean absolute difference of measured and true mouth opening", "of full opening", "lower",
+        lambda c: arrays.mean_absolute_error(c.measured.mouth_open, c.truth.mouth_open)
     ),
     "mouth_amplitude_ratio": Metric(
-        "standard deviation of measured over true mouth opening",
-        "ratio",
-        "near 1",
-        lambda c: arrays.amplitude_ratio(c.measured.mouth_open, c.truth.mouth_open),
+        "standard deviation of measured over true mouth opening", "ratio", "near 1",
+        lambda c: arrays.amplitude_ratio(c.measured.mouth_open, c.truth.mouth_open)
     ),
     "mouth_closed_in_silence": Metric(
-        "share of silent frames (none spoken within 3) with a measured opening below 0.15",
-        "0..1",
-        "higher",
-        lambda c: arrays.mouth_closed_in_silence(c.measured.mouth_open, c.truth.speaking),
+        "share of silent frames (none spoken within 3) with a measured opening below 0.15", "0..1",
+        "higher", lambda c: arrays.mouth_closed_in_silence(c.measured.mouth_open, c.truth.speaking)
     ),
     "mouth_wide_correlation": Metric(
-        "correlation of measured and true mouth width",
-        "-1..1",
-        "higher",
-        lambda c: arrays.following(c.measured.mouth_wide, c.truth.mouth_wide),
+        "correlation of measured and true mouth width", "-1..1", "higher",
+        lambda c: arrays.following(c.measured.mouth_wide, c.truth.mouth_wide)
     ),
     "blink_correlation": Metric(
-        "correlation of measured and true closing of the eyes; undefined without a blink",
-        "-1..1",
-        "higher",
-        lambda c: arrays.following(c.measured.blink, c.truth.blink),
+        "correlation of measured and true closing of the eyes; undefined without a blink", "-1..1",
+        "higher", lambda c: arrays.following(c.measured.blink, c.truth.blink)
     ),
     "brow_correlation": Metric(
-        "correlation of measured and true height of the brows",
-        "-1..1",
-        "higher",
-        lambda c: arrays.following(c.measured.brow, c.truth.brow),
+        "correlation of measured and true height of the brows", "-1..1", "higher",
+        lambda c: arrays.following(c.measured.brow, c.truth.brow)
     ),
     "joint_error_fraction": Metric(
         "mean distance of measured and true body joints and fingertips, over those visible in the truth",
-        "of the frame width",
-        "lower",
-        _joint_error(JOINTS),
+        "of the frame width", "lower", _joint_error(JOINTS)
     ),
     "hand_error_fraction": Metric(
         "the same for wrists and fingertips alone", "of the frame width", "lower", _joint_error(HANDS)
     ),
     "face_error_fraction": Metric(
-        "the same for chin, brows, corners of the eyes and lips",
-        "of the frame width",
-        "lower",
-        _joint_error(FACE),
+        "the same for chin, brows, corners of the eyes and lips", "of the frame width", "lower",
+        _joint_error(FACE)
     ),
     "joint_missing_fraction": Metric(
-        "share of body joints and fingertips, visible in the truth, that are not seen",
-        "0..1",
-        "lower",
-        lambda c: arrays.missing_fraction(c.measured.seen[:, _BODY], c.visible[:, _BODY]),
+        "share of body joints and fingertips, visible in the truth, that are not seen", "0..1", "lower",
+        lambda c: arrays.missing_fraction(c.measured.seen[:, _BODY], c.visible[:, _BODY])
     ),
     "hand_missing_fraction": Metric(
-        "the same of wrists and fingertips alone",
-        "0..1",
-        "lower",
-        lambda c: arrays.missing_fraction(c.measured.seen[:, _HAND_PLACES], c.visible[:, _HAND_PLACES]),
+        "the same of wrists and fingertips alone", "0..1", "lower",
+        lambda c: arrays.missing_fraction(c.measured.seen[:, _HAND_PLACES], c.visible[:, _HAND_PLACES])
     ),
     "hand_variance_ratio": Metric(
-        "HKV (variance of wrists and fingertips over time in shoulder widths), generated over rendered, both "
-        "measured",
-        "ratio",
-        "near 1",
-        _hand_variance_ratio,
+        ("HKV (variance of wrists and fingertips over time in shoulder widths), generated over rendered, "
+        "both measured"), "ratio", "near 1", _hand_variance_ratio
     ),
     "motion_amplitude_ratio": Metric(
-        "spread of body joints around their mean, generated over rendered, both measured",
-        "ratio",
-        "near 1",
-        _joint_motion(arrays.motion_amplitude_ratio),
+        "spread of body joints around their mean, generated over rendered, both measured", "ratio",
+        "near 1", _joint_motion(arrays.motion_amplitude_ratio)
     ),
     "jitter_ratio": Metric(
-        "mean second difference of body joints, generated over rendered, both measured",
-        "ratio",
-        "near 1",
-        _joint_motion(arrays.jitter_ratio),
+        "mean second difference of body joints, generated over rendered, both measured", "ratio", "near 1",
+        _joint_motion(arrays.jitter_ratio)
     ),
     "background_flicker": Metric(
-        "mean change from frame to frame of pixels that stand still in the truth",
-        "levels of 255",
-        "lower",
-        lambda c: arrays.background_flicker(c.frames_u8, c.true_frames_u8),
+        "mean change from frame to frame of pixels that stand still in the truth", "levels of 255", "lower",
+        lambda c: arrays.background_flicker(c.frames_u8, c.true_frames_u8)
     ),
     "colour_overlap": Metric(
-        "shared part of the colours (8x8x8 bins) of each generated and rendered frame: skin, hair, clothes",
-        "0..1",
-        "higher",
-        lambda c: arrays.colour_overlap(c.frames_u8, c.true_frames_u8),
+        ("shared part of the colours (8x8x8 bins) of each generated and rendered frame: skin, hair, "
+        "clothes"), "0..1", "higher", lambda c: arrays.colour_overlap(c.frames_u8, c.true_frames_u8)
     ),
     "face_similarity": Metric(
         "mean cosine of coarse colours of the face, wherever it is, with the rendered face of the moment",
-        "-1..1",
-        "higher",
-        _face_similarity,
+        "-1..1", "higher", _face_similarity
     ),
     "sharpness_ratio": Metric(
-        "mean squared Laplacian, generated over rendered",
-        "ratio",
-        "near 1",
-        lambda c: arrays.sharpness_ratio(c.frames_u8, c.true_frames_u8),
+        "mean squared Laplacian, generated over rendered", "ratio", "near 1",
+        lambda c: arrays.sharpness_ratio(c.frames_u8, c.true_frames_u8)
     ),
     "ssim": Metric(
-        "structural similarity to the rendered frames (Gaussian window 11, sigma 1.5, RGB)",
-        "-1..1",
-        "higher",
-        lambda c: arrays.ssim(c.frames_u8, c.true_frames_u8),
+        "structural similarity to the rendered frames (Gaussian window 11, sigma 1.5, RGB)", "-1..1",
+        "higher", lambda c: arrays.ssim(c.frames_u8, c.true_frames_u8)
     ),
     "psnr_db": Metric(
-        "peak signal-to-noise ratio to the rendered frames, per frame (at most 60), then the mean",
-        "dB",
-        "higher",
-        lambda c: arrays.psnr_db(c.frames_u8, c.true_frames_u8),
+        "peak signal-to-noise ratio to the rendered frames, per frame (at most 60), then the mean", "dB",
+        "higher", lambda c: arrays.psnr_db(c.frames_u8, c.true_frames_u8)
     ),
 }
+# fmt: on
 
 AXES: dict[str, dict[str, Callable[[float], float]]] = {
     "alignment": {
