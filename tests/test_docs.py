@@ -134,7 +134,7 @@ def test_python_examples_call_what_exists(page):
                     known[node.targets[0].id] = known[maker]
                     held.add(node.targets[0].id)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and "(" not in ast.unparse(node.func):
                 root, *path = ast.unparse(node.func).split(".")
                 if root in known:
                     path = path or ["__call__"] * (root in held)

@@ -1,5 +1,6 @@
 """The site is built without a warning, its links lead somewhere, its reference is complete."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -126,13 +127,11 @@ def test_the_reference_has_the_public_names_with_their_words(site):
     assert "ratings.jsonl" in site["generated/files.html"][1].text
 
 
-def reference():
-    sys.path.insert(0, str(DOCS))
-    import site_commands
-    import site_records
-    import site_reference
-
-    return site_commands, site_records, site_reference
+@pytest.fixture
+def of_docs(monkeypatch):
+    """Modules of docs/ by name."""
+    monkeypatch.syspath_prepend(str(DOCS))
+    return importlib.import_module
 
 
 @pytest.mark.parametrize(
@@ -151,12 +150,12 @@ def reference():
         ("* one\n  goes on\n* two", "* one goes on\n* two"),
     ],
 )
-def test_docstrings_are_plain_text_and_not_markup(said, meant):
-    lines = reference()[2].safe_lines(said.splitlines())
+def test_docstrings_are_plain_text_and_not_markup(of_docs, said, meant):
+    lines = of_docs("site_reference").safe_lines(said.splitlines())
     assert "\n".join(lines).strip().replace("   \n", "\n") == meant.replace("   \n", "\n")
 
 
-def test_help_is_read_into_options_and_their_words():
+def test_help_is_read_into_options_and_their_words(of_docs):
     help_text = "\n".join(
         [
             "usage: hallo4 x [-h] [OPTIONS] A",
@@ -171,30 +170,27 @@ def test_help_is_read_into_options_and_their_words():
             "╰─────────────╯",
         ]
     )
-    usage, described, boxes = reference()[0].read_help(help_text)
+    usage, described, boxes = of_docs("site_commands").read_help(help_text)
     assert (usage, described) == ("hallo4 x [OPTIONS] A", "Do it.")
     assert boxes == {"options": [("-h, --help", "show this"), ("--long-name N", "what it is, and more")]}
 
 
-def test_types_are_said_in_words_of_json():
+def test_types_are_said_in_words_of_json(of_docs):
     from typing import Annotated, Any, Literal
 
     from hallo4.ranges import Range
 
-    said = reference()[1].said
+    said = of_docs("site_records").said
     assert said(Annotated[int, Range(1, 5)] | None) == "whole number, 1 to 5 or null"
     assert said(tuple[tuple[int, int], ...]) == "list of (list of 2 x (whole number))"
     assert said(dict[str, Any]) == "object: text → (anything)"
     assert said(Literal["a", "b"]) == "one of `a`, `b`"
 
 
-def test_pictures_of_the_explanation_are_drawn_by_the_script(tmp_path):
+def test_pictures_of_the_explanation_are_drawn_by_the_script(of_docs):
     """What the first picture says of frames and latents is what the model's rule says."""
-    sys.path.insert(0, str(DOCS))
     pytest.importorskip("matplotlib")
-    import explanation_pictures
-
-    figure = explanation_pictures.temporal_motion_modulation()
+    figure = of_docs("explanation_pictures").temporal_motion_modulation()
     words = [text.get_text() for text in figure.axes[0].texts]
     assert [word for word in words if word.isdigit()] == ["0"] * 4 + [str(number) for number in range(1, 13)]
     assert [word for word in words if word.startswith("latent ") and word[-1].isdigit()] == [
