@@ -150,6 +150,11 @@ def _probed(path: str, *file: int) -> tuple[VideoInfo, Fraction, Fraction, tuple
         stream = container.streams.best("video")
         if stream is None:
             raise InputError(f"{shown(path)}: has no pictures, only sound. Give a video.")
+        if stream.codec_context is None:
+            raise InputError(
+                f"{shown(path)}: its pictures are coded in a way that is not known here, or its header is "
+                "damaged. Export it again, for example as H.264 in mp4."
+            )
         _check_size(path, stream.codec_context.width, stream.codec_context.height)
         codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
         has_audio = bool(container.streams.audio)
