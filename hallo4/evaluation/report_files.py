@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from hallo4.errors import OutputError
-from hallo4.whole import refuse_irregular, temporary_beside, write_whole
+from hallo4.whole import real_path, refuse_irregular, temporary_beside, write_whole
 
 
 def require_writable(out: Path) -> None:
@@ -25,7 +25,7 @@ def require_writable(out: Path) -> None:
         raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        refuse_irregular(out)
+        refuse_irregular(real_path(out))
         trial = temporary_beside(out)
         trial.touch()
         trial.unlink()
