@@ -41,10 +41,31 @@ def whole_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     refuse_irregular(final)
     temporary = temporary_beside(final)
     try:
-        yield temporary
-        commit(temporary, final)
+        with _naming(final, temporary):
+            yield temporary
+            commit(temporary, final)
     finally:
         discard(temporary)
+
+
+@contextmanager
+def _naming(final: Path, temporary: Path) -> Iterator[None]:
+    """An error of the disk is an OSError that names `final`, whatever a library makes of it."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if error.errno is None:  # numpy's
+            raise OSError(errno.EIO, str(error), os.fspath(final)) from error
+        if name is None or (isinstance(name, str) and name.startswith(os.fspath(temporary))):
+            error.filename = os.fspath(final)
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        torch = isinstance(error, RuntimeError) and "inline_container" in said
+        if torch or (type(error).__name__ == "SafetensorError" and "os error" in said):
+            raise OSError(errno.EIO, said, os.fspath(final)) from error
+        raise
 
 
 def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
@@ -134,8 +155,9 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     building = temporary_beside(final)
     building.mkdir()
     try:
-        yield building
-        place_folder(building, final)
+        with _naming(final, building):
+            yield building
+            place_folder(building, final)
     finally:
         discard(building)
 
