@@ -15,22 +15,33 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.whole import companion
 
 WAIT = "Wait for it, or choose another output."
-_RECORD = "hallo4 owner"
 _ASKED_EVERY_S = 0.2
+_LARGEST_RECORD = 4096
 # The library says so in two lines of code; nobody has to do anything about it.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning)
 
 
 class WaitingNote(UserWarning):
     """Whom a process waits for, and at what."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What stands in a lock file."""
+
+    hallo4_process: int
+    host: str
+    since: str
 
 
 @contextmanager
@@ -114,30 +125,29 @@ def _held(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
 
 def _sign(lock_file: Path) -> None:
     """Write who holds it, unless the library keeps its own record there (disks without such locks)."""
-    record = {_RECORD: os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    record = _Record(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
     with suppress(OSError):
         if lock_file.stat().st_size == 0 or _record(lock_file):
-            lock_file.write_text(json.dumps(record))
+            lock_file.write_text(json.dumps(asdict(record)))
 
 
-def _record(lock_file: Path) -> dict[str, object]:
-    """Who signed it; empty where nobody did."""
+def _record(lock_file: Path) -> _Record | None:
+    """Who signed it; None where nobody did."""
     try:
-        record = json.loads(lock_file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and _RECORD in record else {}
+        return read_json(lock_file, _Record, limit_bytes=_LARGEST_RECORD)
+    except InputError:
+        return None
 
 
 def _holder(lock_file: Path) -> str:
     record = _record(lock_file)
-    if not record:
+    if record is None:
         return f"another process{_named_by_library(lock_file)}"
-    here = record["host"] == socket.gethostname()
-    where = "" if here else f" on {record['host']}"
-    if here and record[_RECORD] == os.getpid():
-        return f"this process ({record[_RECORD]}), since {record['since']},"
-    return f"another hallo4 (process {record[_RECORD]}{where}, since {record['since']})"
+    here = record.host == socket.gethostname()
+    where = "" if here else f" on {record.host}"
+    if here and record.hallo4_process == os.getpid():
+        return f"this process ({record.hallo4_process}), since {record.since},"
+    return f"another hallo4 (process {record.hallo4_process}{where}, since {record.since})"
 
 
 def _named_by_library(lock_file: Path) -> str:

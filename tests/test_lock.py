@@ -98,7 +98,7 @@ def test_an_error_inside_lets_go(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1]", b'{"hallo4 owner": 1'])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[1]", b'{"hallo4_process": 1'])
 def test_a_lock_file_with_anything_in_it_is_no_obstacle(tmp_path, content):
     (tmp_path / "a.lock").write_bytes(content)
     with sole_worker(tmp_path / "a.lock", "a", ""):

@@ -117,7 +117,7 @@ def test_a_damaged_configuration_is_refused(folder, changes):
 
 def test_damaged_or_missing_files_and_bases_are_refused(folder, tmp_path):
     for path, content, said in (
-        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle", "no adapter can be read"),
+        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle", "damaged or no safetensors file"),
         (folder / "adapter" / "config.json", b"{", "config.json: not valid JSON"),
     ):
         kept = path.read_bytes()
