@@ -165,8 +165,8 @@ class Uploads:
 
     @contextmanager
     def _alone_with(self, upload_id: str, wait: bool) -> Iterator[None]:
-        """Only one at a time. Refused: no such upload, or somebody is at it and it is not to be waited for, so
-        that no thread of the server does."""
+        """Only one at a time. Refused: no such upload, or somebody is at it and is not to be waited for, as
+        threads of the server never are to."""
         self.view(upload_id)  # an id that nobody has leaves no lock
         with self._guard:
             lock = self._locks.setdefault(upload_id, threading.Lock())
