@@ -25,6 +25,7 @@ from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
 from hallo4.ranges import NotNegative, check_ranges
+from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -143,7 +144,7 @@ def _encode_chunk(
 ) -> dict[str, Tensor]:
     """Read the chunk from `path`, or encode and save it: also when the store has grown since."""
     if path.exists():
-        chunk = torch.load(path, weights_only=True)
+        chunk = read_tensors(path, "clips that were encoded")
         if len(chunk["video"]) == len(indices):
             return chunk
     with fast_autocast(device_of(autoencoder).type):
