@@ -62,9 +62,10 @@ def estimate_video(
     on_progress: Progress = lambda done, total: None,
     fps: float | None = None,
     end_s: float | None = None,
+    start_s: float = 0.0,
 ) -> PoseFindings:
     """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
-    60), up to `end_s` (None: to its end).
+    60), from `start_s` up to `end_s` (None: to its end). Times of cuts count from `start_s`.
 
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
@@ -82,12 +83,12 @@ def estimate_video(
         )
     fps, notes = video_rate(info) if fps is None else (fps, [])
     seconds = info.duration_s if end_s is None else min(end_s, info.duration_s)
-    total = max(1, round(seconds * fps))
+    total = max(1, round((seconds - start_s) * fps))
     if total > MAX_FRAMES:
         raise InputError(
             f"{shown(path)}: has {total} frames, and a skeleton file holds {MAX_FRAMES}. Cut it into parts."
         )
-    frames = read_frames(path, fps, end_s=end_s)
+    frames = read_frames(path, fps, start_s, end_s)
     track = follow(frames, estimator, choice, fps, lambda done: on_progress(min(done, total), total))
     return _findings(track, shown(path), (info.width_px, info.height_px), fps, choice, notes)
 
