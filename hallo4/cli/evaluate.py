@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import arg
 
 from hallo4.cli.options import parse
+from hallo4.errors import InputError
 from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole, Workers
 
 
@@ -288,6 +289,8 @@ def _run_videos(options: Videos, errors: Any) -> None:
 
     from hallo4.evaluation import ToolSettings, evaluate_videos, videos_table
 
+    if options.weights is not None and not Path(options.weights).is_dir():
+        raise InputError(f"{options.weights}: is no folder. Give --weights the folder of published weights.")
     report = evaluate_videos(
         options.folders,
         options.against,
