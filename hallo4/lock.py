@@ -54,14 +54,22 @@ def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator
 
 
 @contextmanager
+def sole_maker(folder: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
+    """`sole_worker` of a folder that is made or replaced meanwhile: its lock is `.NAME.lock` beside it,
+    whether it is there or not; folders above it are made."""
+    with sole_worker(_lock_beside(folder), folder, instead):
+        yield
+
+
+@contextmanager
 def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
     """As `sole_writer`, for what several jobs need and the first of them makes: the others wait for it, with
     a `WaitingNote`."""
     lock_file = _lock_of(shared)
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, shared, WAIT):
+    if not _acquired(lock, lock_file, shared):
         warnings.warn(f"{shared}: {_holder(lock_file)} is working on it; waiting for it", WaitingNote, 3)
-        while not _acquired(lock, lock_file, shared, WAIT):
+        while not _acquired(lock, lock_file, shared):
             time.sleep(_ASKED_EVERY_S)
     with _held(lock, lock_file):
         yield
@@ -75,7 +83,7 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
     (its process id, machine and start are named), or the file cannot be made.
     """
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, on, instead):
+    if not _acquired(lock, lock_file, on):
         raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
     with _held(lock, lock_file):
         yield
@@ -83,14 +91,17 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
     target = Path(output).resolve()
+    return target / ".hallo4.lock" if target.is_dir() else _lock_beside(target)
+
+
+def _lock_beside(output: str | os.PathLike[str]) -> Path:
+    target = Path(output).resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
         ) from error
-    if target.is_dir():
-        return target / ".hallo4.lock"
     return companion(target, ".", f"{target.suffix}.lock")
 
 
@@ -98,7 +109,7 @@ def _lock(lock_file: Path) -> BaseFileLock:
     return FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
 
 
-def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], instead: str) -> bool:
+def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str]) -> bool:
     """Whether this process has the lock now. OutputError: its file cannot be made."""
     try:
         lock.acquire()
@@ -106,7 +117,7 @@ def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], i
         return False
     except OSError as error:
         raise OutputError(
-            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). {instead}"
+            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). Choose another place."
         ) from error
     return True
 

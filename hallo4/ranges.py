@@ -79,6 +79,8 @@ Share = Annotated[float, Range(0, 1)]
 """A part of a whole, or a probability."""
 HeldOut = Annotated[float, Range(0, 0.9)]
 """A part that is kept from training."""
+PartBelowHalf = Annotated[float, Range(0, 0.499_999_999)]
+"""A share that is less than the rest."""
 Momentum = Annotated[float, Range(0, 0.999_999_999)]
 """Of an average that forgets: at least 0, below 1."""
 Rate = Annotated[float, Range(0, 1000, above=True)]
@@ -107,6 +109,17 @@ Positive = Annotated[float, Range(0, above=True)]
 """Rates, scales, minutes: any number above 0."""
 NotNegative = Annotated[float, Range(0)]
 """Decays and weights of terms, where 0 turns something off."""
+
+
+def check_rising(
+    record: Any, *names: str, named: Callable[[str], str] = str, error: type[Hallo4Error] = InputError
+) -> None:
+    """An `error` in one line for the first field among `names`, a pair of numbers, whose first is not below
+    its second."""
+    for name in names:
+        low, high = getattr(record, name)
+        if not low < high:
+            raise error(f"{named(name)} is {low} to {high}; the first number must be below the second.")
 
 
 def check_ranges(

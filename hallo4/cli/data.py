@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.cli.options import parse
-from hallo4.ranges import Episodes, Frames, Level, NotNegative, Pixels, Share, Workers
+from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.ranges import Episodes, Frames, Level, NotNegative, Pixels, Share
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Prepare:
     estimator: Literal["auto", "dwpose", "light"] = "auto"
     """what finds keypoints where none lie beside a video"""
     speech: Literal["auto", "silero", "energy"] = "auto"
-    """what tells speech; energy goes by loudness alone"""
+    """how speech is detected; energy goes by loudness alone"""
     licence: Annotated[str, arg(metavar="TEXT")] = "unknown"
     """the licence of all videos without NAME.licence.txt; it stands in every record"""
     device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "auto"
@@ -61,8 +61,10 @@ class Prepare:
         Path | None, arg(metavar="DIR", help_behavior_hint="(default: pose/ of $HALLO4_WEIGHTS)")
     ] = None
     """the folder of the estimator's networks"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work; the result is the same"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see SOURCE and SHARDS under these paths"""
     quiet: FlagCreatePairsOff[bool] = False
     """say only what went wrong"""
 
@@ -95,6 +97,7 @@ def _prepare(options: Prepare) -> None:
     from hallo4.data import ClipFilters, PrepareSettings, prepare_videos
     from hallo4.data.contact_sheet import table_of
     from hallo4.data.index import UNUSABLE
+    from hallo4.engine import open_engine
 
     chosen = ("min_face_px", "min_sharpness", "min_found", "min_speech", "min_level", "min_fps")
     filters = ClipFilters(
@@ -104,8 +107,8 @@ def _prepare(options: Prepare) -> None:
         *(options.model, options.frames, filters, options.estimator, options.person, options.speech),
         *(options.licence, options.device, options.weights),
     )
-    with _Progress(options.quiet) as on_progress:
-        prepared = prepare_videos(options.sources, options.output, settings, options.workers, on_progress)
+    with _Progress(options.quiet) as on_progress, open_engine(options.workers, options.ray) as engine:
+        prepared = prepare_videos(options.sources, options.output, settings, engine, on_progress)
     for problem in prepared.problems:
         print(f"problem: {problem}", file=sys.stderr)
     if not options.quiet:

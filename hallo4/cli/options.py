@@ -7,13 +7,22 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from hallo4.errors import InputError
-from hallo4.ranges import check_ranges
+from hallo4.ranges import Workers, check_ranges
+
+WorkersOption = Annotated[
+    Workers | None, arg(metavar="N", help_behavior_hint="(default: 1; with --ray, all that it has)")
+]
+"""`--workers` of a command whose work an engine runs."""
+RayOption = Annotated[
+    str | None, arg(metavar="auto|HOST:PORT", help_behavior_hint="(default: this machine alone)")
+]
+"""`--ray` of the same."""
 
 _RESTS = (" Got errors:", " Argument helptext:")
 """What the parser adds, which the help says better."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from hallo4.cli.options import RayOption, WorkersOption
 from hallo4.ranges import (
     Deviation,
     Episodes,
@@ -23,7 +24,6 @@ from hallo4.ranges import (
     SidePx,
     Steps,
     Whole,
-    Workers,
 )
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
@@ -59,8 +59,10 @@ class Candidates:
     """how long they last"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of their square frames"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see STORE under this path"""
     gold: Annotated[Whole, arg(metavar="N")] = 0
     """also this many gold questions: a clip beside a spoilt copy"""
     portrait: Annotated[Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: the world)")] = None
@@ -87,8 +89,10 @@ class Score:
 
     store: Store
     """the folder of the preference store"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see STORE under this path"""
 
 
 @dataclass(frozen=True)

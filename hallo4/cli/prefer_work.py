@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from hallo4.cli import prefer_words as words
+from hallo4.engine import open_engine
 from hallo4.errors import InputError
 from hallo4.preference import PreferenceStore
 
@@ -35,7 +36,8 @@ def _candidates(options: words.Candidates) -> None:
         for seed in seeds
     ]
     conditions = _conditions(store, options)
-    make_candidates(store, conditions, variants, _step("clips"), workers=options.workers)
+    with open_engine(options.workers, options.ray) as engine:
+        make_candidates(store, conditions, variants, _step("clips"), engine=engine)
     if options.gold:
         made = make_gold(store, options.gold)
         _say(f"{len(made)} gold questions")
@@ -76,7 +78,9 @@ def _register(store: PreferenceStore, options: words.Candidates) -> None:
 def _score(options: words.Score) -> None:
     from hallo4.preference.score import score_clips
 
-    added = score_clips(PreferenceStore.open(options.store), _step("clips"), options.workers)
+    store = PreferenceStore.open(options.store)
+    with open_engine(options.workers, options.ray) as engine:
+        added = score_clips(store, _step("clips"), engine)
     _say(f"{added} scores added")
     print(options.store / "scores.jsonl")
 
@@ -142,7 +146,7 @@ def _pairs(options: words.Pairs) -> None:
 
 
 def _report(options: words.Report) -> None:
-    from hallo4.evaluation.report_files import require_writable, write_with_picture
+    from hallo4.evaluation.report import require_writable, write_with_picture
     from hallo4.outputs import refuse_output
     from hallo4.preference.report import preference_report
     from hallo4.preference.report_views import draw_report, report_table

@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 
+from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
 from hallo4.json_file import read_json
 from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
-from hallo4.processes import worker_pool
 from hallo4.ranges import Episodes, Frames, Range, Seed
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
@@ -128,9 +126,9 @@ def build_clips(
         missing = _missing(folder, config)
         shards = _shards(config)
         done = len(shards) - len(missing)
-        with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
-            for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
-                job.result()
+        with open_engine(workers) as engine:
+            for outcome in engine.map(Stage(_ShardBuilder, (folder, config), cpus=1), missing):
+                outcome.result()
                 done += 1
                 if on_progress:
                     on_progress(done, len(shards))
@@ -172,11 +170,17 @@ def _clips_in(shard: Path) -> int:
     return len(np.load(shard / "curves.npy", mmap_mode="r")) if shard.exists() else 0
 
 
-def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
-    clips = [clip for seed in _seeds(config, shard) for clip in _episode_clips(config, seed)]
-    with whole_folder(folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
-        for name in FIELDS:
-            np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
+class _ShardBuilder:
+    """Renders shards by their numbers."""
+
+    def __init__(self, settings: tuple[Path, ClipStoreConfig]) -> None:
+        self.folder, self.config = settings
+
+    def __call__(self, shard: int) -> None:
+        clips = [clip for seed in _seeds(self.config, shard) for clip in _episode_clips(self.config, seed)]
+        with whole_folder(self.folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
+            for name in FIELDS:
+                np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:

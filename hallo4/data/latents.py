@@ -24,6 +24,7 @@ from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
+from hallo4.ranges import NotNegative, check_ranges
 from hallo4.whole import whole_file, write_whole
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -36,10 +37,14 @@ class RegionWeights:
     0 elsewhere is the loss mask of an axis: mouth alone for lips, say.
     """
 
-    mouth: float = 4.0
-    eyes: float = 3.0
-    hands: float = 3.0
-    elsewhere: float = 1.0
+    mouth: NotNegative = 4.0
+    eyes: NotNegative = 3.0
+    hands: NotNegative = 3.0
+    elsewhere: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        """InputError for a weight below 0."""
+        check_ranges(self, "{} of regions".format)
 
     def of(self, regions: Tensor) -> Tensor:
         """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
@@ -61,6 +66,12 @@ class LatentCache:
 
     def __len__(self) -> int:
         return len(self.tensors["video"])
+
+    @property
+    def groups(self) -> dict[str, Tensor]:
+        """As of `PreparedClips`: all clips have one shape."""
+        shape = "x".join(map(str, self.tensors["video"].shape[2:]))
+        return {shape: torch.arange(len(self))}
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Clips `indices` as float32 (regions as bool)."""

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import soxr
-import torch
 
+from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
 from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
-from hallo4.processes import worker_pool
 from hallo4.types import FPS, Audio
 from hallo4.whole import whole_file
 from hallo4.world.episode import act
@@ -86,6 +85,10 @@ def _recordings(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(features), np.stack(curves)
 
 
+def _recorder(settings: None) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    return _recordings
+
+
 def build_sounds(
     path: str | Path,
     episodes: int,
@@ -115,8 +118,9 @@ def _make_sounds(
     path: Path, seeds: range, workers: int, on_progress: Callable[[int, int], None] | None
 ) -> None:
     features, curves = [], []
-    with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
-        for done, (f, c) in enumerate(pool.map(_recordings, seeds, chunksize=16), 1):
+    with open_engine(workers) as engine:
+        for done, outcome in enumerate(engine.map(Stage(_recorder, cpus=1), seeds), 1):
+            f, c = outcome.result()
             features.append(f)
             curves.append(c)
             if on_progress and done % 100 == 0:

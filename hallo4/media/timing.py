@@ -37,7 +37,7 @@ class StreamTimes:
 def stream_times(path: str | os.PathLike[str]) -> StreamTimes:
     """Read them from the packets of the first video and audio stream, without decoding.
 
-    Encoder priming and padding do not count where the container tells of them. Raises InputError as
+    Encoder priming and padding do not count where the container states them. Raises InputError as
     `probe_video` for files that cannot be read or have no pictures.
     """
     with open_media(path, "a video") as container:

@@ -68,6 +68,16 @@ def read_adapter(folder: Path) -> Adapter:
 
 
 @torch.no_grad()
+def add_changes(backbone: nn.Module, state: Mapping[str, Tensor], scale: float) -> None:
+    """Add `scale` times the low-rank changes `state` to `backbone`, in place. KeyError: a weight is not
+    there."""
+    for path in sorted({name.rpartition(".")[0] for name in state}):
+        weight = backbone.get_parameter(f"{path}.weight")
+        change = state[f"{path}.lora_B"].float() @ state[f"{path}.lora_A"].float()
+        weight.add_((scale * change).to(weight))
+
+
+@torch.no_grad()
 def add_adapter(backbone: nn.Module, adapter: Adapter, folder: Path) -> None:
     """Add the changes to `backbone`, in place; `folder` is named in errors.
 
@@ -94,4 +104,4 @@ def add_adapter(backbone: nn.Module, adapter: Adapter, folder: Path) -> None:
                 f"{folder}: the changes of {path} do not fit the base model {adapter.adapter_of}. "
                 "Use files of the same model."
             )
-        weight.add_(adapter.scale * (up.float() @ down.float()))
+    add_changes(backbone, adapter.state, adapter.scale)

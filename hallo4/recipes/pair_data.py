@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
         seed=clips[pair.winner].seed,
     )
     job = Job(model, request, Reporter(None), portrait_rest)
-    wanted = (job.total_frames, *job.portrait.pixels_u8.shape)
+    canvas = job.portrait.canvas
+    wanted = (job.total_frames, canvas.height_px, canvas.content_width_px, 3)
     videos = []
     for clip_id in (pair.winner, pair.loser):
         frames_u8 = np.stack(list(read_frames(store.media_path(clips[clip_id].path), FPS)))
@@ -75,7 +77,9 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
                 f"channels); {model.info.name} makes {list(wanted)}. Make the candidates anew, or train "
                 "another model."
             )
-        videos.append(frames_u8)
+        on_canvas_u8 = np.zeros((*wanted[:2], canvas.width_px, 3), np.uint8)  # with the bars that were cut
+        on_canvas_u8[:, :, canvas.content_columns] = frames_u8
+        videos.append(on_canvas_u8)
     rules, motion = job.rules, job.motion
     for window in job.plan():
         indices, drawn = job.indices(window), job.skeleton_pm1(window)
@@ -98,6 +102,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             winner_known_u8=before[0] if window.index else None,
             loser_known_u8=before[1] if window.index else None,
             seed=keyed_seed("known frames", pair.pair_id, window.index),
+            text=job.texts[0],
         )
 
 
@@ -105,7 +110,10 @@ def windows_of(model: LoadedModel) -> str:
     """What of a model, beside its autoencoder, decides how windows are encoded."""
     config, info = model.backbone.config, model.info  # type: ignore[attr-defined]
     front_end = model.audio_front_end.to_config()
-    return json.dumps([dict(config), info.window_frames, info.size_px, front_end], default=str)
+    decided = [dict(config), info.window_frames, info.size_px, front_end]
+    if info.canvas_sizes_px or model.prompts is not None:
+        decided += [info.canvas_sizes_px, None if model.prompts is None else info.prompt]
+    return json.dumps(decided, default=str)
 
 
 class PairData:
@@ -128,14 +136,11 @@ class PairData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def training(self, rows: Tensor, batch_size: int, seed: int) -> Data:
-        """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit."""
+    def training(self, rows: Tensor, batch_size: int, seed: int, draws: int | None = None) -> Data:
+        """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit, of which
+        there are `draws` (None: endless)."""
 
-        def data(index: int, generator: torch.Generator) -> dict[str, object]:
-            chosen = rows[batch_indices(len(rows), batch_size, seed, index)]
-            return self.batch(chosen, batch_visits(len(rows), batch_size, index))
-
-        return data
+        return PairBatches(self, rows, batch_size, seed, draws)
 
     def batch(self, rows: Tensor, visits: Tensor) -> dict[str, object]:
         """The fields of a `PairBatch` for `rows` [B] at their `visits` [B]."""
@@ -167,7 +172,7 @@ class PairData:
         """Views for the log: name -> bool [B], by the axis that decided, and by the sources of winner and
         loser."""
         chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
-        labels = [AXES[int(np.argmax(axis_shares(pair)))] for pair in chosen]
+        labels = [deciding_axis(pair) for pair in chosen]
         sources = [f"{source_of(clips[pair.winner])} over {source_of(clips[pair.loser])}" for pair in chosen]
         named = labels, sources
         return {
@@ -201,8 +206,36 @@ class PairData:
         return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
 
 
+@dataclass(frozen=True)
+class PairBatches:
+    """See `PairData.training`."""
+
+    pairs: PairData
+    rows: Tensor
+    batch_size: int
+    seed: int
+    draws: int | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, index: int, generator: torch.Generator) -> dict[str, object]:
+        """Micro-batch `index`."""
+        chosen = self.rows[batch_indices(len(self), self.batch_size, self.seed, index)]
+        visits = batch_visits(len(self), self.batch_size, index)
+        return self.pairs.batch(chosen, visits if self.draws is None else visits % self.draws)
+
+
+def deciding_axis(pair: Pair) -> str:
+    """The axis with the largest gap; of several, the first by the order of `AXES` and then by name."""
+    gaps = {axis: of["winner"] - of["loser"] for axis, of in pair.axes.items()}
+    order = [*(axis for axis in AXES if axis in gaps), *sorted(gaps.keys() - set(AXES))]
+    return max(order, key=gaps.__getitem__)
+
+
 def axis_shares(pair: Pair) -> list[float]:
-    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1."""
+    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1. Equal where neither has one,
+    as of a pair that another axis decided."""
     gaps = [
         max(pair.axes[axis]["winner"] - pair.axes[axis]["loser"], 0.0) if axis in pair.axes else 0.0
         for axis in AXES

@@ -34,7 +34,9 @@ class OptimizerConfig:
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 
     `weight_decay` touches tensors of two or more dimensions only. With `kind="muon"`, parameters whose name
-    contains one of `adamw_names` (input and output layers, say) stay with AdamW.
+    contains one of `adamw_names` (input and output layers, say) stay with AdamW. `adamw_state`: how AdamW
+    keeps its two means: in fp32, 8 bytes a weight; in 8 bits, 2 bytes; or those in memory that a GPU and the
+    machine share, so that a peak moves out what does not fit (`hallo4[eight-bit]`).
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
@@ -44,6 +46,7 @@ class OptimizerConfig:
     betas: tuple[Momentum, Momentum] = (0.9, 0.99)
     muon_momentum: Momentum = 0.95
     adamw_names: tuple[str, ...] = ()
+    adamw_state: Literal["fp32", "8bit", "paged_8bit"] = "fp32"
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,12 @@ class TrainConfig:
     """One training run: it ends after `steps` steps or `max_minutes` minutes in all, whichever comes first.
 
     The schedule follows the larger of both fractions, so that a run limited by time anneals too.
-    `accumulate`: micro-batches per step. `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
+    `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
     or a name that the preview returns; lower is better. `preview_every`: in steps; 0: at the end only.
     `mixed_precision` "auto" is bf16 where the hardware computes with it (GPUs, CPUs with AMX), else fp32.
+    `accumulate`: micro-batches per step and process. `sharding` "full": parameters, gradients, momenta and
+    mean weights are shared out among the processes (FSDP2), "none": each process has all of them (DDP);
+    "auto": as `accelerate launch --use_fsdp` says.
     """
 
     name: str
@@ -77,7 +83,8 @@ class TrainConfig:
     accumulate: BatchSize = 1
     clip_norm: Positive = 1.0
     ema_decay: Momentum = 0.999
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    sharding: Literal["auto", "none", "full"] = "auto"
     log_every: TrainingSteps = 10
     save_minutes: Positive = 5.0
     preview_every: Whole = 0

@@ -17,10 +17,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from hallo4.errors import InputError
 from hallo4.training.lora import adapter_layers, adapter_parameters
 from hallo4.training.pair_batch import PairBatch
+from hallo4.training.sharding import local, shared_out_like, whole
 
 
 class Reference(Protocol):
@@ -86,8 +88,8 @@ class FrozenCopy:
 
     def __init__(self, model: nn.Module):
         refuse_dropout(model)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.kept = [p.detach().clone() for p in self.trained]
+        self.model = model
+        self.kept = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     def errors(self, measure: Callable[[], Tensor], batch: PairBatch) -> Tensor:
         """See `Reference`."""
@@ -98,7 +100,9 @@ class FrozenCopy:
     def put_in(self) -> Iterator[None]:
         """Within the block the model has the kept weights, and no graph is recorded; then all is as
         before."""
-        self.kept = [kept.to(p.device) for p, kept in zip(self.trained, self.kept, strict=True)]
+        for name, parameter in self._trained():  # which may have been moved, or shared out, or made whole
+            kept = self.kept[name] if isinstance(parameter, DTensor) else whole(self.kept[name])
+            self.kept[name] = shared_out_like(kept.to(parameter.device), parameter)
         self._exchange()
         try:
             with torch.no_grad():
@@ -106,9 +110,18 @@ class FrozenCopy:
         finally:
             self._exchange()
 
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if name in self.kept]
+
     def _exchange(self) -> None:
-        for index, parameter in enumerate(self.trained):
-            parameter.data, self.kept[index] = self.kept[index], parameter.data
+        for name, parameter in self._trained():
+            if isinstance(parameter, DTensor):  # gathered from memory that stays in its place
+                mine, kept = local(parameter.detach()), local(self.kept[name])
+                now = mine.clone()
+                mine.copy_(kept)
+                kept.copy_(now)
+            else:
+                parameter.data, self.kept[name] = self.kept[name], parameter.data
         torch.clear_autocast_cache()  # it knows weights by name, not by value
 
 

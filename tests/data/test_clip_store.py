@@ -118,23 +118,23 @@ def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
 
 
 def test_nobody_else_builds_a_store_meanwhile(quick_world, tmp_path, monkeypatch):
-    build, seen = clips._build_shard, []
+    build, seen = clips._ShardBuilder.__call__, []
 
-    def building(folder, config, shard):
-        with pytest.raises(OutputError, match="is working on it"), sole_writer(folder):
+    def building(builder, shard):
+        with pytest.raises(OutputError, match="is working on it"), sole_writer(builder.folder):
             pytest.fail("two at once")
         seen.append(shard)
-        build(folder, config, shard)
+        build(builder, shard)
 
-    monkeypatch.setattr(clips, "_build_shard", building)
+    monkeypatch.setattr(clips._ShardBuilder, "__call__", building)
     build_clips(tmp_path / "clips", CONFIG, workers=1)
     assert seen == [0, 1]
     assert not list((tmp_path / "clips").glob(".*"))
 
 
 def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
-    monkeypatch.setattr("hallo4.data.clips._build_shard", lambda *_: pytest.fail("rendered again"))
-    assert len(build_clips(tmp_path / "clips", CONFIG)) == 6
+    monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered again"))
+    assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 6
 
 
 def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tmp_path):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.evaluation.generators import weights_digest
+from hallo4.evaluation.suites.generators import weights_digest
 from hallo4.pipelines import ModelInfo, load_model, model_folder, model_info
 from hallo4.pipelines.model_folder import load_autoencoder, save_adapter_folder
 
@@ -68,7 +68,7 @@ def test_weights_are_those_of_the_base_plus_the_scaled_product(base, folder):
 
 def test_it_holds_no_copy_of_the_base_and_can_move_with_it(base, folder, tmp_path):
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
-        "README.md", "adapter.safetensors", "config.json", "model.json",
+        "README.md", "adapter.safetensors", "config.json", "model.json", "model_index.json",
     ]  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     for moved in (base, folder):
