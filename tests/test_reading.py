@@ -29,6 +29,9 @@ MAY = {
     },
     "hallo4/cli/front_door.py": {"os.open": "the null device, to write to"},
     "hallo4/whole.py": {"os.open": "a folder, to flush it", "open": "what was just written, to flush it"},
+    "hallo4/engine/scheduler.py": {"pickle.loads": "what a worker of this process says"},
+    "hallo4/engine/stage.py": {"pickle.loads": "what the process that began this one says"},
+    "hallo4/recipes/recipe.py": {"json.loads": "of a text made in the same line"},
     "hallo4/media/files.py": {"av.open": "`open_media`, after `check_input`"},
     "hallo4/media/encoder.py": {"av.open": "writes"},
     "hallo4/media/image.py": {"Image.open": "of an `open_input`"},
@@ -59,7 +62,7 @@ MAY = {
 """File -> call -> why it may stand there."""
 NOT_YET = ("data", "evaluation", "preference", "studio", "training")
 """Rooms that are still to be brought here."""
-NO_FILES = {"PreferenceStore", "webbrowser", "PortraitAnimator"}
+NO_FILES = {"PreferenceStore", "webbrowser", "PortraitAnimator", "stage", "_runner"}
 """Whose `open` and `from_pretrained` are their own."""
 
 
