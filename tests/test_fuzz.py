@@ -128,7 +128,7 @@ def test_the_words_of_the_cases_are_not_what_is_refused(command, healthy, tmp_pa
     assert code == 0 or "--help" not in said, said
 
 
-@pytest.mark.parametrize("number", range(3 * ROUNDS))
+@pytest.mark.parametrize("number", range(2 * ROUNDS))
 @pytest.mark.parametrize("name", CASES)
 def test_a_damaged_file_is_one_line_or_still_good(name, number, healthy, tmp_path, monkeypatch, capsys):
     draw = random.Random(f"{name} {number}")

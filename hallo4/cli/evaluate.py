@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import arg
 
 from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.errors import InputError
 from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
 
@@ -218,6 +219,10 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         return evaluation.evaluate_drift(options.models, options.clips, options.seed, options.seconds, **more)
     more["players"] = options.players
     if isinstance(options, Videos):
+        if options.weights is not None and not Path(options.weights).is_dir():
+            raise InputError(
+                f"{options.weights}: is no folder. Give --weights that of the published weights."
+            )
         tools = evaluation.ToolSettings(
             options.pose, options.weights, options.need, options.person, options.device
         )
