@@ -23,12 +23,13 @@ POSE_NETWORKS = { $(POSE_FETCH) || { mkdir -p .cache && \
 	npm pack @mediapipe/holistic@0.5.1675471629 --pack-destination .cache && $(POSE_FETCH) --from .cache; }; } \
 	>/dev/null 2>&1
 
-.PHONY: help demo test fuzz kills lint file-tree benchmark-parity clean
+.PHONY: help demo test docs fuzz kills lint file-tree benchmark-parity clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo              animate the bundled portrait with the bundled speech; prints the video's path"
 	@echo "make test              ruff and all tests"
+	@echo "make docs              the pages as a site, with the generated reference, in docs/build; prints its path"
 	@echo "make fuzz              damaged and strange files for a while (FUZZ=times as many cases as in make test)"
 	@echo "make kills             every long command killed and begun again (KILLS=times two kills of each)"
 	@echo "make lint              ruff check and format check only"
@@ -45,6 +46,10 @@ test: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	@$(POSE_NETWORKS) || echo "tests that need the networks of pose-light are skipped: they cannot be fetched here"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
+
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -b html -q docs docs/build
+	@echo "The site is here: $(abspath docs/build/index.html)"
 
 fuzz: $(VENV)/.installed-test
 	HALLO4_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) tests/test_fuzz.py
@@ -64,7 +69,7 @@ benchmark-parity: $(VENV)/.installed
 	@for case in $(CASES); do echo "$$case"; $(BIN)/python benchmarks/parity.py "$$case" || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache demo/out
+	rm -rf $(VENV) docs/build docs/generated build dist *.egg-info .pytest_cache .ruff_cache demo/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:

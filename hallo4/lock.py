@@ -21,19 +21,15 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from hallo4.errors import InputError, OutputError
-from hallo4.input_file import read_input
+from hallo4.input_file import read_input, shown
 from hallo4.json_file import read_json
 from hallo4.whole import companion, real_path
 
 WAIT = "Wait for it, or choose another output."
-_ASKED_EVERY_S = 0.2
 _LARGEST_RECORD = 4096
+_ASKED_EVERY_S = 0.2
 # The library says so in two lines of code; nobody has to do anything about it.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning)
-
-
-class WaitingNote(UserWarning):
-    """Whom a process waits for, and at what."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +39,10 @@ class _Record:
     hallo4_process: int
     host: str
     since: str
+
+
+class WaitingNote(UserWarning):
+    """Whom a process waits for, and at what."""
 
 
 @contextmanager
@@ -165,4 +165,4 @@ def _named_by_library(lock_file: Path) -> str:
         number, host, *_ = read_input(lock_file, _LARGEST_RECORD).decode().splitlines()
     except (InputError, ValueError):
         return ""
-    return f" ({number} on {host}, by its lock {lock_file})" if number.isdigit() else ""
+    return f" ({number} on {shown(host)}, by its lock {lock_file})" if number.isdigit() else ""

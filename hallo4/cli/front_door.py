@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             _forget_output()
             return _complain(f"what was to be printed cannot be written ({error.strerror}). Make room.")
+    if "hallo4.training.ranks" in sys.modules:  # one of several processes ends in its own way
+        sys.modules["hallo4.training.ranks"].leave(code)
     return code
 
 

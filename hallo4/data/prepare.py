@@ -56,7 +56,7 @@ from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines.devices import find_device
-from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_model
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS
@@ -160,7 +160,8 @@ def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
     """Everything of a model that decides what its shards hold."""
     rules, folder = model.backbone.windows, model.folder
     assert folder is not None
-    audio = sorted(path for path in (folder / "audio").rglob("*") if path.is_file())
+    parts = folders_of_model(folder)[-1]  # of an adapter, those of the model it changes
+    audio = sorted(path for path in (parts / "audio").rglob("*") if path.is_file())
     made_by = {
         "encode": VERSION,
         "autoencoder": weights_fingerprint(model.autoencoder),

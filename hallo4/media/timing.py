@@ -56,7 +56,7 @@ def _span(container: InputContainer, stream: av.stream.Stream | None) -> tuple[F
     origin = start_of(container)
     start, end = None, Fraction(0)
     for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard or packet.pts is None:
+        if packet.size == 0 or packet.is_discard or packet.is_corrupt or packet.pts is None:
             continue
         begins = packet.pts * packet.time_base - origin
         lasts = (packet.duration or 0) * packet.time_base

@@ -14,7 +14,7 @@ from typing import Any
 from hallo4.errors import Hallo4Error, InputError, OutputError
 from hallo4.json_file import read_json
 from hallo4.lock import sole_maker
-from hallo4.training.ranks import is_main, main_first
+from hallo4.training.ranks import current_group, main_first
 from hallo4.whole import write_whole
 
 BEGUN = "recipe.json"
@@ -45,7 +45,7 @@ class Recipe:
         runs one. OutputError: somebody does."""
         with ExitStack() as held:
             with main_first("the run's folder"):
-                if is_main():
+                if current_group().main:
                     held.enter_context(sole_maker(folder, "Wait for it, or choose another run folder."))
                 claim_run(folder, self.name, config)
             try:

@@ -14,8 +14,8 @@ import tyro  # noqa: F401
 
 import hallo4.data.clips
 import hallo4.data.prepare
-import hallo4.evaluation.videos
-import hallo4.evaluation.world
+import hallo4.evaluation.suites.videos
+import hallo4.evaluation.suites.world
 import hallo4.pipelines.convert
 import hallo4.pose.files
 import hallo4.preference.candidates
