@@ -1,6 +1,6 @@
 """Trainings killed at random steps that go on with one to three processes, against one that nobody killed.
 
-`python tests/training/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of the kills in fine-tuning
+`python tests/training/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of them in fine-tuning
 of all weights, half in preference training of an adapter; tiny models, gloo. Prints one JSON line: where each
 run was killed, whether the same samples were used at every step, and the largest difference of any weight,
 raw or mean, at the end.
