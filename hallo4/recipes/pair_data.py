@@ -172,7 +172,7 @@ class PairData:
         """Views for the log: name -> bool [B], by the axis that decided, and by the sources of winner and
         loser."""
         chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
-        labels = [AXES[int(np.argmax(axis_shares(pair)))] for pair in chosen]
+        labels = [deciding_axis(pair) for pair in chosen]
         sources = [f"{source_of(clips[pair.winner])} over {source_of(clips[pair.loser])}" for pair in chosen]
         named = labels, sources
         return {
@@ -226,8 +226,16 @@ class PairBatches:
         return self.pairs.batch(chosen, visits if self.draws is None else visits % self.draws)
 
 
+def deciding_axis(pair: Pair) -> str:
+    """The axis with the largest gap; of several, the first by the order of `AXES` and then by name."""
+    gaps = {axis: of["winner"] - of["loser"] for axis, of in pair.axes.items()}
+    order = [*(axis for axis in AXES if axis in gaps), *sorted(gaps.keys() - set(AXES))]
+    return max(order, key=gaps.__getitem__)
+
+
 def axis_shares(pair: Pair) -> list[float]:
-    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1."""
+    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1. Equal where neither has one,
+    as of a pair that another axis decided."""
     gaps = [
         max(pair.axes[axis]["winner"] - pair.axes[axis]["loser"], 0.0) if axis in pair.axes else 0.0
         for axis in AXES
