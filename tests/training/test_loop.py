@@ -13,9 +13,8 @@ from torch import nn
 
 from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, OutputError
 from hallo4.lock import sole_writer
-from hallo4.training import TrainConfig, load_weights, override, read_log, train
+from hallo4.training import TrainConfig, load_weights, read_log, train
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
-from hallo4.training.number_format import chosen_precision
 
 OPTIMIZER, SCHEDULE = OptimizerConfig(learning_rate=0.05), ScheduleConfig(warmup_steps=2)
 SHORT = {"name": "line", "steps": 12, "log_every": 4, "ema_decay": 0.9, "mixed_precision": "no"}
@@ -381,20 +380,3 @@ def test_sharing_needs_several_processes_and_samples_enough(tmp_path):
 
     with pytest.raises(InputError, match="1 processes cannot share 0 samples"):
         train(CONFIG, method, make_model(), Nothing(), folder=tmp_path)
-
-
-def test_number_formats_that_cannot_be_trained_in_are_refused(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match="mixed_precision: found 'fp16'"):
-        override(CONFIG, ["mixed_precision=fp16"])
-    gpu = torch.device("cuda", 0)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
-    with pytest.raises(InputError, match=r"Tesla T4 does not compute in bf16: use --set train.mixed"):
-        chosen_precision(replace(CONFIG, mixed_precision="bf16"), gpu)
-    assert chosen_precision(CONFIG, gpu) == "no"
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
-    with pytest.raises(InputError, match="accelerate launch asks for --mixed_precision fp16"):
-        train(CONFIG, method, make_model(), data, folder=tmp_path)
-    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    auto = replace(CONFIG, mixed_precision="auto")
-    assert chosen_precision(auto, torch.device("cpu")) == "bf16"

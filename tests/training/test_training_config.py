@@ -1,12 +1,14 @@
 """Overriding a configuration from the command line: types, nesting, one-line errors."""
 
-from dataclasses import FrozenInstanceError, dataclass, field
+from dataclasses import FrozenInstanceError, dataclass, field, replace
 from typing import Literal
 
 import pytest
+import torch
 
 from hallo4.errors import InputError
 from hallo4.training import TrainConfig, override
+from hallo4.training.number_format import chosen_precision
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,21 @@ def test_values_out_of_range_are_refused(setting):
         override(TrainConfig(name="x", steps=10), [setting])
     with pytest.raises(TypeError):
         TrainConfig(name="x", steps=10, unknown=1)
+
+
+def test_number_formats_that_cannot_be_trained_in_are_refused(monkeypatch):
+    plain = TrainConfig(name="plain", steps=1, mixed_precision="no")
+    with pytest.raises(InputError, match="mixed_precision: found 'fp16'"):
+        override(plain, ["mixed_precision=fp16"])
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(InputError, match=r"Tesla T4 does not compute in bf16: use --set train.mixed"):
+        chosen_precision(replace(plain, mixed_precision="bf16"), gpu)
+    assert chosen_precision(plain, gpu) == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match="accelerate launch asks for --mixed_precision fp16"):
+        chosen_precision(plain, gpu)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    auto = replace(plain, mixed_precision="auto")
+    assert chosen_precision(auto, torch.device("cpu")) == "bf16"

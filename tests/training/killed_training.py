@@ -1,6 +1,6 @@
 """Trainings killed at random steps that go on with one to three processes, against one that nobody killed.
 
-`python benchmarks/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of the kills in fine-tuning
+`python tests/training/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of them in fine-tuning
 of all weights, half in preference training of an adapter; tiny models, gloo. Prints one JSON line: where each
 run was killed, whether the same samples were used at every step, and the largest difference of any weight,
 raw or mean, at the end.
@@ -16,8 +16,6 @@ import tempfile
 from pathlib import Path
 
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
 from several_processes import Job, Starter
 
 
@@ -60,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tasks = ("sft", "dpo")
         report = {task: run(Path(folder), task, args.kills // len(tasks), args.steps, draw) for task in tasks}
-    print(json.dumps(report))
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":
