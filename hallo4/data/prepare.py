@@ -52,7 +52,7 @@ from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage
 from hallo4.errors import InputError, OutputError
-from hallo4.lock import sole_worker
+from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines.devices import find_device
@@ -123,7 +123,7 @@ def prepare_videos(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder.") from error
-    with sole_worker(folder / ".prepare.lock", folder, "Wait for it, or choose another folder."):
+    with sole_writer(folder, "Wait for it, or choose another folder."):
         try:
             claim_folder(folder, stamp)
             read, broken = read_sources(

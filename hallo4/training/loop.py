@@ -351,9 +351,9 @@ class _Run:
         means, _ = self.since_save.take()
         if self.config.best_metric == "loss" and "loss" in means:
             self._keep_if_best(means["loss"])
-        self._write("last")
         if self.group.main:
             plot_log(self.folder)
+        self._write("last")  # last: it says how far all of it has come
 
     def _keep_if_best(self, value: float) -> None:
         if math.isfinite(value) and (self.progress.best is None or value < self.progress.best):

@@ -17,15 +17,9 @@ from hallo4.training import TrainConfig, load_weights, override, read_log, train
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 from hallo4.training.number_format import chosen_precision
 
-CONFIG = TrainConfig(
-    name="line",
-    steps=12,
-    log_every=4,
-    ema_decay=0.9,
-    mixed_precision="no",
-    optimizer=OptimizerConfig(learning_rate=0.05),
-    schedule=ScheduleConfig(warmup_steps=2),
-)
+OPTIMIZER, SCHEDULE = OptimizerConfig(learning_rate=0.05), ScheduleConfig(warmup_steps=2)
+SHORT = {"name": "line", "steps": 12, "log_every": 4, "ema_decay": 0.9, "mixed_precision": "no"}
+CONFIG = TrainConfig(**SHORT, optimizer=OPTIMIZER, schedule=SCHEDULE)
 
 
 def make_model() -> nn.Linear:
@@ -57,13 +51,8 @@ def test_it_learns_and_leaves_a_full_folder(tmp_path):
     result = train(replace(CONFIG, steps=150, ema_decay=0.0), method, model, data, folder=tmp_path)
     assert result.progress.step == 150
     torch.testing.assert_close(weights(model), torch.tensor([1.0, -2.0, 0.5, 0.25]), rtol=0, atol=0.05)
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "last",
-        "best",
-        "log.jsonl",
-        "loss.png",
-        "config.json",
-    }
+    expected = {"last", "best", "log.jsonl", "loss.png", "config.json"}
+    assert {p.name for p in tmp_path.iterdir()} == expected
     records = read_log(tmp_path)
     assert [r["step"] for r in records] == [*range(4, 150, 4), 150]
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
