@@ -182,6 +182,7 @@ def _named(model: nn.Module, mean: EMA, optimizers: Optimizers) -> tuple[dict[st
                     tensors[key] = value
                 else:
                     numbers[key] = value
+    tensors = {name: value.contiguous() for name, value in tensors.items()}  # kernels may be channels-last
     return tensors, numbers
 
 

@@ -188,10 +188,11 @@ def step_of(config, autoencoder, model, clips, seed=0):
     return sft_objective(config, autoencoder)(model, batch, 0)
 
 
-class Oracle:
+class Oracle(torch.nn.Module):
     """Knows the video and says the velocity that flow matching wants; writes down what it is given."""
 
     def __init__(self, video):
+        super().__init__()
         self.video, self.seen = video, {}
 
     schedule = None
@@ -285,7 +286,8 @@ class HalfForgetful(StepOracle):
     """A v model whose every frame is half of the known one in its place and the skeleton of its own."""
 
     def __init__(self):
-        self.seen, self.known = {}, []
+        super().__init__(None)
+        self.known = []
 
     def __call__(self, sample, timestep, conditions, cache=None):
         if not any(conditions.motion_latents is known for known in self.known):

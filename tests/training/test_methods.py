@@ -13,11 +13,13 @@ from hallo4.training import (
     AdapterConfig,
     PairConfig,
     PreferenceGuard,
+    ScheduleConfig,
     SFTConfig,
     TrainConfig,
     TuningConfig,
     adapter_state,
     override,
+    train,
     tuned,
 )
 from hallo4.training.lora import linear_layers
@@ -185,3 +187,22 @@ def test_values_out_of_range_are_refused_in_a_line(config, setting, words):
 def test_records_that_are_made_in_code_are_checked_too(make):
     with pytest.raises(InputError):
         make()
+
+
+def test_kernels_that_lie_channels_last_go_on_where_they_were(tmp_path, monkeypatch):
+    monkeypatch.setattr("hallo4.training.loop.plot_log", lambda folder: None)  # slow
+
+    def trained(steps: int, folder: str) -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Conv2d(3, 3, 3, padding=1).to(memory_format=torch.channels_last)
+        schedule = ScheduleConfig(warmup_steps=0, anneal_fraction=0.0)
+        config = TrainConfig("kernels", steps, mixed_precision="no", schedule=schedule)
+        data = lambda index, generator: torch.randn(2, 3, 8, 8, generator=generator)  # noqa: E731
+        train(
+            config, lambda m, x, step: ((m(x) - x).square().mean(), {}), model, data, folder=tmp_path / folder
+        )
+        return model
+
+    whole, _, parts = trained(4, "whole"), trained(2, "parts"), trained(4, "parts")
+    assert not whole.weight.is_contiguous()
+    assert torch.equal(whole.weight, parts.weight)
