@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 import av
@@ -14,7 +15,7 @@ import numpy as np
 from av.container import InputContainer
 
 from hallo4.errors import InputError
-from hallo4.media.files import declared_end, open_media, shown, start_of, warn
+from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
 from hallo4.media.image import MAX_PIXELS
 from hallo4.media.presentation import Presentation
 
@@ -44,7 +45,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Measure a video from its packets: exact counts, one frame decoded.
 
     Raises:
-        InputError: missing, folder, empty, not a video, without frames, cut short, or above 64 megapixels.
+        InputError: missing, folder, empty, not a video, without frames, damaged, or above 64 megapixels.
     """
     return _probe(path)[0]
 
@@ -61,8 +62,9 @@ def read_frames(
     So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
     repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
     the file, as in `load_audio`; before the first picture the first is shown. Pictures are as players show
-    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Files are checked at the call, not at
-    the first frame.
+    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Of a file that is cut short the whole
+    pictures are read, with a `MediaWarning` that counts them. Files are checked at the call, not at the first
+    frame.
 
     Raises:
         InputError: as `probe_video`; `start_s` at or after the end; damage found while decoding.
@@ -127,14 +129,23 @@ def _timed_frames(
     stream.thread_type = "AUTO"
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
     next_time = Fraction(0)
-    for frame in container.decode(stream):
-        time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
-        next_time = time + interval
-        yield time, frame
+    for packet in container.demux(stream):
+        for frame in () if packet.is_corrupt else packet.decode():  # `_packet_times` says where these may be
+            time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
+            next_time = time + interval
+            yield time, frame
 
 
-def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, list[str]]:
+def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, tuple[str, ...]]:
     """(info, exact end in seconds, how far time stamps may be off by rounding, notes on its pictures)."""
+    about = check_input(path, "a video").stat()
+    return _probed(os.fspath(path), about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _probed(path: str, *file: int) -> tuple[VideoInfo, Fraction, Fraction, tuple[str, ...]]:
+    """Of a file as it is now: to go through the packets of a long video takes seconds, and is asked for by
+    everybody who reads it."""
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         if stream is None:
@@ -142,7 +153,7 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction,
         _check_size(path, stream.codec_context.width, stream.codec_context.height)
         codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
         has_audio = bool(container.streams.audio)
-        times, end = _packet_times(path, container, stream)
+        times, end, notes = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         first = next(container.decode(stream), None)
@@ -163,7 +174,7 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction,
         codec=codec,
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
-    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), picture.notes
+    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), (*notes, *picture.notes)
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
@@ -176,25 +187,30 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 def _packet_times(
     path: str | os.PathLike[str], container: InputContainer, stream: av.VideoStream
-) -> tuple[list[Fraction | None], Fraction]:
-    """(time of every packet that is shown, end of the last), in seconds from the beginning of the file."""
+) -> tuple[list[Fraction | None], Fraction, list[str]]:
+    """(time of every whole packet that is shown, end of the last), in seconds from the beginning of the file,
+    and a note if the file is cut short. InputError: none; or a damaged one with whole ones behind it."""
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
-    times, end, whole = [], Fraction(0), True
+    times, end, torn = [], Fraction(0), False
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
-        whole &= not packet.is_corrupt
+        if packet.is_corrupt:
+            torn = True
+            continue
+        if torn:
+            raise InputError(
+                f"{shown(path)}: is damaged behind {float(end):.2f} s of pictures. Copy or export it again."
+            )
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = None if stamp is None else stamp * packet.time_base - origin
         shown_from = len(times) * interval if time is None else time
         end = max(end, shown_from + (packet.duration * packet.time_base if packet.duration else interval))
         times.append(time)
     if not times or end <= 0:
-        raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
+        raise InputError(f"{shown(path)}: holds no whole frames. Give a video with pictures in it.")
     declared = declared_end(container, stream) or Fraction(0)
-    if not whole or end < declared - _MISSING_S:
-        raise InputError(
-            f"{shown(path)}: is cut short: only {float(end):.2f} s of its pictures are whole. "
-            "Copy or export it again."
-        )
-    return times, end
+    if not torn and end >= declared - _MISSING_S:
+        return times, end, []
+    of = f" of the {float(declared):.2f} s that it says it has" if declared > end else ""
+    return times, end, [f"is cut short: {len(times)} whole pictures are read, {float(end):.2f} s{of}"]

@@ -44,8 +44,11 @@ from hallo4.media import (
     read_frames,
     stream_times,
 )
+from hallo4.media.files import shown
 from hallo4.types import FPS, Audio, Skeleton
 
+LONGEST_S = 1800.0
+"""Of a video that is measured as one clip, in seconds: some kilobytes of every frame are kept."""
 FRAMES_AT_ONCE = 32
 FID_EVERY_FRAMES = 5
 Read = TypeVar("Read")
@@ -92,8 +95,15 @@ def look_at(
     portrait lies beside it.
 
     A damaged file beside the video, or a feature that is not finite, is left out and named in `problems`.
-    Raises InputError for a video that cannot be read to its end.
+    Raises InputError for a video that cannot be read to its end, or is longer than `LONGEST_S`.
     """
+    for video in (path, *([] if reference is None else [reference])):
+        lasts_s = probe_video(video).duration_s
+        if lasts_s > LONGEST_S:
+            raise InputError(
+                f"{shown(video)}: lasts {lasts_s:.0f} s; a clip that is measured lasts at most "
+                f"{LONGEST_S:.0f} s. Cut it into clips."
+            )
     info, times = probe_video(path), stream_times(path)
     looking = _Looking(path, info, tools, portrait)
     beside = None if reference is None else Comparing(info, probe_video(reference), tools)
