@@ -45,6 +45,7 @@ from hallo4.data.index import (
     Stamp,
     claim_folder,
     write_index,
+    write_kept,
 )
 from hallo4.data.observe import Observed, Observer, ObserveSettings
 from hallo4.data.sources import Source, read_sources, video_files
@@ -232,6 +233,7 @@ class _Job:
         rows = [row.placed(self.places.get(row.clip), self.problems.get(row.clip)) for row in self.rows]
         rows.sort(key=lambda row: (row.source, row.start_s))
         write_index(self.folder, rows)
+        write_kept(self.folder, rows)
         return Prepared(self.folder, tuple(rows), self.made, tuple(_notes(self.observed, self.observe)))
 
     def _batches(self, engine: Engine, sources: list[Source]) -> Iterator[tuple[ClipWork, ...]]:
@@ -260,7 +262,8 @@ class _Job:
                 self.lacking += 1
                 yield ClipWork(
                     *(row.clip, one.source.path, clip["start"], self.observe.clip_frames, clip["reference"]),
-                    *(one.keys["person"], one.info, one.source.prompt, stamp_of(one.source.path)),
+                    *(clip["stages"]["person"], clip["part"], one.info),
+                    *(one.source.prompt, stamp_of(one.source.path)),
                 )
 
     def _encoded(self, outcome: Outcome[tuple[ClipWork, ...], ShardDone]) -> bool:
@@ -288,11 +291,11 @@ def _rows_of(
     own_prompt = stamp.made_by["prompt"]
     prompt = own_prompt if source.prompt is None else source.prompt
     rows = []
-    for number, clip in enumerate(one.clips):
+    for clip in one.clips:
         against = reasons_against(clip, one.info, settings.filters)
         made_of = {
             "source": source.sha256,
-            "person": one.keys["person"],
+            "person": clip["stages"]["person"],
             "start": clip["start"],
             "reference": clip["reference"],
             "frames": frames,
@@ -315,8 +318,8 @@ def _rows_of(
                 reference_s=clip["reference"] / FPS,
                 **{name: clip[name] for name in _MEASURED},
                 keypoints_by=clip["keypoints_by"],
-                picture=f"{one.keys['clips']}/{number}",
-                made_of=json.dumps({**made_of, "stages": one.keys, "model": stamp.model}),
+                picture=clip["picture"],
+                made_of=json.dumps({**made_of, "stages": clip["stages"], "model": stamp.model}),
             )
         )
     return rows

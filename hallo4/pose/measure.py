@@ -22,6 +22,8 @@ from hallo4.pose.person import LARGEST, chosen_one, counted, places_of
 from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
+SLOWEST_FPS = 1.0
+"""Of a video with several pictures in which somebody can be followed."""
 FASTEST_FPS = 60.0
 """Of a video with more frames a second every second one is looked at, or every third, and so on."""
 SMALL_FACE_PX = 32
@@ -60,9 +62,10 @@ def estimate_video(
     on_progress: Progress = lambda done, total: None,
     fps: float | None = None,
     end_s: float | None = None,
+    start_s: float = 0.0,
 ) -> PoseFindings:
     """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
-    60), up to `end_s` (None: to its end).
+    60), from `start_s` up to `end_s` (None: to its end). Times of cuts count from `start_s`.
 
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
@@ -73,14 +76,19 @@ def estimate_video(
     choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
+    if fps is None and info.frames > 1 and info.fps < SLOWEST_FPS:
+        raise InputError(
+            f"{shown(path)}: shows {info.frames} pictures in {info.duration_s:.0f} s; to follow a person, at "
+            f"least {SLOWEST_FPS:g} a second are needed. Its time stamps may be wrong: export it again."
+        )
     fps, notes = video_rate(info) if fps is None else (fps, [])
     seconds = info.duration_s if end_s is None else min(end_s, info.duration_s)
-    total = max(1, round(seconds * fps))
+    total = max(1, round((seconds - start_s) * fps))
     if total > MAX_FRAMES:
         raise InputError(
             f"{shown(path)}: has {total} frames, and a skeleton file holds {MAX_FRAMES}. Cut it into parts."
         )
-    frames = read_frames(path, fps, end_s=end_s)
+    frames = read_frames(path, fps, start_s, end_s)
     track = follow(frames, estimator, choice, fps, lambda done: on_progress(min(done, total), total))
     return _findings(track, shown(path), (info.width_px, info.height_px), fps, choice, notes)
 
@@ -125,7 +133,7 @@ def estimate_frames(
 
 def video_rate(info: VideoInfo) -> tuple[float, list[str]]:
     """The rate at which a video is looked at, and what there is to say of it."""
-    every = int(np.ceil(info.fps / FASTEST_FPS - 1e-6))
+    every = max(1, int(np.ceil(info.fps / FASTEST_FPS - 1e-6)))
     notes = []
     if every > 1:
         notes.append(f"{info.fps:g} frames a second: one in {every} was looked at")
