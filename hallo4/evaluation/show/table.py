@@ -42,6 +42,7 @@ def metrics_grid(found: Mapping[str, Any], title: str) -> Grid:
     A mean over fewer than all clips says how many; what counts towards no win is marked.
     """
     clips, systems = found["clips"], list(found["metrics"])
+    sides = [*systems, *([REFERENCE] if found["reference_values"] else [])]
     sets = found.get("sets", {})
     rows = []
     for name, definition in found["definitions"].items():
@@ -49,16 +50,17 @@ def metrics_grid(found: Mapping[str, Any], title: str) -> Grid:
         own = found["reference_values"].get(name)
         label = name if definition["axis"] or name not in found["metrics"][systems[0]] else f"{name} *"
         cells = [counted_text(value, clips) for value in values]
-        rows.append([label, definition["better"], *cells, counted_text(own, clips) if own else ""])
+        beside = [counted_text(own, clips) if own else ""] if found["reference_values"] else []
+        rows.append([label, definition["better"], *cells, *beside])
     for pair in found["pairs"]:
         for axis, rate in pair["win_rate"].items():
-            cells = ["" for _ in systems]
+            cells = ["" for _ in sides]
             cells[systems.index(pair["a"])] = counted_text(rate, clips)
-            rows.append([f"wins against {pair['b']}, {axis}", "above 0.5", *cells, ""])
+            rows.append([f"wins against {pair['b']}, {axis}", "above 0.5", *cells])
     caption = (
         "mean [95 % interval over clips], (n=clips with a value) where these are not all; * is part of no win"
     )
-    head = ["metric", "good is", *(system_heading(s, found) for s in (*systems, REFERENCE))]
+    head = ["metric", "good is", *(system_heading(side, found) for side in sides)]
     return Grid(title, caption, head, rows, left=2)
 
 
