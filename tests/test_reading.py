@@ -36,8 +36,6 @@ MAY = {
     "hallo4/data/stages.py": {"np.load": "of an `open_input`"},
     "hallo4/data/contact_sheet.py": {"read_text": "a page of the package"},
     "hallo4/whole.py": {"os.open": "a folder, to flush it", "open": "what was just written, to flush it"},
-    "hallo4/engine/scheduler.py": {"pickle.loads": "what a worker of this process says"},
-    "hallo4/engine/stage.py": {"pickle.loads": "what the process that began this one says"},
     "hallo4/recipes/recipe.py": {"json.loads": "of a text made in the same line"},
     "hallo4/media/files.py": {"av.open": "`open_media`, after `check_input`"},
     "hallo4/media/encoder.py": {"av.open": "writes"},
