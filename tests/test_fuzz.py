@@ -22,6 +22,8 @@ from PIL import Image
 from hallo4.cli import main
 from hallo4.media import save_wav
 from hallo4.motion import save_skeleton
+from hallo4.preference import PreferenceStore
+from hallo4.preference.lines import import_lines
 from hallo4.types import KEYPOINTS, Skeleton
 
 ROUNDS = int(os.environ.get("HALLO4_FUZZ", "1"))
@@ -67,7 +69,7 @@ def store_lines() -> dict[str, list[str]]:
             "k1",
             "a",
             "k0",
-            (),
+            {"k0": ("broken",)},
             900,
             1,
             "1",
@@ -104,9 +106,12 @@ def healthy(portrait_u8, hum, tiny_model_folder, tmp_path_factory):
     report["rows"] = report["rows"][:2]
     (folder / "r.json").write_text(json.dumps(report))
     (folder / "page.md").write_text("<!-- figure: r.json#episodes d --><!-- /figure -->\n")
-    (folder / "store").mkdir()
+    (folder / "lines").mkdir()
     for name, lines in store_lines().items():
-        (folder / "store" / name).write_text("".join(line + "\n" for line in lines))
+        (folder / "lines" / name).write_text("".join(line + "\n" for line in lines))
+    store = PreferenceStore.create(folder / "store")
+    import_lines(store, folder / "lines")
+    store.close()
     return folder
 
 
@@ -125,10 +130,11 @@ CASES = {
     "model/dit/diffusion_pytorch_model.safetensors": ANIMATE,
     "r.json": "evaluate compare a=r.json b=r.json -o c.json",
     "page.md": "evaluate page page.md --check",
-    "store/conditions.jsonl": "prefer report store -o c.json",
-    "store/clips.jsonl": "prefer report store -o c.json",
-    "store/ratings.jsonl": "prefer report store -o c.json",
-    "store/scores.jsonl": "prefer pairs store",
+    "store/preferences.sqlite": "prefer report store -o c.json",
+    "lines/conditions.jsonl": "prefer import new lines --format jsonl",
+    "lines/clips.jsonl": "prefer import new lines --format jsonl",
+    "lines/ratings.jsonl": "prefer import new lines --format jsonl",
+    "lines/scores.jsonl": "prefer import new lines --format jsonl",
 }
 
 
@@ -219,12 +225,12 @@ def within(seconds: int):
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """What lies there, but for what a command writes."""
-    made = {"out.mp4", "look.png", "c.json", "c.png"}
+    """What lies there, but for what a command writes, and for a database, whose header it may set."""
+    made = {"out.mp4", "look.png", "c.json", "c.png", "new"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in made
+        if path.is_file() and not made & set(path.relative_to(folder).parts) and ".sqlite" not in path.name
     }
 
 

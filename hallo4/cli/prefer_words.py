@@ -103,7 +103,7 @@ class Annotate:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Make training pairs from the ratings, audit them, and write pairs.jsonl."""
+    """Make training pairs from the ratings, audit them, and write them into STORE."""
 
     store: Store
     """the folder of the preference store"""
@@ -148,8 +148,8 @@ class Import:
     store: Store
     """the folder of the preference store"""
     source: Annotated[Positional[Path], arg(metavar="FILE")]
-    """data.csv of videoreward, a .parquet of pickapic, or the folder of a parquet export"""
-    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """data.csv of videoreward, a .parquet of pickapic, or the folder of a parquet or jsonl export"""
+    format: Literal["videoreward", "pickapic", "parquet", "jsonl"] = "videoreward"
     """what it is"""
 
 
@@ -160,9 +160,17 @@ class Export:
     store: Store
     """the folder of the preference store"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="PATH")]
-    """a folder (videoreward, parquet) or a .parquet file (pickapic)"""
-    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """a folder (videoreward, parquet, jsonl) or a .parquet file (pickapic)"""
+    format: Literal["videoreward", "pickapic", "parquet", "jsonl"] = "videoreward"
     """which format"""
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Take over STORE, kept as JSON lines by an older hallo4, in place; its old files move into `older/`."""
+
+    store: Store
+    """the folder of the preference store"""
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,7 @@ COMMANDS: dict[str, type] = {
     "report": Report,
     "import": Import,
     "export": Export,
+    "upgrade": Upgrade,
     "simulate": Simulate,
 }
 """The word after `hallo4 prefer` -> its options."""

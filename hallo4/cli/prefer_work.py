@@ -78,7 +78,7 @@ def _score(options: words.Score) -> None:
 
     added = score_clips(PreferenceStore.open(options.store), _step("clips"), options.workers)
     _say(f"{added} scores added")
-    print(options.store / "scores.jsonl")
+    print(options.store)
 
 
 def _annotate(options: words.Annotate) -> None:
@@ -125,7 +125,7 @@ def _pairs(options: words.Pairs) -> None:
         _say(f"dropped, {reason}: {count}")
     if not curated.pairs:
         raise InputError(
-            f"{options.store}: no pair passed; pairs.jsonl stays as it was. Collect more ratings, or lower "
+            f"{options.store}: no pair passed; those in the store stay. Collect more ratings, or lower "
             "--min-raters or --min-gap."
         )
     audit = audit_pairs(curated.pairs, store.clips(), store.conditions())
@@ -138,7 +138,7 @@ def _pairs(options: words.Pairs) -> None:
     store.write_pairs(curated.pairs)
     held = sum(pair.split == "held_out" for pair in curated.pairs)
     _say(f"{len(curated.pairs)} pairs, {held} of them held out")
-    print(options.store / "pairs.jsonl")
+    print(options.store)
 
 
 def _report(options: words.Report) -> None:
@@ -171,11 +171,23 @@ def _import(options: words.Import) -> None:
 
 
 def _export(options: words.Export) -> None:
+    from hallo4.outputs import refuse_output
     from hallo4.preference.exchange import export_data
 
+    refuse_output(options.output, [options.store])
     rows = export_data(PreferenceStore.open(options.store), options.output, options.format)
     _say(f"{rows} rows")
     print(options.output)
+
+
+def _upgrade(options: words.Upgrade) -> None:
+    from hallo4.studio.upgrade import upgrade
+
+    made = upgrade(options.store)
+    for line in made.dropped:
+        _say(f"left out, {line}")
+    _say(f"{made.records} records taken over")
+    print(options.store)
 
 
 def _simulate(options: words.Simulate) -> None:
@@ -193,7 +205,7 @@ def _simulate(options: words.Simulate) -> None:
     )
     added = simulate(store, simulation)
     _say(f"{added} SIMULATED ratings added: they say nothing about people")
-    print(options.store / "ratings.jsonl")
+    print(options.store)
 
 
 def _say(line: str) -> None:
@@ -212,5 +224,6 @@ _WORK: dict[type, Any] = {
     words.Report: _report,
     words.Import: _import,
     words.Export: _export,
+    words.Upgrade: _upgrade,
     words.Simulate: _simulate,
 }

@@ -90,9 +90,11 @@ def curate(store: PreferenceStore, curation: Curation | None = None) -> Curated:
     InputError: no evidence of that kind, or nothing can be held out without a leak.
     """
     curation = curation or Curation()
-    match = evidence.matcher(store, curation.evidence, curation.scorer)
+    excluded = {exclusion.rater_id for exclusion in store.excluded()}
+    ratings = [rating for rating in store.ratings() if rating.rater_id not in excluded]
+    match = evidence.matcher(store, curation.evidence, ratings, curation.scorer)
     clips, conditions = store.clips(), store.conditions()
-    bad = flagged(store.ratings())
+    bad = flagged(store.ratings(), excluded)
     by_condition: dict[str, list[str]] = {}
     for clip in clips.values():
         if clip.source_system not in NO_CANDIDATES:
@@ -125,11 +127,11 @@ class _Candidate:
 
 
 def _judge(
-    one: Clip, other: Clip, match: evidence.Matcher, bad: set[tuple[str, ...]], curation: Curation
+    one: Clip, other: Clip, match: evidence.Matcher, bad: set[str], curation: Curation
 ) -> _Candidate | Reason:
     """Two clips as winner and loser, or why they are no pair."""
     check_alike(one, other)
-    if bad & {(one.clip_id,), (other.clip_id,), tuple(sorted((one.clip_id, other.clip_id)))}:
+    if bad & {one.clip_id, other.clip_id}:
         return "flagged"
     axes = evidence.compare(match, one.clip_id, other.clip_id, curation.axes)
     if axes is None:

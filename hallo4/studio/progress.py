@@ -14,7 +14,6 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hallo4.errors import InputError
 from hallo4.evaluation.statistics import Interval
 from hallo4.preference.agreement import RaterReport, alpha_interval, left_share, rater_reports
 from hallo4.preference.answers import latest_answers, votes
@@ -129,7 +128,4 @@ def _share(outcomes: Sequence[bool]) -> float | None:
 
 def export(store: PreferenceStore, name: str) -> bytes:
     """The content of one of `EXPORTS`. InputError: it cannot be read."""
-    try:
-        return (store.folder / name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{store.folder / name}: cannot be read ({error.strerror}).") from error
+    return "".join(rating.to_json() + "\n" for rating in store.ratings()).encode()

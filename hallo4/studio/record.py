@@ -1,4 +1,4 @@
-"""What happens in the studio, as lines of `studio/events.jsonl`: joined, given, answered, undone, withdrawn.
+"""What happens on the rating page, as rows of the store's table of events.
 
 ::
 
@@ -6,7 +6,7 @@
        ^        |
        +-undone-+          given -> withdrawn (its video cannot be shown)
 
-The file is the whole memory of the server: after a restart the state is folded from it again. Raters see
+The table is the whole memory of the server: after a restart the state is folded from it again. Raters see
 only opaque tokens; which clip was on which side is written here and nowhere else until the answer is sealed.
 """
 
@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from hallo4.errors import InputError
+from hallo4.json_file import checked, parse_json
 from hallo4.preference.schema import SCHEMA_VERSION, Flag, Name, Role, Whole, Words
 
 RATER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_-]{1,31}$"
@@ -114,24 +114,22 @@ def key_of(event: Event) -> tuple[str | int, ...]:
     return (event.event, event.token, event.at_unix_ms if isinstance(event, Undone) else 0)
 
 
+def about(event: Event) -> str:
+    """What an event is about: the question that it belongs to, or else the rater."""
+    return event.rater_id if isinstance(event, Joined) else event.token
+
+
 class EventLine:
-    """The reader of a line, for `hallo4.preference.journal.Journal`."""
+    """The reader of a row, for `hallo4.preference.database.Table`."""
 
     @staticmethod
     def from_json(line: str) -> Event:
         """The event of a line; InputError for a wrong version, key, type or range."""
-        try:
-            found = json.loads(line)
-            if not isinstance(found, dict) or found.pop("schema_version", None) != SCHEMA_VERSION:
-                raise InputError(f"is no event of schema_version {SCHEMA_VERSION}.")
-            return _adapter().validate_python(found)
-        except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            raise InputError(f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']}.") from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"no JSON ({error}); an event is one JSON object per line.") from error
-
-
-@cache
-def _adapter() -> TypeAdapter:
-    return TypeAdapter(Annotated[Event, Field(discriminator="event")])
+        found = parse_json(line, "event", dict, advice="An event is one JSON object per row.")
+        version = found.pop("schema_version", None)
+        if version not in (1, SCHEMA_VERSION):
+            raise InputError(f"schema_version is {version!r}; this hallo4 reads 1 and {SCHEMA_VERSION}.")
+        kinds = {kind.event: kind for kind in get_args(Event)}
+        if found.get("event") not in kinds:
+            raise InputError(f"event is {found.get('event')!r}; there are {', '.join(kinds)}.")
+        return checked(found, kinds[found["event"]], "event", advice="Leave it out.")

@@ -21,13 +21,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hallo4.errors import InputError
-from hallo4.preference.journal import Journal
 from hallo4.preference.schema import AXES, Clip
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio import assign
 from hallo4.studio.assign import Draw, Mode, Plan, Question, Quotas
 from hallo4.studio.media import BlindMedia
-from hallo4.studio.record import Answered, Event, EventLine, Given, Joined, Undone, Withdrawn, key_of
+from hallo4.studio.record import Answered, Event, EventLine, Given, Joined, Undone, Withdrawn, about, key_of
 from hallo4.studio.refused import Refused
 from hallo4.studio.state import State, Task, before_undo, ratings_of
 
@@ -63,8 +62,7 @@ class Session:
         self.store, self._media, self.now_ms = store, media, now_ms
         self._seed, self._mode, self._quotas = seed, mode, quotas or Quotas()
         self._lock = threading.RLock()
-        self._journal: Journal[Event] = Journal(folder / "events.jsonl", EventLine, key_of)
-        self._journal.path.touch()
+        self._journal = store.table_of_events(EventLine, key_of, about)
         self._state = State()
         self._unsealable: list[str] = []
         self._plan_key: tuple[int, int, int] | None = None
@@ -184,7 +182,7 @@ class Session:
     # ------------------------------------------------------------------ inside
 
     def _record(self, event: Event) -> None:
-        self._journal.append([event])
+        self._journal.add([event])
         self._state.apply(event)
 
     def _task_of(self, rater: str, token: str) -> Task:

@@ -59,7 +59,7 @@ class State:
             return
         task = self.tasks.get(event.token)
         if task is None:
-            self.orphans.append(f"events.jsonl: {event.event} of a question that is not there; left out")
+            self.orphans.append(f"events: {event.event} of a question that is not there; left out")
         elif isinstance(event, Answered):
             task.answered = event
             self.submitted.add(event.submit_id)
@@ -87,6 +87,9 @@ def ratings_of(task: Task) -> list[Rating]:
     given, said = task.given, task.answered
     assert said is not None, "only what is answered can be sealed"
     single = len(given.clips) == 1
+    flags = {
+        clip: of for clip, of in zip(task.shown, (said.flags_left, said.flags_right), strict=False) if of
+    }
     return [
         Rating(
             event_id=f"{given.token}-{axis}",
@@ -98,7 +101,7 @@ def ratings_of(task: Task) -> list[Rating]:
             clip_b=None if single else given.clips[1],
             value=_value(getattr(said, axis), given),
             left_clip_id=None if single else given.left,
-            flags=tuple(dict.fromkeys(said.flags_left + said.flags_right)),
+            flags=flags,
             shown_ms=said.shown_ms,
             answered_unix_ms=said.at_unix_ms,
             ui_version=said.ui_version,

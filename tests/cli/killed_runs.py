@@ -13,6 +13,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,14 +135,19 @@ def run(work, command, kill_before=None, kill_beyond_bytes=None):
 
 
 def contents(work):
-    """Every file, hidden ones too, by its content. Of records, those that are whole: torn lines are set
-    aside."""
-    files = [path for path in work.rglob("*") if path.is_file() and path.suffix != ".torn"]
+    """Every file, hidden ones too, by its content. Of a database, its rows: pages may lie in another order,
+    and a kill leaves its log."""
+    files = [path for path in work.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm"))]
     return {str(path.relative_to(work)): content(path) for path in files}
 
 
 def content(path):
     held = path.read_bytes()
+    if path.suffix == ".sqlite":
+        with sqlite3.connect(path) as connection:
+            rows = [line for line in connection.iterdump() if not line.startswith("DELETE")]
+        connection.close()
+        return rows
     if path.suffix == ".jsonl":
         return [line for line in held.decode().splitlines() if is_whole(line)]
     return hashlib.sha256(held).hexdigest()
@@ -166,7 +172,7 @@ def tried(name, root):
     code, operations = run(work, command)
     expected = contents(work)
     sizes = sorted({(work / file).stat().st_size for file in expected.keys() - contents(template).keys()})
-    sizes += [(work / "store/scores.jsonl").stat().st_size] if name == "prefer score" else []
+    sizes += [(work / "store/preferences.sqlite").stat().st_size] if name == "prefer score" else []
     record = {"operations": operations, "codes": [code], "kills": 0, "different": []}
     for number in range(ROUNDS):
         shutil.rmtree(work)

@@ -31,7 +31,7 @@ def test_from_scores_to_pairs_and_a_report(scored, tmp_path, capsys):
     assert "360 SIMULATED ratings added" in said.err
     assert main(["prefer", "pairs", folder, "--held-out", "0.2"]) == 0
     said = capsys.readouterr()
-    assert said.out.strip().endswith("pairs.jsonl")
+    assert said.out.strip() == folder
     pairs = scored.pairs().values()
     assert 15 <= len(pairs) <= 20
     assert all(p.winner.endswith("-2") and p.loser.endswith("-0") for p in pairs)
@@ -64,7 +64,7 @@ def test_no_pairs_leave_the_old_ones(scored, capsys):
     before = scored.pairs()
     assert main(["prefer", "pairs", folder, "--evidence", "machine", "--min-gap", "3.9"]) == 2
     said = capsys.readouterr().err
-    assert "no pair passed; pairs.jsonl stays as it was" in said
+    assert "no pair passed; those in the store stay" in said
     assert "dropped, small gap: 60" in said
     assert scored.pairs() == before != {}
 

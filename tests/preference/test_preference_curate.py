@@ -121,7 +121,7 @@ def test_flagged_clips_and_spoilt_ones_are_never_paired(store, rate):
     store.add_clip(clip("k4", system="truth"))
     rate(k3=[(1, 1)] * 3, k4=[(5, 5)] * 3)
     assert set(made(store)) == {("k0", "k1"), ("k0", "k2")}
-    store.add_rating(rating("r1", clip_id="k1", value=1.0, flags=("unsafe",)))
+    store.add_rating(rating("r1", clip_id="k1", value=1.0, flags={"k1": ("unsafe",)}))
     assert set(made(store)) == {("k0", "k2")}
     assert curate(store, ALL).dropped["flagged"] == 2
 
@@ -173,7 +173,7 @@ def test_votes_of_two_clips_are_a_share_on_the_scale(store):
 
 def test_votes_are_the_same_from_either_side(store):
     compare(store, "k1", "k0", ["b", "b", "tie"])
-    match = matcher(store, "comparisons")
+    match = matcher(store, "comparisons", store.ratings())
     one, other = match("fidelity", "k0", "k1"), match("fidelity", "k1", "k0")
     assert (one.first.mean, one.second.mean) == pytest.approx((other.second.mean, other.first.mean))
     assert one.first.mean > one.second.mean
@@ -217,7 +217,7 @@ def test_machine_scores_need_no_raters_but_one_scorer(store):
 
 
 def test_evidence_that_is_not_there_is_an_error_that_says_what_is(store):
-    with pytest.raises(InputError, match="no ratings of kind score; there are no ratings at all"):
+    with pytest.raises(InputError, match="no ratings of kind score that count; there are no ratings at all"):
         curate(store)
     compare(store, "k0", "k1", ["a"])
     with pytest.raises(InputError, match="there are comparison"):

@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
+from studio_people import given
 
 from hallo4.preference import PreferenceStore
 
@@ -53,8 +54,7 @@ class Hall:
         return PreferenceStore.open(self.folder).ratings()
 
     def given(self):
-        lines = (self.folder / "studio" / "events.jsonl").read_text().splitlines()
-        return {e["token"]: e for e in map(json.loads, lines) if e["event"] == "given"}
+        return given(PreferenceStore.open(self.folder))
 
 
 class Server(Hall):

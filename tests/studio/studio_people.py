@@ -1,8 +1,10 @@
 """People for the tests: they join, watch, answer."""
 
+import json
 import secrets
 
 from hallo4.studio.assign import next_draw
+from hallo4.studio.record import EventLine, about, key_of
 
 
 def rate_everything(plan, raters):
@@ -18,6 +20,17 @@ def rate_everything(plan, raters):
                 if draw.role == "plain":
                     taken.setdefault(draw.question, set()).add(rater)
     return histories
+
+
+def events(store):
+    """What happened on the page, in order, as plain values."""
+    found = store.table_of_events(EventLine, key_of, about).read().values()
+    return [json.loads(event.to_json()) for event in found]
+
+
+def given(store):
+    """Every question that was handed out, by its token."""
+    return {event["token"]: event for event in events(store) if event["event"] == "given"}
 
 
 def token():

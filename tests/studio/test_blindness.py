@@ -1,12 +1,11 @@
 """What a rater can see or fetch never tells which system made a clip."""
 
-import json
 import re
 
 import av
 import pytest
 from studio_clips import SYSTEMS
-from studio_people import Person
+from studio_people import Person, given
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi.testclient import TestClient
@@ -126,10 +125,7 @@ def test_sides_are_balanced_over_systems_and_stored(seen):
     swapped = [r.left_clip_id == r.clip_b for r in ratings]
     assert len(swapped) == 11
     assert abs(2 * sum(swapped) - len(swapped)) <= 3
-    events = [
-        json.loads(line) for line in (store.folder / "studio" / "events.jsonl").read_text().splitlines()
-    ]
-    given = {event["token"]: event for event in events if event["event"] == "given"}
-    assert all(given[r.event_id.split("-")[0]]["left"] == r.left_clip_id for r in ratings)
+    shown = given(store)
+    assert all(shown[r.event_id.split("-")[0]]["left"] == r.left_clip_id for r in ratings)
     # "left" was said throughout, so the winner is always the clip that was on the left.
     assert all({"a": r.clip_a, "b": r.clip_b}[r.value] == r.left_clip_id for r in ratings)

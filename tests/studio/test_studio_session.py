@@ -235,9 +235,9 @@ def test_an_answer_about_a_clip_that_left_the_store_stops_nobody(open_session, s
     join(session, "anna", "bert")
     answer(session, "anna", "tie")
     gone = session._state.history("anna")[0].given.clips[0]
-    lines = (store.folder / "clips.jsonl").read_text().splitlines()
-    kept = [line for line in lines if f'"{gone}"' not in line]
-    (store.folder / "clips.jsonl").write_text("\n".join(kept) + "\n")
+    with store.database.writing() as connection:
+        connection.execute("DELETE FROM clips WHERE key = ?", (gone,))
+        connection.execute("UPDATE revisions SET revision = revision + 1 WHERE name = 'clips'")
     again = open_session()
     answer(again, "anna", "tie")
     assert answer(again, "bert", "left")
