@@ -71,6 +71,8 @@ Seconds = Annotated[float, Range(0.04, 14_400)]
 """Length of a clip: one frame to four hours."""
 Scale = Annotated[int, Range(1, 8)]
 """How many times frames are enlarged."""
+Port = Annotated[int, Range(0, 65_535)]
+"""Where a server listens; 0 is any that is free."""
 Track = Annotated[int, Range(1, 1000)]
 """A sound track of a file, from 1."""
 FrameRate = Annotated[float, Range(1, 1000)]

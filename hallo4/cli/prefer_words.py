@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.ranges import Episodes, Seconds, SidePx, Steps, Whole, Workers
+from hallo4.ranges import Episodes, Port, Seconds, Seed, Share, SidePx, Steps, Whole, Workers
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
@@ -77,28 +77,48 @@ class Score:
 
 @dataclass(frozen=True)
 class Annotate:
-    """Open the annotation page for raters. Stop it with Ctrl-C: every answer is kept."""
+    """Open the rating page of STORE, or of several. Stop it with Ctrl-C: every answer is kept."""
 
-    store: Store
-    """the folder of the preference store"""
+    stores: Annotated[Positional[tuple[Path, ...]], arg(metavar="STORE ...")]
+    """the folders of the preference stores"""
+    study: Annotated[
+        Path | None, arg(metavar="STUDY.toml", help_behavior_hint="(default: two questions, three raters)")
+    ] = None
+    """what is asked, of whom and under which terms; see docs/run_a_study.md"""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 everybody in the network"""
-    port: Annotated[int, arg(metavar="N")] = 8421
-    """the port"""
+    port: Annotated[Port, arg(metavar="N")] = 8421
+    """the port; 0 takes any"""
     public_url: Annotated[
         str | None, arg(metavar="URL", help_behavior_hint="(default: host and port, no proxy)")
     ] = None
     """address that raters open, where a proxy stands in front: for links, and paths that it leaves on"""
-    mode: Literal["comparison", "score"] = "comparison"
-    """two clips beside each other, or one on a scale of 1 to 5"""
-    seed: Annotated[int, arg(metavar="N")] = 0
+    seed: Annotated[Seed, arg(metavar="N")] = 0
     """decides order and sides"""
-    raters: Annotated[int, arg(metavar="N")] = 1
-    """how many people are to answer each question; training pairs want 3 by default"""
-    overlap: Annotated[float, arg(metavar="X")] = 0.2
-    """share of the questions that more of them answer, so that agreement can be told"""
-    overlap_raters: Annotated[int, arg(metavar="N")] = 3
-    """how many that are"""
+    workers: Annotated[Workers, arg(metavar="N")] = 1
+    """processes that encode the clips beforehand"""
+
+
+@dataclass(frozen=True)
+class RatersOf:
+    """Show the raters of STORE: checks, agreement, pace; exclude them, delete their answers, write sheets."""
+
+    store: Store
+    """the folder of the preference store"""
+    exclude: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """raters whose answers are not to count"""
+    below_gold: Annotated[Share | None, arg(metavar="X", help_behavior_hint="(default: nobody)")] = None
+    """exclude all whose share of gold questions answered rightly is lower, of two or more"""
+    reason: Annotated[str, arg(metavar="TEXT")] = "excluded by the organiser"
+    """why, for the report"""
+    include: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """excluded raters whose answers are to count again"""
+    delete: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """raters whose answers, and all else that is kept of them, are deleted for good"""
+    payment: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: none)")] = None
+    """write a row per rater: platform identifiers, answers, minutes, checks, completion code"""
+    answers: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: none)")] = None
+    """write a row per answer"""
 
 
 @dataclass(frozen=True)
@@ -197,6 +217,7 @@ COMMANDS: dict[str, type] = {
     "candidates": Candidates,
     "score": Score,
     "annotate": Annotate,
+    "raters": RatersOf,
     "pairs": Pairs,
     "report": Report,
     "import": Import,

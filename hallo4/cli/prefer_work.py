@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from hallo4.cli import prefer_words as words
-from hallo4.errors import InputError
+from hallo4.errors import InputError, OutputError
 from hallo4.preference import PreferenceStore
+from hallo4.whole import write_whole
 
 _SAID = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -83,21 +85,57 @@ def _score(options: words.Score) -> None:
 
 def _annotate(options: words.Annotate) -> None:
     from hallo4.studio.annotate import serve
-    from hallo4.studio.assign import Quotas
+    from hallo4.studio.study import default_study, read_study
+
+    study = default_study() if options.study is None else read_study(options.study)
 
     def ready(links: Any) -> None:
-        _say(f"raters:    {links.rate}")
-        _say(f"organiser: {links.admin}")
+        for folder, of in zip(options.stores, links, strict=True):
+            if len(links) > 1:
+                _say(f"{folder}")
+            _say(f"raters:    {of.rate}")
+            _say(f"organiser: {of.admin}")
 
-    quotas = Quotas(options.overlap, options.overlap_raters, options.raters)
     serve(
-        *(options.store, options.host, options.port),
-        seed=options.seed,
-        mode=options.mode,
-        quotas=quotas,
+        *(options.stores, options.host, options.port, study, options.seed),
         public_url=options.public_url,
+        workers=options.workers,
         on_ready=ready,
+        say=_say,
     )
+
+
+def _raters(options: words.RatersOf) -> None:
+    from hallo4.outputs import refuse_output
+    from hallo4.studio.raters import delete_rater, exclude_raters, raters_table
+    from hallo4.studio.sheets import answer_sheet, payment_sheet
+
+    sheets = ((options.payment, payment_sheet), (options.answers, answer_sheet))
+    for out, _ in sheets:
+        if out is not None:
+            refuse_output(out, [options.store])
+    store = PreferenceStore.open(options.store)
+    for name in options.delete:
+        _say(f"{name}: {delete_rater(store, name)} answers deleted")
+    for line in exclude_raters(store, options.exclude, options.below_gold, options.reason):
+        _say(line)
+    for name in options.include:
+        if not store.include(name):
+            raise InputError(f"{name}: is not excluded. Name one who is.")
+        _say(f"{name}: counts again")
+    Console().print(raters_table(store))
+    for out, make in sheets:
+        if out is not None:
+            _write(out, make(store))
+    print(options.store)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error
+    _say(f"wrote {path}")
 
 
 def _pairs(options: words.Pairs) -> None:
@@ -220,6 +258,7 @@ _WORK: dict[type, Any] = {
     words.Candidates: _candidates,
     words.Score: _score,
     words.Annotate: _annotate,
+    words.RatersOf: _raters,
     words.Pairs: _pairs,
     words.Report: _report,
     words.Import: _import,

@@ -244,6 +244,11 @@ class Table(Generic[RecordT]):
         """Changes with the content, as of the last `read`."""
         return self._revision, self._last
 
+    def revision(self) -> int:
+        """Grows when something was replaced or deleted, not when something was added."""
+        with self.database.reading() as connection:
+            return self._revision_in(connection)
+
     @property
     def problems(self) -> list[str]:
         """A line for every row that could not be used, as of the last `read`."""
@@ -330,9 +335,13 @@ class Table(Generic[RecordT]):
     def _revise(self, connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE revisions SET revision = revision + 1 WHERE name = ?", (self.name,))
 
-    def _catch_up(self, connection: sqlite3.Connection) -> None:
+    def _revision_in(self, connection: sqlite3.Connection) -> int:
         query = "SELECT revision FROM revisions WHERE name = ?"
         (revision,) = connection.execute(query, (self.name,)).fetchone() or (0,)
+        return revision
+
+    def _catch_up(self, connection: sqlite3.Connection) -> None:
+        revision = self._revision_in(connection)
         if (revision, self.database.rolled_back) != (self._revision, self._undone):
             self._forget(revision)
         query = f"SELECT row, record FROM {self.name} WHERE row > ? ORDER BY row"

@@ -1,4 +1,4 @@
-"""A damaged store, a full disk, a disk of another machine: what is lost is named, and nothing else is lost."""
+"""A damaged store, a full disk, a disk of another machine: what is lost is named, nothing else is lost."""
 
 import warnings
 from dataclasses import replace

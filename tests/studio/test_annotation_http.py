@@ -6,7 +6,7 @@ import sqlite3
 import threading
 
 import pytest
-from studio_people import Person, token
+from studio_people import ONCE, Person, study, token
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi.testclient import TestClient
@@ -19,7 +19,7 @@ from hallo4.studio.annotate import open_studio, serve
 
 @pytest.fixture
 def studio(store_folder):
-    with open_studio(store_folder) as found:
+    with open_studio(store_folder, study=ONCE) as found:
         yield found
 
 
@@ -105,7 +105,7 @@ def test_undo_opens_the_last_answer_again(studio, anna, store_folder):
     again = anna.post("/api/undo", {"token": first["token"]}).json()
     assert [q["token"] for q in again["questions"]] == [first["token"], second["token"]]
     assert again["questions"][0]["before"] == {
-        "alignment": "left", "fidelity": "right", "flags_left": ["broken"], "flags_right": [],
+        "answers": {"alignment": "left", "fidelity": "right"}, "flags_left": ["broken"], "flags_right": [],
     }  # fmt: skip
     assert (again["done"], again["undo"]) == (0, None)
     assert anna.post("/api/undo", {"token": first["token"]}).json() == again, "undone once"
@@ -168,7 +168,7 @@ def test_an_answer_of_the_wrong_kind_is_refused(anna):
 
 
 def test_single_clips_on_a_scale(store_folder):
-    with open_studio(store_folder, mode="score") as studio:
+    with open_studio(store_folder, study=study(mode="score")) as studio:
         anna = Person(TestClient(studio.app), studio.keys, "anna")
         question = anna.questions()["questions"][0]
         assert question["clips"] == 1
@@ -329,9 +329,9 @@ def test_a_port_in_use_is_one_line(store_folder):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(InputError, match="--port"):
-        serve(store_folder, port=other.getsockname()[1])
+        serve([store_folder], port=other.getsockname()[1])
     with pytest.raises(InputError, match="--port"):
-        serve(store_folder, port=123456)
+        serve([store_folder], port=123456)
 
 
 def test_unknown_tokens(anna):

@@ -5,7 +5,7 @@ import re
 import av
 import pytest
 from studio_clips import SYSTEMS
-from studio_people import Person, given
+from studio_people import ONCE, Person, given
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi.testclient import TestClient
@@ -20,7 +20,7 @@ def seen(store_template, tmp_path_factory):
     import shutil
 
     folder = shutil.copytree(store_template, tmp_path_factory.mktemp("blind") / "hidden-store-name")
-    with open_studio(folder) as studio:
+    with open_studio(folder, study=ONCE) as studio:
         client = TestClient(studio.app)
         person = Person(client, studio.keys, "curious")
         for path in (

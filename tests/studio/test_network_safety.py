@@ -100,7 +100,9 @@ def test_only_small_json_is_read(anna):
 @pytest.mark.parametrize(
     "change",
     [
-        {"more": 1}, {"alignment": None}, {"alignment": True}, {"alignment": 2.5}, {"fidelity": "better"},
+        {"more": 1}, {"answers": None}, {"answers": {}}, {"answers": {"alignment": "left"}},
+        *[{"answers": {"alignment": "left", "fidelity": said}} for said in (None, True, 2.5, "better", 10)],
+        {"answers": {"alignment": "left", "fidelity": "left", "beauty": "left"}},
         {"flags_left": ["ugly"]}, {"flags_left": ["unsafe"] * 4}, {"flags_left": "unsafe"}, {"shown_ms": -1},
         {"shown_ms": "5000"}, {"shown_ms": 10**12}, {"ui_version": "x" * 41}, {"ui_version": "a b"},
         {"token": "../../etc/passwd"}, {"submit_id": "x"},
