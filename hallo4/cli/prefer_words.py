@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.ranges import Episodes, Port, Seconds, Seed, Share, SidePx, Steps, Whole, Workers
+from hallo4.ranges import Alpha, Episodes, Port, Seconds, Seed, Share, SidePx, Steps, Whole, Workers
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
@@ -127,8 +127,8 @@ class Pairs:
 
     store: Store
     """the folder of the preference store"""
-    evidence: Literal["scores", "comparisons", "bradley_terry", "machine"] = "scores"
-    """ratings of single clips, of two clips, strengths fitted to those, or machine scores"""
+    evidence: Literal["comparisons", "bradley_terry", "scores", "machine"] = "comparisons"
+    """ratings of two clips, strengths fitted to those, ratings of single clips, or machine scores"""
     min_raters: Annotated[int, arg(metavar="N")] = 3
     """fewest raters on each axis"""
     axis: Literal["both", "alignment", "fidelity"] = "both"
@@ -147,8 +147,36 @@ class Pairs:
     """share of pairs with people and speeches that training never sees"""
     seed: Annotated[int, arg(metavar="N")] = 0
     """decides who is held out"""
+    min_gold: Annotated[Share, arg(metavar="X")] = 0.8
+    """leave out raters with a smaller share of gold answers right, of two or more; 0 asks nobody"""
+    exclude_rater: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """leave these raters out too, beside those that `prefer raters` excluded"""
+    min_alpha: Annotated[Alpha, arg(metavar="X")] = 0.4
+    """refuse to write pairs where raters agree less (Krippendorff's alpha, each question); -1 is any"""
     allow_source_shortcut: Annotated[bool, FlagCreatePairsOff] = False
     """write the pairs even if the source of a clip predicts the winner"""
+
+
+@dataclass(frozen=True)
+class Ship:
+    """May a new model take the old one's place? By people's answers, motion and, if given, two reports.
+
+    The exit code is 0 if it may and 1 if it may not.
+    """
+
+    store: Store
+    """the folder of the preference store"""
+    new: Annotated[Positional[str], arg(metavar="NEW")]
+    """the source of the new clips, as `prefer report` names it"""
+    old: Annotated[Positional[str], arg(metavar="OLD")]
+    """the source of the old ones"""
+    reports: Annotated[
+        tuple[Path, Path] | None,
+        arg(metavar="NEW.json OLD.json", help_behavior_hint="(default: people only)"),
+    ] = None
+    """reports of `hallo4 evaluate` of both, for sync, identity and Frechet distances"""
+    min_gold: Annotated[Share, arg(metavar="X")] = 0.8
+    """leave out raters with a smaller share of gold answers right"""
 
 
 @dataclass(frozen=True)
@@ -201,7 +229,7 @@ class Simulate:
     """the folder of the preference store"""
     raters: Annotated[int, arg(metavar="N")] = 3
     """how many"""
-    kind: Literal["score", "comparison"] = "score"
+    kind: Literal["comparison", "score"] = "comparison"
     """what they do"""
     noise: Annotated[tuple[float, float], arg(metavar="A F")] = (0.6, 0.8)
     """standard deviation of an answer on alignment and fidelity, in points"""
@@ -219,6 +247,7 @@ COMMANDS: dict[str, type] = {
     "annotate": Annotate,
     "raters": RatersOf,
     "pairs": Pairs,
+    "ship": Ship,
     "report": Report,
     "import": Import,
     "export": Export,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from hallo4.cli import prefer_words as words
 from hallo4.errors import InputError, OutputError
@@ -142,6 +143,7 @@ def _pairs(options: words.Pairs) -> None:
     from hallo4.preference.audit import audit_pairs, require_sound
     from hallo4.preference.curate import Curation, curate
     from hallo4.preference.schema import AXES
+    from hallo4.preference.trust import require_agreement
 
     store = PreferenceStore.open(options.store)
     curated = curate(
@@ -157,8 +159,12 @@ def _pairs(options: words.Pairs) -> None:
             weights=options.weights,
             held_out_fraction=options.held_out,
             seed=options.seed,
+            min_gold=options.min_gold or None,
+            exclude=options.exclude_rater,
         ),
     )
+    for name, why in curated.left_out.items():
+        _say(f"left out, rater {name}: {why}")
     for reason, count in sorted(curated.dropped.items(), key=lambda item: -item[1]):
         _say(f"dropped, {reason}: {count}")
     if not curated.pairs:
@@ -166,6 +172,8 @@ def _pairs(options: words.Pairs) -> None:
             f"{options.store}: no pair passed; those in the store stay. Collect more ratings, or lower "
             "--min-raters or --min-gap."
         )
+    for line in require_agreement(curated.agreement, options.min_alpha):
+        _say(line)
     audit = audit_pairs(curated.pairs, store.clips(), store.conditions())
     if not options.allow_source_shortcut:
         require_sound(audit)
@@ -177,6 +185,30 @@ def _pairs(options: words.Pairs) -> None:
     held = sum(pair.split == "held_out" for pair in curated.pairs)
     _say(f"{len(curated.pairs)} pairs, {held} of them held out")
     print(options.store)
+
+
+def _ship(options: words.Ship) -> None:
+    from hallo4.preference.ship import ship
+    from hallo4.preference.trust import trusted
+
+    store = PreferenceStore.open(options.store)
+    counting = trusted(store, options.min_gold or None)
+    for name, why in counting.left_out.items():
+        _say(f"left out, rater {name}: {why}")
+    if any(rating.simulated for rating in counting.ratings):
+        _say("some raters are SIMULATED: the verdict says nothing about people")
+    verdict = ship(counting.ratings, store.clips(), options.new, options.old, options.reports)
+    table = Table(title=f"{verdict.new} in the place of {verdict.old}", title_justify="left")
+    for head in ("condition", "", "found"):
+        table.add_column(head)
+    for check in verdict.checks:
+        table.add_row(
+            check.name, {True: "passed", False: "FAILED", None: "not known"}[check.passed], check.found
+        )
+    Console().print(table)
+    print("ships" if verdict.ships else "does not ship")
+    if not verdict.ships:
+        raise SystemExit(1)
 
 
 def _report(options: words.Report) -> None:
@@ -260,6 +292,7 @@ _WORK: dict[type, Any] = {
     words.Annotate: _annotate,
     words.RatersOf: _raters,
     words.Pairs: _pairs,
+    words.Ship: _ship,
     words.Report: _report,
     words.Import: _import,
     words.Export: _export,

@@ -23,10 +23,8 @@ from hallo4.preference.audit import audit_pairs, source_of
 from hallo4.preference.ranking import Comparison, rank
 from hallo4.preference.schema import Clip, Rating
 from hallo4.preference.store import PreferenceStore
+from hallo4.preference.trust import ENOUGH_ALPHA, ENOUGH_GOLD
 from hallo4.version import __version__
-
-ENOUGH_ALPHA, ENOUGH_GOLD = 0.4, 0.8
-"""Targets of dpo.md 3.3: below these, ratings should not train a model."""
 
 SCORE_TIE = 0.5
 """Scores of one rater that differ by less are a tie when sources are ranked."""

@@ -9,11 +9,9 @@ from rich.table import Table
 from hallo4.errors import InputError
 from hallo4.preference.agreement import rater_reports
 from hallo4.preference.store import PreferenceStore
+from hallo4.preference.trust import FEWEST_GOLD
 from hallo4.studio.record import EventLine, Given, about, key_of
 from hallo4.studio.sheets import rater_rows
-
-FEWEST_GOLD = 2
-"""Gold answers, before a share of them says something about a rater."""
 
 
 def delete_rater(store: PreferenceStore, name: str) -> int:

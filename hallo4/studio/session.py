@@ -149,7 +149,8 @@ class Session:
 
     def knows(self, rater: str, key: str) -> bool:
         """Whether `key` is that of `rater`."""
-        return same_key(self._state.joined.get(rater), key)
+        with self._turn():
+            return same_key(self._state.joined.get(rater), key)
 
     def heard(self, rater: str) -> None:
         """The rater passed the sound check."""
