@@ -50,7 +50,7 @@ def test_a_rater_over_tls_from_joining_to_the_code(hall, proxy):
             found = client.post("api/answer", json=words, headers=signed).json()
         assert len(client.post("api/finish", json={}, headers=signed).json()["ended"]["code"]) == 10
         assert client.post("api/answer", content=b" " * 100_000, headers=signed).status_code == 413
-        assert client.get("../admin").status_code == 404, "outside of the path is nothing"
+        assert client.get("../admin").status_code in (403, 404), "outside of the path is nothing"
     assert len(hall.ratings()) == 4
 
 
