@@ -106,7 +106,7 @@ def views(studio: Studio, base: str, found: Pictures) -> None:
             driver.find_element(By.CSS_SELECTOR, ".axis .choice[data-value=left]").click()
             found[f"rating-{name}"] = taken(driver)
             driver.find_element(By.CSS_SELECTOR, ".axis .choice[data-value=left]").click()
-            answer(driver, "112")
+            answer(driver, "1121")
             driver.execute_script("document.getElementById('help').click()")
             found[f"guide-{name}"] = taken(driver)
             driver.execute_script("document.getElementById('guide').close()")
