@@ -94,11 +94,11 @@ def make_store(folder: Path, questions: int) -> None:
                     )
                 )
         films.append((f"clips/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()))
-    for c in range(conditions):
-        home = folder / "conditions" / f"c{c}"
-        home.mkdir()
-        save_wav(home / "speech.wav", sound)
-        where = f"conditions/c{c}"
+    home = folder / "conditions" / "all"
+    home.mkdir()
+    save_wav(home / "speech.wav", sound)
+    for c in range(conditions):  # of the same few films and one sound, so that few copies are to be encoded
+        where = "conditions/all"
         store.add_condition(
             Condition(f"c{c}", f"p{c}", f"s{c}", f"{where}/p.png", f"{where}/speech.wav", None)
         )
