@@ -1,7 +1,9 @@
 """One process at a time: whoever comes second to a file or folder is told who works on it.
 
 The operating system holds the lock (`filelock`), so it ends with its process, however that ends: what a dead
-one left behind is taken over. The name of the holder stands in the lock file, for the message only.
+one left behind is taken over. The name of the holder stands in the lock file, for the message only. On disks
+without such locks the file itself is the lock: one of a dead process of the same machine is taken over, one
+of another machine has to be removed by hand.
 """
 
 from __future__ import annotations
@@ -10,32 +12,57 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.whole import companion
 
 WAIT = "Wait for it, or choose another output."
-_RECORD = "hallo4 owner"
+_ASKED_EVERY_S = 0.2
+_LARGEST_RECORD = 4096
+# The library says so in two lines of code; nobody has to do anything about it.
+warnings.filterwarnings("ignore", "flock not supported", UserWarning)
+
+
+class WaitingNote(UserWarning):
+    """Whom a process waits for, and at what."""
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What stands in a lock file."""
+
+    hallo4_process: int
+    host: str
+    since: str
 
 
 @contextmanager
 def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
     """`sole_worker` of an output. Its lock is `.NAME.lock` beside a file, and `.hallo4.lock` in a folder that
     is there; folders above it are made."""
-    target = Path(output).resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
-        ) from error
-    inside, beside = target / ".hallo4.lock", companion(target, ".", f"{target.suffix}.lock")
-    with sole_worker(inside if target.is_dir() else beside, output, instead):
+    with sole_worker(_lock_of(output), output, instead):
+        yield
+
+
+@contextmanager
+def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
+    """As `sole_writer`, for what several jobs need and the first of them makes: the others wait for it, with
+    a `WaitingNote`."""
+    lock_file = _lock_of(shared)
+    lock = _lock(lock_file)
+    if not _acquired(lock, lock_file, shared, WAIT):
+        warnings.warn(f"{shared}: {_holder(lock_file)} is working on it; waiting for it", WaitingNote, 3)
+        while not _acquired(lock, lock_file, shared, WAIT):
+            time.sleep(_ASKED_EVERY_S)
+    with _held(lock, lock_file):
         yield
 
 
@@ -46,15 +73,45 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
     `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it
     (its process id, machine and start are named), or the file cannot be made.
     """
-    lock = FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
+    lock = _lock(lock_file)
+    if not _acquired(lock, lock_file, on, instead):
+        raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
+    with _held(lock, lock_file):
+        yield
+
+
+def _lock_of(output: str | os.PathLike[str]) -> Path:
+    target = Path(output).resolve()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
+        ) from error
+    if target.is_dir():
+        return target / ".hallo4.lock"
+    return companion(target, ".", f"{target.suffix}.lock")
+
+
+def _lock(lock_file: Path) -> BaseFileLock:
+    return FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
+
+
+def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], instead: str) -> bool:
+    """Whether this process has the lock now. OutputError: its file cannot be made."""
     try:
         lock.acquire()
     except Timeout:
-        raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}") from None
+        return False
     except OSError as error:
         raise OutputError(
             f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). {instead}"
         ) from error
+    return True
+
+
+@contextmanager
+def _held(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
     try:
         _sign(lock_file)
         yield
@@ -68,27 +125,35 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 def _sign(lock_file: Path) -> None:
     """Write who holds it, unless the library keeps its own record there (disks without such locks)."""
-    record = {_RECORD: os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+    record = _Record(os.getpid(), socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S"))
     with suppress(OSError):
         if lock_file.stat().st_size == 0 or _record(lock_file):
-            lock_file.write_text(json.dumps(record))
+            lock_file.write_text(json.dumps(asdict(record)))
 
 
-def _record(lock_file: Path) -> dict[str, object]:
-    """Who signed it; empty where nobody did."""
+def _record(lock_file: Path) -> _Record | None:
+    """Who signed it; None where nobody did."""
     try:
-        record = json.loads(lock_file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) and _RECORD in record else {}
+        return read_json(lock_file, _Record, limit_bytes=_LARGEST_RECORD)
+    except InputError:
+        return None
 
 
 def _holder(lock_file: Path) -> str:
     record = _record(lock_file)
-    if not record:
-        return "another process"
-    here = record["host"] == socket.gethostname()
-    where = "" if here else f" on {record['host']}"
-    if here and record[_RECORD] == os.getpid():
-        return f"this process ({record[_RECORD]}), since {record['since']},"
-    return f"another hallo4 (process {record[_RECORD]}{where}, since {record['since']})"
+    if record is None:
+        return f"another process{_named_by_library(lock_file)}"
+    here = record.host == socket.gethostname()
+    where = "" if here else f" on {record.host}"
+    if here and record.hallo4_process == os.getpid():
+        return f"this process ({record.hallo4_process}), since {record.since},"
+    return f"another hallo4 (process {record.hallo4_process}{where}, since {record.since})"
+
+
+def _named_by_library(lock_file: Path) -> str:
+    """On disks without such locks: the number of the process and its machine, two lines of the lock file."""
+    try:
+        number, host, *_ = lock_file.read_text().splitlines()
+    except (OSError, ValueError):
+        return ""
+    return f" ({number} on {host}, by its lock {lock_file})" if number.isdigit() else ""

@@ -71,8 +71,6 @@ Seconds = Annotated[float, Range(0.04, 14_400)]
 """Length of a clip: one frame to four hours."""
 Scale = Annotated[int, Range(1, 8)]
 """How many times frames are enlarged."""
-Port = Annotated[int, Range(0, 65_535)]
-"""Where a server listens; 0 is any that is free."""
 Track = Annotated[int, Range(1, 1000)]
 """A sound track of a file, from 1."""
 FrameRate = Annotated[float, Range(1, 1000)]
@@ -81,6 +79,10 @@ Alpha = Annotated[float, Range(-1, 1)]
 """Agreement beyond chance."""
 Share = Annotated[float, Range(0, 1)]
 """A part of a whole, or a probability."""
+HeldOut = Annotated[float, Range(0, 0.9)]
+"""A part that is kept from training."""
+PartBelowHalf = Annotated[float, Range(0, 0.499_999_999)]
+"""A share that is less than the rest."""
 Momentum = Annotated[float, Range(0, 0.999_999_999)]
 """Of an average that forgets: at least 0, below 1."""
 Rate = Annotated[float, Range(0, 1000, above=True)]
@@ -89,10 +91,37 @@ FlowShift = Annotated[float, Range(0, 1000, above=True)]
 """Shift of the schedule of a flow model; 1 is none."""
 Guidance = Annotated[float, Range(0, 1_000)]
 """Guidance scale; 1 is without."""
+Port = Annotated[int, Range(0, 65_535)]
+"""A port of a network address; 0 is any free one."""
+Raters = Annotated[int, Range(1, 1_000)]
+"""People who answer questions."""
+Points = Annotated[float, Range(0, 4)]
+"""A difference on the scale of 1 to 5."""
+Deviation = Annotated[float, Range(0, 10)]
+"""A standard deviation on the scale of 1 to 5."""
+Pull = Annotated[float, Range(-10, 10)]
+"""By how many points one of two sides looks better."""
+Level = Annotated[float, Range(0, 255)]
+"""Brightness of a pixel."""
+Pixels = Annotated[float, Range(0, 16_384)]
+"""A length in a picture."""
+Tempo = Annotated[float, Range(1, 8)]
+"""How many times as fast as usual bodies move."""
 Positive = Annotated[float, Range(0, above=True)]
 """Rates, scales, minutes: any number above 0."""
 NotNegative = Annotated[float, Range(0)]
 """Decays and weights of terms, where 0 turns something off."""
+
+
+def check_rising(
+    record: Any, *names: str, named: Callable[[str], str] = str, error: type[Hallo4Error] = InputError
+) -> None:
+    """An `error` in one line for the first field among `names`, a pair of numbers, whose first is not below
+    its second."""
+    for name in names:
+        low, high = getattr(record, name)
+        if not low < high:
+            raise error(f"{named(name)} is {low} to {high}; the first number must be below the second.")
 
 
 def check_ranges(

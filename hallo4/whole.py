@@ -4,7 +4,6 @@
 
     whole_file, write_whole:  .hallo4-PID-HOST-RANDOM.part --flushed to the disk--> renamed to TARGET
     whole_folder:             a folder of such a name      --flushed to the disk--> TARGET, in one step
-    whole_files:              a folder of such a name      --every file as above--> into TARGET/
 
 Whatever happens on the way (a kill, a power cut, a full disk), what stood at the target stays. What a killed
 process left behind is told by the process and machine in its name, and removed by the next write in that
@@ -117,8 +116,10 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A new, empty folder that the block fills; after it, the folder takes the place of `target`.
 
     What `target` holds is replaced as a whole: the caller knows that it may be. Folders above it are made.
+    OSError: also as `refuse_fixed_folder`.
     """
     final = Path(target).resolve()
+    refuse_fixed_folder(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     building = temporary_beside(final)
     building.mkdir()
@@ -129,39 +130,26 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         discard(building)
 
 
-@contextmanager
-def whole_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """A new, empty folder that the block fills with files that belong together; after it, they are in
-    `folder`.
-
-    A folder that is not there yet appears with all of them. In one that is, they replace those of their
-    names, the others stay; each is whole, and they are moved only when all are.
-    """
-    final = Path(folder).resolve()
-    if not final.is_dir():
-        with whole_folder(final) as building:
-            yield building
-        return
-    building = temporary_beside(final / "files")
-    building.mkdir()
-    try:
-        yield building
-        made = sorted(building.iterdir())
-        for path in made:
-            refuse_irregular(final / path.name)
-        for path in made:
-            commit(path, final / path.name)
-    finally:
-        discard(building)
+def refuse_fixed_folder(target: str | os.PathLike[str]) -> None:
+    """OSError if another folder cannot take the place of the folder `target`: it is the current folder or one
+    above it, whose programs would stay in the old one, or it is where a disk begins."""
+    final = Path(target).resolve()
+    here = Path.cwd()
+    if final == here or final in here.parents:
+        raise OSError(errno.EBUSY, "it is the current folder or one above it, and cannot be replaced")
+    if final.is_mount():
+        raise OSError(errno.EBUSY, "a disk begins there, and it cannot be replaced")
 
 
 def place_folder(building: Path, target: Path) -> None:
     """Flush the folder `building` to the disk and put it in the place of the folder `target`, if there is
-    one, which is removed afterwards.
+    one, which is removed afterwards. It has the rights of the folder that it replaces.
 
     Both names are exchanged in one step. Where the disk cannot, the old folder is called
     `.hallo4-NAME.older` for a moment; if a kill comes then, it lies there until the next call.
     """
+    with suppress(OSError):
+        building.chmod(stat.S_IMODE(target.stat().st_mode))
     flush_folder(building)
     older = target.with_name(f".hallo4-{target.name}.older")
     if older.is_dir() and not target.exists():

@@ -104,3 +104,19 @@ def tiny_text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = {name: tensor for name, tensor in model.state_dict().items() if "embed_tokens" not in name}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """The address of a Ray cluster of two machines with one CPU each, both pretended by processes of this
+    one."""
+    pytest.importorskip("ray", reason="needs hallo4[cluster]")
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    try:
+        cluster.add_node(**small)
+        yield cluster.address
+    finally:
+        cluster.shutdown()

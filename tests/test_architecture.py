@@ -27,6 +27,7 @@ GROUND = {
     "whole",
 }
 MAY_IMPORT: dict[str, set[str]] = {
+    "engine": set(),
     "media": set(),
     "motion": {"media"},
     "world": {"media", "motion"},
@@ -35,11 +36,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"weights"},
     "diffusion": set(),
     "pipelines": {"media", "motion", "weights", "pose", "models", "diffusion"},
-    "data": {"media", "motion", "world", "weights", "pose", "models", "pipelines"},
+    "data": {"engine", "media", "motion", "world", "weights", "pose", "models", "pipelines"},
     "training": {"weights", "models", "diffusion", "data"},
-    "evaluation": {"media", "motion", "world", "weights", "pose", "models", "pipelines"},
-    "preference": {"media", "motion", "world", "models", "pipelines", "evaluation"},
+    "evaluation": {"engine", "media", "motion", "world", "weights", "pose", "models", "pipelines"},
+    "preference": {"engine", "media", "motion", "world", "models", "pipelines", "evaluation"},
     "studio": {
+        "engine",
         "media",
         "motion",
         "world",
@@ -70,7 +72,9 @@ MAY_IMPORT["cli"] = set(MAY_IMPORT)
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 OUR_CODE = [
-    path for folder in ("hallo4", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("hallo4", "tests", "benchmarks", "docs", "integrations")
+    for path in (ROOT / folder).rglob("*.py")
 ]
 
 

@@ -130,6 +130,7 @@ def test_python_examples_call_what_exists(page):
             if isinstance(node, ast.Call):
                 root, *path = ast.unparse(node.func).split(".")
                 if root in known:
+                    path = path or ["__call__"] * (root in held)
                     bind(functools.reduce(getattr, path, known[root]), node, with_self=root in held)
 
 

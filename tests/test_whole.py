@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from hallo4 import whole
-from hallo4.whole import place_folder, temporary_beside, whole_file, whole_files, whole_folder, write_whole
+from hallo4.whole import place_folder, temporary_beside, whole_file, whole_folder, write_whole
 
 PACKAGE = Path(whole.__file__).parent.parent
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from hallo4.whole import whole_file, whole_files, whole_folder
+from hallo4.whole import whole_file, whole_folder
 target = Path(sys.argv[2])
-with dict(file=whole_file, folder=whole_folder, files=whole_files)[sys.argv[1]](target) as made:
+with dict(file=whole_file, folder=whole_folder)[sys.argv[1]](target) as made:
     (made if sys.argv[1] == "file" else made / "a.txt").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -52,7 +52,7 @@ def test_the_name_of_a_temporary_file_says_whose_it_is(tmp_path):
     assert whole._TEMPORARY.fullmatch(name)["host"] == whole._host()
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "files"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_kill_leaves_what_was_there_and_the_next_write_cleans_up(tmp_path, kind):
     target = tmp_path / "target"
     if kind == "file":
@@ -62,10 +62,9 @@ def test_a_kill_leaves_what_was_there_and_the_next_write_cleans_up(tmp_path, kin
         (target / "a.txt").write_text("old")
     killed_while_writing(kind, target)
     assert (target if kind == "file" else target / "a.txt").read_text() == "old"
-    where = target if kind == "files" else tmp_path
-    assert len(temporaries(where)) == 1
-    write_whole(where / "other", "new")
-    assert temporaries(where) == []
+    assert len(temporaries(tmp_path)) == 1
+    write_whole(tmp_path / "other", "new")
+    assert temporaries(tmp_path) == []
 
 
 def test_left_overs_of_the_living_and_of_other_machines_stay(tmp_path):
@@ -120,7 +119,7 @@ def test_a_link_stays_and_its_file_is_replaced_with_the_rights_it_had(tmp_path):
 
 
 def test_an_error_in_the_block_leaves_what_was_there(tmp_path):
-    for kind in (whole_file, whole_folder, whole_files):
+    for kind in (whole_file, whole_folder):
         with pytest.raises(ZeroDivisionError):
             interrupted(kind, tmp_path / "new")
         assert os.listdir(tmp_path) == []
@@ -158,12 +157,22 @@ def test_a_folder_set_aside_by_a_killed_move_comes_back(tmp_path, monkeypatch):
     assert os.listdir(tmp_path / "model") == ["old"]
 
 
-def test_files_that_belong_together_move_in_beside_others(tmp_path):
-    (tmp_path / "a.txt").write_text("old")
-    (tmp_path / "notes.txt").write_text("mine")
-    with whole_files(tmp_path) as building:
-        (building / "a.txt").write_text("new")
-        (building / "b.txt").write_text("new")
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        "a.txt": "new", "b.txt": "new", "notes.txt": "mine",
-    }  # fmt: skip
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_new_folder_has_the_rights_of_the_one_that_it_replaces(tmp_path, monkeypatch, can_exchange):
+    if not can_exchange:
+        monkeypatch.setattr(whole, "_exchange", lambda *_: False)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model").chmod(0o2710)
+    with whole_folder(tmp_path / "model"):
+        pass
+    assert (tmp_path / "model").stat().st_mode & 0o7777 == 0o2710
+
+
+@pytest.mark.parametrize("target", [".", "..", "/", "/proc", "link"])
+def test_a_folder_that_programs_stand_in_is_not_replaced(tmp_path, monkeypatch, target):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to("../here")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(OSError, match="cannot be replaced"), whole_folder(target):
+        pytest.fail("no work is done")
+    assert os.listdir(tmp_path) == ["here"]

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.ranges import Episodes, Frames, Level, NotNegative, Pixels, Share
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,19 @@ class Prepare:
     """the folder to write to; it belongs to one model"""
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """for whose autoencoder and sound the clips are encoded"""
-    frames: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: a window)")] = None
+    frames: Annotated[Frames | None, arg(metavar="N", help_behavior_hint="(default: a window)")] = None
     """frames of a clip, at 25 a second"""
-    min_face_px: Annotated[float, arg(metavar="N")] = 16.0
+    min_face_px: Annotated[Pixels, arg(metavar="N")] = 16.0
     """drop clips in which the face is less wide, in pixels of the model's frame"""
-    min_sharpness: Annotated[float, arg(metavar="X")] = 0.12
+    min_sharpness: Annotated[NotNegative, arg(metavar="X")] = 0.12
     """drop blurred faces: about 0.6 is sharp, 0.15 is soft"""
-    min_found: Annotated[float, arg(metavar="SHARE")] = 0.95
+    min_found: Annotated[Share, arg(metavar="SHARE")] = 0.95
     """drop clips in which the face is seen in fewer of the frames"""
-    min_speech: Annotated[float, arg(metavar="SHARE")] = 0.3
+    min_speech: Annotated[Share, arg(metavar="SHARE")] = 0.3
     """drop clips in which somebody speaks for less of the time"""
-    min_level: Annotated[float, arg(metavar="N")] = 12.0
+    min_level: Annotated[Level, arg(metavar="N")] = 12.0
     """drop clips that are darker on average (0 to 255)"""
-    min_fps: Annotated[float, arg(metavar="N")] = 20.0
+    min_fps: Annotated[NotNegative, arg(metavar="N")] = 20.0
     """drop videos with fewer frames a second"""
     hands: Literal["any", "seen", "unseen"] = "any"
     """keep only clips with a hand in view, or only those without"""
@@ -59,8 +61,10 @@ class Prepare:
         Path | None, arg(metavar="DIR", help_behavior_hint="(default: pose/ of $HALLO4_WEIGHTS)")
     ] = None
     """the folder of the estimator's networks"""
-    workers: Annotated[int, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work; the result is the same"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see SOURCE and SHARDS under these paths"""
     quiet: FlagCreatePairsOff[bool] = False
     """say only what went wrong"""
 
@@ -75,15 +79,14 @@ class Look:
         Path | None, arg(aliases=("-o",), metavar="HTML", help_behavior_hint="(default: SHARDS/look.html)")
     ] = None
     """the page"""
-    shown: Annotated[int, arg(metavar="N")] = 60
+    shown: Annotated[Episodes, arg(metavar="N")] = 60
     """how many clips of each kind to show"""
 
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 data` and do it; the path of the result is the last line on stdout."""
-    options = tyro.extras.subcommand_cli_from_dict(
-        {"prepare": Prepare, "look": Look}, args=list(words), prog="hallo4 data", description=__doc__
-    )
+    commands = {"prepare": Prepare, "look": Look}
+    options = parse(commands, list(words), prog="hallo4 data", description=__doc__)
     if isinstance(options, Prepare):
         _prepare(options)
     else:
@@ -94,6 +97,7 @@ def _prepare(options: Prepare) -> None:
     from hallo4.data import ClipFilters, PrepareSettings, prepare_videos
     from hallo4.data.contact_sheet import table_of
     from hallo4.data.index import UNUSABLE
+    from hallo4.engine import open_engine
 
     chosen = ("min_face_px", "min_sharpness", "min_found", "min_speech", "min_level", "min_fps")
     filters = ClipFilters(
@@ -103,8 +107,8 @@ def _prepare(options: Prepare) -> None:
         *(options.model, options.frames, filters, options.estimator, options.person, options.speech),
         *(options.licence, options.device, options.weights),
     )
-    with _Progress(options.quiet) as on_progress:
-        prepared = prepare_videos(options.sources, options.output, settings, options.workers, on_progress)
+    with _Progress(options.quiet) as on_progress, open_engine(options.workers, options.ray) as engine:
+        prepared = prepare_videos(options.sources, options.output, settings, engine, on_progress)
     for problem in prepared.problems:
         print(f"problem: {problem}", file=sys.stderr)
     if not options.quiet:
@@ -129,11 +133,8 @@ def _prepare(options: Prepare) -> None:
 def _look(options: Look) -> None:
     from hallo4.data.contact_sheet import table_of, write_contact_sheet
     from hallo4.data.index import read_index, read_stamp
-    from hallo4.errors import InputError
     from hallo4.media.files import check_folder
 
-    if options.shown < 1:
-        raise InputError(f"shown is {options.shown}; use 1 or more.")
     stamp = read_stamp(options.shards)
     target = check_folder(options.output or options.shards / "look.html")
     print(f"clips of {stamp.clip_frames} frames for {stamp.model}")

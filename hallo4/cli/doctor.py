@@ -9,6 +9,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from hallo4.cli.options import parse
+from hallo4.ranges import Seconds
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Doctor:
 
     model: Annotated[str, arg(metavar="NAME_OR_DIR")] = "tiny-dit"
     """a model that comes with hallo4, or a model folder"""
-    seconds: Annotated[float, arg(metavar="N")] = 10.0
+    seconds: Annotated[Seconds, arg(metavar="N")] = 10.0
     """how long the sound of the job is"""
     memory: Annotated[str, arg(metavar="auto|N")] = "auto"
     """how many GB of the device may be used"""

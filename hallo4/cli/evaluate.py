@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import arg
 
 from hallo4.cli.options import parse
-from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Whole, Workers
+from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole, Workers
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class World:
     """which clips"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.2
     """length of a clip"""
-    tempo: Annotated[float, arg(metavar="X")] = 1.0
+    tempo: Annotated[Tempo, arg(metavar="X")] = 1.0
     """how many times as fast as usual bodies move"""
     steps: Annotated[Steps | None, arg(metavar="N", help_behavior_hint="(default: the model's)")] = None
     """denoising steps"""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.cli.options import parse
-from hallo4.ranges import Workers
+from hallo4.cli.options import RayOption, WorkersOption, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hallo4.engine import Engine
     from hallo4.pose.files import Done, Job
 
 
@@ -41,8 +41,10 @@ class Keypoints:
         Path | None, arg(metavar="DIR", help_behavior_hint="(default: pose/ of $HALLO4_WEIGHTS)")
     ] = None
     """the folder of the networks"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the files of a folder"""
+    ray: RayOption = None
+    """a Ray cluster that shares them; all its machines must see both folders under these paths"""
     quiet: FlagCreatePairsOff[bool] = False
     """say only what went wrong, and what to know of the result"""
 
@@ -64,9 +66,9 @@ def run(words: Sequence[str]) -> None:
 
 def _do(options: Keypoints, jobs: Sequence[Job], alone: bool) -> None:
     """Measure what is not finished, alone with where the results go."""
+    from hallo4.engine import open_engine
     from hallo4.pose.files import Measure
     from hallo4.pose.loading import load_estimator
-    from hallo4.processes import shared_work
 
     settings = (options.estimator, options.device, options.weights, options.person)
     estimator = load_estimator(*settings[:3])  # what is missing is said before any work
@@ -77,17 +79,30 @@ def _do(options: Keypoints, jobs: Sequence[Job], alone: bool) -> None:
         len(left) < len(jobs),
     )
     problems = []
-    if min(options.workers, len(left)) <= 1:
-        done = _one_by_one(left, Measure, settings, options.quiet)
-    else:
-        done = shared_work(Measure, settings, left, options.workers)
-    for number, item in enumerate(done):
-        _report(item, alone)
-        if item.problem:
-            problems.append(item)
-        _say(options, f"{number + 1} of {len(left)} done", not alone)
+    alone_here = options.ray is None and min(options.workers or 1, len(left)) <= 1
+    with open_engine(1 if alone_here else options.workers, options.ray) as engine:
+        if alone_here:
+            done = _one_by_one(left, Measure, settings, options.quiet)
+        else:
+            done = _shared(engine, left, Measure, settings)
+        for number, item in enumerate(done):
+            _report(item, alone)
+            if item.problem:
+                problems.append(item)
+            _say(options, f"{number + 1} of {len(left)} done", not alone)
     if problems:
         _fail(problems, len(left), alone)
+
+
+def _shared(
+    engine: Engine, jobs: Sequence[Job], make: Callable[..., Callable[..., Done]], settings: tuple[Any, ...]
+) -> Iterator[Done]:
+    """Measure in the workers of `engine`."""
+    from hallo4.engine import Stage
+    from hallo4.pose.files import Done
+
+    for outcome in engine.map(Stage(make, settings), jobs):
+        yield outcome.value or Done(outcome.item, problem=f"{outcome.item.source}: {outcome.reason}")
 
 
 def _one_by_one(

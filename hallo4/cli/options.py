@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
+from tyro.conf import Positional, arg
 
 from hallo4.errors import InputError
-from hallo4.ranges import check_ranges
+from hallo4.ranges import Workers, check_ranges
+
+WorkersOption = Annotated[
+    Workers | None, arg(metavar="N", help_behavior_hint="(default: 1; with --ray, all that it has)")
+]
+"""`--workers` of a command whose work an engine runs."""
+RayOption = Annotated[
+    str | None, arg(metavar="auto|HOST:PORT", help_behavior_hint="(default: this machine alone)")
+]
+"""`--ray` of the same."""
 
 _RESTS = (" Got errors:", " Argument helptext:")
 """What the parser adds, which the help says better."""
@@ -36,8 +47,26 @@ def parse(options: Any, words: Sequence[str], prog: str, description: str | None
         if not stop.code:
             raise
         raise InputError(f"{_one_line(said.getvalue())} See {prog} --help.") from None
-    check_ranges(found, lambda name: "--" + name.replace("_", "-"))
+    check_ranges(found, lambda field: _word(type(found), field))
+    _refuse_nothing(found, words, prog)
     return found
+
+
+def _refuse_nothing(found: Any, words: Sequence[str], prog: str) -> None:
+    """InputError for a list of at least one of which none is given: the parser takes it for an empty one."""
+    for field in dataclasses.fields(found):
+        word = _word(type(found), field.name)
+        if getattr(found, field.name) == () and (field.default != () or word in words):
+            raise InputError(f"{word}: nothing is named; at least one is needed. See {prog} --help.")
+
+
+def _word(options: type, field: str) -> str:
+    """What a field is called on the command line."""
+    marks = getattr(get_type_hints(options, include_extras=True)[field], "__metadata__", ())
+    said = next((mark for mark in marks if hasattr(mark, "metavar")), None)
+    if said is not None and any(mark in Positional[int].__metadata__ for mark in marks):
+        return said.metavar
+    return f"--{getattr(said, 'name', None) or field.replace('_', '-')}"
 
 
 def _one_line(text: str) -> str:

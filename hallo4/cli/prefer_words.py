@@ -8,7 +8,25 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.ranges import Alpha, Episodes, Port, Seconds, Seed, Share, SidePx, Steps, Whole, Workers
+from hallo4.cli.options import RayOption, WorkersOption
+from hallo4.ranges import (
+    Alpha,
+    Deviation,
+    Episodes,
+    Guidance,
+    HeldOut,
+    Points,
+    Port,
+    Pull,
+    Raters,
+    Seconds,
+    Seed,
+    Share,
+    SidePx,
+    Steps,
+    Whole,
+    Workers,
+)
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
 
@@ -24,12 +42,12 @@ class Candidates:
     """the folder of the preference store"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="NAME_OR_DIR ...")] = ("tiny-dit",)
     """models or checkpoints; `truth` is the rendered world"""
-    seeds: Annotated[int, arg(metavar="N")] = 4
+    seeds: Annotated[Episodes, arg(metavar="N")] = 4
     """takes per model and guidance scale"""
-    first_seed: Annotated[int, arg(metavar="N")] = 0
+    first_seed: Annotated[Seed, arg(metavar="N")] = 0
     """seed of the first take"""
     guidance_scales: Annotated[
-        tuple[float, ...],
+        tuple[Guidance, ...],
         arg(name="guidance-scale", metavar="X ...", help_behavior_hint="(default: the model's)"),
     ] = ()
     """one take of each seed per scale"""
@@ -43,8 +61,10 @@ class Candidates:
     """how long they last"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of their square frames"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see STORE under this path"""
     gold: Annotated[Whole, arg(metavar="N")] = 0
     """also this many gold questions: a clip beside a spoilt copy"""
     portrait: Annotated[Path | None, arg(metavar="IMAGE", help_behavior_hint="(default: the world)")] = None
@@ -71,8 +91,10 @@ class Score:
 
     store: Store
     """the folder of the preference store"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
+    workers: WorkersOption = None
     """processes that share the work"""
+    ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see STORE under this path"""
 
 
 @dataclass(frozen=True)
@@ -129,23 +151,23 @@ class Pairs:
     """the folder of the preference store"""
     evidence: Literal["comparisons", "bradley_terry", "scores", "machine"] = "comparisons"
     """ratings of two clips, strengths fitted to those, ratings of single clips, or machine scores"""
-    min_raters: Annotated[int, arg(metavar="N")] = 3
+    min_raters: Annotated[Raters, arg(metavar="N")] = 3
     """fewest raters on each axis"""
     axis: Literal["both", "alignment", "fidelity"] = "both"
     """what counts: with one axis, ratings of the other are not looked at"""
-    min_gap: Annotated[float, arg(metavar="X")] = 1.5
+    min_gap: Annotated[Points, arg(metavar="X")] = 1.5
     """smallest difference on the scale of 1 to 5, mean of the axes that count"""
     any_axis: Annotated[bool, FlagCreatePairsOff] = False
     """let the winner be worse on one axis"""
-    max_motion_difference: Annotated[float, arg(metavar="X")] = 0.2
+    max_motion_difference: Annotated[Share, arg(metavar="X")] = 0.2
     """largest difference of the motion amplitudes, of the larger; 1 is any"""
     choose: Literal["widest", "all"] = "widest"
     """of each condition the pair with the largest gap, or all"""
     weights: Literal["none", "gap"] = "none"
     """weigh pairs by their gap"""
-    held_out: Annotated[float, arg(metavar="X")] = 0.1
+    held_out: Annotated[HeldOut, arg(metavar="X")] = 0.1
     """share of pairs with people and speeches that training never sees"""
-    seed: Annotated[int, arg(metavar="N")] = 0
+    seed: Annotated[Seed, arg(metavar="N")] = 0
     """decides who is held out"""
     min_gold: Annotated[Share, arg(metavar="X")] = 0.8
     """leave out raters with a smaller share of gold answers right, of two or more; 0 asks nobody"""
@@ -227,17 +249,17 @@ class Simulate:
 
     store: Store
     """the folder of the preference store"""
-    raters: Annotated[int, arg(metavar="N")] = 3
+    raters: Annotated[Raters, arg(metavar="N")] = 3
     """how many"""
     kind: Literal["comparison", "score"] = "comparison"
     """what they do"""
-    noise: Annotated[tuple[float, float], arg(metavar="A F")] = (0.6, 0.8)
+    noise: Annotated[tuple[Deviation, Deviation], arg(metavar="A F")] = (0.6, 0.8)
     """standard deviation of an answer on alignment and fidelity, in points"""
-    rater_bias: Annotated[float, arg(metavar="X")] = 0.3
+    rater_bias: Annotated[Deviation, arg(metavar="X")] = 0.3
     """standard deviation between raters, in points"""
-    left_pull: Annotated[float, arg(metavar="X")] = 0.0
+    left_pull: Annotated[Pull, arg(metavar="X")] = 0.0
     """how much better the left side looks to all of them, in points"""
-    seed: Annotated[int, arg(metavar="N")] = 0
+    seed: Annotated[Seed, arg(metavar="N")] = 0
     """which raters"""
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hallo4.cli import prefer_words as words
+from hallo4.engine import open_engine
 from hallo4.errors import InputError, OutputError
 from hallo4.preference import PreferenceStore
 from hallo4.whole import write_whole
@@ -38,7 +39,8 @@ def _candidates(options: words.Candidates) -> None:
         for seed in seeds
     ]
     conditions = _conditions(store, options)
-    make_candidates(store, conditions, variants, _step("clips"), workers=options.workers)
+    with open_engine(options.workers, options.ray) as engine:
+        make_candidates(store, conditions, variants, _step("clips"), engine=engine)
     if options.gold:
         made = make_gold(store, options.gold)
         _say(f"{len(made)} gold questions")
@@ -79,7 +81,9 @@ def _register(store: PreferenceStore, options: words.Candidates) -> None:
 def _score(options: words.Score) -> None:
     from hallo4.preference.score import score_clips
 
-    added = score_clips(PreferenceStore.open(options.store), _step("clips"), options.workers)
+    store = PreferenceStore.open(options.store)
+    with open_engine(options.workers, options.ray) as engine:
+        added = score_clips(store, _step("clips"), engine)
     _say(f"{added} scores added")
     print(options.store)
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from hallo4.cli.options import parse
+from hallo4.ranges import Port
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Studio:
     """where videos, uploads and the key are kept; it is made if it is not there"""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """0.0.0.0 lets other machines of your network in, with the link"""
-    port: Annotated[int, arg(metavar="N")] = 8431
+    port: Annotated[Port, arg(metavar="N")] = 8431
     """0 takes any free port"""
     model: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME_OR_DIR")] = ()
     """offer this model too, and first; may be given several times"""
@@ -38,7 +40,7 @@ class Studio:
 
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 studio` and serve until Ctrl-C; the link is the only line on stdout."""
-    options = tyro.cli(Studio, args=list(words), prog="hallo4 studio")
+    options = parse(Studio, list(words), prog="hallo4 studio")
 
     from hallo4.studio.make import serve
 

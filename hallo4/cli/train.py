@@ -48,4 +48,4 @@ def run(words: Sequence[str]) -> None:
     config, folder = override(recipe.config, options.changes), options.output or Path("runs") / name
     # What ends in _folder is made by the recipe itself and used again by the next run.
     refuse_output(folder, [value for key, value in vars(config).items() if not key.endswith("_folder")])
-    print(recipe.run(config, folder))
+    print(recipe(config, folder))

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from hallo4.ranges import Frames
+
 if TYPE_CHECKING:
     from hallo4.pipelines.convert import ConversionProgress
 
@@ -43,7 +45,7 @@ class Convert:
         arg(metavar="HxW", help_behavior_hint="(repeatable; default: 480x832 and 832x480)"),
     ] = ()
     """picture size that the weights were trained on; only for weights other than the released ones"""
-    window_frames: Annotated[int, arg(metavar="N")] = 81
+    window_frames: Annotated[Frames, arg(metavar="N")] = 81
     """frames that the weights make at a time (4k+1); only for weights other than the released ones"""
     quiet: Annotated[bool, FlagCreatePairsOff] = False
     """print nothing but the path of the folder"""

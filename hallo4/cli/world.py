@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 from tyro.conf import arg
 
 from hallo4.cli.options import parse
-from hallo4.ranges import Seconds, Seed, SidePx
+from hallo4.ranges import Seconds, Seed, Share, SidePx
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,19 @@ class Episode:
     """Write portrait.png, speech.wav, skeleton.mp4, keypoints.json, video.mp4 and truth.json."""
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="DIR")]
-    """the folder to write to; it is made if it is not there"""
+    """the folder to make; an older episode in its place is replaced as a whole"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
     """how long it lasts"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
-    """side of the square frames"""
+    """side of the square frames, or of a square of the same area"""
+    aspect: Annotated[str, arg(metavar="W:H")] = "1:1"
+    """shape of the frames, such as 3:4 or 16:9"""
+    head_share: Annotated[Share, arg(metavar="SHARE")] = 0.52
+    """height of the head, chin to crown, in parts of the frame's height"""
+    head_at: Annotated[tuple[Share, Share], arg(metavar="X Y")] = (0.5, 0.43)
+    """where the middle between the eyes is, in parts of the frame's width and height"""
 
 
 def run(words: Sequence[str]) -> None:
@@ -32,14 +39,17 @@ def run(words: Sequence[str]) -> None:
     options = parse({"episode": Episode}, list(words), prog="hallo4 world", description=__doc__)
 
     from hallo4.errors import OutputError
-    from hallo4.outputs import refuse_output
     from hallo4.world import make_episode
-    from hallo4.world.files import write_episode
+    from hallo4.world.files import check_episode_folder, write_episode
+    from hallo4.world.framing import Framing
 
-    refuse_output(options.output)
-    if options.output.exists() and not options.output.is_dir():
-        raise OutputError(f"{options.output}: is a file. Give the name of a folder.")
-    episode = make_episode(options.seed, options.seconds, options.size_px)
+    check_episode_folder(options.output)  # before any work
+    episode = make_episode(
+        options.seed,
+        options.seconds,
+        options.size_px,
+        framing=Framing(_ratio(options.aspect), options.head_share, options.head_at),
+    )
     try:
         write_episode(episode, options.output)
     except OSError as error:
@@ -47,3 +57,13 @@ def run(words: Sequence[str]) -> None:
             f"{options.output}: the episode cannot be written ({error.strerror}). Choose another folder."
         ) from error
     print(options.output)
+
+
+def _ratio(text: str) -> float:
+    """Width over height of "W:H". InputError: it is not that."""
+    from hallo4.errors import InputError
+
+    sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
+    if sides is None:
+        raise InputError(f"--aspect is {text!r}; give width and height as whole numbers, such as 3:4")
+    return int(sides[1]) / int(sides[2])

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 
+from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
 from hallo4.json_file import read_json
+from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
-from hallo4.processes import worker_pool
 from hallo4.ranges import Episodes, Frames, Range, Seed
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
+from hallo4.world.framing import square
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -107,33 +107,57 @@ def build_clips(
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ClipStore:
-    """Render what is missing of the store in `folder`. InputError if it was built with another
-    configuration, except that a store may grow, or if a clip is longer than its episode."""
+    """Render what is missing of the store in `folder`; of several processes one does, the others wait for it.
+
+    InputError if it was built with another configuration, except that a store may grow, or if a clip is
+    longer than its episode.
+    """
     folder = Path(folder)
     if config.frames > round(config.seconds * FPS):
         raise InputError(
             f"clips of {config.frames} frames do not fit into {config.seconds} s; take fewer frames"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    stamp = folder / "config.json"
-    wanted = json.dumps(asdict(config), indent=1)
-    any_number = {"episodes": 0}
-    built = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
-    if built is not None and built | any_number != json.loads(wanted) | any_number:
-        raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
-    write_whole(stamp, wanted)
-    shards = range(-(-config.episodes // config.episodes_per_shard))
-    missing = [
-        k for k in shards if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
-    ]
-    done = len(shards) - len(missing)
-    with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
-        for job in as_completed([pool.submit(_build_shard, folder, config, k) for k in missing]):
-            job.result()
-            done += 1
-            if on_progress:
-                on_progress(done, len(shards))
+    if _is_of(folder, config) and not _missing(folder, config):
+        return ClipStore(folder)
+    with in_turn(folder):
+        if not _is_of(folder, config):
+            write_whole(folder / "config.json", json.dumps(asdict(config), indent=1))
+        missing = _missing(folder, config)
+        shards = _shards(config)
+        done = len(shards) - len(missing)
+        with open_engine(workers) as engine:
+            for outcome in engine.map(Stage(_ShardBuilder, (folder, config), cpus=1), missing):
+                outcome.result()
+                done += 1
+                if on_progress:
+                    on_progress(done, len(shards))
     return ClipStore(folder)
+
+
+def _is_of(folder: Path, config: ClipStoreConfig) -> bool:
+    """Whether the store is said to be of `config`. InputError: it is of another one."""
+    stamp = folder / "config.json"
+    if not stamp.exists():
+        return False
+    built, wanted = read_json(stamp, dict[str, Any], advice=REBUILD), json.loads(json.dumps(asdict(config)))
+    any_number = {"episodes": 0}
+    if built | any_number != wanted | any_number:
+        raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
+    return built == wanted
+
+
+def _shards(config: ClipStoreConfig) -> range:
+    return range(-(-config.episodes // config.episodes_per_shard))
+
+
+def _missing(folder: Path, config: ClipStoreConfig) -> list[int]:
+    """Shards that are not there with all their clips."""
+    return [
+        k
+        for k in _shards(config)
+        if _clips_in(folder / f"shard_{k:04d}") < config.windows * len(_seeds(config, k))
+    ]
 
 
 def _seeds(config: ClipStoreConfig, shard: int) -> range:
@@ -146,11 +170,17 @@ def _clips_in(shard: Path) -> int:
     return len(np.load(shard / "curves.npy", mmap_mode="r")) if shard.exists() else 0
 
 
-def _build_shard(folder: Path, config: ClipStoreConfig, shard: int) -> None:
-    clips = [clip for seed in _seeds(config, shard) for clip in _episode_clips(config, seed)]
-    with whole_folder(folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
-        for name in FIELDS:
-            np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
+class _ShardBuilder:
+    """Renders shards by their numbers."""
+
+    def __init__(self, settings: tuple[Path, ClipStoreConfig]) -> None:
+        self.folder, self.config = settings
+
+    def __call__(self, shard: int) -> None:
+        clips = [clip for seed in _seeds(self.config, shard) for clip in _episode_clips(self.config, seed)]
+        with whole_folder(self.folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
+            for name in FIELDS:
+                np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:
@@ -162,12 +192,13 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
     front_end = LogMelFrontEnd()
     sound = audio_windows(front_end.features(speech.audio, length)).numpy()
     curves = np.stack([getattr(truth, name) for name in CURVES], 1)
-    skeleton = skeleton_of(identity, performance, config.size_px, rho * FPS)
+    view = square(config.size_px)
+    skeleton = skeleton_of(identity, performance, view, rho * FPS)
     clips = []
     for start in starts:
         span = slice(int(start), int(start) + config.frames)
         seen = slice(rho * span.start, rho * span.stop)
-        portrait, frames = draw_clip(identity, performance, slice(seen.start, seen.stop, rho), config.size_px)
+        portrait, frames = draw_clip(identity, performance, slice(seen.start, seen.stop, rho), view)
         part = Skeleton(
             skeleton.points_px[seen],
             skeleton.confidence[seen],

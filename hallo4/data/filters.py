@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hallo4.errors import InputError
+from hallo4.ranges import NotNegative, Share, check_ranges
 
 STILL = 0.02
 """Levels by which the coarse colours of a living person change in most frames; encoders change those of a
@@ -24,23 +23,17 @@ class ClipFilters:
     InputError: a value out of range.
     """
 
-    min_face_px: float = 16.0
-    min_sharpness: float = 0.12
-    min_found: float = 0.95
-    min_speech: float = 0.3
-    min_level: float = 12.0
-    min_fps: float = 20.0
+    min_face_px: NotNegative = 16.0
+    min_sharpness: NotNegative = 0.12
+    min_found: Share = 0.95
+    min_speech: Share = 0.3
+    min_level: NotNegative = 12.0
+    min_fps: NotNegative = 20.0
     hands: Literal["any", "seen", "unseen"] = "any"
     people: Literal["one", "any"] = "one"
 
     def __post_init__(self) -> None:
-        for name in ("min_found", "min_speech"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; a share is 0 to 1.")
-        for name in ("min_face_px", "min_sharpness", "min_level", "min_fps"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value}; use 0 or more.")
+        check_ranges(self)
 
 
 def reasons_against(

@@ -15,6 +15,7 @@ from torch import Tensor
 from hallo4.data.clips import REBUILD, ClipStore
 from hallo4.errors import InputError
 from hallo4.json_file import read_json
+from hallo4.lock import in_turn
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.devices import device_of
@@ -23,6 +24,7 @@ from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
+from hallo4.ranges import NotNegative, check_ranges
 from hallo4.whole import whole_file, write_whole
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -35,10 +37,14 @@ class RegionWeights:
     0 elsewhere is the loss mask of an axis: mouth alone for lips, say.
     """
 
-    mouth: float = 4.0
-    eyes: float = 3.0
-    hands: float = 3.0
-    elsewhere: float = 1.0
+    mouth: NotNegative = 4.0
+    eyes: NotNegative = 3.0
+    hands: NotNegative = 3.0
+    elsewhere: NotNegative = 1.0
+
+    def __post_init__(self) -> None:
+        """InputError for a weight below 0."""
+        check_ranges(self, "{} of regions".format)
 
     def of(self, regions: Tensor) -> Tensor:
         """`regions` [B, 3, F, h, w] bool -> weights [B, 1, F, h, w], the largest that applies."""
@@ -61,6 +67,12 @@ class LatentCache:
     def __len__(self) -> int:
         return len(self.tensors["video"])
 
+    @property
+    def groups(self) -> dict[str, Tensor]:
+        """As of `PreparedClips`: all clips have one shape."""
+        shape = "x".join(map(str, self.tensors["video"].shape[2:]))
+        return {shape: torch.arange(len(self))}
+
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Clips `indices` as float32 (regions as bool)."""
         rows = {name: t[indices] for name, t in self.tensors.items() if name != "grey"}
@@ -75,7 +87,8 @@ def build_cache(
     on_progress: Callable[[int, int], None] | None = None,
     skeleton_rho: int = 1,
 ) -> LatentCache:
-    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow.
+    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow. Of
+    several processes one encodes, the others wait for it.
 
     `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. InputError if
     it has not, or if the folder was made with other weights or from other clips."""
@@ -91,6 +104,24 @@ def build_cache(
     every = held // skeleton_rho
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
+    with in_turn(folder):
+        parts = _encoded_chunks(store, autoencoder, folder, stamp, every, on_progress)
+    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    frames_u8 = store.get("frames_u8", 0)
+    with torch.no_grad():
+        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
+        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
+    return LatentCache(tensors)
+
+
+def _encoded_chunks(
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    folder: Path,
+    stamp: dict[str, Any],
+    every: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Tensor]]:
     stamp_file = folder / "cache.json"
     if stamp_file.exists() and read_json(stamp_file, dict[str, Any], advice=REBUILD) != stamp:
         raise InputError(
@@ -104,12 +135,7 @@ def build_cache(
         parts.append(_encode_chunk(store, autoencoder, range(start, stop), path, every))
         if on_progress:
             on_progress(stop, len(store))
-    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    frames_u8 = store.get("frames_u8", 0)
-    with torch.no_grad():
-        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
-        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
-    return LatentCache(tensors)
+    return parts
 
 
 def _encode_chunk(

@@ -30,7 +30,7 @@ class PairWindow:
     `audio_windows` [rho T, 5, blocks, channels]; `points_px` [T, 133, 2] or None. The first `real_frames` are
     of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: the frames
     before the window that it is conditioned on, each clip's own; None in a first window. `seed`: for what is
-    random about encoding them.
+    random about encoding them. `text` [1, L, D]: the embedding of the prompt, of a model that takes one.
     """
 
     winner_u8: np.ndarray
@@ -43,6 +43,7 @@ class PairWindow:
     winner_known_u8: np.ndarray | None
     loser_known_u8: np.ndarray | None
     seed: int = 0
+    text: Tensor | None = None
 
 
 @torch.no_grad()
@@ -78,7 +79,7 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
             "skeleton": autoencoder.encode_frames(as_video(window.skeleton_pm1)),
             "audio_windows": window.audio_windows[None],
         }
-        scene = rules.encode_scene(autoencoder, window.portrait_pm1[None].to(device), frames)
+        scene = rules.encode_scene(autoencoder, window.portrait_pm1[None].to(device), frames, window.text)
         for side, known_pm1 in before.items():
             generator = torch.Generator().manual_seed(window.seed)
             row[f"{side}_known"] = rules.encode_known(autoencoder, known_pm1, scene, generator)

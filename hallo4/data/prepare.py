@@ -18,8 +18,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from hallo4.data.clip_look import CanvasRule
 from hallo4.data.encode import (
@@ -27,6 +30,7 @@ from hallo4.data.encode import (
     ClipEncoder,
     ClipWork,
     EncodeSettings,
+    ShardDone,
     places_in_shards,
     stamp_of,
     text_name,
@@ -46,15 +50,15 @@ from hallo4.data.observe import Observed, Observer, ObserveSettings
 from hallo4.data.sources import Source, read_sources, video_files
 from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key
+from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage
 from hallo4.errors import InputError, OutputError
 from hallo4.lock import sole_worker
-from hallo4.media.files import cannot_write
+from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines.devices import find_device
 from hallo4.pipelines.model_folder import LoadedModel, load_model
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
-from hallo4.processes import check_workers, shared_work
 from hallo4.types import FPS
 from hallo4.weights.check import file_sha256
 
@@ -100,16 +104,16 @@ def prepare_videos(
     sources: Iterable[str | os.PathLike[str]],
     folder: str | os.PathLike[str],
     settings: PrepareSettings,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
     on_progress: OnProgress = lambda what, done, total: None,
 ) -> Prepared:
     """Prepare all videos in `sources` into the folder of shards `folder`; what is there is used again.
 
-    A video that cannot be used costs its own rows and is named. InputError: no videos, options out of range,
-    or shards of another model or clip length. CheckpointError, MissingExtraError: the model, or networks that
-    are needed. OutputError: `folder` cannot be written, or another process prepares it.
+    The workers of `engine` see videos and shards under the paths that this process has. A video that cannot
+    be used costs its own rows and is named. InputError: no videos, options out of range, or shards of another
+    model or clip length. CheckpointError, MissingExtraError: the model, or networks that are needed.
+    OutputError: `folder` cannot be written, or another process prepares it.
     """
-    check_workers(workers)
     files, folder = video_files(sources), Path(folder)
     device = find_device(settings.device)
     model = load_model(settings.model, device)
@@ -132,8 +136,9 @@ def prepare_videos(
             *(speech_method(settings.speech), settings.device, settings.weights),
         )
         del model
-        found, encode = (read, broken), (str(device), workers)
-        return _prepared(folder, settings, stamp, observe, found, encode, on_progress)
+        encode = EncodeSettings(folder, settings.model, str(device))
+        job = _Job(folder, settings, stamp, observe, encode, on_progress)
+        return job.do(engine, read, broken)
 
 
 def clip_length(model: LoadedModel, wanted: int | None) -> int:
@@ -177,58 +182,94 @@ def canvas_rule(model: LoadedModel) -> CanvasRule:
     return CanvasRule(info.size_px, rules.side_multiple_px, sizes)
 
 
-def _prepared(
-    folder: Path,
-    settings: PrepareSettings,
-    stamp: Stamp,
-    observe: ObserveSettings,
-    found: tuple[list[Source], list[tuple[Path, str]]],
-    encode: tuple[str, int],
-    on_progress: OnProgress,
-) -> Prepared:
-    """Everything behind the reading of `found`, (sources, problems); `encode`: (device, workers)."""
-    (read, broken), (device, workers) = found, encode
-    first = [source for source in read if source.same_as is None]
-    if any(source.keypoints is None for source in first):
-        estimator_files(settings.estimator, settings.weights)  # what is missing is said before any work
-    made: Counter[str] = Counter()
-    observed: list[Observed] = []
-    for one in shared_work(Observer, observe, first, workers):
-        observed.append(one)
-        made += one.made
-        on_progress("observe", len(observed), len(first))
-    observed.sort(key=lambda one: one.source.path)
-    rows = [IndexRow.of_video(path, UNUSABLE, found, None, settings.licence) for path, found in broken]
-    for source in read:
-        if source.same_as is not None:
-            found_text = f"its bytes are those of {source.same_as}"
-            rows.append(
-                IndexRow.of_video(source.path, SAME_FILE, found_text, source, _licence(source, settings))
+class _Job:
+    """Everything behind the reading of sources. Both stages work at the same time: clips are encoded as soon
+    as there are enough for a shard."""
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: PrepareSettings,
+        stamp: Stamp,
+        observe: ObserveSettings,
+        encode: EncodeSettings,
+        on_progress: OnProgress,
+    ) -> None:
+        self.folder, self.settings, self.stamp = folder, settings, stamp
+        self.observe, self.on_progress = observe, on_progress
+        gpus = int(torch.device(encode.device).type == "cuda")
+        self.encode: Stage[tuple[ClipWork, ...], ShardDone] = Stage(ClipEncoder, encode, cpus=1, gpus=gpus)
+        self.places = places_in_shards(folder)
+        self.problems: dict[str, str] = {}
+        self.made: Counter[str] = Counter()
+        self.rows: list[IndexRow] = []
+        self.observed: list[Observed] = []
+        self.lacking = 0
+
+    def do(self, engine: Engine, read: list[Source], broken: list[tuple[Path, str]]) -> Prepared:
+        """Observe, choose, encode, and write the index."""
+        first = [source for source in read if source.same_as is None]
+        if any(source.keypoints is None for source in first):
+            estimator_files(self.settings.estimator, self.settings.weights)  # said before any work
+        for path, found in broken:
+            self.rows.append(IndexRow.of_video(path, UNUSABLE, found, None, self.settings.licence))
+        for source in read:
+            if source.same_as is not None:
+                found = f"its bytes are those of {source.same_as}"
+                licence = _licence(source, self.settings)
+                self.rows.append(IndexRow.of_video(source.path, SAME_FILE, found, source, licence))
+        lost = [
+            outcome.item
+            for outcome in engine.map(self.encode, self._batches(engine, first))
+            if not self._encoded(outcome)
+        ]
+        # What no worker survived is tried again a video at a time, and costs the clips of that video.
+        videos = [tuple(c) for batch in lost for _, c in groupby(batch, key=lambda clip: clip.path)]
+        for outcome in engine.map(self.encode, videos):
+            if not self._encoded(outcome):
+                self.problems |= {clip.key: f"{shown(clip.path)}: {outcome.reason}" for clip in outcome.item}
+        rows = [row.placed(self.places.get(row.clip), self.problems.get(row.clip)) for row in self.rows]
+        rows.sort(key=lambda row: (row.source, row.start_s))
+        write_index(self.folder, rows)
+        return Prepared(self.folder, tuple(rows), self.made, tuple(_notes(self.observed, self.observe)))
+
+    def _batches(self, engine: Engine, sources: list[Source]) -> Iterator[tuple[ClipWork, ...]]:
+        """Clips that are kept and lie in no shard yet, in the order of the videos."""
+        waiting: list[ClipWork] = []
+        for outcome in engine.map(Stage(Observer, self.observe, cpus=1), sources):
+            one = outcome.value or Observed(
+                outcome.item, problem=f"{shown(outcome.item.path)}: {outcome.reason}"
             )
-    work: dict[str, ClipWork] = {}
-    for one in observed:
-        chosen = _rows_of(one, settings, stamp, observe)
-        rows += chosen
-        for row, clip in zip(chosen, one.clips, strict=False):
-            if row.kept:
-                work[row.clip] = ClipWork(
-                    *(row.clip, one.source.path, clip["start"], observe.clip_frames, clip["reference"]),
+            self.observed.append(one)
+            self.made += one.made
+            self.on_progress("observe", len(self.observed), len(sources))
+            waiting += self._chosen(one)
+            while len(waiting) >= CLIPS_PER_SHARD:
+                yield tuple(waiting[:CLIPS_PER_SHARD])
+                del waiting[:CLIPS_PER_SHARD]
+        if waiting:
+            yield tuple(waiting)
+
+    def _chosen(self, one: Observed) -> Iterator[ClipWork]:
+        """The clips of a video that are to be encoded; its rows are kept."""
+        rows = _rows_of(one, self.settings, self.stamp, self.observe)
+        self.rows += rows
+        for row, clip in zip(rows, one.clips, strict=False):
+            if row.kept and row.clip not in self.places:
+                self.lacking += 1
+                yield ClipWork(
+                    *(row.clip, one.source.path, clip["start"], self.observe.clip_frames, clip["reference"]),
                     *(one.keys["person"], one.info, one.source.prompt, stamp_of(one.source.path)),
                 )
-    places = places_in_shards(folder)
-    problems: dict[str, str] = {}
-    lacking = [clip for key, clip in work.items() if key not in places]
-    batches = [lacking[at : at + CLIPS_PER_SHARD] for at in range(0, len(lacking), CLIPS_PER_SHARD)]
-    encoder = EncodeSettings(folder, settings.model, device)
-    for done in shared_work(ClipEncoder, encoder, [tuple(batch) for batch in batches], workers):
-        places |= done.places
-        problems |= done.problems
-        made["encode"] += len(done.places)
-        on_progress("encode", made["encode"] + len(problems), len(lacking))
-    rows = [row.placed(places.get(row.clip), problems.get(row.clip)) for row in rows]
-    rows.sort(key=lambda row: (row.source, row.start_s))
-    write_index(folder, rows)
-    return Prepared(folder, tuple(rows), made, tuple(_notes(observed, observe)))
+
+    def _encoded(self, outcome: Outcome[tuple[ClipWork, ...], ShardDone]) -> bool:
+        if outcome.value is None:
+            return False
+        self.places |= outcome.value.places
+        self.problems |= outcome.value.problems
+        self.made["encode"] += len(outcome.value.places)
+        self.on_progress("encode", self.made["encode"] + len(self.problems), self.lacking)
+        return True
 
 
 def _rows_of(

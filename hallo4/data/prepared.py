@@ -59,6 +59,15 @@ class PreparedClips:
         counts = self._table.column("licence").combine_chunks().value_counts().to_pylist()
         return {row["values"]: row["counts"] for row in counts}
 
+    def column(self, name: str) -> list:
+        """A column of the index, a value for every clip: `source` or `face_px` of `IndexRow`."""
+        return self._table.column(name).to_pylist()
+
+    def numbers_of(self, name: str) -> Tensor:
+        """[n] int64: clips with the same value of the column `name` have the same number, from 0 on."""
+        numbers = {value: number for number, value in enumerate(sorted(set(self.column(name))))}
+        return torch.tensor([numbers[value] for value in self.column(name)])
+
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Clips `indices` [B], float32: `video` [B, C, F, h, w], `reference` [B, C, 1, h, w],
         `audio_windows` [B, rho T, 5, blocks, channels], `regions` [B, 3, F, h, w] bool, `grey` [1, C, F, h,
@@ -121,7 +130,7 @@ def _kept(index: Path) -> Any:
     """The columns of kept clips that drawing needs, as a table. InputError: missing, or another version."""
     arrow = pyarrow()
 
-    names = ["kept", "clip", "shard", "latent_shape", "text", "licence"]
+    names = ["kept", "clip", "shard", "latent_shape", "text", "licence", "source", "face_px"]
     try:
         table = arrow.parquet.read_table(check_input(index, "an index"), columns=names, memory_map=True)
         return table.filter(arrow.compute.field("kept")).drop_columns("kept").combine_chunks()

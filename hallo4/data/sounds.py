@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import soxr
-import torch
 
+from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
+from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
-from hallo4.processes import worker_pool
 from hallo4.types import FPS, Audio
 from hallo4.whole import whole_file
 from hallo4.world.episode import act
@@ -85,6 +85,10 @@ def _recordings(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(features), np.stack(curves)
 
 
+def _recorder(settings: None) -> Callable[[int], tuple[np.ndarray, np.ndarray]]:
+    return _recordings
+
+
 def build_sounds(
     path: str | Path,
     episodes: int,
@@ -92,29 +96,37 @@ def build_sounds(
     workers: int = 2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """`windows`-ready features of `episodes` speeches, cached in the file `path` (.npz).
+    """`windows`-ready features of `episodes` speeches, cached in the file `path` (.npz); of several processes
+    one makes it, the others wait for it.
 
     Returns `features` [n, T, blocks, channels] float16 and `curves` [n, T, 3] float32, n = episodes *
     VARIANTS. InputError if the file was made of another number of speeches.
     """
     path = Path(path)
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        features, curves = [], []
-        with worker_pool(workers, torch.set_num_threads, (1,)) as pool:
-            seeds = range(first_seed, first_seed + episodes)
-            for done, (f, c) in enumerate(pool.map(_recordings, seeds, chunksize=16), 1):
-                features.append(f)
-                curves.append(c)
-                if on_progress and done % 100 == 0:
-                    on_progress(done, episodes)
-        with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, features=np.concatenate(features), curves=np.concatenate(curves))
+        with in_turn(path):
+            if not path.exists():
+                _make_sounds(path, range(first_seed, first_seed + episodes), workers, on_progress)
     with np.load(path, allow_pickle=False) as stored:
         sounds = {"features": stored["features"], "curves": stored["curves"]}
     if (found := len(sounds["features"])) != (wanted := episodes * VARIANTS):
         raise InputError(f"{path} holds {found} recordings, not {wanted}; delete it to make the sounds again")
     return sounds
+
+
+def _make_sounds(
+    path: Path, seeds: range, workers: int, on_progress: Callable[[int, int], None] | None
+) -> None:
+    features, curves = [], []
+    with open_engine(workers) as engine:
+        for done, outcome in enumerate(engine.map(Stage(_recorder, cpus=1), seeds), 1):
+            f, c = outcome.result()
+            features.append(f)
+            curves.append(c)
+            if on_progress and done % 100 == 0:
+                on_progress(done, len(seeds))
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, features=np.concatenate(features), curves=np.concatenate(curves))
 
 
 __all__ = ["audio_windows", "build_sounds", "change_speed", "degrade", "recording"]

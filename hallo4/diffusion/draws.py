@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from hallo4.diffusion.flow import Distribution, sigma_at
 from hallo4.diffusion.keyed import keyed_generator
-from hallo4.errors import InputError
+from hallo4.ranges import FlowShift, Positive, Range, Seed, Share, check_ranges, check_rising
 
 
 @dataclass(frozen=True)
@@ -31,23 +32,19 @@ class PairDrawConfig:
     InputError for a value out of range.
     """
 
-    seed: int = 0
-    shift: float = 1.0
+    seed: Seed = 0
+    shift: FlowShift = 1.0
     distribution: Distribution = "logit_normal"
-    mean: float = 0.0
-    std: float = 1.0
-    sigma_range: tuple[float, float] = (0.02, 0.98)
-    strata: int = 8
-    drop_rate: float = 0.0
+    mean: Annotated[float, Range(-100, 100)] = 0.0
+    std: Positive = 1.0
+    sigma_range: tuple[Share, Share] = (0.02, 0.98)
+    strata: Annotated[int, Range(1, 10_000)] = 8
+    drop_rate: Share = 0.0
 
     def __post_init__(self) -> None:
         """See the class."""
-        low, high = self.sigma_range
-        _require(0.0 <= low < high <= 1.0, "sigma_range", self.sigma_range, "0 <= low < high <= 1")
-        _require(self.strata >= 1, "strata", self.strata, "at least 1")
-        _require(0.0 <= self.drop_rate <= 1.0, "drop_rate", self.drop_rate, "in [0, 1]")
-        _require(self.shift > 0, "shift", self.shift, "above 0")
-        _require(self.std > 0, "std", self.std, "above 0")
+        check_ranges(self, "{} of a pair's draw".format)
+        check_rising(self, "sigma_range", named="{} of a pair's draw".format)
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,3 @@ def pair_draws(
     names = [field.name for field in fields(PairDraw)]
     draws = [pair_draw(config, pair, int(visit), shape) for pair, visit in zip(pair_ids, visits, strict=True)]
     return PairDraw(*(torch.stack([getattr(d, name) for d in draws]) for name in names))
-
-
-def _require(holds: bool, name: str, found: object, allowed: str) -> None:
-    if not holds:
-        raise InputError(f"{name} of a pair's draw must be {allowed}; found {found}.")

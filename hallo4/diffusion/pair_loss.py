@@ -22,17 +22,17 @@ from torch import Tensor
 from hallo4.diffusion.noising import Prediction, check_prediction, epsilon_error_factor
 from hallo4.diffusion.pair_stats import PairStats
 from hallo4.errors import InputError, ShapeError
+from hallo4.ranges import NotNegative, PartBelowHalf, Positive, Share, check_ranges, check_rising
 
 Objective = Literal["sigmoid", "ipo", "hinge"]
+TimestepWeight = Literal["constant", "epsilon"]
 AXES = ("alignment", "fidelity")
 """What clips are rated on: motion-video alignment, portrait fidelity."""
 INITIAL_LOSS: dict[str, float] = {"sigmoid": math.log(2.0), "ipo": 0.25, "hinge": 1.0}
 """f(0), the loss of every pair while model and reference are the same."""
 
 
-def _require(holds: bool, name: str, found: object, allowed: str) -> None:
-    if not holds:
-        raise InputError(f"{name} of the preference loss must be {allowed}; found {found}.")
+OF_THE_LOSS = "{} of the preference loss".format
 
 
 @dataclass(frozen=True)
@@ -57,35 +57,27 @@ class PreferenceLossConfig:
       pair is left out. Early steps make the motion, late ones the detail (AlignHuman, arXiv 2506.11144).
     """
 
-    beta: float = 2000.0
+    beta: Positive = 2000.0
     objective: Objective = "sigmoid"
     prediction: Prediction = "flow"
-    dpop_lambda: float = 1.0
-    label_smoothing: float = 0.0
-    loser_scale: float = 1.0
-    sdpo_mu: float | None = None
-    timestep_weight: Literal["constant", "epsilon"] = "constant"
-    alignment_window: tuple[float, float] = (0.0, 1.0)
-    fidelity_window: tuple[float, float] = (0.0, 1.0)
+    dpop_lambda: NotNegative = 1.0
+    label_smoothing: PartBelowHalf = 0.0
+    loser_scale: Share = 1.0
+    sdpo_mu: Share | None = None
+    timestep_weight: TimestepWeight = "constant"
+    alignment_window: tuple[Share, Share] = (0.0, 1.0)
+    fidelity_window: tuple[Share, Share] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         """See the class."""
         check_prediction(self.prediction)
-        _require(self.objective in get_args(Objective), "objective", self.objective, "sigmoid, ipo or hinge")
-        weightings = ("constant", "epsilon")
-        _require(
-            self.timestep_weight in weightings, "timestep_weight", self.timestep_weight, "constant or epsilon"
-        )
-        _require(0 < self.beta < math.inf, "beta", self.beta, "above 0")
-        _require(0 <= self.dpop_lambda < math.inf, "dpop_lambda", self.dpop_lambda, "at least 0")
-        _require(0 <= self.label_smoothing < 0.5, "label_smoothing", self.label_smoothing, "in [0, 0.5)")
-        _require(0 <= self.loser_scale <= 1, "loser_scale", self.loser_scale, "in [0, 1]")
-        _require(
-            self.sdpo_mu is None or 0 <= self.sdpo_mu <= 1, "sdpo_mu", self.sdpo_mu, "in [0, 1], or none"
-        )
-        for axis in AXES:
-            low, high = window = getattr(self, f"{axis}_window")
-            _require(0 <= low < high <= 1, f"{axis}_window", window, "0 <= low < high <= 1")
+        for name, kind in (("objective", Objective), ("timestep_weight", TimestepWeight)):
+            found, allowed = getattr(self, name), get_args(kind)
+            if found not in allowed:
+                named = OF_THE_LOSS(name)
+                raise InputError(f"{named} is {found!r}; it must be one of {', '.join(allowed)}.")
+        check_ranges(self, OF_THE_LOSS)
+        check_rising(self, *(f"{axis}_window" for axis in AXES), named=OF_THE_LOSS)
 
     @classmethod
     def from_unhalved_beta(cls, beta: float, **settings: Any) -> PreferenceLossConfig:

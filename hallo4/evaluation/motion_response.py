@@ -84,6 +84,7 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
     """
     from hallo4.world import Episode, sample_identity
     from hallo4.world.episode import draw_clip
+    from hallo4.world.framing import square
     from hallo4.world.performance import Performance, neutral_performance
     from hallo4.world.speech import Speech, babble
     from hallo4.world.truth import Truth, skeleton_of
@@ -101,8 +102,8 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
         wave = PARTS[part].amplitude * np.cos(2 * np.pi * frequency_hz * places / FPS)
         for name in ("head",) if part == "head" else ("left_wrist", "right_wrist"):
             curves[name][:, PARTS[part].axis] += (PARTS[part].shift + wave).astype(np.float32)
-    performance = Performance(**curves)
-    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None, None, SKELETON_RHO), size_px)
+    performance, view = Performance(**curves), square(size_px)
+    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None, None, SKELETON_RHO), view)
     speaking = speaking_frames(speech.phonemes, FRAMES)
     p = performance
     return Episode(
@@ -111,10 +112,10 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
         performance=performance,
         phonemes=speech.phonemes,
         portrait_u8=portrait_u8,
-        rest=skeleton_of(identity, still, size_px),
+        rest=skeleton_of(identity, still, view),
         frames_u8=frames_u8,
         audio=speech.audio,
-        skeleton=skeleton_of(identity, performance, size_px, SKELETON_RHO * FPS),
+        skeleton=skeleton_of(identity, performance, view, SKELETON_RHO * FPS),
         truth=Truth(**{name: getattr(p, name)[::SKELETON_RHO] for name in STATES}, speaking=speaking),
     )
 

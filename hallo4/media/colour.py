@@ -32,6 +32,7 @@ _CHROMATICITIES = {  # x, y of red, green, blue and white (ITU-T H.273)
 }
 _HDR = {ColorTrc.SMPTE2084: "PQ", ColorTrc.ARIB_STD_B67: "HLG"}
 _ENCODING_STEPS = 1 << 14
+_PIXELS_AT_ONCE = 1 << 18
 
 
 class ColourConversion:
@@ -57,6 +58,14 @@ class ColourConversion:
 
     def __call__(self, rgb_u16: np.ndarray) -> np.ndarray:
         """[H, W, 3] uint16 RGB over the full range -> [H, W, 3] uint8 sRGB."""
+        rows = max(1, _PIXELS_AT_ONCE // rgb_u16.shape[1])
+        parts = (self._converted(rgb_u16[top : top + rows]) for top in range(0, len(rgb_u16), rows))
+        converted = np.empty(rgb_u16.shape, np.uint8)
+        for number, part in enumerate(parts):
+            converted[number * rows : (number + 1) * rows] = part
+        return converted
+
+    def _converted(self, rgb_u16: np.ndarray) -> np.ndarray:
         light = np.maximum(self._linear[rgb_u16] @ self._to_709.T, 0)
         if self._peak > 1:
             brightest = light.max(axis=-1, keepdims=True)

@@ -6,12 +6,16 @@ import os
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
+import av
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input
 from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn
+from hallo4.media.tagged_picture import picture_by_tags
 from hallo4.whole import write_whole
 
 MIN_SIDE_PX = 16
@@ -41,7 +45,8 @@ _FORMATS = (
 def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a picture as [H, W, 3] uint8 sRGB, upright.
 
-    EXIF rotation is applied, colour profiles (wide-gamut, CMYK) are converted to sRGB, palettes and grey
+    EXIF rotation is applied. Colour profiles (wide-gamut, CMYK) and tags of HDR or a wide gamut (AVIF, PNG)
+    are converted to sRGB, the tags as in video (`Presentation`, with its `MediaWarning`). Palettes and grey
     are expanded, 16-bit grey is scaled by 1/257, transparency is composited over `BACKGROUND`. Of an
     animation or a multi-page file the first picture is taken, with a `MediaWarning`.
 
@@ -51,17 +56,7 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
     """
     source = check_input(path, "a picture")
     name = shown(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
-            image = Image.open(source, formats=_known_formats())
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: {error.args[0].split(',')[0].lower()}. {_LIMITS}") from error
-    except Exception as error:  # decoders meet broken headers with errors of every kind
-        raise InputError(
-            f"{name}: is not a picture that can be read ({_reason(error)}). Save it as PNG or JPEG."
-        ) from error
-    with image:
+    with open_input(source, "a picture") as file, _opened(file, name) as image:
         width, height = image.size
         if (
             min(width, height) < MIN_SIDE_PX
@@ -76,7 +71,45 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
         if pictures != 1 and image.format != "MPO":  # MPO: a photo with previews behind it
             held = "damaged pictures behind the first" if pictures is None else f"{pictures} pictures"
             warn(f"{name}: holds {held}; the first one is used.")
-        return rgb_of(image, name)
+        picture_u8 = rgb_of(image, name)
+        if image.format == "AVIF" and image.info.get("icc_profile"):  # in a PNG, tags come first
+            return picture_u8
+        try:
+            tagged = picture_by_tags(source, image.format)
+        except (InputError, av.FFmpegError):
+            warn(f"{name}: the tags of its colours cannot be read; they are taken for sRGB.")
+            return picture_u8
+        return picture_u8 if tagged is None else _by_tags(*tagged, picture_u8, image, name)
+
+
+def _by_tags(
+    by_tags_u8: np.ndarray, notes: list[str], picture_u8: np.ndarray, image: Image.Image, name: str
+) -> np.ndarray:
+    """The picture in the colours of its tags, laid over `BACKGROUND` where it is transparent."""
+    if by_tags_u8.shape != picture_u8.shape:
+        warn(f"{name}: is stored in parts, so its colours are taken for sRGB, though its tags say otherwise.")
+        return picture_u8
+    for note in notes:
+        warn(f"{name}: {note}.")
+    if image.has_transparency_data:
+        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+        below = Image.new("RGB", alpha.size, BACKGROUND)
+        return np.array(Image.composite(Image.fromarray(by_tags_u8), below, alpha))
+    return by_tags_u8
+
+
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    """The picture, its header read. InputError: none, or of a size beyond all limits."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
+            return Image.open(file, formats=_known_formats())
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: {error.args[0].split(',')[0].lower()}. {_LIMITS}") from error
+    except Exception as error:  # decoders meet broken headers with errors of every kind
+        raise InputError(
+            f"{name}: is not a picture that can be read ({_reason(error)}). Save it as PNG or JPEG."
+        ) from error
 
 
 def rgb_of(image: Image.Image, name: str = "the image") -> np.ndarray:

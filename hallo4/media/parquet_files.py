@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, MissingExtraError, OutputError
+from hallo4.input_file import open_input
 from hallo4.media.files import check_input
 from hallo4.whole import whole_file
 
@@ -28,11 +29,12 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[dic
     arrow = pyarrow()
     source = check_input(path, "a parquet file")
     try:
-        file = arrow.parquet.ParquetFile(source)
-        there = file.schema_arrow.names
-        wanted = None if columns is None else [name for name in columns if name in there]
-        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
-            yield from batch.to_pylist()
+        with open_input(source, "a parquet file") as opened:
+            file = arrow.parquet.ParquetFile(opened)
+            there = file.schema_arrow.names
+            wanted = None if columns is None else [name for name in columns if name in there]
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=wanted):
+                yield from batch.to_pylist()
     except (arrow.ArrowException, OSError) as error:
         reason = str(error).split("\n")[0]
         raise InputError(

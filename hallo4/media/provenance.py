@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from hallo4.errors import InputError
+from hallo4.input_file import open_input
 from hallo4.json_file import parse_json
 from hallo4.media.files import check_input, open_media, shown
 from hallo4.version import __version__
@@ -46,11 +47,11 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, str] | None:
         InputError: the file is missing or is neither a video nor a gif/webp animation.
     """
     source = check_input(path, "a video")
-    with open(source, "rb") as handle:
+    with open_input(source, "a video") as handle:
         head = handle.read(12)
     if head.startswith(b"GIF8") or (head[:4], head[8:]) == (b"RIFF", b"WEBP"):
         try:
-            with Image.open(source, formats=("GIF", "WEBP")) as image:
+            with open_input(source) as file, Image.open(file, formats=("GIF", "WEBP")) as image:
                 texts = [image.info.get("comment", b""), _json_in_xmp(image.info.get("xmp", b""))]
         except Exception as error:
             raise InputError(

@@ -15,6 +15,7 @@ import soundfile
 from av.container import InputContainer
 
 from hallo4.errors import InputError
+from hallo4.input_file import open_input
 from hallo4.media.files import MAX_PADDING, check_input, declared_end, open_media, shown, start_of
 from hallo4.media.mixing import channel_names
 from hallo4.media.spooled_sound import BLOCK
@@ -79,8 +80,8 @@ class DecodedTrack:
 
     def __init__(self, path: str | os.PathLike[str], number: int) -> None:
         """Decode until the first sound. InputError: not sound, damaged, or no samples at all."""
-        self._path, self.notes = path, list[str]()
-        self._blocks = _whole_vorbis(path) or self._decoded(number)
+        self._path, self.notes = check_input(path, "a sound file"), list[str]()
+        self._blocks = _whole_vorbis(self._path) or self._decoded(number)
         self.rate_hz, self.channels = next(self._blocks)
 
     def blocks(self) -> Iterator[np.ndarray]:
@@ -145,7 +146,7 @@ class DecodedTrack:
         return gap_s
 
     def _note_the_end(self, heard_s: float, end_s: Fraction | None) -> None:
-        header = read_wav_header(Path(self._path))
+        header = read_wav_header(self._path)
         if header is not None and header.declared is not None and header.present:
             end_s = Fraction(header.declared, header.present) * Fraction(heard_s)
         if end_s is not None and heard_s < end_s - _MISSING_S:
@@ -189,14 +190,14 @@ class DecodedTrack:
             raise damage
 
 
-def _whole_vorbis(path: str | os.PathLike[str]) -> Iterator | None:
+def _whole_vorbis(path: Path) -> Iterator | None:
     """(rate, names of channels), then blocks of an Ogg Vorbis file that has its end, through libsndfile;
     None: another file. FFmpeg puts the first block of some of them in the place of the second."""
-    with open(path, "rb") as file:
+    with open_input(path, "a sound file") as file:
         if file.read(4) != b"OggS" or _says_no_end(path):
             return None
     try:
-        with soundfile.SoundFile(os.fspath(path)) as sound:
+        with open_input(path) as file, soundfile.SoundFile(file) as sound:
             if sound.subtype != "VORBIS" or not sound.frames:
                 return None
     except soundfile.LibsndfileError:
@@ -204,8 +205,8 @@ def _whole_vorbis(path: str | os.PathLike[str]) -> Iterator | None:
     return _vorbis_blocks(path)
 
 
-def _vorbis_blocks(path: str | os.PathLike[str]) -> Iterator:
-    with soundfile.SoundFile(os.fspath(path)) as sound:
+def _vorbis_blocks(path: Path) -> Iterator:
+    with open_input(path) as file, soundfile.SoundFile(file) as sound:
         order, heard = _VORBIS_ORDER.get(sound.channels), 0
         yield sound.samplerate, order or ("NONE",) * sound.channels
         try:
@@ -306,7 +307,7 @@ def _said_end(
 
 def _has_mp3_length(path: str | os.PathLike[str]) -> bool:
     """Whether the number of frames stands in the first of an MP3; else its length is only guessed."""
-    with open(path, "rb") as file:
+    with open_input(path, "a sound file") as file:
         head = file.read(10)
         tagged = head[:3] == b"ID3" and len(head) == 10
         file.seek(10 + sum((head[6 + i] & 0x7F) << 7 * (3 - i) for i in range(4)) if tagged else 0)
@@ -318,7 +319,7 @@ def _says_no_end(path: str | os.PathLike[str], header: WavHeader | None = None) 
     """Whether a WAV has no length, or the last page of an Ogg file is not marked as the last."""
     if header is not None:
         return header.declared is None
-    with open(path, "rb") as file:
+    with open_input(path, "a sound file") as file:
         if file.read(4) != b"OggS":
             return False
         file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 16) - 300))

@@ -6,9 +6,12 @@ A recorder that is interrupted, or that writes to a pipe, leaves 0 or the larges
 from __future__ import annotations
 
 import io
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+
+from hallo4.input_file import open_input
 
 _UNSAID = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _PIPED = range(0x7FFF0000, 0x1_0000_0000)  # what programs that write to a pipe put there
@@ -27,9 +30,10 @@ class WavHeader:
 
 
 def read_wav_header(path: Path) -> WavHeader | None:
-    """None: no WAV file, or one without a chunk of sound. OSError: cannot be read."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
+    """None: no WAV file, or one without a chunk of sound. InputError as `open_input`; OSError: a failing
+    disk."""
+    with open_input(path, "a sound file") as file:
+        end = os.fstat(file.fileno()).st_size
         head = file.read(12)
         kind = head[:4]
         if kind not in (b"RIFF", b"RF64", b"BW64") or head[8:] != b"WAVE":
@@ -58,7 +62,7 @@ class StreamedWav(io.RawIOBase):
     in RF64 it takes the sizes at their word."""
 
     def __init__(self, path: Path, header: WavHeader) -> None:
-        self._file = path.open("rb")
+        self._file = open_input(path, "a sound file")
         unknown = struct.pack("<I", 0xFFFFFFFF)
         self._changes = {0: b"RIFF", 4: unknown, header.data_at - 4: unknown}
 

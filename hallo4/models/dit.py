@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -251,6 +252,14 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
         return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
+
+    def idle_parameters(self, text: bool = True) -> list[str]:
+        """Names of parameters that no loss reaches. Without `text` there is a single null token, which
+        attention gives to every query unasked."""
+        if text or self.config.text_len is not None:
+            return []
+        unasked = r"(vace_)?blocks\.\d+\.(norm2|attn2\.(to_q|to_k|norm_q|norm_k))\..+"
+        return [name for name, _ in self.named_parameters() if re.fullmatch(unasked, name)]
 
     # ------------------------------------------------------------------ parts
 

@@ -185,6 +185,25 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         """Whether frames see the references of other clips of their batch."""
         return self.config.reference_order == "interleaved"
 
+    def idle_parameters(self, text: bool = True) -> list[str]:
+        """Names of parameters that no loss reaches: clips say nothing of where the face may be, nobody reads
+        what the reference network makes of its last tokens, and some motion modules never run."""
+        last = list(self.reference_net.up_blocks[-1].attentions)[-1]
+        read = {"norm", "proj_in", "transformer_blocks.0.norm1"}
+        unread = {
+            id(parameter)
+            for name, parameter in last.named_parameters()
+            if not any(name.startswith(f"{part}.") for part in read)
+        }
+        for level in self.modules():
+            if not getattr(level, "run_motion", True) and hasattr(level, "motion_modules"):
+                unread |= {id(parameter) for parameter in level.motion_modules.parameters()}
+        return [
+            name
+            for name, parameter in self.named_parameters()
+            if name.startswith("face_locator.") or id(parameter) in unread
+        ]
+
     def sample_shape(self, frames: int, latent_height: int, latent_width: int) -> tuple[int, int, int, int]:
         """(C, T, h, w) of the noise for T = `frames`; ShapeError for too many, or an odd number of cells."""
         self.windows.check_length(frames)

@@ -49,11 +49,6 @@ class AudioProjector(nn.Module):
         self.norm = FP32LayerNorm(width, eps=1e-5)
         self.widen = _widen(width, dim, rho, axis, expansion)
 
-    def freeze_frame_layers(self) -> None:
-        """Train no layer that works on single frames; how their tokens are joined stays free."""
-        for layer in (self.proj1, self.proj2, self.proj3, self.norm):
-            layer.requires_grad_(False)
-
     def forward(self, audio_windows: Tensor) -> Tensor:
         """`audio_windows` [B, T, window, blocks, channels] -> tokens [B, F, N, dim].
 

@@ -18,6 +18,7 @@ import functools
 import json
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -25,6 +26,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor
 
 from hallo4.errors import ShapeError
+from hallo4.json_file import parse_json
 from hallo4.models.autoencoder import SPATIAL, check_latents, check_video
 from hallo4.models.precision import autocast_off
 from hallo4.models.temporal_motion_modulation import latent_frame_count
@@ -69,7 +71,9 @@ class WanAutoencoder(AutoencoderKLWan):
 
     def to_json_string(self) -> str:
         """`config.json`, with the name of diffusers' class, which reads the same folder."""
-        config = json.loads(super().to_json_string()) | {"_class_name": AutoencoderKLWan.__name__}
+        config = parse_json(super().to_json_string(), "config.json", dict[str, Any]) | {
+            "_class_name": AutoencoderKLWan.__name__
+        }
         return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
     # ------------------------------------------------------------------ pixels to latents

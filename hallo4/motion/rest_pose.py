@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from hallo4.json_file import read_json
 from hallo4.types import FPS, Skeleton
 
 REST_POSE_FILE = Path(__file__).resolve().parent.parent / "assets" / "rest_pose.json"
@@ -40,5 +41,5 @@ def rest_modes() -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _rest_pose() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    pose = json.loads(REST_POSE_FILE.read_text())
+    pose = read_json(REST_POSE_FILE, dict[str, Any])
     return np.array(pose["points_01"]), np.array(pose["confidence"], np.float32), np.array(pose["modes"])

@@ -17,15 +17,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError
-from hallo4.input_file import check_regular
 from hallo4.json_file import read_json
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.weights.tensors import refuse_non_finite
+from hallo4.weights.tensors import open_safetensors, refuse_non_finite
 
 FOLDER = "adapter"
 WEIGHTS = "adapter.safetensors"
@@ -62,13 +60,21 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
 def read_adapter(folder: Path) -> Adapter:
     """CheckpointError: a file is missing or damaged, or a value is not what it must be."""
     config = read_json(folder / "config.json", AdapterConfig, error=CheckpointError, advice="Copy it anew.")
-    file = check_regular(folder / WEIGHTS, "the adapter's weights", CheckpointError)
-    try:
-        state = load_file(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise CheckpointError(f"{file}: no adapter can be read from it ({error}). Copy it anew.") from error
+    file = folder / WEIGHTS
+    with open_safetensors(file) as opened:
+        state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     refuse_non_finite(state.items(), file)
     return Adapter(**asdict(config), state=state)
+
+
+@torch.no_grad()
+def add_changes(backbone: nn.Module, state: Mapping[str, Tensor], scale: float) -> None:
+    """Add `scale` times the low-rank changes `state` to `backbone`, in place. KeyError: a weight is not
+    there."""
+    for path in sorted({name.rpartition(".")[0] for name in state}):
+        weight = backbone.get_parameter(f"{path}.weight")
+        change = state[f"{path}.lora_B"].float() @ state[f"{path}.lora_A"].float()
+        weight.add_((scale * change).to(weight))
 
 
 @torch.no_grad()
@@ -98,4 +104,4 @@ def add_adapter(backbone: nn.Module, adapter: Adapter, folder: Path) -> None:
                 f"{folder}: the changes of {path} do not fit the base model {adapter.adapter_of}. "
                 "Use files of the same model."
             )
-        weight.add_(adapter.scale * (up.float() @ down.float()))
+    add_changes(backbone, adapter.state, adapter.scale)

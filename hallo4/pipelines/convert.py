@@ -23,6 +23,7 @@ from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
 from hallo4.json_file import read_json
 from hallo4.lock import WAIT, sole_worker
 from hallo4.outputs import refuse_output
+from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.model_info import refuse_other_than_model
 from hallo4.pipelines.released_card import (
     RELEASED_CANVAS_SIZES_PX,
@@ -257,3 +258,4 @@ def _describe(
     (building / "README.md").write_text(converted_card(version, dtype, sources), encoding="utf-8")
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (building / "model.json").write_text(text, encoding="utf-8")
+    write_model_index(building)

@@ -32,6 +32,7 @@ EXTRAS = {
     "evaluate": ("matplotlib", "scipy", "skimage"),
     "parquet": ("pyarrow",),
     "data": ("pyarrow", "silero_vad"),
+    "cluster": ("ray",),
     "studio": ("fastapi", "uvicorn"),
     "identity": ("onnxruntime",),
     "pose": ("onnxruntime", "ai_edge_litert"),

@@ -6,6 +6,7 @@
     audio/         config.json                     the audio front end, and what it needs
     text/          config.json, *.safetensors, tokenizer/, embeddings/    of a model that takes prompts
     README.md      the card
+    model_index.json               for diffusers (`diffusers_pipeline.py`)
 
 or, instead of the parts, `adapter/`: changes of another model (`adapter.py`).
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +34,7 @@ from hallo4.models.audio_features import audio_front_end_from_config
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import adapter as adapters
+from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.model_info import (
     DEFAULT_MODEL,
     FAMILIES,
@@ -186,6 +189,37 @@ def save_model_folder(
     return _write_folder(Path(folder), info, card, write_parts)
 
 
+def save_trained_folder(
+    folder: str | os.PathLike[str], start: Path, info: ModelInfo, backbone: nn.Module, card: str
+) -> Path:
+    """Write the model folder of `start` once more with another `backbone`, of the same family: all other
+    parts byte for byte (as hard links, where the disk has them), matrices in the type that `start` has them
+    in.
+
+    OutputError: as `save_model_folder`.
+    """
+    parts = _parts_folder(start, _adapter(start))
+    headers = StoredTensors(parts / info.family).headers.values()
+    stored = {header.kind for header in headers if len(header.shape) > 1}
+    dtype = torch.float32 if "F32" in stored else torch.bfloat16
+
+    def write_parts(building: Path) -> None:
+        save_weights(building / info.family, backbone, dtype)
+        for part in ("autoencoder", "audio", "text"):
+            if (parts / part).is_dir():
+                shutil.copytree(parts / part, building / part, copy_function=_linked)
+
+    return _write_folder(Path(folder), info, card, write_parts)
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without hard links
+        shutil.copyfile(source, target)
+    return target
+
+
 def save_adapter_folder(
     folder: str | os.PathLike[str],
     info: ModelInfo,
@@ -199,7 +233,7 @@ def save_adapter_folder(
 
     OutputError: as `save_model_folder`. CheckpointError: `base` is no model, or itself an adapter.
     """
-    if _adapter(resolve_model(base)) is not None:
+    if is_adapter(resolve_model(base)):
         raise CheckpointError(f"{os.fspath(base)}: is an adapter; build on the model it belongs to.")
     target, name = Path(folder), os.fspath(base)
     named = name if name in embedded_models() else os.path.relpath(name, target)
@@ -216,12 +250,18 @@ def _write_folder(target: Path, info: ModelInfo, card: str, write_parts: Callabl
         with whole_folder(target) as building:
             write_parts(building)
             (building / "model.json").write_text(json.dumps(asdict(info), indent=2) + "\n")
+            write_model_index(building)
             (building / "README.md").write_text(card)
     except OSError as error:
         raise OutputError(
             f"{target}: the model cannot be written there ({error.strerror}). Choose another path."
         ) from error
     return target
+
+
+def is_adapter(folder: Path | None) -> bool:
+    """Whether a resolved model consists of changes of another one."""
+    return folder is not None and (folder / adapters.FOLDER).is_dir()
 
 
 def _adapter(folder: Path) -> adapters.Adapter | None:

@@ -14,6 +14,7 @@ from hallo4.pipelines.reach import TrainedOn
 from hallo4.ranges import FlowShift, Frames, Guidance, SidePx, Steps, check_ranges
 from hallo4.types import FPS
 from hallo4.weights.places import user_cache
+from hallo4.whole import refuse_fixed_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 DEFAULT_MODEL = "tiny-dit"
@@ -125,7 +126,12 @@ def resolve_model(name_or_dir: str | os.PathLike[str]) -> Path:
 
 
 def refuse_other_than_model(target: Path) -> None:
-    """OutputError: something stands at `target` that is neither a model folder nor an empty folder."""
+    """OutputError: something stands at `target` that is neither a model folder nor an empty folder, or that
+    no folder can replace (`refuse_fixed_folder`)."""
+    try:
+        refuse_fixed_folder(target)
+    except OSError as error:
+        raise OutputError(f"{target}: {error.strerror}. Choose another path.") from error
     taken = target.exists() and (not target.is_dir() or any(target.iterdir()))
     if taken and not (target / "model.json").is_file():
         raise OutputError(

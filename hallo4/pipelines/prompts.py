@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
@@ -30,7 +31,11 @@ from hallo4.models.text_encoder import (
     missing_parts,
 )
 from hallo4.weights.places import user_cache
+from hallo4.weights.tensors import open_safetensors
 from hallo4.whole import write_whole
+
+_MOST_NUMBERS = MAX_TOKENS * 65_536
+"""In a kept embedding: no encoder is wider."""
 
 
 @dataclass(frozen=True)
@@ -170,14 +175,15 @@ def _read(path: Path, text: str, identity: str) -> tuple[Tensor, int]:
 
     FileNotFoundError: no such file. ValueError: it is not the embedding of this prompt.
     """
+    if not path.exists():
+        raise FileNotFoundError(path)
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_safetensors(path) as file:
             metadata = file.metadata() or {}
-            tokens = file.get_tensor("tokens").clone()
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError) as error:
-        raise ValueError(" ".join(str(error).split())) from error
+            large = math.prod(file.get_slice("tokens").get_shape()) > _MOST_NUMBERS
+            tokens = torch.empty(0) if large else file.get_tensor("tokens").clone()
+    except (CheckpointError, SafetensorError) as error:
+        raise ValueError(" ".join(str(error.__cause__ or error).split())) from error
     if (metadata.get("prompt"), metadata.get("encoder")) != (text, identity):
         raise ValueError("it belongs to another prompt or encoder")
     cut = metadata.get("cut_tokens", "")
@@ -192,9 +198,9 @@ def _metadata(folder: Path) -> dict[Path, dict[str, str]]:
     found: dict[Path, dict[str, str]] = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            with safe_open(path, framework="pt") as file:
+            with open_safetensors(path) as file:
                 found[path] = file.metadata() or {}
-        except (SafetensorError, OSError):
+        except CheckpointError:
             found[path] = {}
     return found
 

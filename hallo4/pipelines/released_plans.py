@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hallo4.errors import CheckpointError, MissingExtraError
+from hallo4.input_file import check_regular
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.released_dit import config_from_released, config_from_shapes, our_name, released_name
 from hallo4.models.released_umt5 import released_umt5_name
@@ -235,6 +236,7 @@ def _check_tokenizer(path: Path, rows: int) -> None:
     """
     from tokenizers import Tokenizer
 
+    check_regular(path, "a tokenizer", CheckpointError)
     try:
         vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
     except Exception as error:  # the library raises its own kinds, all about this file

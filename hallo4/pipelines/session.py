@@ -23,6 +23,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input
 from hallo4.json_file import read_json
 from hallo4.media.encoder import part_suffix
 from hallo4.pipelines.frames import WindowFrames
@@ -57,7 +58,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
             for start in range(0, len(value), 1 << 18):
                 digest.update(np.ascontiguousarray(value.read(start, start + (1 << 18))).data)
         elif isinstance(value, Path):
-            with value.open("rb") as stream:
+            with open_input(value) as stream:
                 for block in iter(lambda: stream.read(1 << 20), b""):
                     digest.update(block)
         else:
@@ -129,7 +130,8 @@ class WorkFolder:
     def load(self, index: int) -> np.ndarray:
         """[n, H, W, 3] uint8 of a finished window. OutputError: the file is damaged."""
         try:
-            packed = zlib.decompress(self._file(index).read_bytes())
+            with open_input(self._file(index), error=OutputError) as file:
+                packed = zlib.decompress(file.read())
             return np.frombuffer(packed, np.uint8).reshape(-1, *self.frame_shape)
         except (zlib.error, ValueError) as error:
             raise OutputError(
@@ -141,7 +143,10 @@ class WorkFolder:
         file is damaged."""
         path = self._known_file(index)
         try:
-            return load(path.read_bytes())["known_pm1"] if path.exists() else None
+            if not path.exists():
+                return None
+            with open_input(path, error=OutputError) as file:
+                return load(file.read())["known_pm1"]
         except (SafetensorError, KeyError) as error:
             raise OutputError(
                 f"{path}: is damaged ({error}). Run again with --no-resume to start afresh."

@@ -10,6 +10,7 @@ _HOMES = {
     "PersonPose": "estimator",
     "PoseEstimator": "estimator",
     "PoseFindings": "measure",
+    "estimate_frames": "measure",
     "estimate_image": "measure",
     "estimate_video": "measure",
     "estimators_here": "loading",

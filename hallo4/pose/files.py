@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import Hallo4Error, InputError, OutputError
+from hallo4.input_file import read_input
 from hallo4.media.files import (
     cannot_write,
     check_folder,
@@ -44,6 +45,7 @@ VIDEOS = (
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif")
 SKELETON_SUFFIX = ".keypoints.json"
+_LARGEST_LABEL = 4096
 LOOKS_FOLDER = "overlays"
 """In a folder of results: the pictures for people. Beside the skeletons they would be taken for clips."""
 
@@ -62,7 +64,10 @@ class Job:
         """Whether all of it is there, made of this source by this estimator, of this person."""
         if self.label is None or not all(p.is_file() for p in (self.skeleton, self.look, self.label)):
             return False
-        return self.label.read_bytes() == self.made_by(estimator, person)
+        try:
+            return read_input(self.label, _LARGEST_LABEL) == self.made_by(estimator, person)
+        except InputError:
+            return False
 
     def made_by(self, estimator: PoseEstimator, person: str) -> bytes:
         """What decides the results: size and time of the source, estimator, person, and version."""

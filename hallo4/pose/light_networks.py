@@ -120,7 +120,7 @@ class LightNetworks:
         self.mesh = part("face_mesh", 192, (1, 1, 1, 1404), (1, 1, 1, 1))
         self.hand = part("hand_landmarks", 224, (1, 63), (1, 1), (1, 1), (1, 63))
         maps = ((1, 256, 256, 1), (1, 64, 64, 39), (1, 117))
-        self.pose = Network(pose.read_bytes(), str(pose), 256, ((1, 195), (1, 1), *maps))
+        self.pose = Network(_read(pose, 0), str(pose), 256, ((1, 195), (1, 1), *maps))
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _without_greeting() -> Iterator[None]:
         os.close(stderr)
 
 
-def _read(path: Path, start: int, stop: int) -> bytes:
+def _read(path: Path, start: int, stop: int | None = None) -> bytes:
     with open_input(path, "a network", CheckpointError) as file:
         file.seek(start)
-        return file.read(stop - start)
+        return file.read(-1 if stop is None else stop - start)

@@ -96,15 +96,30 @@ def estimate_image(
     InputError: as `load_image`; `person` is not there; NoPersonError: nobody is seen. CheckpointError,
     MissingExtraError.
     """
-    choice = PersonChoice.of(person)
-    estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     if isinstance(image, np.ndarray):
         picture_u8 = image
     else:
         name, picture_u8 = shown(image), load_image(image)
-    track = follow([picture_u8], estimator, choice, FPS)
-    height, width = picture_u8.shape[:2]
-    return _findings(track, name, (width, height), FPS, choice, [])
+    return estimate_frames(picture_u8[None], FPS, estimator, person, name)
+
+
+def estimate_frames(
+    frames_u8: np.ndarray,
+    fps: float,
+    estimator: PoseEstimator | str = "auto",
+    person: str = LARGEST,
+    name: str = "the frames",
+    on_progress: Progress = lambda done, total: None,
+) -> PoseFindings:
+    """The same of frames [T, H, W, 3] uint8 that are in memory and come at `fps`, called `name` in errors.
+
+    Errors as `estimate_image`.
+    """
+    choice = PersonChoice.of(person)
+    estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
+    total, height, width = frames_u8.shape[:3]
+    track = follow(frames_u8, estimator, choice, fps, lambda done: on_progress(done, total))
+    return _findings(track, name, (width, height), fps, choice, [])
 
 
 def video_rate(info: VideoInfo) -> tuple[float, list[str]]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.generators import TRUTH, weights_digest
 from hallo4.media import VideoWriter, collect_notes, load_audio, provenance_record, read_frames
@@ -33,7 +34,6 @@ from hallo4.preference.conditions import SOUND_RATE_HZ, world_episode
 from hallo4.preference.schema import Clip, Condition
 from hallo4.preference.store import PreferenceStore
 from hallo4.preference.watch import amplitude_px, watch
-from hallo4.processes import shared_work
 from hallo4.types import FPS
 
 OWN_SYSTEM = "own"
@@ -83,16 +83,17 @@ def make_candidates(
     variants: Sequence[Variant],
     on_progress: Progress | None = None,
     load: Callable[[str], Take] | None = None,
-    workers: int = 1,
+    engine: Engine = THIS_PROCESS,
 ) -> list[Clip]:
     """Make every variant of every condition that the store lacks; returns all of them, old and new.
 
-    One checkpoint is in memory at a time, once in each of `workers` processes; `load` gives the maker of its
-    frames. CheckpointError: no such model. InputError: see `add_clip_of_frames`. OutputError: another process
-    makes clips of the store. Cancelled on Ctrl-C, with what is finished kept.
+    Checkpoint by checkpoint, each of them once in every worker of `engine`, all of which see the store under
+    one path; `load` gives the maker of its frames. CheckpointError: no such model. InputError: see
+    `add_clip_of_frames`; all other clips are made first. OutputError: another process makes clips of the
+    store. Cancelled on Ctrl-C, with what is finished kept.
     """
     with store.sole_writer_of("clips"):
-        return _make_candidates(store, conditions, variants, on_progress, load or load_take, workers)
+        return _make_candidates(store, conditions, variants, on_progress, load or load_take, engine)
 
 
 def _make_candidates(
@@ -101,7 +102,7 @@ def _make_candidates(
     variants: Sequence[Variant],
     on_progress: Progress | None,
     load: Callable[[str], Take],
-    workers: int,
+    engine: Engine,
 ) -> list[Clip]:
     checkpoints = dict.fromkeys(variant.checkpoint for variant in variants)
     digests = {checkpoint: weights_digest(checkpoint) for checkpoint in checkpoints}
@@ -114,32 +115,46 @@ def _make_candidates(
     ]
     known = store.clips()
     made = {order.clip_id: known[order.clip_id] for order in orders if order.clip_id in known}
+    sizes = sizes_of(known.values())
+    lost: list[Outcome] = []
     try:
         for done, clip in enumerate(made.values(), start=1):
             if on_progress is not None:
                 on_progress(done, len(orders), clip)
         for checkpoint in digests:
-            lacking = [o for o in orders if o.variant.checkpoint == checkpoint and o.clip_id not in made]
-            settings = (store.folder, checkpoint, load)
-            for clip in shared_work(_Maker, settings, lacking, workers):
+            lacking = [
+                replace(order, size_px=sizes.get(order.condition.condition_id))
+                for order in orders
+                if order.variant.checkpoint == checkpoint and order.clip_id not in made
+            ]
+            for outcome in engine.map(Stage(_Maker, (store.folder, checkpoint, load)), lacking):
+                if outcome.error is not None:
+                    lost.append(outcome)
+                    continue
+                clip = outcome.result()
+                store.add_clip(clip)
                 made[clip.clip_id] = clip
                 if on_progress is not None:
                     on_progress(len(made), len(orders), clip)
+            sizes |= sizes_of(made.values())
     except KeyboardInterrupt:
         raise Cancelled(
             f"stopped after {len(made)} of {len(orders)} clips, which are kept in {store.folder}; "
             "the same command goes on."
         ) from None
+    raise_lost(lost, len(orders), "clips", f"the others are kept in {store.folder}")
     return [made[order.clip_id] for order in orders]
 
 
 @dataclass(frozen=True)
 class Order:
-    """A clip that is wanted."""
+    """A clip that is wanted; `size_px`: (width, height) of the other clips of its condition, if there are
+    any."""
 
     condition: Condition
     variant: Variant
     source: Source
+    size_px: tuple[int, int] | None = None
 
     @property
     def clip_id(self) -> str:
@@ -148,7 +163,7 @@ class Order:
 
 
 class _Maker:
-    """One process' share of the work: an order -> its clip, encoded and recorded."""
+    """What a worker does: an order -> its clip, encoded."""
 
     def __init__(self, settings: tuple[Path, str, Callable[[str], Take]]) -> None:
         folder, checkpoint, load = settings
@@ -156,11 +171,8 @@ class _Maker:
         self.take = load(checkpoint)
 
     def __call__(self, order: Order) -> Clip:
-        there = self.store.clips().get(order.clip_id)  # another process may work on this store
-        if there is not None:
-            return there
         frames = self.take(self.store, order.condition, order.variant)
-        return add_clip_of_frames(self.store, order.condition, frames, order.source)
+        return _encoded(self.store, order.condition, frames, order.source, order.size_px)
 
 
 def source_of_variant(variant: Variant, digest: str) -> Source:
@@ -240,6 +252,22 @@ def add_clip_of_frames(
     off with `cut`), or a shape unlike that of the condition's other clips (2 % of stretching are allowed).
     OutputError: it cannot be written.
     """
+    size_px = sizes_of(store.clips().values()).get(condition.condition_id)
+    clip = _encoded(store, condition, frames, source, size_px, cut, name)
+    store.add_clip(clip)
+    return clip
+
+
+def _encoded(
+    store: PreferenceStore,
+    condition: Condition,
+    frames: Iterable[np.ndarray],
+    source: Source,
+    size_px: tuple[int, int] | None,
+    cut: bool = False,
+    name: str | None = None,
+) -> Clip:
+    """See `add_clip_of_frames`; the store only has the file."""
     clip_id = source.clip_id(condition.condition_id)
     name = name or f"clip {clip_id}"
     with collect_notes([]):  # said when it was brought
@@ -249,7 +277,7 @@ def add_clip_of_frames(
     first = next(single, None)
     if first is None:
         raise InputError(f"{name}: has no frames.")
-    width, height = _size(store, condition, first, name)
+    width, height = _size(size_px, condition, first, name)
     relative = f"clips/{clip_id}.mp4"
     path = store.media_path(relative)
     label = provenance_record(WITHHELD, WITHHELD, 0)
@@ -264,7 +292,7 @@ def add_clip_of_frames(
                 f"{name}: has {found} frames at {FPS:g} fps; the sound of {condition.condition_id} lasts "
                 f"{wanted}. Make it as long as its sound."
             )
-    clip = Clip(
+    return Clip(
         clip_id=clip_id,
         condition_id=condition.condition_id,
         source_system=source.system,
@@ -280,23 +308,30 @@ def add_clip_of_frames(
         consent=source.consent,
         motion_amplitude=amplitude_px(watch(path)),
     )
-    store.add_clip(clip)
-    return clip
 
 
-def _size(store: PreferenceStore, condition: Condition, first_u8: np.ndarray, name: str) -> tuple[int, int]:
-    """(width, height) of the condition's clips; the first one decides, made even for the codec."""
+def sizes_of(clips: Iterable[Clip]) -> dict[str, tuple[int, int]]:
+    """Id of a condition -> (width, height) of its clips; the first one decides."""
+    sizes: dict[str, tuple[int, int]] = {}
+    for clip in clips:
+        sizes.setdefault(clip.condition_id, (clip.width_px, clip.height_px))
+    return sizes
+
+
+def _size(
+    others_px: tuple[int, int] | None, condition: Condition, first_u8: np.ndarray, name: str
+) -> tuple[int, int]:
+    """(width, height) of a clip: that of the condition's others, else its own, made even for the codec."""
     height, width = first_u8.shape[:2]
-    for clip in store.clips().values():
-        if clip.condition_id == condition.condition_id:
-            stretch = (width / height) / (clip.width_px / clip.height_px)
-            if not 1 / (1 + STRETCH_LIMIT) <= stretch <= 1 + STRETCH_LIMIT:
-                raise InputError(
-                    f"{name}: is {width}x{height} pixels; the other clips of {condition.condition_id} are "
-                    f"{clip.width_px}x{clip.height_px}. Crop it to that shape."
-                )
-            return clip.width_px, clip.height_px
-    return width + width % 2, height + height % 2
+    if others_px is None:
+        return width + width % 2, height + height % 2
+    stretch = (width / height) / (others_px[0] / others_px[1])
+    if not 1 / (1 + STRETCH_LIMIT) <= stretch <= 1 + STRETCH_LIMIT:
+        raise InputError(
+            f"{name}: is {width}x{height} pixels; the other clips of {condition.condition_id} are "
+            f"{others_px[0]}x{others_px[1]}. Crop it to that shape."
+        )
+    return others_px
 
 
 def _scaled(frame_u8: np.ndarray, width: int, height: int) -> np.ndarray:

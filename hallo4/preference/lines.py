@@ -12,7 +12,7 @@ from hallo4.input_file import open_input, shown
 from hallo4.preference.foreign import Imported
 from hallo4.preference.schema import TABLES
 from hallo4.preference.store import PreferenceStore
-from hallo4.whole import whole_files
+from hallo4.whole import write_whole
 
 _LONGEST_LINE = 1 << 22
 
@@ -21,13 +21,12 @@ def export_lines(store: PreferenceStore, folder: Path) -> int:
     """Write every table of a store as `folder/<table>.jsonl`; returns the records. OutputError."""
     total = 0
     try:
-        with whole_files(folder) as building:
-            for name in TABLES:
-                records = getattr(store, name)()
-                records = list(records.values()) if isinstance(records, dict) else records
-                text = "".join(record.to_json() + "\n" for record in records)
-                (building / f"{name}.jsonl").write_bytes(text.encode())
-                total += len(records)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in TABLES:
+            records = getattr(store, name)()
+            records = list(records.values()) if isinstance(records, dict) else records
+            write_whole(folder / f"{name}.jsonl", "".join(record.to_json() + "\n" for record in records))
+            total += len(records)
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror}). Choose another folder."

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled
 from hallo4.evaluation import metrics
 from hallo4.evaluation.generators import folder_digest, text_digest
@@ -34,7 +35,6 @@ from hallo4.preference.evidence import on_scale
 from hallo4.preference.schema import AXES, Axis, Clip, Condition, MachineScore
 from hallo4.preference.store import PreferenceStore
 from hallo4.preference.watch import observer
-from hallo4.processes import shared_work
 from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.world import Episode
@@ -74,28 +74,35 @@ class Judgement:
     parts: Values
 
 
-def score_clips(store: PreferenceStore, on_progress: Progress | None = None, workers: int = 1) -> int:
+def score_clips(
+    store: PreferenceStore, on_progress: Progress | None = None, engine: Engine = THIS_PROCESS
+) -> int:
     """Score every clip that has no score of this version on one of the axes; returns how many were added.
 
     The scores of a clip are added together or not at all. A clip of which an axis cannot be measured is
-    looked at again by every call. `workers` processes share the clips.
+    looked at again by every call. The workers of `engine` share the clips, and see the store under one path.
 
-    InputError: a clip's file is missing or damaged. OutputError: another process scores the store. Cancelled
-    on Ctrl-C: what is scored is kept.
+    InputError: a clip's file is missing or damaged; all others are scored first. OutputError: another process
+    scores the store. Cancelled on Ctrl-C: what is scored is kept.
     """
     with store.sole_writer_of("scores"):
-        return _score_clips(store, on_progress, workers)
+        return _score_clips(store, on_progress, engine)
 
 
-def _score_clips(store: PreferenceStore, on_progress: Progress | None, workers: int) -> int:
+def _score_clips(store: PreferenceStore, on_progress: Progress | None, engine: Engine) -> int:
     version = scorer_version()
     scored = {(s.clip_id, s.axis) for s in store.scores().values() if s.scorer_version == version}
     clips = store.clips().values()
     todo = [clip for clip in clips if any((clip.clip_id, axis) not in scored for axis in AXES)]
     todo.sort(key=lambda clip: clip.condition_id)  # the truth of a condition is drawn once
     done = added = 0
+    lost: list[Outcome] = []
     try:
-        for clip, scores in shared_work(_Scorer, (store.folder, version), todo, workers):
+        for outcome in engine.map(Stage(_Scorer, (store.folder, version)), todo):
+            if outcome.error is not None:
+                lost.append(outcome)
+                continue
+            clip, scores = outcome.item, outcome.result()
             added += store.add_scores(scores)
             done += 1
             if on_progress is not None:
@@ -104,11 +111,12 @@ def _score_clips(store: PreferenceStore, on_progress: Progress | None, workers: 
         raise Cancelled(
             f"stopped; {added} scores are kept in {store.folder}; the same command goes on."
         ) from None
+    raise_lost(lost, len(todo), "clips", f"the scores of the others are kept in {store.folder}")
     return added
 
 
 class _Scorer:
-    """One process' share of the work: a clip -> its scores. The truth of a condition is drawn once for clips
+    """What a worker does: a clip -> its scores. The truth of a condition is drawn once for clips
     of it that follow each other."""
 
     def __init__(self, settings: tuple[Path, str]) -> None:
@@ -117,11 +125,11 @@ class _Scorer:
         self.condition: Condition | None = None
         self.truth: WorldTruth | None = None
 
-    def __call__(self, clip: Clip) -> tuple[Clip, list[MachineScore]]:
+    def __call__(self, clip: Clip) -> list[MachineScore]:
         condition = self.store.conditions()[clip.condition_id]
         if condition != self.condition:
             self.condition, self.truth = condition, world_truth(self.store, condition)
-        return clip, machine_scores(self.store, clip, condition, self.truth, self.version)
+        return machine_scores(self.store, clip, condition, self.truth, self.version)
 
 
 def scorer_version() -> str:

@@ -18,6 +18,9 @@ _HOMES = {
     "tiny-unet-sft": ("tiny_unet", "recipe"),
     "tiny-unet-dpo": ("tiny_dpo", "unet_recipe"),
     "tiny-unet-winners": ("tiny_dpo", "unet_winners_recipe"),
+    "hallo4-sft": ("any_model", "sft_recipe"),
+    "hallo4-dpo": ("any_model", "dpo_recipe"),
+    "hallo4-winners": ("any_model", "winners_recipe"),
     "tmm-expansion": ("tmm_expansion", "recipe"),
     "unet-rate": ("unet_rate", "recipe"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from hallo4.diffusion import PreferenceLossConfig
@@ -54,10 +54,49 @@ Videos made with it say in their metadata that they are AI-generated.
 """
 
 
+def further_card(
+    name: str,
+    recipe: str,
+    base: str,
+    trained: str,
+    clips: str,
+    licences: Mapping[str, int] | None,
+    trained_on: Sequence[str],
+    seed: int,
+    batch_size: int,
+    steps: int,
+) -> str:
+    """The README of a model that was trained further: `trained`, what of it, in words; `clips`, on what;
+    `trained_on`: what was measured on them, a line each."""
+    measured = "".join(f"* **{line.replace(': ', '**: ', 1)}\n" for line in trained_on)
+    terms = "; ".join(f"{count} clips: {licence}" for licence, count in sorted((licences or {}).items()))
+    return f"""---
+license: other
+base_model: {base}
+tags: [portrait-animation, talking-head, video-diffusion, hallo4]
+---
+# {name}
+
+`{base}`, fine-tuned further on {clips}, which are not part of it. All parts but the
+backbone are those of `{base}`.
+
+* **Made by**: `hallo4 train {recipe}`; seed {seed}, {steps} steps of {batch_size} clips.
+* **Trained**: {trained}.
+* **Trained on**: {clips}.
+{measured}* **Licence of the data**: {terms or "none needed, clips are generated"}.
+* **Licence**: the terms of `{base}` hold for the result too.
+
+This card claims nothing about quality: measure it (`hallo4 evaluate videos`). Videos made with it say in
+their metadata that they are AI-generated.
+"""
+
+
 def preference_card(
     name: str,
     recipe: str,
     base: str,
+    kind: str,
+    store: str,
     learn: Literal["preferences", "winners"],
     loss: PreferenceLossConfig,
     seed: int,
@@ -66,7 +105,8 @@ def preference_card(
     kept_step: int,
     steps: int,
 ) -> str:
-    """The README of an adapter made from preference pairs; scores are added to it after evaluation."""
+    """The README of a model made from preference pairs; scores are added to it after evaluation. `kind`: what
+    of the model was trained, in words."""
     how = (
         f"direct preference optimization ({loss.objective}, beta {loss.beta:g}, "
         f"winner hinge {loss.dpop_lambda:g})"
@@ -80,12 +120,12 @@ tags: [portrait-animation, talking-head, video-diffusion, dpo, hallo4]
 ---
 # {name}
 
-A low-rank adapter on `{base}`: {how}. It knows only the procedural portrait world of the `hallo4` package.
+`{base}` after {how}. Trained: {kind}.
 
 * **Made by**: `hallo4 train {recipe}`; seed {seed}, {windows} windows of pairs, {batch_size} a step, {steps}
   steps, of which step {kept_step} is kept (largest held-out margin within the limits of the guard).
-* **Pairs**: candidates of `{base}` in the portrait world. Where the ratings are of simulated raters, the
-  preference store says so, and the model says nothing about what people prefer.
+* **Pairs**: of the preference store `{store}`. Where its ratings are of simulated raters, the store says so,
+  and the model says nothing about what people prefer. What `{base}` was trained on, its card says.
 
 Videos made with it say in their metadata that they are AI-generated.
 """

@@ -65,7 +65,8 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
         seed=clips[pair.winner].seed,
     )
     job = Job(model, request, Reporter(None), portrait_rest)
-    wanted = (job.total_frames, *job.portrait.pixels_u8.shape)
+    canvas = job.portrait.canvas
+    wanted = (job.total_frames, canvas.height_px, canvas.content_width_px, 3)
     videos = []
     for clip_id in (pair.winner, pair.loser):
         frames_u8 = np.stack(list(read_frames(store.media_path(clips[clip_id].path), FPS)))
@@ -75,7 +76,9 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
                 f"channels); {model.info.name} makes {list(wanted)}. Make the candidates anew, or train "
                 "another model."
             )
-        videos.append(frames_u8)
+        on_canvas_u8 = np.zeros((*wanted[:2], canvas.width_px, 3), np.uint8)  # with the bars that were cut
+        on_canvas_u8[:, :, canvas.content_columns] = frames_u8
+        videos.append(on_canvas_u8)
     rules, motion = job.rules, job.motion
     for window in job.plan():
         indices, drawn = job.indices(window), job.skeleton_pm1(window)
@@ -98,6 +101,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             winner_known_u8=before[0] if window.index else None,
             loser_known_u8=before[1] if window.index else None,
             seed=keyed_seed("known frames", pair.pair_id, window.index),
+            text=job.texts[0],
         )
 
 
@@ -105,7 +109,10 @@ def windows_of(model: LoadedModel) -> str:
     """What of a model, beside its autoencoder, decides how windows are encoded."""
     config, info = model.backbone.config, model.info  # type: ignore[attr-defined]
     front_end = model.audio_front_end.to_config()
-    return json.dumps([dict(config), info.window_frames, info.size_px, front_end], default=str)
+    decided = [dict(config), info.window_frames, info.size_px, front_end]
+    if info.canvas_sizes_px or model.prompts is not None:
+        decided += [info.canvas_sizes_px, None if model.prompts is None else info.prompt]
+    return json.dumps(decided, default=str)
 
 
 class PairData:
@@ -128,12 +135,14 @@ class PairData:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def training(self, rows: Tensor, batch_size: int, seed: int) -> Data:
-        """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit."""
+    def training(self, rows: Tensor, batch_size: int, seed: int, draws: int | None = None) -> Data:
+        """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit, of which
+        there are `draws` (None: endless)."""
 
         def data(index: int, generator: torch.Generator) -> dict[str, object]:
             chosen = rows[batch_indices(len(rows), batch_size, seed, index)]
-            return self.batch(chosen, batch_visits(len(rows), batch_size, index))
+            visits = batch_visits(len(rows), batch_size, index)
+            return self.batch(chosen, visits if draws is None else visits % draws)
 
         return data
 

@@ -19,7 +19,7 @@ from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.motion import layout
 from hallo4.pipelines.model_folder import saved_autoencoder
-from hallo4.ranges import BatchSize, NotNegative, Share, SidePx
+from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.whole import whole_folder
@@ -31,9 +31,9 @@ REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEF
 class AutoencoderSizes:
     """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures."""
 
-    latent_channels: int = 24
-    fine_width: int = 128
-    coarse_width: int = 256
+    latent_channels: Width = 24
+    fine_width: Width = 128
+    coarse_width: Width = 256
     frames_per_latent: Literal[1, 4] = 4
 
 

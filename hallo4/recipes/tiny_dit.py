@@ -8,23 +8,22 @@ from typing import Any
 
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.vace_context import MASK_CHANNELS
-from hallo4.pipelines.model_info import ModelInfo
-from hallo4.recipes.fine_tuning import TEXT_DIM, FineTuneConfig, fine_tune, muon_training
+from hallo4.ranges import Width
 from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.tiny_models import TEXT_DIM, TinyModelConfig, fine_tune_tiny, muon_training
 from hallo4.training import TrainConfig
-from hallo4.version import __version__
 
 
 @dataclass(frozen=True)
 class DiTSizes:
     """Width = heads * head_dim. `audio_tokens` and `audio_hidden_dim` are the pre-trained projector's."""
 
-    heads: int = 4
-    head_dim: int = 48
-    layers: int = 5
-    ffn_dim: int = 576
-    audio_tokens: int = 4
-    audio_hidden_dim: int = 384
+    heads: Width = 4
+    head_dim: Width = 48
+    layers: Width = 5
+    ffn_dim: Width = 576
+    audio_tokens: Width = 4
+    audio_hidden_dim: Width = 384
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
@@ -33,10 +32,11 @@ def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None =
     return muon_training(name, steps, max_minutes, 0.997, plain)
 
 
-@dataclass(frozen=True)
-class TinyDiTConfig(FineTuneConfig):
-    """`FineTuneConfig` with the `sizes` of a new model."""
+@dataclass(frozen=True, kw_only=True)
+class TinyDiTConfig(TinyModelConfig):
+    """`TinyModelConfig` with the `sizes` of a new model."""
 
+    model_name: str = "tiny-dit-sft"
     sizes: DiTSizes = field(default_factory=DiTSizes)
     train: TrainConfig = field(default_factory=lambda: tiny_dit_training("tiny-dit-sft"))
 
@@ -80,9 +80,8 @@ def describe_dit(config: Any) -> str:
 
 
 def run(config: TinyDiTConfig, folder: Path) -> Path:
-    """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, steps=4, flow_shift=3.0)
-    return fine_tune(config, folder, info, lambda channels: build_dit(config.sizes, channels), describe_dit)
+    """See `fine_tune_tiny`."""
+    return fine_tune_tiny(config, folder, lambda channels: build_dit(config.sizes, channels), describe_dit)
 
 
 def recipe() -> Recipe:

@@ -9,12 +9,10 @@ from typing import Any, ClassVar
 from hallo4.diffusion.flow import Distribution
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_sizes import tiny_unet_config
-from hallo4.pipelines.model_info import ModelInfo
-from hallo4.ranges import BatchSize, FlowShift
-from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, muon_training
+from hallo4.ranges import BatchSize, Width
 from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.tiny_models import TinyModelConfig, fine_tune_tiny, muon_training
 from hallo4.training import TrainConfig
-from hallo4.version import __version__
 
 
 @dataclass(frozen=True)
@@ -22,33 +20,34 @@ class UNetSizes:
     """Channels and heads of each level. Sizes of the audio projector are those of `tiny-audio`, whose tokens
     of a frame are a quarter of the DiT's width."""
 
-    widths: tuple[int, ...] = (32, 64, 96)
-    heads: tuple[int, ...] = (1, 2, 3)
-    audio_dim: int = 48
-    audio_tokens: int = 4
-    audio_hidden_dim: int = 384
+    widths: tuple[Width, ...] = (32, 64, 96)
+    heads: tuple[Width, ...] = (1, 2, 3)
+    audio_dim: Width = 48
+    audio_tokens: Width = 4
+    audio_hidden_dim: Width = 384
 
 
 def tiny_unet_training(name: str, steps: int = 20000, max_minutes: float | None = 62) -> TrainConfig:
     """How the tiny UNet is trained; see `muon_training`."""
-    plain = ("conv_in", "conv_out", "time_embedding", "face_proj", "face_locator")
+    plain = ("conv_in", "conv_out", "time_embedding", "face_proj")
     return muon_training(name, steps, max_minutes, 0.998, plain)
 
 
-@dataclass(frozen=True)
-class TinyUNetConfig(FineTuneConfig):
-    """`FineTuneConfig` of a v model, with the `sizes` of a new one.
+@dataclass(frozen=True, kw_only=True)
+class TinyUNetConfig(TinyModelConfig):
+    """`TinyModelConfig` of a v model, with the `sizes` of a new one.
 
     Noise levels are uniform and shifted, not logit-normal, because sampling starts at pure noise, of which
     the latter shows too little.
     """
 
+    family: ClassVar[str] = "unet"
     autoencoder_recipe: ClassVar[str] = "tiny-image-autoencoder"
+    model_name: str = "tiny-unet-sft"
     sizes: UNetSizes = field(default_factory=UNetSizes)
     autoencoder: str = "runs/tiny-image-autoencoder/autoencoder"
     latents_folder: str = "runs/image_latents_train"
     batch_size: BatchSize = 8
-    shift: FlowShift = 2.0
     distribution: Distribution = "uniform"
     train: TrainConfig = field(default_factory=lambda: tiny_unet_training("tiny-unet-sft"))
 
@@ -77,9 +76,8 @@ def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
 
 
 def run(config: TinyUNetConfig, folder: Path) -> Path:
-    """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, family="unet", steps=4)
-    return fine_tune(config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet)
+    """See `fine_tune_tiny`."""
+    return fine_tune_tiny(config, folder, lambda channels: build_unet(config.sizes, channels), describe_unet)
 
 
 def recipe() -> Recipe:

@@ -13,19 +13,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 
 from hallo4.data.clips import ClipStoreConfig
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.temporal_motion_modulation import kept_slots
-from hallo4.pipelines.model_info import ModelInfo
-from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune
+from hallo4.ranges import Range
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_dit import DiTSizes, build_dit, describe_dit, tiny_dit_training
+from hallo4.recipes.tiny_models import TinyModelConfig, fine_tune_tiny
 from hallo4.training import TrainConfig
-from hallo4.version import __version__
+
+Expansion = Annotated[int, Range(1, 4)]
+"""How many of the frames of a group are used."""
 
 
 def fast_clips() -> ClipStoreConfig:
@@ -33,15 +35,16 @@ def fast_clips() -> ClipStoreConfig:
     return ClipStoreConfig(episodes=600, first_seed=100_000, tempos=(1.0, 2.0, 4.0), skeleton_rho=2)
 
 
-@dataclass(frozen=True)
-class ExpansionConfig(FineTuneConfig):
-    """`FineTuneConfig` of one variant: of every group of rho frames, `expansion` sounds and skeletons are
+@dataclass(frozen=True, kw_only=True)
+class ExpansionConfig(TinyModelConfig):
+    """`TinyModelConfig` of one variant: of every group of rho frames, `expansion` sounds and skeletons are
     used, evenly spread and always the last; `modulation`: whether what hands them on starts as trained or
     new. Stop all variants after the same `train.steps`."""
 
-    expansion: int = 1
+    model_name: str = "tmm-expansion"
+    expansion: Expansion = 1
     modulation: Literal["trained", "new"] = "trained"
-    start_from: str | None = "tiny-dit-sft"
+    model: str | None = "tiny-dit-sft"
     clips: ClipStoreConfig = field(default_factory=fast_clips)
     clips_folder: str = "runs/clips_fast"
     latents_folder: str = "runs/latents_fast"
@@ -108,12 +111,11 @@ def adapted(model: PortraitDiT, config: ExpansionConfig) -> PortraitDiT:
 
 
 def run(config: ExpansionConfig, folder: Path) -> Path:
-    """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, steps=4, flow_shift=3.0)
-    return fine_tune(
-        config, folder, info, lambda channels: build_dit(DiTSizes(), channels), describe_dit,
+    """See `fine_tune_tiny`."""
+    return fine_tune_tiny(
+        *(config, folder, lambda channels: build_dit(DiTSizes(), channels), describe_dit),
         adapt=lambda model: adapted(model, config),
-    )  # fmt: skip
+    )
 
 
 def recipe() -> Recipe:

@@ -12,28 +12,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 
 from hallo4.data.clips import ClipStoreConfig
 from hallo4.models.portrait_unet import PortraitUNet
-from hallo4.pipelines.model_info import ModelInfo
-from hallo4.recipes.fine_tuning import fine_tune
+from hallo4.ranges import Range
 from hallo4.recipes.recipe import Recipe
+from hallo4.recipes.tiny_models import fine_tune_tiny
 from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet, describe_unet, tiny_unet_training
 from hallo4.recipes.tmm_expansion import fast_clips
 from hallo4.training import ScheduleConfig, TrainConfig
-from hallo4.version import __version__
+
+SkeletonRho = Annotated[int, Range(1, 16)]
+"""Skeletons of a frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RateConfig(TinyUNetConfig):
     """`TinyUNetConfig` of one variant: `skeleton_rho` skeletons a frame, of which `skeleton_expansion` are
     kept (None: all). Stop all variants after the same `train.steps`."""
 
-    skeleton_rho: int = 2
-    skeleton_expansion: int | None = None
-    start_from: str | None = "tiny-unet-sft"
+    model_name: str = "unet-rate"
+    skeleton_rho: SkeletonRho = 2
+    skeleton_expansion: SkeletonRho | None = None
+    model: str | None = "tiny-unet-sft"
     clips: ClipStoreConfig = field(default_factory=fast_clips)
     clips_folder: str = "runs/clips_fast"
     latents_folder: str = "runs/image_latents_fast"
@@ -64,12 +68,11 @@ def with_skeleton_rho(model: PortraitUNet, rho: int, expansion: int | None = Non
 
 
 def run(config: RateConfig, folder: Path) -> Path:
-    """See `fine_tune`."""
-    info = ModelInfo(config.train.name, __version__, family="unet", steps=4)
-    return fine_tune(
-        config, folder, info, lambda channels: build_unet(config.sizes, channels), describe_unet,
+    """See `fine_tune_tiny`."""
+    return fine_tune_tiny(
+        *(config, folder, lambda channels: build_unet(config.sizes, channels), describe_unet),
         adapt=lambda model: with_skeleton_rho(model, config.skeleton_rho, config.skeleton_expansion),
-    )  # fmt: skip
+    )
 
 
 def recipe() -> Recipe:

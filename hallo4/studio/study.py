@@ -31,7 +31,7 @@ from hallo4.errors import InputError
 from hallo4.input_file import read_input, shown
 from hallo4.json_file import checked
 from hallo4.preference.schema import HIGHEST, LOWEST, Name, Words
-from hallo4.ranges import Episodes, Range, Share, Whole
+from hallo4.ranges import Episodes, Range, Raters, Share, Whole
 
 MAX_BYTES = 1 << 20
 ADVICE = "See docs/run_a_study.md."
@@ -42,8 +42,7 @@ Sentence = Annotated[str, Field(min_length=1, max_length=4000)]
 Text = Sentence | dict[Language, Sentence]
 Parameter = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,63}$")]
 Code = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-Points = Annotated[int, Range(2, 9)]
-Raters = Annotated[int, Range(1, 1000)]
+ScalePoints = Annotated[int, Range(2, 9)]
 Every = Annotated[int, Range(4, 1000)]
 
 
@@ -68,7 +67,7 @@ class StudyQuestion(_Strict):
 class Scale(_Strict):
     """`points` of a score; whether a tie, and passing, are answers."""
 
-    points: Points = 5
+    points: ScalePoints = 5
     ties: bool = True
     cannot_judge: bool = True
 

@@ -1,5 +1,5 @@
-"""The one loop: config, order, optimizers, mean weights, checkpoints, log. What is learned comes from
-recipes; the step on preference pairs, adapters and references, that several share, are here.
+"""The one loop: config, order, optimizers, mean weights, checkpoints, log; and the methods, what is learned:
+fine-tuning on clips (`sft_method`) and on preference pairs (`pair_method`). Values come from recipes.
 
 Names are imported when first used: importing the room costs nothing.
 """
@@ -33,7 +33,17 @@ _HOMES = {
     "found_and_wanted": "denoising",
     "predict": "denoising",
     "prediction_of": "denoising",
-    "dpo_method": "preference_step",
+    "dpo_objective": "preference_step",
+    "TrainingMethod": "method",
+    "SFTConfig": "sft",
+    "sft_method": "sft",
+    "sft_objective": "sft",
+    "PairConfig": "pairs",
+    "pair_method": "pairs",
+    "TuningConfig": "tuning",
+    "tuned": "tuning",
+    "trained_in_words": "tuning",
+    "training_autocast": "number_format",
     "evaluate_pairs": "preference_step",
     "reference_errors": "preference_step",
     "PreferenceGuard": "guards",

@@ -34,7 +34,9 @@ class OptimizerConfig:
     """AdamW for everything, or Muon for the hidden matrices and AdamW for the rest.
 
     `weight_decay` touches tensors of two or more dimensions only. With `kind="muon"`, parameters whose name
-    contains one of `adamw_names` (input and output layers, say) stay with AdamW.
+    contains one of `adamw_names` (input and output layers, say) stay with AdamW. `adamw_state`: how AdamW
+    keeps its two means: in fp32, 8 bytes a weight; in 8 bits, 2 bytes; or those in memory that a GPU and the
+    machine share, so that a peak moves out what does not fit (`hallo4[eight-bit]`).
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
@@ -44,6 +46,7 @@ class OptimizerConfig:
     betas: tuple[Momentum, Momentum] = (0.9, 0.99)
     muon_momentum: Momentum = 0.95
     adamw_names: tuple[str, ...] = ()
+    adamw_state: Literal["fp32", "8bit", "paged_8bit"] = "fp32"
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from hallo4.errors import InputError
+from hallo4.ranges import NotNegative, Positive, Range, check_ranges
 
 Values = Mapping[str, float | None]
 
@@ -29,18 +31,14 @@ class PreferenceGuard:
     InputError for a value out of range.
     """
 
-    max_winner_rise: float = 0.01
-    patience: int = 3
-    max_logit: float = 4.0
-    min_motion_ratio: float = 0.95
+    max_winner_rise: NotNegative = 0.01
+    patience: Annotated[int, Range(1, 1000)] = 3
+    max_logit: Positive = 4.0
+    min_motion_ratio: NotNegative = 0.95
 
     def __post_init__(self) -> None:
         """See the class."""
-        if not (self.max_winner_rise >= 0 and self.patience >= 1 and self.max_logit > 0):
-            raise InputError(
-                "A guard needs max_winner_rise >= 0, patience >= 1 and max_logit > 0; found "
-                f"{self.max_winner_rise}, {self.patience} and {self.max_logit}."
-            )
+        check_ranges(self, "{} of a guard".format)
 
     def __call__(self, history: Sequence[Values]) -> str | None:
         """Why to end after `history`, the previews so far with the oldest first; None: go on."""

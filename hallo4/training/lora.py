@@ -8,7 +8,8 @@ and "dpo".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,21 +17,21 @@ import torch
 from torch import nn
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
-from hallo4.ranges import Positive, Width
+from hallo4.ranges import Positive, Width, check_ranges
+from hallo4.training.adamw import quiet_bitsandbytes
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """Size and place of an adapter: `layers` are the names of attention modules, in whatever block.
-
-    The default leaves out the text attention: with a single null token most of it has no effect, and weights
-    without a gradient stop training on several processes. There is no dropout: it would make model and
-    reference differ (dpo.md section 2.3).
-    """
+    """Size of an adapter. There is no dropout: it would make model and reference differ (dpo.md section
+    2.3). InputError for a value out of range."""
 
     rank: Width = 64
     alpha: Positive = 64.0
-    layers: tuple[str, ...] = ("attn1", "attn_audio", "attn_skeleton")
+
+    def __post_init__(self) -> None:
+        """See the class."""
+        check_ranges(self)
 
     @property
     def scale(self) -> float:
@@ -38,33 +39,36 @@ class AdapterConfig:
         return self.alpha / self.rank
 
 
-def add_lora(model: nn.Module, config: AdapterConfig | None = None, name: str = "dpo") -> nn.Module:
-    """Put an adapter `name` on queries, keys, values and outputs of the attention of `model`, in place.
+ATTENTION = ("attn1", "attn_audio", "attn_skeleton")
+"""Parts of the DiT that an adapter changes by default. Not the text attention: with a single null token most
+of it has no effect, and weights without a gradient stop training on several processes."""
+
+
+def add_lora(
+    model: nn.Module,
+    config: AdapterConfig | None = None,
+    name: str = "dpo",
+    parts: Sequence[str] = ATTENTION,
+) -> nn.Module:
+    """Put an adapter `name` on every Linear layer in `parts` of `model` (`parts_pattern`), in place.
 
     Freezes everything else; adapters that are there stay active. The output is unchanged, bit for bit,
-    until the first step. InputError when no layer is called so, or the name is taken; MissingExtraError.
+    until the first step. InputError when no layer lies in one of the parts, or the name is taken;
+    MissingExtraError.
     """
     peft = _peft()
     config = config or AdapterConfig()
     if any(name in _names(layer) for layer in adapter_layers(model)):
         raise InputError(f"The model has an adapter {name!r} already; merge it, or choose another name.")
-    if config.rank < 1:
-        raise InputError(f"The rank of an adapter must be at least 1; found {config.rank}.")
     active = {id(layer): list(layer.active_adapters) for layer in adapter_layers(model)}
-    places = "|".join(config.layers)
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=0.0,
-        target_modules=rf"(.*\.)?({places})\.(to_q|to_k|to_v|to_out\.0)",
+        target_modules="|".join(map(re.escape, linear_layers(model, parts))),
     )
     training = {id(module): module.training for module in model.modules()}
-    try:
-        peft.inject_adapter_in_model(settings, model, name)
-    except ValueError as error:
-        raise InputError(
-            f"{type(model).__name__} has no attention called {' or '.join(config.layers)}: {error}"
-        ) from error
+    peft.inject_adapter_in_model(settings, model, name)
     del model.peft_config  # what counts is on the layers; with it, the next adapter makes peft warn
     for module in model.modules():
         module.training = training.get(id(module), model.training)
@@ -75,6 +79,34 @@ def add_lora(model: nn.Module, config: AdapterConfig | None = None, name: str = 
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
     return model
+
+
+def parts_pattern(parts: Sequence[str]) -> re.Pattern[str]:
+    """Fits the dotted names of all that lies in modules called one of `parts`, wherever they are, and the
+    modules' own. Parts are regular expressions; InputError for one that is none."""
+    try:
+        return re.compile(rf"(.*\.)?({'|'.join(f'(?:{part})' for part in parts)})(\..*)?")
+    except re.error as error:
+        raise InputError(f"{list(parts)}: is no pattern of parts of a model ({error}). Mend it.") from error
+
+
+def linear_layers(model: nn.Module, parts: Sequence[str]) -> list[str]:
+    """Names of the Linear layers in `parts` of `model`, without adapters'. InputError for a part that has
+    none."""
+    layers = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not re.search(r"\.(base_layer$|lora_[AB]\.)", path)
+    ]
+    layers += [path for path, module in model.named_modules() if _names(module)]
+    for part in parts:
+        if not any(parts_pattern([part]).fullmatch(path) for path in layers):
+            raise InputError(
+                f"no Linear layer of {type(model).__name__} lies in a part called {part!r}; an adapter can "
+                "change nothing else. Name attention or feed-forward modules, such as attn1."
+            )
+    pattern = parts_pattern(parts)
+    return [path for path in layers if pattern.fullmatch(path)]
 
 
 def adapter_layers(model: nn.Module) -> Iterator[Any]:
@@ -148,6 +180,7 @@ def _names(layer: Any) -> set[str]:
 
 
 def _peft() -> Any:
+    quiet_bitsandbytes()  # which peft imports where it is installed
     try:
         import peft
     except ImportError as error:

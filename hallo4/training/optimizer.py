@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hallo4.errors import InputError
 from hallo4.models.precision import has_bf16_units
+from hallo4.training.adamw import build_adamw
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -47,7 +48,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     ]
     optimizers: list[torch.optim.Optimizer] = []
     if groups:
-        optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas))
+        optimizers.append(build_adamw(groups, config))
     if hidden:
         optimizers.append(Muon(hidden, config.muon_learning_rate, config.muon_momentum, config.weight_decay))
     held = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]

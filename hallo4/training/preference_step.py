@@ -80,7 +80,7 @@ def evaluate_pairs(
     return PairStats.joined([pair_step(model, b, predict, reference, config, mode)[1] for b in batches])
 
 
-def dpo_method(
+def dpo_objective(
     predict: Predict, reference: Reference, config: PreferenceLossConfig, mode: Mode = "batched"
 ) -> Callable[[nn.Module, Mapping[str, Any], int], tuple[Tensor, dict[str, float]]]:
     """A `Method` for `hallo4.training.train`, whose batches are mappings with the fields of `PairBatch`.

@@ -81,13 +81,14 @@ class FrozenCopy:
     """The reference is `model` with the weights that it has now: for training all of them.
 
     Keeps a copy of what is trainable and puts it in place by exchanging pointers, so nothing is copied in a
-    step. InputError when there is dropout.
+    step. InputError when there is dropout, or, in use, when weights are sharded among processes, whose
+    pointers the shards do not follow.
     """
 
     def __init__(self, model: nn.Module):
         refuse_dropout(model)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.kept = [p.detach().clone() for p in self.trained]
+        self.model = model
+        self.kept = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 
     def errors(self, measure: Callable[[], Tensor], batch: PairBatch) -> Tensor:
         """See `Reference`."""
@@ -98,17 +99,23 @@ class FrozenCopy:
     def put_in(self) -> Iterator[None]:
         """Within the block the model has the kept weights, and no graph is recorded; then all is as
         before."""
-        self.kept = [kept.to(p.device) for p, kept in zip(self.trained, self.kept, strict=True)]
-        self._exchange()
+        trained = {name: self.model.get_parameter(name) for name in self.kept}
+        if any(hasattr(parameter, "device_mesh") for parameter in trained.values()):  # DTensor
+            raise InputError(
+                "a frozen copy cannot be the reference of weights that are sharded among processes: use "
+                "reference=table, or an adapter with reference=adapter_off."
+            )
+        self.kept = {name: kept.to(trained[name].device) for name, kept in self.kept.items()}
+        self._exchange(trained)
         try:
             with torch.no_grad():
                 yield
         finally:
-            self._exchange()
+            self._exchange(trained)
 
-    def _exchange(self) -> None:
-        for index, parameter in enumerate(self.trained):
-            parameter.data, self.kept[index] = self.kept[index], parameter.data
+    def _exchange(self, trained: dict[str, nn.Parameter]) -> None:
+        for name, parameter in trained.items():
+            parameter.data, self.kept[name] = self.kept[name], parameter.data
         torch.clear_autocast_cache()  # it knows weights by name, not by value
 
 

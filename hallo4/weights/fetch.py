@@ -7,6 +7,7 @@ the server's). Until then it is `.NAME.STAMP.part` beside it, from which the sam
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from hallo4.errors import Cancelled, FetchError, InputError, OutputError
+from hallo4.input_file import open_input
 from hallo4.lock import sole_writer
 from hallo4.weights import hub
 from hallo4.weights.catalogue import HubFile, PackedFile, Source, WeightFile
@@ -180,7 +182,7 @@ def _is_archive(path: Path) -> bool:
 def _members(archive: Path, name: str) -> bool:
     """Whether a .tgz holds a file of this name. InputError: it is none, or damaged."""
     try:
-        with tarfile.open(archive) as members:
+        with open_input(archive, "a .tgz") as file, tarfile.open(fileobj=file) as members:
             return any(member.name == name and member.isfile() for member in members)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -275,10 +277,13 @@ def _unpack(step: Step) -> None:
     archive = step.own or step.part
     try:
         with (
-            tarfile.open(archive) as members,
-            members.extractfile(step.source.member) as inside,
+            open_input(archive, "a .tgz") as packed,
+            tarfile.open(fileobj=packed) as members,
             open(step.unpacked, "wb") as file,
         ):
+            inside = members.extractfile(step.source.member)
+            if inside is None:
+                raise KeyError("it is no file there")
             shutil.copyfileobj(inside, file)
     except (tarfile.TarError, KeyError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         step.unpacked.unlink(missing_ok=True)
@@ -291,6 +296,15 @@ def _unpack(step: Step) -> None:
         ) from error
 
 
+def _git_sha1(path: Path) -> str:
+    """What git calls a file by."""
+    with open_input(path) as file:
+        digest = hashlib.sha1(f"blob {os.fstat(file.fileno()).st_size}\0".encode(), usedforsecurity=False)
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
 def _remove_older_parts(step: Step) -> None:
     ours = re.compile(re.escape(f".{step.path.name}.") + r"([0-9a-f]{16}|web|unpacked)\.part")
     for part in step.path.parent.iterdir():
@@ -300,8 +314,6 @@ def _remove_older_parts(step: Step) -> None:
 
 def _verify(step: Step) -> None:
     """FetchError, and the unfinished file removed, if what came is not what was promised."""
-    from huggingface_hub.utils.sha import git_hash
-
     known = step.file.sha256 if len(step.file.sha256 or "") == 64 else None
     if step.is_packed:
         state, reason = compare(step.unpacked, step.file.size_bytes, step.file.sha256)
@@ -309,7 +321,7 @@ def _verify(step: Step) -> None:
         known = known or step.offer.sha256 or step.file.sha256
         state, reason = compare(step.part, step.offer.size_bytes, known)
     if state == "unknown" and not step.is_packed and step.offer.git_sha1:
-        found = git_hash(step.part.read_bytes())
+        found = _git_sha1(step.part)
         if found != step.offer.git_sha1:
             state, reason = "wrong", f"its git SHA-1 begins with {found[:8]}, not {step.offer.git_sha1[:8]}"
     if state == "wrong":

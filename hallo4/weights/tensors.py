@@ -52,6 +52,11 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
         tensors = next((content[name] for name in WRAPPERS if name in content), content)
     if not isinstance(tensors, Mapping) or not all(isinstance(value, Tensor) for value in tensors.values()):
         raise CheckpointError(f"{path.name} holds no state dict: give a file of named tensors")
+    for name, tensor in tensors.items():
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise CheckpointError(
+                f"{path.name}: tensor {name} has more elements than the file has numbers: save it anew"
+            )
     return dict(tensors)
 
 

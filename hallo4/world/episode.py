@@ -8,6 +8,7 @@ import numpy as np
 
 from hallo4.errors import InputError
 from hallo4.types import FPS, Audio, Skeleton
+from hallo4.world.framing import HALF_FIGURE, Framing, View
 from hallo4.world.identity import Identity, sample_identity
 from hallo4.world.performance import Performance, neutral_performance, paced, perform
 from hallo4.world.scene import draw_backdrop, draw_frame
@@ -23,7 +24,7 @@ MAX_TEMPO = 8.0
 
 @dataclass(frozen=True)
 class Episode:
-    """A clip of the world. T frames at 25 fps, H = W = `size_px`.
+    """A clip of the world. T frames at 25 fps, of H x W pixels as `framing` has it.
 
     `portrait_u8` [H, W, 3]: the person at rest, mouth closed and eyes open: the reference image; `rest` is
     its skeleton.
@@ -81,31 +82,39 @@ def act(
 
 
 def draw_clip(
-    identity: Identity, performance: Performance, span: slice, size_px: int
+    identity: Identity, performance: Performance, span: slice, view: View
 ) -> tuple[np.ndarray, np.ndarray]:
     """(portrait at rest [H, W, 3], frames of `span` [T, H, W, 3]), uint8."""
-    backdrop = draw_backdrop(identity, size_px)
-    portrait = draw_frame(identity, neutral_performance(), 0, size_px, backdrop)
+    backdrop = draw_backdrop(identity, view)
+    portrait = draw_frame(identity, neutral_performance(), 0, view, backdrop)
     frames = range(*span.indices(len(performance)))
-    return portrait, np.stack([draw_frame(identity, performance, t, size_px, backdrop) for t in frames])
+    return portrait, np.stack([draw_frame(identity, performance, t, view, backdrop) for t in frames])
 
 
-def make_episode(seed: int, seconds: float = 3.0, size_px: int = 128, tempo: float = 1.0) -> Episode:
-    """The episode of this seed, its body `tempo` times as fast; deterministic. Raises InputError for values
-    out of range."""
+def make_episode(
+    seed: int,
+    seconds: float = 3.0,
+    size_px: int = 128,
+    tempo: float = 1.0,
+    framing: Framing = HALF_FIGURE,
+) -> Episode:
+    """The episode of this seed, its body `tempo` times as fast, on pictures of about `size_px` squared;
+    deterministic. The framing changes what is seen, nothing else. Raises InputError for values out of range.
+    """
     if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX:
         raise InputError(f"size_px is {size_px}; the world draws {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
+    view = framing.view(size_px)
     identity, speech, performance, truth = act(seed, seconds, tempo)
-    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), size_px)
+    portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), view)
     return Episode(
         seed=seed,
         identity=identity,
         performance=performance,
         phonemes=speech.phonemes,
         portrait_u8=portrait_u8,
-        rest=skeleton_of(identity, neutral_performance(), size_px),
+        rest=skeleton_of(identity, neutral_performance(), view),
         frames_u8=frames_u8,
         audio=speech.audio,
-        skeleton=skeleton_of(identity, performance, size_px),
+        skeleton=skeleton_of(identity, performance, view),
         truth=truth,
     )

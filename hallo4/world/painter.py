@@ -1,49 +1,52 @@
-"""A small painter of smooth shapes: coordinates in parts of the frame, antialiased by drawing four times
-larger."""
+"""A small painter of smooth shapes: coordinates in parts of the person's square (`View`), antialiased by
+drawing four times larger."""
 
 from __future__ import annotations
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from hallo4.world.framing import View
+
 Color = tuple[int, int, int]
-Points = np.ndarray  # [n, 2], x right and y down, in parts of the frame
+Points = np.ndarray  # [n, 2], x right and y down, in parts of the person's square
 
 
 class Painter:
-    """Draws filled shapes, later ones on top. `picture()` gives [size, size, 3] uint8."""
+    """Draws filled shapes, later ones on top. `picture()` gives [H, W, 3] uint8."""
 
-    def __init__(self, size_px: int, background: Image.Image, supersampling: int = 4) -> None:
-        self.size_px = size_px
+    def __init__(self, view: View, background: Image.Image, supersampling: int = 4) -> None:
+        self.view = view
         self._supersampling = supersampling
-        self._scale = size_px * supersampling
+        self._scale = view.unit_px * supersampling
+        self._origin = np.asarray(view.origin_px) * supersampling
         self._image = background.copy()
         self._draw = ImageDraw.Draw(self._image, "RGBA")
 
     def fill(self, points: Points, color: Color, opacity: float = 1.0) -> None:
         """Fill a closed polygon."""
         ink = color if opacity >= 1 else (*color, round(255 * opacity))
-        self._draw.polygon((points * self._scale).ravel().tolist(), fill=ink)
+        self._draw.polygon((points * self._scale + self._origin).ravel().tolist(), fill=ink)
 
     def ellipse(self, center: Points, rx: float, ry: float, color: Color, opacity: float = 1.0) -> None:
         """Fill an upright ellipse."""
         ink = color if opacity >= 1 else (*color, round(255 * opacity))
-        (x, y), s = center, self._scale
-        self._draw.ellipse(((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill=ink)
+        self._draw.ellipse(self._box(*center, rx, ry), fill=ink)
 
     def stroke(self, points: Points, width: float, color: Color) -> None:
         """Draw a line with round ends through `points`."""
-        s = self._scale
-        self._draw.line(
-            (points * s).ravel().tolist(), fill=color, width=max(1, round(width * s)), joint="curve"
-        )
+        line = (points * self._scale + self._origin).ravel().tolist()
+        self._draw.line(line, fill=color, width=max(1, round(width * self._scale)), joint="curve")
         for x, y in (points[0], points[-1]):
-            r = width / 2
-            self._draw.ellipse(((x - r) * s, (y - r) * s, (x + r) * s, (y + r) * s), fill=color)
+            self._draw.ellipse(self._box(x, y, width / 2, width / 2), fill=color)
 
     def picture(self) -> np.ndarray:
-        """The finished picture [size, size, 3] uint8."""
+        """The finished picture [H, W, 3] uint8."""
         return np.asarray(self._image.reduce(self._supersampling))
+
+    def _box(self, x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
+        s, (left, top) = self._scale, self._origin
+        return (x - rx) * s + left, (y - ry) * s + top, (x + rx) * s + left, (y + ry) * s + top
 
 
 def circle(center: Points, rx: float, ry: float | None = None, n: int = 28) -> Points:

@@ -15,7 +15,8 @@ from hallo4.types import FPS
 
 @dataclass(frozen=True)
 class Performance:
-    """Curves of one clip, each [T] or [T, 2] float32. Angles in radians; lengths in parts of the frame.
+    """Curves of one clip, each [T] or [T, 2] float32. Angles in radians; lengths in parts of the
+    person's square.
 
     `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right
     of the picture,

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hallo4.world.framing import HEAD_CENTER
 from hallo4.world.identity import Identity
 from hallo4.world.performance import Performance
 
-HEAD_CENTER = (0.5, 0.43)
 FACE_RADIUS = 0.222
 SHOULDER_Y = 0.845
 UPPER_ARM, FOREARM = 0.235, 0.215

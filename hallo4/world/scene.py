@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw
 
+from hallo4.world.framing import View
 from hallo4.world.hair import draw_back_hair, draw_front_hair
 from hallo4.world.identity import Color, Identity, mix
 from hallo4.world.painter import Painter, capsule, smooth_loop
@@ -32,12 +33,13 @@ def face_state(performance: Performance, t: int) -> FaceState:
 
 
 def draw_frame(
-    identity: Identity, performance: Performance, t: int, size_px: int, backdrop: Image.Image
+    identity: Identity, performance: Performance, t: int, view: View, backdrop: Image.Image
 ) -> np.ndarray:
-    """Frame `t`, [size, size, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip."""
-    painter = Painter(size_px, backdrop, SUPERSAMPLING)
+    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip."""
+    painter = Painter(view, backdrop, SUPERSAMPLING)
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     draw_back_hair(painter, head, identity)
+    _draw_legs(painter, limbs, identity)
     _draw_torso(painter, head, limbs, identity)
     draw_face(painter, head, identity, face_state(performance, t))
     draw_front_hair(painter, head, identity)
@@ -49,12 +51,15 @@ def draw_frame(
     return painter.picture()
 
 
-def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
-    """The room behind the person, at the painter's drawing size."""
-    size = size_px * SUPERSAMPLING
+def draw_backdrop(identity: Identity, view: View) -> Image.Image:
+    """The room behind the person, at the painter's drawing size: a square that covers the picture, cut off
+    evenly."""
+    width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
+    size = max(width, height)
+    cut_x, cut_y = (width - size) / 2, (height - size) / 2
     rng = np.random.default_rng(identity.layout_seed)
-    down = np.linspace(0, 1, size)[:, None, None]
-    across = np.linspace(-1, 1, size)[None, :, None]
+    down = np.linspace(0, 1, height)[:, None, None]
+    across = np.linspace(-1, 1, width)[None, :, None]
     top, bottom = (
         np.array(mix(identity.wall, (255, 255, 255), 0.22)),
         np.array(mix(identity.wall, (30, 30, 60), 0.18)),
@@ -65,7 +70,7 @@ def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
     accent = identity.wall_accent
 
     def box(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
-        return tuple(v * size for v in (x0, y0, x1, y1))
+        return x0 * size + cut_x, y0 * size + cut_y, x1 * size + cut_x, y1 * size + cut_y
 
     if identity.background == "sunset":
         draw.ellipse(box(0.12, 0.08, 0.88, 0.84), fill=accent)
@@ -91,6 +96,30 @@ def draw_backdrop(identity: Identity, size_px: int) -> Image.Image:
             draw.rectangle(box(x, 0.34 - height, x + width, 0.34), fill=color)
             x += width + 0.006
     return image
+
+
+def _draw_legs(painter: Painter, limbs: Body, identity: Identity) -> None:
+    """Trousers from the waist down, where the picture shows them; the hem of the torso lies over them."""
+    waist = (limbs.right_hip[1] + limbs.left_hip[1]) / 2 - 0.1
+    if waist > painter.view.bottom:
+        return
+    cloth = mix(identity.cloth_accent, (36, 40, 66), 0.72)
+    (right, y), (left, _) = limbs.right_hip, limbs.left_hip
+    middle = (right + left) / 2
+    for side, hip in ((-1, right), (1, left)):
+        outline = np.array(
+            [
+                (middle, waist),
+                (hip + side * 0.045, waist),
+                (hip + side * 0.085, y + 0.10),
+                (hip + side * 0.075, y + 0.75),
+                (middle + side * 0.02, y + 0.75),
+                (middle, y + 0.16),
+            ]
+        )
+        painter.fill(outline, cloth)
+    crease = np.array([(middle, y + 0.16), (middle, y + 0.7)])
+    painter.stroke(crease, 0.012, mix(cloth, (10, 8, 24), 0.5))
 
 
 def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identity) -> None:
@@ -194,7 +223,7 @@ def _draw_arm(
     rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
     wrist = hand.joints[0]
     painter.fill(capsule(shoulder + (0, 0.02), elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
-    if wrist[1] - 0.15 > 1.0:
+    if wrist[1] - 0.15 > painter.view.bottom:
         return
     cuff = wrist + (elbow - wrist) * 0.10
     painter.fill(capsule(elbow, cuff, 0.062, 0.046), rim)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hallo4.motion import layout
 from hallo4.types import FPS, KEYPOINTS, Skeleton
+from hallo4.world.framing import View
 from hallo4.world.identity import Identity
 from hallo4.world.performance import Performance
 from hallo4.world.portrait import brow_curve, eye_curves, face_outline, mouth_curves
@@ -28,10 +29,11 @@ class Truth:
     speaking: np.ndarray
 
 
-def skeleton_of(identity: Identity, performance: Performance, size_px: int, fps: float = FPS) -> Skeleton:
+def skeleton_of(identity: Identity, performance: Performance, view: View, fps: float = FPS) -> Skeleton:
     """True keypoints in pixels of a performance that is seen `fps` times a second."""
     points = np.stack([keypoints(identity, performance, t) for t in range(len(performance))])
-    return Skeleton((points * size_px).astype(np.float32), confidence_of(len(points)), fps, size_px, size_px)
+    placed = view.place(points).astype(np.float32)
+    return Skeleton(placed, confidence_of(len(points)), fps, view.width_px, view.height_px)
 
 
 def confidence_of(frames: int) -> np.ndarray:
@@ -43,7 +45,7 @@ def confidence_of(frames: int) -> np.ndarray:
 
 
 def keypoints(identity: Identity, performance: Performance, t: int) -> np.ndarray:
-    """[133, 2] in parts of the frame."""
+    """[133, 2] in parts of the person's square."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     points = np.zeros((KEYPOINTS, 2))
     face = _face_points(head, identity, performance, t)

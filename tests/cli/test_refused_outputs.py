@@ -131,3 +131,15 @@ def test_what_is_no_regular_file_is_never_replaced(place, capsys, command, out):
     assert capsys.readouterr().err.count("\n") == 1
     assert Path("pipe").is_fifo()
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("out", [".", "../whole"])
+@pytest.mark.parametrize("command", ["world episode -o", "weights convert ../released -o"])
+def test_the_current_folder_is_not_replaced(place, capsys, monkeypatch, command, out):
+    monkeypatch.chdir("whole")
+    Path("released").unlink()
+    assert main([*command.split(), out]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "it is the current folder" in error
+    assert list(Path.cwd().iterdir()) == []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hallo4.data import ClipStoreConfig, build_clips
+from hallo4.engine import open_engine
 from hallo4.types import Audio
 from hallo4.world.identity import sample_identity
 from hallo4.world.performance import paced, perform
@@ -37,7 +37,7 @@ def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1):
 def act_quickly(patch: pytest.MonkeyPatch) -> None:
     for module in ("clips", "sounds"):
         patch.setattr(f"hallo4.data.{module}.act", quick_act)
-        patch.setattr(f"hallo4.data.{module}.worker_pool", lambda workers, *_: ThreadPoolExecutor(workers))
+        patch.setattr(f"hallo4.data.{module}.open_engine", lambda workers: open_engine())
 
 
 @pytest.fixture

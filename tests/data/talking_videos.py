@@ -10,6 +10,7 @@ from hallo4.media import VideoWriter
 from hallo4.motion import save_skeleton
 from hallo4.types import Audio
 from hallo4.world.episode import draw_clip
+from hallo4.world.framing import square
 from hallo4.world.truth import skeleton_of
 
 SIZE_PX = 64
@@ -18,8 +19,8 @@ SIZE_PX = 64
 def acted(act, seed: int, frames: int, size_px: int = SIZE_PX):
     """(frames [T, H, W, 3] uint8, skeleton, sound) of a person who hums; `act`: see `quick_act`."""
     identity, speech, performance, _ = act(seed, frames / 25)
-    _, frames_u8 = draw_clip(identity, performance, slice(0, frames), size_px)
-    return frames_u8, skeleton_of(identity, performance, size_px, 25.0), speech.audio
+    _, frames_u8 = draw_clip(identity, performance, slice(0, frames), square(size_px))
+    return frames_u8, skeleton_of(identity, performance, square(size_px), 25.0), speech.audio
 
 
 def film(path: Path, frames_u8: np.ndarray, audio: Audio | None, skeleton=None, fps: float = 25.0) -> Path:

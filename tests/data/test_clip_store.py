@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hallo4.data import ClipStore, ClipStoreConfig, build_clips
+from hallo4.data import ClipStore, ClipStoreConfig, build_clips, clips
 from hallo4.data.clips import CURVES, FIELDS
-from hallo4.errors import InputError
+from hallo4.errors import InputError, OutputError
+from hallo4.lock import sole_writer
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.types import Skeleton
 from hallo4.world.episode import draw_clip
+from hallo4.world.framing import square
 from hallo4.world.truth import confidence_of, skeleton_of
 
 CONFIG = ClipStoreConfig(
@@ -54,10 +56,10 @@ def test_fields_have_the_promised_shapes(built):
 def test_every_clip_of_every_shard_is_what_the_world_renders(built, quick_world):
     for index in range(6):
         identity, speech, performance, truth = quick_world(40 + index // 2, 0.6)
-        points = skeleton_of(identity, performance, 64).points_px
+        points = skeleton_of(identity, performance, square(64)).points_px
         start = int(np.abs(points[None, :11] - built.get("points_px", index)[0]).sum((0, 2, 3)).argmin())
         span = slice(start, start + 5)
-        portrait, frames = draw_clip(identity, performance, span, 64)
+        portrait, frames = draw_clip(identity, performance, span, square(64))
         heard = audio_windows(LogMelFrontEnd().features(speech.audio, 15))[span].numpy()
         clip = built.clip(index)
         np.testing.assert_array_equal(built.get("frames_u8", index), frames)
@@ -77,11 +79,11 @@ def test_people_take_turns_in_tempo_and_skeletons_may_be_twice_as_many(build_qui
     for index in range(6):
         person = index // 2
         identity, _, performance, truth = quick_world(40 + person, 0.6, tempo=(1.0, 3.0)[person % 2], rho=2)
-        points = skeleton_of(identity, performance, 64, 50.0).points_px
+        points = skeleton_of(identity, performance, square(64), 50.0).points_px
         distance = np.abs(points[: 2 * 11 : 2] - made.get("points_px", index)[0]).sum((1, 2))
         start = int(distance.argmin())
         span = slice(2 * start, 2 * start + 10)
-        _, frames = draw_clip(identity, performance, slice(span.start, span.stop, 2), 64)
+        _, frames = draw_clip(identity, performance, slice(span.start, span.stop, 2), square(64))
         np.testing.assert_array_equal(made.get("frames_u8", index), frames)
         np.testing.assert_array_equal(made.get("points_px", index), points[span][::2])
         drawn = Skeleton(points[span], confidence_of(10), 50.0, 64, 64)
@@ -115,9 +117,24 @@ def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
     assert changed(folder)["shard_0001"] == times["shard_0001"]
 
 
+def test_nobody_else_builds_a_store_meanwhile(quick_world, tmp_path, monkeypatch):
+    build, seen = clips._ShardBuilder.__call__, []
+
+    def building(builder, shard):
+        with pytest.raises(OutputError, match="is working on it"), sole_writer(builder.folder):
+            pytest.fail("two at once")
+        seen.append(shard)
+        build(builder, shard)
+
+    monkeypatch.setattr(clips._ShardBuilder, "__call__", building)
+    build_clips(tmp_path / "clips", CONFIG, workers=1)
+    assert seen == [0, 1]
+    assert not list((tmp_path / "clips").glob(".*"))
+
+
 def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
-    monkeypatch.setattr("hallo4.data.clips._build_shard", lambda *_: pytest.fail("rendered again"))
-    assert len(build_clips(tmp_path / "clips", CONFIG)) == 6
+    monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered again"))
+    assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 6
 
 
 def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tmp_path):

@@ -1,6 +1,7 @@
 """The cache of latents: what the autoencoder says, once, and never of other weights or other clips."""
 
 import copy
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 from hallo4.data import ClipStore, build_cache
 from hallo4.data.latents import REGIONS, region_cells
-from hallo4.errors import InputError
+from hallo4.errors import InputError, OutputError
+from hallo4.lock import sole_writer
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.motion import layout
 
@@ -64,10 +66,20 @@ def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, mon
     folder, seen = tmp_path / "latents", []
     whole = build_cache(store, autoencoder, folder)
     (folder / "clips_000050.pt").rename(folder / "clips_000050.part")  # killed while saving
-    encode = latents._encode_clip
-    monkeypatch.setattr(latents, "_encode_clip", lambda s, a, i, e: seen.append(i) or encode(s, a, i, e))
+    encode, alone = latents._encode_clip, 0
+
+    def encoding(store, autoencoder, index, every):
+        nonlocal alone
+        with suppress(OutputError), sole_writer(folder):
+            alone -= 1  # two at once
+        alone += 1
+        seen.append(index)
+        return encode(store, autoencoder, index, every)
+
+    monkeypatch.setattr(latents, "_encode_clip", encoding)
     resumed = build_cache(store, autoencoder, folder)
     assert seen == [50, 51, 52]
+    assert alone == 3
     assert whole.tensors.keys() == resumed.tensors.keys()
     assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
 

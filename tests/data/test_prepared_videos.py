@@ -16,6 +16,7 @@ from hallo4.data import ClipFilters, PreparedClips, PrepareSettings, encode, pre
 from hallo4.data.contact_sheet import table_of, write_contact_sheet
 from hallo4.data.index import read_index
 from hallo4.data.latents import region_cells
+from hallo4.engine import open_engine
 from hallo4.errors import CheckpointError, InputError
 from hallo4.media import read_frames
 from hallo4.media.pixels import frames_to_pm1
@@ -140,12 +141,16 @@ def test_a_run_that_was_killed_goes_on_to_the_same_shards(videos, tmp_path, sett
 
 
 @pytest.mark.slow
-def test_two_processes_write_the_same_bytes_as_one(videos, tmp_path, settings):
+def test_three_engines_write_the_same_bytes(videos, tmp_path, settings, ray_cluster, monkeypatch):
+    monkeypatch.setattr(prepare, "CLIPS_PER_SHARD", 3)
     one = prepare_videos([videos], tmp_path / "one", settings)
-    two = prepare_videos([videos], tmp_path / "two", settings, workers=2)
-    assert one.rows == two.rows
-    assert one.made == two.made
-    assert files_in(tmp_path / "one") == files_in(tmp_path / "two")
+    for name, words in {"two": {"workers": 2}, "ray": {"ray": ray_cluster}}.items():
+        with open_engine(**words) as engine:
+            other = prepare_videos([videos], tmp_path / name, settings, engine)
+        assert other.rows == one.rows
+        assert other.made == one.made
+        assert files_in(tmp_path / name) == files_in(tmp_path / "one")
+    assert len([name for name in files_in(tmp_path / "one") if name.startswith("shards")]) == 3
 
 
 def test_a_damaged_shard_is_made_again(videos, tmp_path, settings):
@@ -274,7 +279,7 @@ def test_fine_tuning_runs_on_prepared_clips(videos, tmp_path, settings, tiny_mod
     prepare_videos([videos], tmp_path / "shards", replace(settings, licence="own"))
     recipe = RECIPES["tiny-dit-sft"]()
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=0)
-    config = replace(recipe.config, train=train, batch_size=3, start_from=str(tiny_model_folder))
+    config = replace(recipe.config, train=train, batch_size=3, model=str(tiny_model_folder))
     made = recipe.run(replace(config, prepared=str(tmp_path / "shards")), tmp_path / "run")
     assert [record["step"] for record in read_log(tmp_path / "run") if "loss" in record] == [1, 2]
     model = load_model(made)
@@ -282,8 +287,8 @@ def test_fine_tuning_runs_on_prepared_clips(videos, tmp_path, settings, tiny_mod
     card = (made / "README.md").read_text()
     assert "8 clips: own" in card
     assert "portrait world" not in card
-    with pytest.raises(InputError, match="name that model with start_from"):
-        recipe.run(replace(config, start_from=None, prepared=str(tmp_path / "shards")), tmp_path / "run2")
+    with pytest.raises(InputError, match="name it with --set model=FOLDER"):
+        recipe.run(replace(config, model=None, prepared=str(tmp_path / "shards")), tmp_path / "run2")
 
 
 def test_the_command_says_what_happened(videos, tmp_path, tiny_model_folder, capsys):

@@ -1,11 +1,14 @@
 """Speech recorded in many ways: faster, in rooms, through microphones; always as long and never broken."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from hallo4.data import build_sounds
 from hallo4.data.sounds import SECONDS, VARIANTS, change_speed, degrade, recording
 from hallo4.errors import InputError
+from hallo4.lock import WaitingNote, sole_writer
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.types import Audio
 from hallo4.world.speech import Phoneme, Speech
@@ -98,8 +101,16 @@ def test_a_degraded_recording_has_curves_at_its_own_speed(quick_world, variant):
     assert 0.86 - 0.05 < (starts[0] + 0.5) / (starts[1] + 0.5) < 1.18 + 0.05
 
 
-def test_sounds_are_made_once_and_kept(quick_world, tmp_path, monkeypatch):
+def test_sounds_are_made_once_and_kept(quick_world, tmp_path, monkeypatch, recwarn):
     path = tmp_path / "new" / "sounds.npz"
+    with sole_writer(path):
+        later = threading.Thread(target=build_sounds, args=(path, 2, 7, 1))
+        later.start()
+        later.join(0.5)
+        assert not path.exists(), "who comes second waits"
+    later.join()
+    assert WaitingNote in {note.category for note in recwarn}
+    written = path.stat().st_mtime_ns
     made = build_sounds(path, 2, first_seed=7, workers=1)
     assert made["features"].shape == (2 * VARIANTS, 85, 4, 40)
     assert made["features"].dtype == np.float16
@@ -109,6 +120,7 @@ def test_sounds_are_made_once_and_kept(quick_world, tmp_path, monkeypatch):
         np.testing.assert_array_equal(made["features"][k], features)
         np.testing.assert_array_equal(made["curves"][k], curves)
     assert [p.name for p in path.parent.iterdir()] == ["sounds.npz"]
+    assert path.stat().st_mtime_ns == written, "it was made once"
     monkeypatch.setattr("hallo4.data.sounds.recording", lambda *_: pytest.fail("made again"))
     kept = build_sounds(path, 2, first_seed=7, workers=1)
     assert all(np.array_equal(made[name], kept[name]) for name in made)

@@ -18,14 +18,25 @@ from hallo4.evaluation.instrument_data import observer_method
 from hallo4.models.devices import device_of
 from hallo4.models.observer import STATES, PortraitObserver
 from hallo4.preference import Pair
-from hallo4.recipes import tiny_dpo
-from hallo4.recipes.fine_tuning import fine_tuning_method
+from hallo4.recipes import held_out_pairs
+from hallo4.recipes.held_out_pairs import HeldOutConfig
 from hallo4.recipes.pair_data import PairData
 from hallo4.recipes.tiny_audio import MouthFromAudio, TinyAudioConfig, held_out_correlation, mouth_method
 from hallo4.recipes.tiny_autoencoder import TinyAutoencoderConfig, autoencoder_method, held_out_psnr
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
-from hallo4.training import AdapterConfig, AdapterOff, PairBatch, add_lora, pair_step, predict, to_device_of
+from hallo4.training import (
+    AdapterConfig,
+    AdapterOff,
+    PairBatch,
+    PreferenceGuard,
+    TrainConfig,
+    add_lora,
+    pair_step,
+    predict,
+    to_device_of,
+)
+from hallo4.training.sft import draw_batch, sft_objective
 
 SEED = 3
 
@@ -54,8 +65,8 @@ def step_of(model, batch, config):
     """(loss, summed gradient) of a step of fine-tuning on the device of the backbone."""
     torch.manual_seed(SEED)
     backbone = model.backbone.train().requires_grad_(True)
-    method = fine_tuning_method(config, model.autoencoder)
-    loss, _ = method(backbone, to_device_of(backbone, batch), 0)
+    drawn = draw_batch(batch, config, backbone.windows, torch.Generator().manual_seed(SEED))
+    loss, _ = sft_objective(config, model.autoencoder)(backbone, to_device_of(backbone, drawn), 0)
     loss.backward()
     assert loss.device == device_of(backbone)
     return float(loss.detach()), gradient_of(backbone)
@@ -114,8 +125,8 @@ def test_pairs_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(family, 
 
 def preference_step(model, tensors, mode):
     """(loss, summed gradient of the adapter) of a step on both rows."""
-    attention = AdapterConfig(rank=2, alpha=2.0, layers=(r".*\.attn1",))
-    backbone = add_lora(model.backbone, attention)
+    attention = AdapterConfig(rank=2, alpha=2.0)
+    backbone = add_lora(model.backbone, attention, parts=["attn1"])
     kind = "flow" if backbone.schedule is None else "v"
     rows = torch.tensor([0, 1])
     batch = PairBatch(**to_device_of(backbone, pairs_of(model, tensors).batch(rows, rows)))
@@ -145,18 +156,20 @@ def test_a_preview_of_preference_training_brings_its_pairs_and_windows_along(
 ):
     model = request.getfixturevalue(family)
     tensors, seen = pair_rows(there(model, "cpu")), []
-    monkeypatch.setattr(tiny_dpo, "observer", lambda: None)
-    monkeypatch.setattr(tiny_dpo, "measure", lambda observer, frames_u8: seen.append(frames_u8))
-    monkeypatch.setattr(tiny_dpo, "amplitude_px", lambda measured: 2.0)
+    monkeypatch.setattr(held_out_pairs, "observer", lambda: None)
+    monkeypatch.setattr(held_out_pairs, "measure", lambda observer, frames_u8: seen.append(frames_u8))
+    monkeypatch.setattr(held_out_pairs, "amplitude_px", lambda measured: 2.0)
     clips = {name: SimpleNamespace(source="here", model="m", kind="made") for name in "wl"}
     monkeypatch.setattr(PairData, "groups", lambda self, rows, clips: {"all": torch.ones(len(rows)) > 0})
     with pretend_device() as device:
         start = there(model, device)
-        backbone = add_lora(start.backbone, AdapterConfig(rank=2, alpha=2.0, layers=(r".*\.attn1",)))
+        backbone = add_lora(start.backbone, AdapterConfig(rank=2, alpha=2.0), parts=["attn1"])
         kind = "flow" if backbone.schedule is None else "v"
-        config = replace(tiny_dpo.TinyDPOConfig(), loss=PreferenceLossConfig(prediction=kind))
-        held_out = tiny_dpo.HeldOut(pairs_of(model, tensors), torch.tensor([0, 1]), clips, start, config)
-        values = held_out(backbone, AdapterOff(backbone))
+        config = (HeldOutConfig(), PreferenceLossConfig(prediction=kind), PreferenceGuard())
+        what = (pairs_of(model, tensors), torch.tensor([0, 1]), clips, start, AdapterOff(backbone))
+        held_out = held_out_pairs.HeldOutPairs(*what, *config, TrainConfig("run", 1))
+        held_out.before_training(backbone)
+        values = held_out(1, backbone)
     assert values["motion_ratio"] == 1.0
     assert values["accuracy: all"] == values["accuracy"]
     assert len(seen) == 4, "two windows, of the reference and of the model"

@@ -88,5 +88,5 @@ def test_the_range_and_the_dropout_are_kept():
     "bad", [{"sigma_range": (0.5, 0.5)}, {"strata": 0}, {"drop_rate": 1.5}, {"shift": 0.0}, {"std": 0.0}]
 )
 def test_impossible_draws_are_refused(bad):
-    with pytest.raises(InputError, match=f"{next(iter(bad))} of a pair's draw must be"):
+    with pytest.raises(InputError, match=f"{next(iter(bad))} of a pair's draw is"):
         PairDrawConfig(**bad)

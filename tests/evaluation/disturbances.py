@@ -5,6 +5,7 @@ from scipy.ndimage import gaussian_filter
 
 from hallo4.world import sample_identity
 from hallo4.world.episode import draw_clip
+from hallo4.world.framing import square
 
 
 def noise(episode, strength):
@@ -25,7 +26,10 @@ def frozen(episode, share):
 def swapped(episode, share):
     """Another person acts the same from here to the end."""
     other = draw_clip(
-        sample_identity(episode.seed + 77), episode.performance, slice(None), episode.frames_u8.shape[1]
+        sample_identity(episode.seed + 77),
+        episode.performance,
+        slice(None),
+        square(episode.frames_u8.shape[1]),
     )[1]
     kept = round(len(other) * (1 - share))
     return np.concatenate([episode.frames_u8[:kept], other[kept:]])

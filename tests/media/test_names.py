@@ -4,10 +4,11 @@ import unicodedata
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from hallo4.evaluation.video_files import videos_in
-from hallo4.media import load_image
+from hallo4.media import load_audio, load_image
 from hallo4.media.names import as_stored, below
 from hallo4.motion.beside_video import keypoint_file
 
@@ -71,3 +72,10 @@ def test_nothing_outside_is_found(tmp_path, named):
     assert below(tmp_path / "in", named) in (None, tmp_path / "in" / named)
     found = below(tmp_path / "in", named)
     assert found is None or not found.exists()
+
+
+@pytest.mark.parametrize("suffix", ["wav", "ogg", "mp3", "flac"])
+def test_sounds_are_found_by_every_step_of_reading(tmp_path, hum, suffix):
+    sound = hum(0.3)
+    soundfile.write(tmp_path / f"{COMPOSED}.{suffix}", sound.samples, sound.sample_rate_hz)
+    assert len(load_audio(tmp_path / f"{DECOMPOSED}.{suffix}").samples) == pytest.approx(4800, abs=10)

@@ -6,6 +6,7 @@ import pytest
 from hallo4.errors import InputError
 from hallo4.motion import default_rest_pose, idle, idle_motion, layout
 from hallo4.motion.idle import blink_closure
+from hallo4.world.framing import square
 from hallo4.world.identity import sample_identity
 from hallo4.world.performance import neutral_performance, perform
 from hallo4.world.truth import confidence_of, keypoints, skeleton_of
@@ -168,7 +169,8 @@ def test_fingers_of_the_rest_pose_are_fingers(hand):
 
 def test_rest_pose_is_the_mean_person_of_the_world():
     people = [
-        skeleton_of(sample_identity(seed), neutral_performance(), 1).points_px[0] for seed in range(900, 940)
+        skeleton_of(sample_identity(seed), neutral_performance(), square(1)).points_px[0]
+        for seed in range(900, 940)
     ]
     pose = default_rest_pose(1, 1)
     seen = pose.confidence[0] > 0

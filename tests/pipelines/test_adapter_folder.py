@@ -68,7 +68,7 @@ def test_weights_are_those_of_the_base_plus_the_scaled_product(base, folder):
 
 def test_it_holds_no_copy_of_the_base_and_can_move_with_it(base, folder, tmp_path):
     assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
-        "README.md", "adapter.safetensors", "config.json", "model.json",
+        "README.md", "adapter.safetensors", "config.json", "model.json", "model_index.json",
     ]  # fmt: skip
     (tmp_path / "elsewhere").mkdir()
     for moved in (base, folder):
@@ -117,7 +117,7 @@ def test_a_damaged_configuration_is_refused(folder, changes):
 
 def test_damaged_or_missing_files_and_bases_are_refused(folder, tmp_path):
     for path, content, said in (
-        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle", "no adapter can be read"),
+        (folder / "adapter" / "adapter.safetensors", b"\x80\x04pickle", "damaged or no safetensors file"),
         (folder / "adapter" / "config.json", b"{", "config.json: not valid JSON"),
     ):
         kept = path.read_bytes()

@@ -15,8 +15,7 @@ from hallo4.media import VideoWriter
 from hallo4.motion import default_rest_pose, save_skeleton
 from hallo4.pipelines import load_model
 from hallo4.pipelines.convert import convert_release
-from hallo4.recipes.fine_tuning import fine_tuning_method
-from hallo4.recipes.tiny_dit import TinyDiTConfig
+from hallo4.training.sft import SFTConfig, draw_batch, sft_objective
 
 LAX = ClipFilters(min_face_px=0, min_sharpness=0, min_speech=0)
 
@@ -61,9 +60,10 @@ def test_clips_have_their_canvas_sound_and_text(released, videos, tmp_path):
         assert torch.equal(batch["text"], model.prompts.embedding(words).tokens)
         assert batch["skeleton"].shape[1:3] == (16, 17)
         assert batch["audio_windows"].shape == (1, 17, 5, 2, 16)
-        config = TinyDiTConfig(known_share=0.0)
+        config = SFTConfig(known_share=0.0)
         model.backbone.requires_grad_(True)
-        loss, _ = fine_tuning_method(config, model.autoencoder)(model.backbone, batch, 1)
+        drawn = draw_batch(batch, config, model.backbone.windows, torch.Generator().manual_seed(0))
+        loss, _ = sft_objective(config, model.autoencoder)(model.backbone, drawn, 1)
         assert loss.isfinite()
 
 

@@ -139,7 +139,7 @@ def test_the_ship_rule_is_a_command(tmp_path, capsys):
 def test_candidates_ask_for_the_takes_that_were_named(tmp_path, monkeypatch):
     asked = {}
 
-    def make(store, conditions, variants, on_progress, workers):
+    def make(store, conditions, variants, on_progress, engine):
         asked.update(conditions=conditions, variants=variants)
 
     monkeypatch.setattr("hallo4.preference.candidates.make_candidates", make)

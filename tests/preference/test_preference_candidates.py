@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from preference_records import clip
 
+from hallo4.engine import open_engine
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.instrument import Measurement
 from hallo4.media import VideoWriter, load_audio, probe_video, read_frames, read_provenance, save_wav
@@ -357,7 +358,20 @@ def test_several_processes_make_the_same_clips(empty, asked, tiny_model_folder, 
     other = PreferenceStore.create(tmp_path / "other")
     again = add_condition_of_files(other, tmp_path / "face.png", tmp_path / "speech.wav")
     seen = []
-    shared = make_candidates(other, [again], variants, lambda *step: seen.append(step[:2]), workers=2)
+    with open_engine(2) as engine:
+        shared = make_candidates(other, [again], variants, lambda *step: seen.append(step[:2]), engine=engine)
     assert [c.sha256 for c in shared] == [c.sha256 for c in alone]
+    assert len(make_candidates(other, [again], variants)) == 3
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert len(make_candidates(other, [again], variants, workers=2)) == 3
+
+
+def test_a_take_that_fails_costs_no_other(empty, asked):
+    """Of three takes, the second one ends too soon."""
+
+    def load(checkpoint):
+        return lambda store, condition, variant: [shades(frames=10 - (variant.seed == 1))]
+
+    variants = [Variant("truth", seed) for seed in range(3)]
+    with pytest.raises(InputError, match=r"1 of 3 clips failed, the others are kept in .*has 9 frames"):
+        make_candidates(empty, [asked], variants, load=load)
+    assert [clip.seed for clip in empty.clips().values()] == [0, 2]

@@ -16,7 +16,6 @@ from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import layout
-from hallo4.recipes.fine_tuning import excerpt, fine_tuning_method, own_known_latents
 from hallo4.recipes.recipe import counted
 from hallo4.recipes.tiny_audio import SpeechBatches, held_out_correlation, mouth_method
 from hallo4.recipes.tiny_autoencoder import (
@@ -27,6 +26,8 @@ from hallo4.recipes.tiny_autoencoder import (
 )
 from hallo4.recipes.tiny_dit import TinyDiTConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig
+from hallo4.training.own_frames import own_known_latents
+from hallo4.training.sft import draw_batch, excerpt, sft_objective
 from hallo4.types import AutoencoderSpec, ConditionSpec, StepSchedule
 
 SIZE, FRAMES = 96, 7
@@ -177,6 +178,16 @@ def test_correlation_is_one_for_a_model_that_reads_the_opening(sounds):
 AUTOENCODER = SimpleNamespace(spec=AutoencoderSpec(16, 4, 8, True))
 
 
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def step_of(config, autoencoder, model, clips, seed=0):
+    """(loss, values) of a batch of `clips` and its draws."""
+    batch = draw_batch(clips, config, model.windows, seeded(seed))
+    return sft_objective(config, autoencoder)(model, batch, 0)
+
+
 class Oracle:
     """Knows the video and says the velocity that flow matching wants; writes down what it is given."""
 
@@ -209,7 +220,7 @@ def test_fine_tuning_asks_for_noise_minus_data_behind_a_clean_reference():
     }  # fmt: skip
     config = replace(TinyDiTConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
     oracle = Oracle(batch["video"])
-    loss, metrics = fine_tuning_method(config, AUTOENCODER)(oracle, batch, 0)
+    loss, metrics = step_of(config, AUTOENCODER, oracle, batch)
     assert float(loss) < 1e-4, "the reference slot, where the answer is 99, has no loss"
     assert metrics["mouth_error"] < 1e-4
     sample, conditions = oracle.seen["sample"], oracle.seen["conditions"]
@@ -255,7 +266,7 @@ def test_fine_tuning_of_a_v_model_makes_the_frames_behind_the_known_ones():
     }  # fmt: skip
     config = replace(TinyUNetConfig(), known_share=0.5, known_noise=0.0, silent_share=0.5)
     oracle = StepOracle(batch["video"][:, :, 2:])
-    _, metrics = fine_tuning_method(config, AUTOENCODER)(oracle, batch, 0)
+    _, metrics = step_of(config, AUTOENCODER, oracle, batch)
     assert metrics["error"] < 1e-3, "but for the rounding of sigma to whole steps"
     assert torch.equal(oracle.seen["timestep"], oracle.seen["timestep"].round())
     conditions = oracle.seen["conditions"]
@@ -320,7 +331,8 @@ def painted():
 @pytest.mark.parametrize("rounds", [1, 2, 4])
 def test_own_known_frames_carry_what_became_of_the_portrait_over_as_many_windows(painted, rounds):
     model = HalfForgetful()
-    found = own_known_latents(model, Paint(), painted, rounds)
+    noise = torch.randn(8, rounds, 3, 2, 4, 4)
+    found = own_known_latents(model, Paint(), painted, noise)
     torch.testing.assert_close(found, halved(painted, rounds), atol=1e-3, rtol=0)
     assert len(model.known) == rounds
 
@@ -331,9 +343,8 @@ def test_a_share_of_the_windows_that_go_on_know_frames_of_the_models_own(painted
     )
     kinds = []
     for seed in range(20):
-        torch.manual_seed(seed)
         model = HalfForgetful()
-        fine_tuning_method(config, Paint())(model, painted, 0)
+        step_of(config, Paint(), model, painted, seed)
         known = model.known[-1]
         first = painted["reference"].expand(-1, -1, 2, -1, -1)
         sources = [first, painted["video"][:, :, :2], halved(painted, 1), halved(painted, 2)]
@@ -349,7 +360,7 @@ def test_a_share_of_the_windows_that_go_on_know_frames_of_the_models_own(painted
 
 def test_own_known_frames_are_for_backbones_of_pictures():
     with pytest.raises(InputError, match="own_known_share=0"):
-        own_known_latents(Oracle(torch.zeros(1, 16, 3, 4, 4)), Paint(), {}, 1)
+        own_known_latents(Oracle(torch.zeros(1, 16, 3, 4, 4)), Paint(), {}, torch.zeros(1, 1))
 
 
 def test_excerpts_are_cut_from_one_place_of_everything():
@@ -361,8 +372,7 @@ def test_excerpts_are_cut_from_one_place_of_everything():
     }  # fmt: skip
     starts = set()
     for seed in range(40):
-        torch.manual_seed(seed)
-        cut = excerpt(batch, 4)
+        cut = excerpt(batch, 4, seeded(seed))
         start = int(cut["video"][0, 0, 0, 0, 0])
         starts.add(start)
         for name, offset in (("video", 0), ("skeleton", 10), ("regions", 20)):
@@ -372,9 +382,9 @@ def test_excerpts_are_cut_from_one_place_of_everything():
         assert cut["reference"] is batch["reference"]
     assert starts == {0, 1, 2, 3}
     with pytest.raises(InputError, match="excerpts of 8 frames of clips of 7"):
-        excerpt(batch, 8)
+        excerpt(batch, 8, seeded())
     with pytest.raises(InputError, match=r"7 frames in 2 latents.*pictures only"):
-        excerpt(batch | {"video": picture[:, :, :2]}, 4)
+        excerpt(batch | {"video": picture[:, :, :2]}, 4, seeded())
 
 
 def test_preparations_say_how_far_they_are_unless_all_is_there(capsys):

@@ -70,7 +70,7 @@ def test_a_second_adapter_leaves_the_first_on_and_frozen(toolbox):
     model = add_lora(toolbox.make_dit(), AdapterConfig(rank=2), "sft")
     toolbox.disturb(model)
     tuned = run(model, toolbox)
-    add_lora(model, AdapterConfig(rank=2, layers=("attn1", "attn_audio")), "dpo")
+    add_lora(model, AdapterConfig(rank=2), "dpo", ["attn1", "attn_audio"])
     assert torch.equal(run(model, toolbox), tuned)
     assert all((".dpo." in name) == p.requires_grad for name, p in model.named_parameters())
     with pytest.raises(CheckpointError, match="sft"):
@@ -85,8 +85,8 @@ def test_adapters_of_a_half_precision_model_are_float32(toolbox):
 
 
 def test_impossible_adapters_are_refused(toolbox):
-    with pytest.raises(InputError, match="no attention called attn9"):
-        add_lora(toolbox.make_dit(), AdapterConfig(layers=("attn9",)))
+    with pytest.raises(InputError, match="no Linear layer of PortraitDiT lies in a part called 'attn9'"):
+        add_lora(toolbox.make_dit(), parts=["attn1", "attn9"])
     with pytest.raises(InputError, match="rank"):
         add_lora(toolbox.make_dit(), AdapterConfig(rank=0))
     model = add_lora(toolbox.make_dit(), SMALL)

@@ -26,7 +26,7 @@ from hallo4.training import (
     add_lora,
     batch_indices,
     batch_visits,
-    dpo_method,
+    dpo_objective,
     evaluate_pairs,
     load_weights,
     predict,
@@ -61,7 +61,7 @@ def trained_adapter(toolbox, folder, steps: int, mode="batched"):
     def data(index, generator):
         return toolbox.make_batch(pairs, batch_indices(5, 2, 0, index), batch_visits(5, 2, index))
 
-    method = dpo_method(predict, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
+    method = dpo_objective(predict, AdapterOff(model), PreferenceLossConfig(beta=200.0), mode)
     result = train(replace(RUN, steps=steps), method, model, data, folder=folder)
     return model, result
 
@@ -202,7 +202,7 @@ def over_optimised(pretrained, folder, config: PreferenceLossConfig, guard: Pref
         optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.0),
         schedule=ScheduleConfig(warmup_steps=0, anneal_fraction=0.0),
     )
-    method = dpo_method(predict_vector, reference, config)
+    method = dpo_objective(predict_vector, reference, config)
     result = train(run, method, net, data, folder=folder, on_preview=preview, guard=guard)
     log = read_log(folder)
     again = train(run, method, net, data, folder=folder, on_preview=preview, guard=guard)
@@ -276,5 +276,5 @@ def test_only_what_keeps_the_limits_can_be_best():
 def test_missing_values_and_impossible_limits_are_refused():
     with pytest.raises(InputError, match="needs 'winner_diff' of every preview; found accuracy"):
         PreferenceGuard(patience=1)([{"accuracy": 1.0}])
-    with pytest.raises(InputError, match="patience >= 1"):
+    with pytest.raises(InputError, match="patience of a guard is 0"):
         PreferenceGuard(patience=0)

@@ -18,7 +18,7 @@ from hallo4.training import (
     PairBatch,
     add_lora,
     check_learning_rate,
-    dpo_method,
+    dpo_objective,
     evaluate_pairs,
     pair_step,
     predict,
@@ -202,7 +202,7 @@ def test_group_13_a_reference_in_another_number_format_is_noticed(toolbox):
     _, stats = pair_step(model, batch, predict, HalfPrecision(), config)
     with pytest.raises(InputError, match=r"loss of 0\.6931.*number format"):
         check_start(stats, config)
-    method = dpo_method(predict, HalfPrecision(), config)
+    method = dpo_objective(predict, HalfPrecision(), config)
     fields = {name: getattr(batch, name) for name in PairBatch.__annotations__}
     with pytest.raises(InputError, match="model and reference differ"):
         method(model, fields, 0)

@@ -17,7 +17,7 @@ from hallo4.training import (
     add_lora,
     batch_indices,
     batch_visits,
-    dpo_method,
+    dpo_objective,
     evaluate_pairs,
     predict,
     train,
@@ -58,7 +58,7 @@ def main(folder: str, accumulate: int) -> None:
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.0),
         schedule=ScheduleConfig(warmup_steps=2, anneal_fraction=0.0),
     )
-    method = dpo_method(predict, reference, config, "split")
+    method = dpo_objective(predict, reference, config, "split")
     train(run, method, model, data, folder=Path(folder), on_preview=preview, guard=guard)
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

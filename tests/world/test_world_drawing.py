@@ -8,6 +8,7 @@ import pytest
 from hallo4.motion import layout
 from hallo4.world import sample_identity
 from hallo4.world.episode import draw_clip
+from hallo4.world.framing import square
 from hallo4.world.identity import BACKGROUNDS, BEARDS, CLOTHES, GLASSES, HAIR_STYLES
 from hallo4.world.performance import perform
 from hallo4.world.portrait import MOUTH_INSIDE, WHITE
@@ -19,8 +20,8 @@ SIZE = 256
 
 def draw(identity, performance, size_px=SIZE):
     """(frames [T, H, W, 3] int, points [T, 133, 2] in pixels)."""
-    _, frames = draw_clip(identity, performance, slice(None), size_px)
-    return frames.astype(int), skeleton_of(identity, performance, size_px).points_px
+    _, frames = draw_clip(identity, performance, slice(None), square(size_px))
+    return frames.astype(int), skeleton_of(identity, performance, square(size_px)).points_px
 
 
 def shows(frame, point, colour, tolerance=3):
@@ -126,7 +127,9 @@ def test_a_picture_does_not_depend_on_its_size(plain_person):
     motion = perform(np.random.default_rng(2), 0.6 * talk, 0.5 * talk, talk)
     for identity, frame in ((plain_person, 5), (sample_identity(5), 15), (sample_identity(8), 25)):
         one = slice(frame, frame + 1)
-        large, small = (draw_clip(identity, motion, one, size)[1][0].astype(float) for size in (256, 128))
+        large, small = (
+            draw_clip(identity, motion, one, square(size))[1][0].astype(float) for size in (256, 128)
+        )
         reduced = large.reshape(128, 2, 128, 2, 3).mean((1, 3))
         assert np.abs(reduced - small).mean() < 1.0
 
@@ -151,7 +154,7 @@ def test_every_option_can_be_seen(plain_person, pose, part, options):
 
 def test_the_room_stands_still(plain_person, pose):
     frames, _ = draw(plain_person, pose(head=[[0, 0], [0.03, 0.02]], torso=[[0, 0], [0.02, 0]]), 64)
-    room = np.asarray(draw_backdrop(plain_person, 64).reduce(4)).astype(int)
+    room = np.asarray(draw_backdrop(plain_person, square(64)).reduce(4)).astype(int)
     for corner in (np.s_[:8, :8], np.s_[:8, -8:]):
         np.testing.assert_array_equal(frames[0][corner], frames[1][corner])
         assert np.abs(frames[0][corner] - room[corner]).max() <= 1

@@ -11,6 +11,7 @@ from hallo4.errors import InputError
 from hallo4.motion import layout
 from hallo4.world import act, make_episode
 from hallo4.world.episode import draw_clip
+from hallo4.world.framing import square
 
 CHECKSUM = """
 import hashlib
@@ -79,7 +80,7 @@ def test_the_portrait_is_the_person_at_rest(episode):
 
 def test_a_part_of_a_clip_is_that_part_of_the_whole(episode):
     span = slice(10, 14)
-    portrait, frames = draw_clip(episode.identity, episode.performance, span, 96)
+    portrait, frames = draw_clip(episode.identity, episode.performance, span, square(96))
     np.testing.assert_array_equal(portrait, episode.portrait_u8)
     np.testing.assert_array_equal(frames, episode.frames_u8[span])
 

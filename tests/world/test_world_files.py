@@ -1,11 +1,15 @@
 """What `hallo4 world episode` writes can be read back, and says what it is."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hallo4 import whole
+from hallo4.errors import OutputError
 from hallo4.media import load_audio, load_image, probe_video, read_frames
 from hallo4.media.provenance import read_provenance
 from hallo4.motion import draw_skeleton, load_skeleton
@@ -79,7 +83,13 @@ def test_key_points_can_be_loaded_as_a_skeleton(written, episode):
 
 def test_the_truth_can_be_parsed(written, episode):
     truth = json.loads(written["truth.json"].read_text())
-    assert (truth["seed"], truth["fps"], truth["size_px"], truth["frames"]) == (7, 25, SIZE, FRAMES)
+    assert (truth["seed"], truth["fps"], truth["width_px"], truth["height_px"], truth["frames"]) == (
+        7,
+        25,
+        SIZE,
+        SIZE,
+        FRAMES,
+    )
     for name, curve in vars(episode.truth).items():
         np.testing.assert_allclose(truth[name], curve, atol=1e-4)
     for name in ("yaw", "pitch", "roll", "head", "gaze"):
@@ -88,3 +98,36 @@ def test_the_truth_can_be_parsed(written, episode):
     assert truth["identity"]["hair_style"] == episode.identity.hair_style
     assert truth["identity"]["voice"]["name"] == episode.identity.voice.name
     assert [symbol for symbol, _, _ in truth["phonemes"]] == [p.symbol for p in episode.phonemes]
+
+
+def test_an_older_episode_is_replaced_in_one_step(written, episode, tmp_path, monkeypatch):
+    """At every step of writing the folder holds the old files, all of them, or the new ones, all of them."""
+    folder = tmp_path / "episode"
+    folder.mkdir()
+    for name in written:
+        (folder / name).write_text("old")
+    seen, steps = [], 0
+
+    def look(*_):
+        nonlocal steps
+        steps += 1
+        old = {name for name in written if (folder / name).read_bytes() == b"old"}
+        seen.append(len(old))
+
+    for module, name in ((os, "replace"), (os, "fsync"), (whole, "_exchange"), (shutil, "rmtree")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real, **k: (look(), real(*a, **k), look())[1])
+    write_episode(episode, folder)
+    assert steps > 20
+    assert set(seen) == {0, 6}
+    assert {path.name for path in folder.iterdir()} == set(written)
+    assert os.listdir(tmp_path) == ["episode"]
+
+
+def test_a_folder_with_something_else_in_it_stays(episode, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "video.mp4").write_text("mine too")
+    with pytest.raises(OutputError, match=r"holds notes.txt, which is no part of an episode") as caught:
+        write_episode(episode, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "video.mp4"]

@@ -6,6 +6,7 @@ import pytest
 from hallo4.motion import draw_skeleton, layout
 from hallo4.types import FPS
 from hallo4.world import sample_identity
+from hallo4.world.framing import square
 from hallo4.world.performance import perform
 from hallo4.world.rig import FACE_RADIUS, FOREARM, UPPER_ARM
 from hallo4.world.truth import keypoints, skeleton_of
@@ -34,7 +35,7 @@ def gestures():
 
 
 def test_a_skeleton_has_all_frames_in_pixels_of_the_frame(plain_person, gestures):
-    skeleton = skeleton_of(plain_person, gestures, 128)
+    skeleton = skeleton_of(plain_person, gestures, square(128))
     assert skeleton.points_px.shape == (100, 133, 2)
     assert skeleton.points_px.dtype == np.float32
     assert (skeleton.fps, skeleton.width_px, skeleton.height_px) == (FPS, 128, 128)
@@ -74,21 +75,23 @@ def test_somebody_at_rest_is_symmetric(plain_person, pose):
 
 def test_the_inner_lips_are_apart_by_the_opening(plain_person, pose):
     opening = np.linspace(0, 1, 9)
-    points = skeleton_of(plain_person, pose(mouth_open=opening), 128).points_px
+    points = skeleton_of(plain_person, pose(mouth_open=opening), square(128)).points_px
     gap = points[:, LIPS_INNER_BOTTOM] - points[:, LIPS_INNER_TOP]
     np.testing.assert_allclose(gap[:, 0], 0, atol=1e-4)
     np.testing.assert_allclose(gap[:, 1], 0.46 * opening * FACE_RADIUS * 128, atol=1e-3)
 
 
 def test_wide_lips_are_far_apart_at_the_corners(plain_person, pose):
-    points = skeleton_of(plain_person, pose(mouth_wide=[0.0, 0.5, 1.0]), 128).points_px[:, layout.MOUTH]
+    points = skeleton_of(plain_person, pose(mouth_wide=[0.0, 0.5, 1.0]), square(128)).points_px[
+        :, layout.MOUTH
+    ]
     width = points[:, 6, 0] - points[:, 0, 0]
     np.testing.assert_allclose(np.diff(width), width[1] - width[0], rtol=1e-4)
     assert width[2] > 1.7 * width[0]
 
 
 def test_lids_meet_in_a_blink(plain_person, pose):
-    points = skeleton_of(plain_person, pose(blink=np.linspace(0, 1, 6)), 128).points_px
+    points = skeleton_of(plain_person, pose(blink=np.linspace(0, 1, 6)), square(128)).points_px
     for lids in (points[:, layout.LEFT_EYE_LIDS], points[:, layout.RIGHT_EYE_LIDS]):
         height = (lids[:, 5] - lids[:, 1])[:, 1] + (lids[:, 4] - lids[:, 2])[:, 1]
         assert (np.diff(height) < 0).all()
@@ -97,7 +100,7 @@ def test_lids_meet_in_a_blink(plain_person, pose):
 
 
 def test_brows_rise(plain_person, pose):
-    points = skeleton_of(plain_person, pose(brow=[-1.0, 0.0, 1.0]), 128).points_px
+    points = skeleton_of(plain_person, pose(brow=[-1.0, 0.0, 1.0]), square(128)).points_px
     for brow in (layout.LEFT_BROW, layout.RIGHT_BROW):
         assert (np.diff(points[:, brow, 1].mean(1)) < -2).all()
 
@@ -149,7 +152,9 @@ def test_elbows_hang_down_and_outwards(plain_person, pose):
 
 
 def test_fingers_keep_their_order_and_stretch_when_spread(plain_person, pose):
-    hands = skeleton_of(plain_person, pose(left_spread=[0.0, 1.0]), 100).points_px[:, layout.LEFT_HAND]
+    hands = skeleton_of(plain_person, pose(left_spread=[0.0, 1.0]), square(100)).points_px[
+        :, layout.LEFT_HAND
+    ]
     tips = hands[:, 4::4]
     closed, spread = np.linalg.norm(tips[:, 0] - tips[:, -1], axis=-1)
     assert spread > 1.3 * closed
@@ -159,14 +164,14 @@ def test_fingers_keep_their_order_and_stretch_when_spread(plain_person, pose):
 
 
 def test_truth_scales_with_the_picture(plain_person, gestures):
-    small, large = (skeleton_of(plain_person, gestures, size) for size in (64, 256))
+    small, large = (skeleton_of(plain_person, gestures, square(size)) for size in (64, 256))
     np.testing.assert_allclose(large.points_px, 4 * small.points_px, rtol=1e-5)
 
 
 def test_lips_are_left_to_the_audio(plain_person, pose):
     """Two performances that differ in the mouth alone give the same drawn skeleton."""
-    shut = skeleton_of(plain_person, pose(mouth_open=0.0, mouth_wide=0.1), 128)
-    wide = skeleton_of(plain_person, pose(mouth_open=1.0, mouth_wide=0.9), 128)
+    shut = skeleton_of(plain_person, pose(mouth_open=0.0, mouth_wide=0.1), square(128))
+    wide = skeleton_of(plain_person, pose(mouth_open=1.0, mouth_wide=0.9), square(128))
     moved = np.abs(wide.points_px - shut.points_px).max((0, 2))
     assert moved[layout.MOUTH].max() > 5
     assert np.delete(moved, np.r_[layout.MOUTH]).max() == 0.0
