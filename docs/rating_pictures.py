@@ -25,10 +25,13 @@ from hallo4.studio.study import read_study
 
 DESK, PHONE = (1360, 900), (390, 844)
 VIEWS = {
-    f"{name}-{theme}": (size, theme)
-    for name, size in (("desk", DESK), ("phone", PHONE))
-    for theme in ("light", "dark")
+    "desk-light": (DESK, "light"),
+    "phone-dark": (PHONE, "dark"),
+    "desk-dark": (DESK, "dark"),
+    "phone-light": (PHONE, "light"),
 }
+SHOWN = 2
+"""So many of them are in the pictures for the pages; the others are for who looks."""
 
 
 def make_store(folder: Path) -> None:
@@ -95,10 +98,10 @@ def beside(left: Image.Image, right: Image.Image, path: Path) -> None:
     whole.save(path, quality=80, method=6)
 
 
-def views(studio: Studio, base: str, found: Pictures) -> None:
+def views(studio: Studio, base: str, found: Pictures, wanted: dict) -> None:
     """Every page in both sizes and themes: some raters work meanwhile."""
     links = studio.links(base)
-    for number, (name, (size, theme)) in enumerate(VIEWS.items()):
+    for number, (name, (size, theme)) in enumerate(wanted.items()):
         with browser(links.rate, *size, theme, "intro") as driver:
             found[f"intro-{name}"] = taken(driver)
             join(driver, f"rater-{number}")
@@ -115,7 +118,7 @@ def views(studio: Studio, base: str, found: Pictures) -> None:
             driver.find_element(By.ID, "finish").click()
             until(driver, "!document.getElementById('code').hidden")
             found[f"done-{name}"] = taken(driver)
-    for name, (size, theme) in VIEWS.items():
+    for name, (size, theme) in wanted.items():
         with browser(links.admin, *size, theme, "board") as driver:
             found[f"organiser-{name}"] = taken(driver)
 
@@ -134,7 +137,7 @@ def main(folder: Path, every: Path | None) -> None:
             studio.make_copies()
             found = Pictures(every)
             with serving(studio.app) as base:
-                views(studio, base, found)
+                views(studio, base, found, dict(list(VIEWS.items())[: None if every else SHOWN]))
     for name, page in (("rating_page", "rating"), ("organiser_page", "organiser")):
         beside(found[f"{page}-desk-light"], found[f"{page}-phone-dark"], folder / f"{name}.webp")
 

@@ -16,7 +16,7 @@ export async function newTones(bearer) {
 /** `heard(answer)` gets what the server says after the right number; `failed(error)` what it refused. */
 export function wireHearing(bearer, heard, failed) {
   el("tones-play").addEventListener("click", () => el("tones").play().catch(() => {}));
-  for (const button of document.querySelectorAll("[data-count]")) {
+  for (const button of document.querySelectorAll(".counts [data-count]")) {
     button.addEventListener("click", async () => {
       el("tones-wrong").textContent = "";
       try {
