@@ -169,6 +169,7 @@ def test_on_a_phone(server, tmp_path):
             page.driver.find_element(By.CSS_SELECTOR, f"[data-axis={axis}] [data-value=tie]").click()
         page.element("submit").click()
         page.until("document.getElementById('ring').ariaLabel.includes('1 in all')")
+        assert page.complaints() == []
 
 
 def test_the_organiser_s_page(server, tmp_path):
