@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -26,25 +26,33 @@ PICTURES = {"studio_desk.webp": (1360, 980, "light"), "studio_phone.webp": (390,
 
 
 @contextmanager
-def studio(folder: Path) -> Iterator[str]:
-    """A studio in `folder`, and its link."""
+def serving(app: Callable) -> Iterator[str]:
+    """The address of an application while it is served."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with open_makers(folder) as makers:
-        config = uvicorn.Config(makers.app, port=port, log_level="warning", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            yield makers.link(f"http://127.0.0.1:{port}")
-        finally:
-            server.should_exit = True
-            thread.join()
+    config = uvicorn.Config(app, port=port, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager
-def browser(link: str, width: int, height: int, theme: str) -> Iterator[webdriver.Chrome]:
-    """A Chromium that has opened the link."""
+def studio(folder: Path) -> Iterator[str]:
+    """A studio in `folder`, and its link."""
+    with open_makers(folder) as makers, serving(makers.app) as base:
+        yield makers.link(base)
+
+
+@contextmanager
+def browser(
+    link: str, width: int, height: int, theme: str, view: str = "studio"
+) -> Iterator[webdriver.Chrome]:
+    """A Chromium that has opened the link and shows a view of the page."""
     options = webdriver.ChromeOptions()
     for argument in (
         "--headless=new",
@@ -60,7 +68,7 @@ def browser(link: str, width: int, height: int, theme: str) -> Iterator[webdrive
         theme_now = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", theme_now)
         driver.get(link)
-        until(driver, "document.body.dataset.view === 'studio'")
+        until(driver, f"document.body.dataset.view === '{view}'")
         yield driver
     finally:
         driver.quit()

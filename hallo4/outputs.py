@@ -12,8 +12,10 @@ from pathlib import Path
 
 from hallo4.errors import OutputError
 
-STORE_FILES = ("conditions.jsonl", "clips.jsonl")
+STORE_FILE = "preferences.sqlite"
 """What a folder holds that is a preference store."""
+OLDER_STORE_FILES = ("conditions.jsonl", "clips.jsonl")
+"""What it held before that."""
 
 
 def refuse_output(
@@ -49,8 +51,9 @@ def refuse_output(
 
 
 def is_store(folder: Path) -> bool:
-    """Whether `folder` is a preference store."""
-    return all((folder / name).is_file() for name in STORE_FILES)
+    """Whether `folder` is a preference store, or one of an older hallo4."""
+    older = all((folder / name).is_file() for name in OLDER_STORE_FILES)
+    return older or (folder / STORE_FILE).is_file()
 
 
 def _real(path: str | os.PathLike[str]) -> Path | None:

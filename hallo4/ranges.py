@@ -75,6 +75,8 @@ Track = Annotated[int, Range(1, 1000)]
 """A sound track of a file, from 1."""
 FrameRate = Annotated[float, Range(1, 1000)]
 """Frames a second."""
+Alpha = Annotated[float, Range(-1, 1)]
+"""Agreement beyond chance."""
 Share = Annotated[float, Range(0, 1)]
 """A part of a whole, or a probability."""
 HeldOut = Annotated[float, Range(0, 0.9)]

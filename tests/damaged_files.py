@@ -22,6 +22,8 @@ from PIL import Image
 from hallo4.media import save_wav
 from hallo4.media.parquet_files import write_table
 from hallo4.motion import draw_skeleton, save_skeleton
+from hallo4.preference import PreferenceStore
+from hallo4.preference.lines import import_lines
 from hallo4.types import KEYPOINTS, Skeleton
 
 STRANGE = (
@@ -133,9 +135,12 @@ def write_healthy(folder: Path, portrait_u8: np.ndarray, hum: Callable, model: P
     report["rows"] = report["rows"][:2]
     (folder / "r.json").write_text(json.dumps(report))
     (folder / "page.md").write_text("<!-- figure: r.json#episodes d --><!-- /figure -->\n")
-    (folder / "store").mkdir()
+    (folder / "lines").mkdir()
     for name, lines in store_lines().items():
-        (folder / "store" / name).write_text("".join(line + "\n" for line in lines))
+        (folder / "lines" / name).write_text("".join(line + "\n" for line in lines))
+    store = PreferenceStore.create(folder / "store")
+    import_lines(store, folder / "lines")
+    store.close()
     write_tables(folder, pictures)
     write_folders(folder)
 
@@ -246,9 +251,9 @@ def damage(path: Path, draw: random.Random) -> str:
 
 
 def state_of(folder: Path) -> dict[str, Any]:
-    """What lies there, but for what a command writes."""
+    """What lies there, but for what a command writes, and for a database, whose header it may set."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not MADE & set(path.relative_to(folder).parts)
+        if path.is_file() and not MADE & set(path.relative_to(folder).parts) and ".sqlite" not in path.name
     }

@@ -10,6 +10,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from hallo4.cli.options import RayOption, WorkersOption
 from hallo4.ranges import (
+    Alpha,
     Deviation,
     Episodes,
     Guidance,
@@ -24,6 +25,7 @@ from hallo4.ranges import (
     SidePx,
     Steps,
     Whole,
+    Workers,
 )
 
 Store = Annotated[Positional[Path], arg(metavar="STORE")]
@@ -97,38 +99,58 @@ class Score:
 
 @dataclass(frozen=True)
 class Annotate:
-    """Open the annotation page for raters. Stop it with Ctrl-C: every answer is kept."""
+    """Open the rating page of STORE, or of several. Stop it with Ctrl-C: every answer is kept."""
 
-    store: Store
-    """the folder of the preference store"""
+    stores: Annotated[Positional[tuple[Path, ...]], arg(metavar="STORE ...")]
+    """the folders of the preference stores"""
+    study: Annotated[
+        Path | None, arg(metavar="STUDY.toml", help_behavior_hint="(default: two questions, three raters)")
+    ] = None
+    """what is asked, of whom and under which terms; see docs/run_a_study.md"""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
     """who can reach it: 127.0.0.1 is this machine alone, 0.0.0.0 everybody in the network"""
     port: Annotated[Port, arg(metavar="N")] = 8421
-    """the port"""
+    """the port; 0 takes any"""
     public_url: Annotated[
         str | None, arg(metavar="URL", help_behavior_hint="(default: host and port, no proxy)")
     ] = None
     """address that raters open, where a proxy stands in front: for links, and paths that it leaves on"""
-    mode: Literal["comparison", "score"] = "comparison"
-    """two clips beside each other, or one on a scale of 1 to 5"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """decides order and sides"""
-    raters: Annotated[Raters, arg(metavar="N")] = 1
-    """how many people are to answer each question; training pairs want 3 by default"""
-    overlap: Annotated[Share, arg(metavar="X")] = 0.2
-    """share of the questions that more of them answer, so that agreement can be told"""
-    overlap_raters: Annotated[Raters, arg(metavar="N")] = 3
-    """how many that are"""
+    workers: Annotated[Workers, arg(metavar="N")] = 1
+    """processes that encode the clips beforehand"""
+
+
+@dataclass(frozen=True)
+class RatersOf:
+    """Show the raters of STORE: checks, agreement, pace; exclude them, delete their answers, write sheets."""
+
+    store: Store
+    """the folder of the preference store"""
+    exclude: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """raters whose answers are not to count"""
+    below_gold: Annotated[Share | None, arg(metavar="X", help_behavior_hint="(default: nobody)")] = None
+    """exclude all whose share of gold questions answered rightly is lower, of two or more"""
+    reason: Annotated[str, arg(metavar="TEXT")] = "excluded by the organiser"
+    """why, for the report"""
+    include: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """excluded raters whose answers are to count again"""
+    delete: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """raters whose answers, and all else that is kept of them, are deleted for good"""
+    payment: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: none)")] = None
+    """write a row per rater: platform identifiers, answers, minutes, checks, completion code"""
+    answers: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: none)")] = None
+    """write a row per answer"""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Make training pairs from the ratings, audit them, and write pairs.jsonl."""
+    """Make training pairs from the ratings, audit them, and write them into STORE."""
 
     store: Store
     """the folder of the preference store"""
-    evidence: Literal["scores", "comparisons", "bradley_terry", "machine"] = "scores"
-    """ratings of single clips, of two clips, strengths fitted to those, or machine scores"""
+    evidence: Literal["comparisons", "bradley_terry", "scores", "machine"] = "comparisons"
+    """ratings of two clips, strengths fitted to those, ratings of single clips, or machine scores"""
     min_raters: Annotated[Raters, arg(metavar="N")] = 3
     """fewest raters on each axis"""
     axis: Literal["both", "alignment", "fidelity"] = "both"
@@ -147,8 +169,36 @@ class Pairs:
     """share of pairs with people and speeches that training never sees"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """decides who is held out"""
+    min_gold: Annotated[Share, arg(metavar="X")] = 0.8
+    """leave out raters with a smaller share of gold answers right, of two or more; 0 asks nobody"""
+    exclude_rater: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    """leave these raters out too, beside those that `prefer raters` excluded"""
+    min_alpha: Annotated[Alpha, arg(metavar="X")] = 0.4
+    """refuse to write pairs where raters agree less (Krippendorff's alpha, each question); -1 is any"""
     allow_source_shortcut: Annotated[bool, FlagCreatePairsOff] = False
     """write the pairs even if the source of a clip predicts the winner"""
+
+
+@dataclass(frozen=True)
+class Ship:
+    """May a new model take the old one's place? By people's answers, motion and, if given, two reports.
+
+    The exit code is 0 if it may and 1 if it may not.
+    """
+
+    store: Store
+    """the folder of the preference store"""
+    new: Annotated[Positional[str], arg(metavar="NEW")]
+    """the source of the new clips, as `prefer report` names it"""
+    old: Annotated[Positional[str], arg(metavar="OLD")]
+    """the source of the old ones"""
+    reports: Annotated[
+        tuple[Path, Path] | None,
+        arg(metavar="NEW.json OLD.json", help_behavior_hint="(default: people only)"),
+    ] = None
+    """reports of `hallo4 evaluate` of both, for sync, identity and Frechet distances"""
+    min_gold: Annotated[Share, arg(metavar="X")] = 0.8
+    """leave out raters with a smaller share of gold answers right"""
 
 
 @dataclass(frozen=True)
@@ -168,8 +218,8 @@ class Import:
     store: Store
     """the folder of the preference store"""
     source: Annotated[Positional[Path], arg(metavar="FILE")]
-    """data.csv of videoreward, a .parquet of pickapic, or the folder of a parquet export"""
-    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """data.csv of videoreward, a .parquet of pickapic, or the folder of a parquet or jsonl export"""
+    format: Literal["videoreward", "pickapic", "parquet", "jsonl"] = "videoreward"
     """what it is"""
 
 
@@ -180,9 +230,17 @@ class Export:
     store: Store
     """the folder of the preference store"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="PATH")]
-    """a folder (videoreward, parquet) or a .parquet file (pickapic)"""
-    format: Literal["videoreward", "pickapic", "parquet"] = "videoreward"
+    """a folder (videoreward, parquet, jsonl) or a .parquet file (pickapic)"""
+    format: Literal["videoreward", "pickapic", "parquet", "jsonl"] = "videoreward"
     """which format"""
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """Take over STORE, kept as JSON lines by an older hallo4, in place; its old files move into `older/`."""
+
+    store: Store
+    """the folder of the preference store"""
 
 
 @dataclass(frozen=True)
@@ -193,7 +251,7 @@ class Simulate:
     """the folder of the preference store"""
     raters: Annotated[Raters, arg(metavar="N")] = 3
     """how many"""
-    kind: Literal["score", "comparison"] = "score"
+    kind: Literal["comparison", "score"] = "comparison"
     """what they do"""
     noise: Annotated[tuple[Deviation, Deviation], arg(metavar="A F")] = (0.6, 0.8)
     """standard deviation of an answer on alignment and fidelity, in points"""
@@ -209,10 +267,13 @@ COMMANDS: dict[str, type] = {
     "candidates": Candidates,
     "score": Score,
     "annotate": Annotate,
+    "raters": RatersOf,
     "pairs": Pairs,
+    "ship": Ship,
     "report": Report,
     "import": Import,
     "export": Export,
+    "upgrade": Upgrade,
     "simulate": Simulate,
 }
 """The word after `hallo4 prefer` -> its options."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from hallo4.cli import prefer_words as words
 from hallo4.engine import open_engine
-from hallo4.errors import InputError
+from hallo4.errors import InputError, OutputError
 from hallo4.preference import PreferenceStore
+from hallo4.whole import write_whole
 
 _SAID = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -82,32 +85,69 @@ def _score(options: words.Score) -> None:
     with open_engine(options.workers, options.ray) as engine:
         added = score_clips(store, _step("clips"), engine)
     _say(f"{added} scores added")
-    print(options.store / "scores.jsonl")
+    print(options.store)
 
 
 def _annotate(options: words.Annotate) -> None:
     from hallo4.studio.annotate import serve
-    from hallo4.studio.assign import Quotas
+    from hallo4.studio.study import default_study, read_study
+
+    study = default_study() if options.study is None else read_study(options.study)
 
     def ready(links: Any) -> None:
-        _say(f"raters:    {links.rate}")
-        _say(f"organiser: {links.admin}")
+        for folder, of in zip(options.stores, links, strict=True):
+            if len(links) > 1:
+                _say(f"{folder}")
+            _say(f"raters:    {of.rate}")
+            _say(f"organiser: {of.admin}")
 
-    quotas = Quotas(options.overlap, options.overlap_raters, options.raters)
     serve(
-        *(options.store, options.host, options.port),
-        seed=options.seed,
-        mode=options.mode,
-        quotas=quotas,
+        *(options.stores, options.host, options.port, study, options.seed),
         public_url=options.public_url,
+        workers=options.workers,
         on_ready=ready,
+        say=_say,
     )
+
+
+def _raters(options: words.RatersOf) -> None:
+    from hallo4.outputs import refuse_output
+    from hallo4.studio.raters import delete_rater, exclude_raters, raters_table
+    from hallo4.studio.sheets import answer_sheet, payment_sheet
+
+    sheets = ((options.payment, payment_sheet), (options.answers, answer_sheet))
+    for out, _ in sheets:
+        if out is not None:
+            refuse_output(out, [options.store])
+    store = PreferenceStore.open(options.store)
+    for name in options.delete:
+        _say(f"{name}: {delete_rater(store, name)} answers deleted")
+    for line in exclude_raters(store, options.exclude, options.below_gold, options.reason):
+        _say(line)
+    for name in options.include:
+        if not store.include(name):
+            raise InputError(f"{name}: is not excluded. Name one who is.")
+        _say(f"{name}: counts again")
+    Console().print(raters_table(store))
+    for out, make in sheets:
+        if out is not None:
+            _write(out, make(store))
+    print(options.store)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error
+    _say(f"wrote {path}")
 
 
 def _pairs(options: words.Pairs) -> None:
     from hallo4.preference.audit import audit_pairs, require_sound
     from hallo4.preference.curate import Curation, curate
     from hallo4.preference.schema import AXES
+    from hallo4.preference.trust import require_agreement
 
     store = PreferenceStore.open(options.store)
     curated = curate(
@@ -123,15 +163,21 @@ def _pairs(options: words.Pairs) -> None:
             weights=options.weights,
             held_out_fraction=options.held_out,
             seed=options.seed,
+            min_gold=options.min_gold or None,
+            exclude=options.exclude_rater,
         ),
     )
+    for name, why in curated.left_out.items():
+        _say(f"left out, rater {name}: {why}")
     for reason, count in sorted(curated.dropped.items(), key=lambda item: -item[1]):
         _say(f"dropped, {reason}: {count}")
     if not curated.pairs:
         raise InputError(
-            f"{options.store}: no pair passed; pairs.jsonl stays as it was. Collect more ratings, or lower "
+            f"{options.store}: no pair passed; those in the store stay. Collect more ratings, or lower "
             "--min-raters or --min-gap."
         )
+    for line in require_agreement(curated.agreement, options.min_alpha):
+        _say(line)
     audit = audit_pairs(curated.pairs, store.clips(), store.conditions())
     if not options.allow_source_shortcut:
         require_sound(audit)
@@ -142,7 +188,31 @@ def _pairs(options: words.Pairs) -> None:
     store.write_pairs(curated.pairs)
     held = sum(pair.split == "held_out" for pair in curated.pairs)
     _say(f"{len(curated.pairs)} pairs, {held} of them held out")
-    print(options.store / "pairs.jsonl")
+    print(options.store)
+
+
+def _ship(options: words.Ship) -> None:
+    from hallo4.preference.ship import ship
+    from hallo4.preference.trust import trusted
+
+    store = PreferenceStore.open(options.store)
+    counting = trusted(store, options.min_gold or None)
+    for name, why in counting.left_out.items():
+        _say(f"left out, rater {name}: {why}")
+    if any(rating.simulated for rating in counting.ratings):
+        _say("some raters are SIMULATED: the verdict says nothing about people")
+    verdict = ship(counting.ratings, store.clips(), options.new, options.old, options.reports)
+    table = Table(title=f"{verdict.new} in the place of {verdict.old}", title_justify="left")
+    for head in ("condition", "", "found"):
+        table.add_column(head)
+    for check in verdict.checks:
+        table.add_row(
+            check.name, {True: "passed", False: "FAILED", None: "not known"}[check.passed], check.found
+        )
+    Console().print(table)
+    print("ships" if verdict.ships else "does not ship")
+    if not verdict.ships:
+        raise SystemExit(1)
 
 
 def _report(options: words.Report) -> None:
@@ -175,11 +245,23 @@ def _import(options: words.Import) -> None:
 
 
 def _export(options: words.Export) -> None:
+    from hallo4.outputs import refuse_output
     from hallo4.preference.exchange import export_data
 
+    refuse_output(options.output, [options.store])
     rows = export_data(PreferenceStore.open(options.store), options.output, options.format)
     _say(f"{rows} rows")
     print(options.output)
+
+
+def _upgrade(options: words.Upgrade) -> None:
+    from hallo4.studio.upgrade import upgrade
+
+    made = upgrade(options.store)
+    for line in made.dropped:
+        _say(f"left out, {line}")
+    _say(f"{made.records} records taken over")
+    print(options.store)
 
 
 def _simulate(options: words.Simulate) -> None:
@@ -197,7 +279,7 @@ def _simulate(options: words.Simulate) -> None:
     )
     added = simulate(store, simulation)
     _say(f"{added} SIMULATED ratings added: they say nothing about people")
-    print(options.store / "ratings.jsonl")
+    print(options.store)
 
 
 def _say(line: str) -> None:
@@ -212,9 +294,12 @@ _WORK: dict[type, Any] = {
     words.Candidates: _candidates,
     words.Score: _score,
     words.Annotate: _annotate,
+    words.RatersOf: _raters,
     words.Pairs: _pairs,
+    words.Ship: _ship,
     words.Report: _report,
     words.Import: _import,
     words.Export: _export,
+    words.Upgrade: _upgrade,
     words.Simulate: _simulate,
 }

@@ -164,6 +164,7 @@ class RaterReport:
 
 def rater_reports(ratings: Sequence[Rating], gold: Iterable[GoldAnswer] = ()) -> list[RaterReport]:
     """A report per rater, in the order of their names."""
+    gold = list(gold)
     known = {answer_key(answer): answer for answer in gold}
     events = {rating.event_id: rating for rating in ratings}
     answers = latest_answers(ratings, role=None)
@@ -182,7 +183,7 @@ def rater_reports(ratings: Sequence[Rating], gold: Iterable[GoldAnswer] = ()) ->
                 simulated=any(rating.simulated for rating in own),
                 answers=len(own),
                 kappa=None if math.isnan(kappa) else kappa,
-                gold=_share(_gold_right(rating, known) for rating in own),
+                gold=_share([*(_gold_right(r, known) for r in own), *_scores_right(own, gold)]),
                 consistency=_share(_as_before(rating, events) for rating in own),
                 left=_share(left_chosen(rating) for rating in own),
                 cannot_judge=sum(not rating.judged for rating in own) / len(own),
@@ -219,11 +220,35 @@ def _gold_right(rating: Rating, known: Mapping[tuple[str, ...], GoldAnswer]) -> 
     """Whether a gold question was answered rightly; passing on a question with a known answer is wrong."""
     question = question_of(rating)
     answer = known.get((question.axis, *question.clips))
-    if rating.role != "gold" or answer is None:
+    if rating.role != "gold" or rating.kind == "score" or answer is None:
         return None
     right = {"a": 1.0, "tie": 0.5, "b": 0.0}[answer.answer]
     right = right if answer.clip_a < answer.clip_b else 1.0 - right
     return rating.judged and vote_of(rating) == right
+
+
+def _scores_right(own: Sequence[Rating], gold: Iterable[GoldAnswer]) -> list[bool]:
+    """Whether a rater who scored both clips of a known answer, in gold questions, put them in its order."""
+    said: dict[tuple[str, str], list[float | None]] = {}
+    for rating in own:
+        if rating.role == "gold" and rating.kind == "score":
+            value = vote_of(rating) if rating.judged else None
+            said.setdefault((rating.axis, rating.clips[0]), []).append(value)
+    right = []
+    for answer in gold:
+        a, b = (said.get((answer.axis, clip), []) for clip in answer.clips)
+        for one, other in zip(a, b):
+            order = (
+                None
+                if one is None or other is None
+                else "a"
+                if one > other
+                else "b"
+                if one < other
+                else "tie"
+            )
+            right.append(order == answer.answer)
+    return right
 
 
 def _as_before(rating: Rating, events: Mapping[str, Rating]) -> bool | None:

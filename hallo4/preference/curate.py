@@ -19,6 +19,7 @@ from typing import Literal
 
 from hallo4.errors import InputError
 from hallo4.evaluation.suites.generators import TRUTH
+from hallo4.evaluation.statistics import Interval
 from hallo4.preference import evidence
 from hallo4.preference.answers import flagged
 from hallo4.preference.evidence import Evidence, Match
@@ -26,6 +27,7 @@ from hallo4.preference.gold import GOLD_SYSTEM
 from hallo4.preference.schema import AXES, Axis, Clip, Condition, Pair
 from hallo4.preference.split import hold_out
 from hallo4.preference.store import PreferenceStore, check_alike
+from hallo4.preference.trust import ENOUGH_GOLD, agreement, trusted
 
 LOWEST_WEIGHT, HIGHEST_WEIGHT = 0.5, 2.0
 NO_CANDIDATES = (TRUTH, GOLD_SYSTEM)
@@ -46,9 +48,10 @@ class Curation:
     worse on no axis. `max_motion_difference`: of the larger motion amplitude; None: any; clips of unknown
     motion pass. `choose` "widest": of each condition the one pair with the largest gap that passes
     everything; "all": every one. `weights` "gap": in proportion to the gap, within [0.5, 2], with mean 1.
+    `min_gold`, `exclude`: whose ratings do not count (`trust.trusted`).
     """
 
-    evidence: Evidence = "scores"
+    evidence: Evidence = "comparisons"
     scorer: str | None = None
     min_raters: int = 3
     axes: tuple[Axis, ...] = AXES
@@ -59,6 +62,8 @@ class Curation:
     weights: Literal["none", "gap"] = "none"
     held_out_fraction: float = 0.1
     seed: int = 0
+    min_gold: float | None = ENOUGH_GOLD
+    exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """InputError for numbers out of range."""
@@ -67,6 +72,7 @@ class Curation:
             ("min_gap", self.min_gap, 0, 4),
             ("max_motion_difference", self.max_motion_difference or 0, 0, 1),
             ("held_out_fraction", self.held_out_fraction, 0, 0.9),
+            ("min_gold", self.min_gold or 0, 0, 1),
         ):
             if not low <= value <= high:
                 raise InputError(f"{name} is {value}; allowed is {low} to {high}.")
@@ -76,12 +82,15 @@ class Curation:
 class Curated:
     """The pairs, and how many two-clip combinations were dropped for which reason, the first that applied.
 
-    `of_unknown_motion`: pairs kept although the motion of a clip is not known.
+    `of_unknown_motion`: pairs kept although the motion of a clip is not known. `left_out`: raters that do not
+    count, and why; `agreement`: alpha of each question that does.
     """
 
     pairs: tuple[Pair, ...]
     dropped: Mapping[Reason, int]
     of_unknown_motion: int
+    left_out: Mapping[str, str]
+    agreement: Mapping[str, Interval]
 
 
 def curate(store: PreferenceStore, curation: Curation | None = None) -> Curated:
@@ -90,9 +99,10 @@ def curate(store: PreferenceStore, curation: Curation | None = None) -> Curated:
     InputError: no evidence of that kind, or nothing can be held out without a leak.
     """
     curation = curation or Curation()
-    match = evidence.matcher(store, curation.evidence, curation.scorer)
+    counting = trusted(store, curation.min_gold, curation.exclude)
+    match = evidence.matcher(store, curation.evidence, counting.ratings, curation.scorer)
     clips, conditions = store.clips(), store.conditions()
-    bad = flagged(store.ratings())
+    bad = flagged(store.ratings(), set(counting.left_out))
     by_condition: dict[str, list[str]] = {}
     for clip in clips.values():
         if clip.source_system not in NO_CANDIDATES:
@@ -113,7 +123,15 @@ def curate(store: PreferenceStore, curation: Curation | None = None) -> Curated:
         found += passed
     pairs = _finished(found, conditions, curation)
     unknown = sum(None in (c.winner.motion_amplitude, c.loser.motion_amplitude) for c in found)
-    return Curated(pairs, {reason: count for reason, count in dropped.items() if count}, unknown)
+    kind = "score" if curation.evidence == "scores" else "comparison"
+    alphas = agreement(counting.ratings, kind, curation.axes, clips) if curation.evidence != "machine" else {}
+    return Curated(
+        pairs,
+        {reason: count for reason, count in dropped.items() if count},
+        unknown,
+        counting.left_out,
+        alphas,
+    )
 
 
 @dataclass(frozen=True)
@@ -125,11 +143,11 @@ class _Candidate:
 
 
 def _judge(
-    one: Clip, other: Clip, match: evidence.Matcher, bad: set[tuple[str, ...]], curation: Curation
+    one: Clip, other: Clip, match: evidence.Matcher, bad: set[str], curation: Curation
 ) -> _Candidate | Reason:
     """Two clips as winner and loser, or why they are no pair."""
     check_alike(one, other)
-    if bad & {(one.clip_id,), (other.clip_id,), tuple(sorted((one.clip_id, other.clip_id)))}:
+    if bad & {one.clip_id, other.clip_id}:
         return "flagged"
     axes = evidence.compare(match, one.clip_id, other.clip_id, curation.axes)
     if axes is None:

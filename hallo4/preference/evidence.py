@@ -20,9 +20,9 @@ from itertools import combinations
 from typing import Literal
 
 from hallo4.errors import InputError
-from hallo4.preference.answers import Question, Votes, votes
+from hallo4.preference.answers import Votes, votes
 from hallo4.preference.ranking import Comparison, fit_davidson
-from hallo4.preference.schema import AXES, HIGHEST, LOWEST
+from hallo4.preference.schema import AXES, HIGHEST, LOWEST, Rating
 from hallo4.preference.store import PreferenceStore
 
 Evidence = Literal["scores", "comparisons", "bradley_terry", "machine"]
@@ -49,25 +49,30 @@ Matcher = Callable[[str, str, str], Match | None]
 """(axis, clip, other clip) -> how they stand; None where nothing is known."""
 
 
-def matcher(store: PreferenceStore, evidence: Evidence, scorer: str | None = None) -> Matcher:
-    """How any two clips of a condition stand, by one kind of evidence. InputError: the store has none."""
+def matcher(
+    store: PreferenceStore, evidence: Evidence, ratings: Sequence[Rating], scorer: str | None = None
+) -> Matcher:
+    """How any two clips of a condition stand, by one kind of evidence; `ratings`: those that count.
+
+    InputError: there is no such evidence.
+    """
     if evidence == "machine":
         return _by_standing(_machine(store, scorer))
     kind = "score" if evidence == "scores" else "comparison"
-    ratings = store.ratings()
     found = votes(ratings, kind)
     if not found:
         there = sorted({rating.kind for rating in ratings}) or ["no ratings at all"]
         raise InputError(
-            f"{store.folder}: has no ratings of kind {kind}; there are {', '.join(there)}. "
-            "Collect some with `hallo4 prefer annotate`, or choose other evidence."
+            f"{store.folder}: has no ratings of kind {kind} that count; there are {', '.join(there)}. "
+            "Collect some with `hallo4 prefer annotate`, or choose other --evidence."
         )
     if evidence == "scores":
         return _by_standing(_mean_scores(found))
     if evidence == "bradley_terry":
         conditions = {clip.clip_id: clip.condition_id for clip in store.clips().values()}
         return _by_standing(_strengths(found, conditions))
-    return lambda axis, one, other: _directly(found, axis, one, other)
+    pooled = _pooled(found)
+    return lambda axis, one, other: _directly(pooled, axis, one, other)
 
 
 def _by_standing(standings: Mapping[tuple[str, str], Standing]) -> Matcher:
@@ -78,11 +83,18 @@ def _by_standing(standings: Mapping[tuple[str, str], Standing]) -> Matcher:
     return match
 
 
+def _pooled(found: Votes) -> dict[tuple[str, tuple[str, ...]], list[float]]:
+    """(axis, clips) -> a value of each rater: the mean of their answers to the questions about that axis."""
+    said: dict[tuple[str, tuple[str, ...]], dict[str, list[float]]] = {}
+    for question, answers in found.items():
+        raters = said.setdefault((question.axis, question.clips), {})
+        for rater, vote in answers.items():
+            raters.setdefault(rater, []).append(vote)
+    return {place: [statistics.fmean(own) for own in raters.values()] for place, raters in said.items()}
+
+
 def _mean_scores(found: Votes) -> dict[tuple[str, str], Standing]:
-    return {
-        (question.axis, question.clips[0]): _standing(list(answers.values()))
-        for question, answers in found.items()
-    }
+    return {(axis, clips[0]): _standing(values) for (axis, clips), values in _pooled(found).items()}
 
 
 def _machine(store: PreferenceStore, scorer: str | None) -> dict[tuple[str, str], Standing]:
@@ -95,12 +107,14 @@ def _machine(store: PreferenceStore, scorer: str | None) -> dict[tuple[str, str]
     return {(s.axis, s.clip_id): Standing(s.score, 1, 0.0) for s in scores}
 
 
-def _directly(found: Votes, axis: str, one: str, other: str) -> Match | None:
+def _directly(
+    pooled: Mapping[tuple[str, tuple[str, ...]], list[float]], axis: str, one: str, other: str
+) -> Match | None:
     """The share of votes of two clips that were compared with each other."""
-    answers = found.get(Question(axis, tuple(sorted((one, other)))))
-    if not answers:
+    votes_of_two = pooled.get((axis, tuple(sorted((one, other)))))
+    if not votes_of_two:
         return None
-    own = [on_scale(vote if one < other else 1 - vote) for vote in answers.values()]
+    own = [on_scale(vote if one < other else 1 - vote) for vote in votes_of_two]
     first = _standing(own)
     return Match(first, Standing(LOWEST + HIGHEST - first.mean, first.n, first.spread))
 

@@ -25,10 +25,10 @@ from hallo4.media import load_audio, probe_video, read_frames, save_wav
 from hallo4.media.files import shown
 from hallo4.media.image import save_png
 from hallo4.media.names import below
-from hallo4.preference.answers import Votes, votes
+from hallo4.preference.answers import Votes, counted, votes
 from hallo4.preference.candidates import Source, add_clip_of_frames
 from hallo4.preference.conditions import SOUND_RATE_HZ
-from hallo4.preference.schema import Axis, Choice, Clip, Condition, Rating
+from hallo4.preference.schema import AXES, Axis, Choice, Clip, Condition, Rating
 from hallo4.preference.store import PreferenceStore
 from hallo4.types import FPS, Audio
 from hallo4.whole import write_whole
@@ -47,15 +47,20 @@ Majorities = dict[tuple[str, str], dict[str, float]]
 
 
 def majorities(store: PreferenceStore) -> Majorities:
-    """What most raters said of every two clips of a condition; from scores where nothing was compared.
+    """What most raters said of every two clips of a condition, on the axes that count for training; from
+    scores where nothing was compared. Excluded raters are left out.
 
     InputError: the store has no ratings.
     """
-    ratings = store.ratings()
-    found: Majorities = {}
+    ratings = [rating for rating in counted(store) if rating.axis in AXES]
+    said: dict[tuple[str, str], dict[str, list[float]]] = {}
     for question, answers in votes(ratings, "comparison").items():
-        mean = sum(answers.values()) / len(answers)
-        found.setdefault((question.clips[0], question.clips[1]), {})[question.axis] = _sign(mean - 0.5)
+        axes = said.setdefault((question.clips[0], question.clips[1]), {})
+        axes.setdefault(question.axis, []).extend(answers.values())
+    found = {
+        clips: {axis: _sign(sum(of) / len(of) - 0.5) for axis, of in axes.items()}
+        for clips, axes in said.items()
+    }
     found = found or _from_scores(votes(ratings, "score"), store.clips())
     if not found:
         raise InputError(f"{store.folder}: has no ratings of two clips of a condition; nothing to export.")
@@ -68,11 +73,15 @@ def is_simulated(store: PreferenceStore) -> bool:
 
 
 def _from_scores(found: Votes, clips: Mapping[str, Clip]) -> Majorities:
-    means = {(q.clips[0], q.axis): sum(a.values()) / len(a) for q, a in found.items()}
+    said: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for question, answers in found.items():
+        (clip,) = question.clips
+        of_condition = said.setdefault((clips[clip].condition_id, question.axis), {})
+        of_condition.setdefault(clip, []).extend(answers.values())
     majority: Majorities = {}
-    for (one, axis), (other, axis_of_other) in combinations(sorted(means), 2):
-        if axis == axis_of_other and clips[one].condition_id == clips[other].condition_id:
-            difference = means[one, axis] - means[other, axis]
+    for (_, axis), scores in said.items():
+        for one, other in combinations(sorted(scores), 2):
+            difference = sum(scores[one]) / len(scores[one]) - sum(scores[other]) / len(scores[other])
             outcome = 0.5 if abs(difference) < TIE_POINTS else _sign(difference)
             majority.setdefault((one, other), {})[axis] = outcome
     return majority
@@ -203,7 +212,7 @@ class Inbox:
             clip_b=clips[1].clip_id,
             value=answer,
             left_clip_id=None,
-            flags=(),
+            flags={},
             shown_ms=0,
             answered_unix_ms=0,
             ui_version=f"import-{self.name}",

@@ -7,7 +7,8 @@ may be a number or a word) is JSON in a text column. Records are checked as stri
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,8 @@ from typing import Any
 from hallo4.errors import InputError, OutputError
 from hallo4.json_file import parse_json
 from hallo4.media.parquet_files import pyarrow, read_table, write_table
-from hallo4.preference.schema import SCHEMA_VERSION, Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
+from hallo4.preference.schema import SCHEMA_VERSION, TABLES
 from hallo4.preference.store import PreferenceStore
-
-TABLES: dict[str, Any] = {
-    "conditions": Condition,
-    "clips": Clip,
-    "ratings": Rating,
-    "scores": MachineScore,
-    "gold": GoldAnswer,
-    "pairs": Pair,
-}
-"""Name of the file -> class of its records, in the order in which they need each other."""
 
 _JSON_FIELDS = {"settings", "parts", "axes", "flags", "value", "segment_labels"}
 
@@ -52,26 +43,12 @@ def import_parquet(store: PreferenceStore, folder: Path) -> int:
 
     InputError: no such tables; a record that is wrong, named by table and row. Pairs replace those there.
     """
-    tables = [name for name in TABLES if (folder / f"{name}.parquet").is_file()]
+    tables = [name for name in TABLES if os.path.lexists(folder / f"{name}.parquet")]
     if not tables:
         raise InputError(f"{folder}: holds none of {', '.join(TABLES)} as .parquet. Name the folder of them.")
-    add: dict[str, Callable[[Any], bool]] = {
-        "conditions": store.add_condition,
-        "clips": store.add_clip,
-        "scores": store.add_score,
-        "gold": store.add_gold,
-    }
-    new = 0
-    for name in tables:
-        records = list(_records(folder / f"{name}.parquet", TABLES[name]))
-        if name == "ratings":
-            new += store.add_ratings(records)
-        elif name == "pairs":
-            store.write_pairs(records)
-            new += len(records)
-        else:
-            new += sum(add[name](record) for record in records)
-    return new
+    return sum(
+        store.add_records(name, list(_records(folder / f"{name}.parquet", TABLES[name]))) for name in tables
+    )
 
 
 def _row(record: Any) -> dict[str, Any]:

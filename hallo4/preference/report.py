@@ -18,15 +18,13 @@ from typing import Any
 
 from hallo4.evaluation.statistics import holm, rated_wins
 from hallo4.preference.agreement import alpha_interval, left_share, rater_reports
-from hallo4.preference.answers import votes
+from hallo4.preference.answers import all_asked, counted, votes
 from hallo4.preference.audit import audit_pairs, source_of
 from hallo4.preference.ranking import Comparison, rank
-from hallo4.preference.schema import AXES, Clip, Rating
+from hallo4.preference.schema import Clip, Rating
 from hallo4.preference.store import PreferenceStore
+from hallo4.preference.trust import ENOUGH_ALPHA, ENOUGH_GOLD
 from hallo4.version import __version__
-
-ENOUGH_ALPHA, ENOUGH_GOLD = 0.4, 0.8
-"""Targets of dpo.md 3.3: below these, ratings should not train a model."""
 
 SCORE_TIE = 0.5
 """Scores of one rater that differ by less are a tie when sources are ranked."""
@@ -34,18 +32,21 @@ SCORE_TIE = 0.5
 
 def preference_report(store: PreferenceStore) -> dict[str, Any]:
     """All that can be said about a store, ready for JSON; intervals are {"mean", "low", "high", "n"}."""
-    ratings, clips, pairs = store.ratings(), store.clips(), list(store.pairs().values())
-    raters = rater_reports(ratings, store.gold())
+    everybody, clips, pairs = store.ratings(), store.clips(), list(store.pairs().values())
+    raters, excluded = rater_reports(everybody, store.gold()), store.excluded()
+    ratings = counted(store)
+    asked = all_asked(ratings)
     report = {
         "store": store.folder.name,
         "version": __version__,
         "counts": _counts(store, ratings),
         "simulated_raters": sorted({r.rater_id for r in ratings if r.simulated}),
-        "agreement": {axis: _agreement(ratings, axis, clips) for axis in AXES},
+        "excluded_raters": {exclusion.rater_id: exclusion.reason for exclusion in excluded},
+        "agreement": {name: _agreement(ratings, name, clips) for name in asked},
         "raters": [_plain(asdict(rater)) for rater in raters],
         "left_side_wins": left_share(ratings).as_json(),
-        "ranking": {axis: _ranking(ratings, axis, clips) for axis in AXES},
-        "win_rates": _win_rates(ratings, clips),
+        "ranking": {name: _ranking(ratings, name, clips) for name in asked},
+        "win_rates": _win_rates(ratings, asked, clips),
         "pairs": _pairs(store) if pairs else None,
         "problems": store.problems,
     }
@@ -62,17 +63,17 @@ def _counts(store: PreferenceStore, ratings: Sequence[Rating]) -> dict[str, Any]
         "clips": dict(sorted(Counter(source_of(clip) for clip in store.clips().values()).items())),
         "ratings": dict(Counter(rating.kind for rating in ratings)),
         "roles": dict(Counter(rating.role for rating in ratings)),
-        "flags": dict(Counter(flag for rating in ratings for flag in rating.flags)),
+        "flags": dict(Counter(flag for r in ratings for flags in r.flags.values() for flag in flags)),
         "machine_scores": len(store.scores()),
         "pairs": len(store.pairs()),
     }
 
 
-def _agreement(ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
+def _agreement(ratings: Sequence[Rating], asked: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
     """Alpha of scores and of comparisons, ordinal and nominal."""
     found: dict[str, Any] = {}
     for kind in ("score", "comparison"):
-        units = votes(ratings, kind, axis)
+        units = votes(ratings, kind, asked)
         if units:
             values = [list(answers.values()) for answers in units.values()]
             groups = [clips[question.clips[0]].condition_id for question in units]
@@ -84,18 +85,18 @@ def _agreement(ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]) 
 
 
 def source_comparisons(
-    ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]
+    ratings: Sequence[Rating], asked: str, clips: Mapping[str, Clip]
 ) -> list[tuple[str, Comparison]]:
     """(rater, comparison) of the sources of two clips of a condition: compared, or scored by one rater."""
     found = []
-    for question, answers in votes(ratings, "comparison", axis).items():
+    for question, answers in votes(ratings, "comparison", asked).items():
         a, b = question.clips
         for rater, vote in answers.items():
             found.append(
                 (rater, Comparison(clips[a].condition_id, source_of(clips[a]), source_of(clips[b]), vote))
             )
     by_rater: dict[tuple[str, str], list[tuple[str, float]]] = {}
-    for question, answers in votes(ratings, "score", axis).items():
+    for question, answers in votes(ratings, "score", asked).items():
         (clip,) = question.clips
         for rater, score in answers.items():
             by_rater.setdefault((rater, clips[clip].condition_id), []).append((clip, score))
@@ -106,39 +107,38 @@ def source_comparisons(
     return [(rater, comparison) for rater, comparison in found if comparison.a != comparison.b]
 
 
-def _ranking(ratings: Sequence[Rating], axis: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
-    comparisons = [comparison for _, comparison in source_comparisons(ratings, axis, clips)]
+def _ranking(ratings: Sequence[Rating], asked: str, clips: Mapping[str, Clip]) -> dict[str, Any]:
+    comparisons = [comparison for _, comparison in source_comparisons(ratings, asked, clips)]
     if not comparisons:
         return {}
     return {name: interval.as_json() for name, interval in rank(comparisons).items()}
 
 
-def _win_rates(ratings: Sequence[Rating], clips: Mapping[str, Clip]) -> list[dict[str, Any]]:
-    """Of every two sources and axis: the first one's wins by clip, p values adjusted over the axes."""
-    outcomes: dict[tuple[str, str], dict[str, dict[Any, list[float]]]] = {}
-    for axis in AXES:
-        for _, c in source_comparisons(ratings, axis, clips):
+def _win_rates(
+    ratings: Sequence[Rating], asked: Sequence[str], clips: Mapping[str, Clip]
+) -> list[dict[str, Any]]:
+    """Of every two sources and question: the first one's wins by clip; p values adjusted over the whole table
+    (Holm)."""
+    outcomes: dict[tuple[str, str, str], dict[Any, list[float]]] = {}
+    for name in asked:
+        for _, c in source_comparisons(ratings, name, clips):
             first, second, outcome = (c.a, c.b, c.outcome) if c.a < c.b else (c.b, c.a, 1 - c.outcome)
-            by_clip = outcomes.setdefault((first, second), {}).setdefault(axis, {})
-            by_clip.setdefault(c.clip, []).append(outcome)
-    found = []
-    for (first, second), axes in sorted(outcomes.items()):
-        wins = {axis: rated_wins(list(by_clip.values())) for axis, by_clip in axes.items()}
-        adjusted = holm({axis: won.p_value for axis, won in wins.items()})
-        for axis, won in wins.items():
-            found.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "axis": axis,
-                    "win_rate": won.win_rate.as_json(),
-                    "decisive_win_rate": won.decisive.as_json(),
-                    "tie_rate": won.tie_rate,
-                    "sign_test_p": won.p_value,
-                    "sign_test_p_holm": adjusted[axis],
-                }
-            )
-    return found
+            outcomes.setdefault((first, second, name), {}).setdefault(c.clip, []).append(outcome)
+    wins = {place: rated_wins(list(by_clip.values())) for place, by_clip in sorted(outcomes.items())}
+    adjusted = holm({"\x1f".join(place): won.p_value for place, won in wins.items()})
+    return [
+        {
+            "first": first,
+            "second": second,
+            "axis": name,
+            "win_rate": won.win_rate.as_json(),
+            "decisive_win_rate": won.decisive.as_json(),
+            "tie_rate": won.tie_rate,
+            "sign_test_p": won.p_value,
+            "sign_test_p_holm": adjusted["\x1f".join((first, second, name))],
+        }
+        for (first, second, name), won in wins.items()
+    ]
 
 
 def _pairs(store: PreferenceStore) -> dict[str, Any]:
@@ -179,6 +179,8 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     for rater in report["raters"]:
         if rater["gold"]["mean"] is not None and rater["gold"]["mean"] < ENOUGH_GOLD:
             notes.append(f"{rater['rater_id']}: {rater['gold']['mean']:.0%} of gold questions right.")
+    for rater, reason in report["excluded_raters"].items():
+        notes.append(f"{rater} is excluded ({reason}): their answers are in no figure but their own.")
     pairs = report["pairs"]
     if pairs and pairs["source"]["shortcut"]:
         notes.append("The source of a clip predicts the winner: these pairs teach the system, not quality.")
@@ -187,7 +189,7 @@ def _notes(report: Mapping[str, Any]) -> list[str]:
     if pairs and pairs["leak"]:
         notes.append(f"Leak across the split: {pairs['leak']}")
     if report["problems"]:
-        notes.append(f"{len(report['problems'])} lines of the store were left out.")
+        notes.append(f"{len(report['problems'])} rows of the store were left out.")
     return notes
 
 

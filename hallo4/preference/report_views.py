@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from rich.table import Table
 
-_AXIS_COLOURS = {"alignment": "tab:blue", "fidelity": "tab:orange"}
+_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
 
 def report_table(report: Mapping[str, Any]) -> Table:
@@ -69,9 +69,9 @@ def draw_report(report: Mapping[str, Any], picture: BinaryIO) -> None:
 
 def _agreement(axes: Any, report: Mapping[str, Any]) -> None:
     names = []
-    for axis, kinds in report["agreement"].items():
+    for place, (axis, kinds) in enumerate(report["agreement"].items()):
         for kind, levels in kinds.items():
-            _bar(axes, len(names), levels["ordinal"], _AXIS_COLOURS[axis])
+            _bar(axes, len(names), levels["ordinal"], _colour(place))
             names.append(f"{axis}\n{kind}s")
     axes.axhline(0.4, linestyle=":", color="black")
     axes.set_xticks(range(len(names)), names)
@@ -94,12 +94,21 @@ _RATER_FIGURES = {"kappa": "kappa with the rest", "gold": "gold right", "consist
 
 def _strengths(axes: Any, report: Mapping[str, Any]) -> None:
     names = sorted({name for ranking in report["ranking"].values() for name in ranking})
-    for offset, (axis, ranking) in zip((-0.15, 0.15), report["ranking"].items(), strict=True):
+    asked = list(report["ranking"])
+    for at, (question, ranking) in enumerate(report["ranking"].items()):
+        offset = 0.3 * (at - (len(asked) - 1) / 2)
         for place, name in enumerate(names):
             if name in ranking:
-                _point(axes, place + offset, ranking[name], _AXIS_COLOURS[axis])
+                _point(axes, place + offset, ranking[name], _colour(at))
+        axes.plot([], [], "o", color=_colour(at), label=question)
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=7)
-    axes.set_title("strength of each source (blue: alignment, orange: fidelity)", fontsize=10)
+    axes.set_title("strength of each source", fontsize=10)
+    if asked:
+        axes.legend(fontsize=7)
+
+
+def _colour(place: int) -> str:
+    return _COLOURS[place % len(_COLOURS)]
 
 
 def _sources(axes: Any, report: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The words of preference data: one frozen record per line of a store, checked strictly.
+"""The words of preference data: one frozen record per row of a store, checked strictly.
 
 ::
 
@@ -8,21 +8,22 @@
 
 A record becomes one JSON object with `schema_version` in front (`to_json`) and back (`from_json`). Fields
 follow dpo.md 3.1; `docs/preference_data.md` describes the files. Constructors check what belongs together;
-types and ranges are checked by `from_json`, through which every line of a store has gone.
+types and ranges are checked by `from_json`, through which every row of a store has gone.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from hallo4.errors import InputError
 from hallo4.json_file import checked, parse_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had ratings whose flags were of both clips together, and one question per axis; it is read too."""
 
 Axis = Literal["alignment", "fidelity"]
 Choice = Literal["a", "tie", "b", "cannot_judge"]
@@ -83,11 +84,18 @@ class _Record:
         if not isinstance(found, dict):
             raise InputError(f"a {kind} is a JSON object {{...}}; found {type(found).__name__}.")
         version = found.pop("schema_version", None)
-        if version != SCHEMA_VERSION or isinstance(version, bool):
+        if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
             raise InputError(
-                f"schema_version is {version!r}; this hallo4 reads {SCHEMA_VERSION}. Update hallo4."
+                f"schema_version is {version!r}; this hallo4 reads 1 and {SCHEMA_VERSION}. Update hallo4."
             )
+        if version == 1:
+            found = cls._from_version_1(found)
         return checked(found, cls, kind, advice="See docs/preference_data.md.")
+
+    @classmethod
+    def _from_version_1(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """The fields as they are called now."""
+        return found
 
 
 @dataclass(frozen=True)
@@ -141,27 +149,29 @@ class Rating(_Record):
 
     `kind` "score": `clip_id` has `value` 1..5. "comparison": of `clip_a` and `clip_b`, "a" or "b" is better,
     or it is a "tie". Either kind may be "cannot_judge". `left_clip_id`: the clip on the left, where two were
-    shown. `shown_ms`: from showing to answering. `role`: a "gold" question has a known answer (`GoldAnswer`),
-    a "repeat" asks the question of the event `repeat_of` again, sides swapped. `simulated`: no person
-    answered.
+    shown. `flags` of each clip that has any. `shown_ms`: from showing to answering. `role`: a "gold" question
+    has a known answer (`GoldAnswer`), a "repeat" asks the question of the event `repeat_of` again, sides
+    swapped. `simulated`: no person answered. `question`: which of several about this axis; None: the only
+    one. `axis` may be one that nothing is trained on, such as "overall".
     """
 
     event_id: Name
     rater_id: Name
-    axis: Axis
+    axis: Name
     kind: Literal["score", "comparison"]
     clip_id: Name | None
     clip_a: Name | None
     clip_b: Name | None
     value: OnScale | Choice
     left_clip_id: Name | None
-    flags: tuple[Flag, ...]
+    flags: dict[Name, tuple[Flag, ...]]
     shown_ms: Whole
     answered_unix_ms: Whole
     ui_version: Words
     role: Role
     repeat_of: Name | None
     simulated: Truth
+    question: Name | None = None
 
     def __post_init__(self) -> None:
         """InputError where fields contradict each other."""
@@ -174,6 +184,7 @@ class Rating(_Record):
             _require(self.clip_a != self.clip_b, "clip_a and clip_b are two different clips")
             _require(self.value in CHOICES, f"the value of a comparison is {', '.join(CHOICES)}")
         _require(self.left_clip_id in (None, *self.clips), "left_clip_id is one of the clips that were shown")
+        _require(set(self.flags) <= set(self.clips), "flags are of the clips that were shown")
         _require(
             (self.role == "repeat") == (self.repeat_of is not None), "a repeat, and only it, has repeat_of"
         )
@@ -182,6 +193,20 @@ class Rating(_Record):
     def clips(self) -> tuple[str, ...]:
         """The clips that were rated: one, or two in the order a, b."""
         return tuple(clip for clip in (self.clip_id, self.clip_a, self.clip_b) if clip is not None)
+
+    @property
+    def asked(self) -> str:
+        """The name of what was asked: the question's, or the axis where there is one question about it."""
+        return self.question or self.axis
+
+    @classmethod
+    def _from_version_1(cls, found: dict[str, Any]) -> dict[str, Any]:
+        """Whose flags they were was not kept: both clips have them, which is on the safe side."""
+        flags = found.get("flags")
+        shown = [name for name in map(found.get, ("clip_id", "clip_a", "clip_b")) if isinstance(name, str)]
+        return (
+            {**found, "flags": {clip: flags for clip in shown if flags}} if isinstance(flags, list) else found
+        )
 
     @property
     def judged(self) -> bool:
@@ -195,7 +220,7 @@ class GoldAnswer(_Record):
 
     clip_a: Name
     clip_b: Name
-    axis: Axis
+    axis: Name
     answer: Literal["a", "tie", "b"]
 
     @property
@@ -246,6 +271,26 @@ class Pair(_Record):
         _require(self.winner != self.loser, "winner and loser are two different clips")
         complete = all(set(of) == {"winner", "loser", "n", "spread"} for of in self.axes.values())
         _require(bool(self.axes) and complete, "each of the axes has winner, loser, n and spread")
+
+
+@dataclass(frozen=True)
+class Exclusion(_Record):
+    """A rater whose answers do not count, and why; their "unsafe" flags count all the same."""
+
+    rater_id: Name
+    reason: Words
+
+
+TABLES: dict[str, type[_Record]] = {
+    "conditions": Condition,
+    "clips": Clip,
+    "ratings": Rating,
+    "scores": MachineScore,
+    "gold": GoldAnswer,
+    "pairs": Pair,
+    "excluded": Exclusion,
+}
+"""Name of a table -> class of its records, in the order in which they need each other."""
 
 
 def _require(holds: bool, rule: str) -> None:

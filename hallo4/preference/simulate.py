@@ -203,7 +203,7 @@ class _Rater:
             rater_id=self.name,
             axis=axis,
             value=value,
-            flags=(),
+            flags={},
             shown_ms=shown_ms,
             answered_unix_ms=_START_UNIX_MS + 20_000 * self._count,
             ui_version=UI_VERSION,

@@ -1,18 +1,18 @@
-"""Preference data on disk: `PreferenceStore`, a folder of append-only JSON lines and the media they name.
+"""Preference data on disk: `PreferenceStore`, a folder with one database and the media that it names.
 
 ::
 
-    folder/  conditions.jsonl   clips.jsonl   ratings.jsonl   scores.jsonl   gold.jsonl   pairs.jsonl
-             conditions/        clips/        store.lock
+    folder/  preferences.sqlite        conditions, clips, ratings, scores, gold, pairs, excluded; events
+             conditions/  clips/       pictures, sounds, skeletons; videos
+             studio/  store.lock       the rating page: keys, copies of clips
 
-Raters, scorers and readers may work on one store at once: every append is a single locked write
-(`journal.py`). Records are checked against each other: a clip needs its condition, a rating its clips.
+Raters, scorers and readers may work on one store at once: every change is one transaction (`database.py`).
+Records are checked against each other: a clip needs its condition, a rating its clips.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,16 +21,27 @@ from typing import Any, Literal, TypeVar
 
 from hallo4.errors import InputError, OutputError
 from hallo4.lock import sole_worker, sole_writer
-from hallo4.outputs import is_store, refuse_output
-from hallo4.preference.journal import Journal
-from hallo4.preference.schema import Clip, Condition, GoldAnswer, MachineScore, Pair, Rating
+from hallo4.outputs import STORE_FILE, is_store, refuse_output
+from hallo4.preference.database import Database, Table
+from hallo4.preference.schema import (
+    TABLES,
+    Clip,
+    Condition,
+    Exclusion,
+    GoldAnswer,
+    MachineScore,
+    Pair,
+    Rating,
+)
 
 MEDIA_FOLDERS = ("conditions", "clips")
+EVENTS = "events"
+"""The table of the rating page, whose records are its own business."""
 RecordT = TypeVar("RecordT")
 
 
 class StoreWarning(UserWarning):
-    """Lines of a store could not be used; the message says how many and which is the first."""
+    """Rows of a store could not be used; the message says how many and which is the first."""
 
 
 class PreferenceStore:
@@ -42,59 +53,69 @@ class PreferenceStore:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Nothing is read or written yet."""
         self.folder = Path(folder)
-        place = self.folder.joinpath
-        self._conditions = Journal[Condition](place("conditions.jsonl"), Condition, lambda c: c.condition_id)
-        self._clips = Journal[Clip](place("clips.jsonl"), Clip, lambda c: c.clip_id)
-        self._ratings = Journal[Rating](place("ratings.jsonl"), Rating, lambda r: r.event_id)
-        self._scores = Journal[MachineScore](
-            place("scores.jsonl"), MachineScore, lambda s: (s.clip_id, s.axis, s.scorer), last_counts=True
+        self.database = Database(self.folder / STORE_FILE, (*TABLES, EVENTS))
+        table = self._table
+        self._conditions: Table[Condition] = table("conditions", lambda c: c.condition_id)
+        self._clips: Table[Clip] = table("clips", lambda c: c.clip_id, lambda c: c.condition_id)
+        self._ratings: Table[Rating] = table("ratings", lambda r: r.event_id, lambda r: r.rater_id)
+        self._scores: Table[MachineScore] = table(
+            "scores", lambda s: (s.clip_id, s.axis, s.scorer), lambda s: s.clip_id, last_counts=True
         )
-        self._gold = Journal[GoldAnswer](
-            place("gold.jsonl"), GoldAnswer, lambda g: (*sorted(g.clips), g.axis), last_counts=True
+        self._gold: Table[GoldAnswer] = table("gold", lambda g: (*sorted(g.clips), g.axis), last_counts=True)
+        self._pairs: Table[Pair] = table("pairs", lambda p: p.pair_id)
+        self._excluded: Table[Exclusion] = table(
+            "excluded", lambda e: e.rater_id, lambda e: e.rater_id, last_counts=True
         )
-        self._pairs = Journal[Pair](place("pairs.jsonl"), Pair, lambda p: p.pair_id)
-        self._journals = (
-            *(self._conditions, self._clips, self._ratings),
-            *(self._scores, self._gold, self._pairs),
-        )  # fmt: skip
-        self._orphans: dict[Path, list[str]] = {}
-        self._turn = threading.RLock()
+        self._orphans: dict[str, tuple[Any, dict[Any, Any], list[str]]] = {}
         self._warned = False
+
+    def _table(
+        self,
+        name: str,
+        key: Callable[[Any], Hashable],
+        about: Callable[[Any], str] = lambda _: "",
+        last_counts: bool = False,
+    ) -> Table[Any]:
+        return Table(self.database, name, TABLES[name], key, about, last_counts)
 
     # ---------------------------------------------------------------------- opening
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str]) -> PreferenceStore:
         """Make a store in a new or empty folder, or open the one that is there. OutputError: neither, or it
-        would lie in another one."""
+        would lie in another one. InputError: one of an older hallo4 is there."""
         store = cls(folder)
         refuse_output(store.folder, for_store=True)
+        if is_store(store.folder):
+            _refuse_older(store.folder)
         try:
             if store.folder.is_dir() and not is_store(store.folder) and any(store.folder.iterdir()):
                 raise OutputError(f"{folder}: holds other files. Name a new or empty folder for the store.")
             for name in MEDIA_FOLDERS:
                 (store.folder / name).mkdir(parents=True, exist_ok=True)
-            for journal in store._journals:
-                journal.path.touch()
         except OSError as error:
             raise OutputError(
                 f"{folder}: no store can be made here ({error.strerror}). Choose another folder."
             ) from error
+        store.database.create()
         return store
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> PreferenceStore:
-        """The store in `folder`. InputError: there is none."""
+        """The store in `folder`. InputError: there is none, it is damaged, or it is of another version."""
         if not is_store(Path(folder)):
             raise InputError(
-                f"{folder}: is no preference store (it has no conditions.jsonl and clips.jsonl). "
-                "Make one with `hallo4 prefer candidates`."
+                f"{folder}: is no preference store (it has no {STORE_FILE}). Make one with "
+                "`hallo4 prefer candidates`."
             )
+        _refuse_older(Path(folder))
         store = cls(folder)
-        for journal in store._journals:
-            if not journal.path.exists() and os.access(store.folder, os.W_OK):
-                journal.path.touch()
+        store.database.check()
         return store
+
+    def close(self) -> None:
+        """Let go of the database; the next use opens it again."""
+        self.database.close()
 
     # ---------------------------------------------------------------------- reading
 
@@ -104,30 +125,44 @@ class PreferenceStore:
 
     def clips(self) -> dict[str, Clip]:
         """Every clip by its id."""
-        return self._read(self._clips, self.conditions, lambda c: (c.condition_id,))
+        return self._read(self._clips, "conditions", lambda c: (c.condition_id,))
 
     def ratings(self) -> list[Rating]:
-        """Every rating in the order of arrival."""
-        return list(self._read(self._ratings, self.clips, lambda r: r.clips).values())
+        """Every rating in the order of arrival, of excluded raters too."""
+        return list(self._read(self._ratings, "clips", lambda r: r.clips).values())
 
     def scores(self) -> dict[tuple[str, str, str], MachineScore]:
         """The last machine score of each (clip_id, axis, scorer)."""
-        return self._read(self._scores, self.clips, lambda s: (s.clip_id,))
+        return self._read(self._scores, "clips", lambda s: (s.clip_id,))
 
     def gold(self) -> list[GoldAnswer]:
         """Every known answer; the last to a question counts."""
-        return list(self._read(self._gold, self.clips, lambda g: g.clips).values())
+        return list(self._read(self._gold, "clips", lambda g: g.clips).values())
 
     def pairs(self) -> dict[str, Pair]:
         """Every pair by its id."""
-        return self._read(self._pairs, self.clips, lambda p: (p.winner, p.loser))
+        return self._read(self._pairs, "clips", lambda p: (p.winner, p.loser))
+
+    def excluded(self) -> list[Exclusion]:
+        """The raters whose answers do not count."""
+        return list(self._read(self._excluded).values())
+
+    def has_answers_of(self, rater: str) -> bool:
+        """Whether there are ratings under this name."""
+        return bool(self._ratings.some(rater))
 
     @property
     def problems(self) -> list[str]:
-        """A line for every line left out, such as `ratings.jsonl line 7: ...`, in the files read so far."""
-        with self._turn:
-            unread = [line for journal in self._journals for line in journal.problems]
-            return unread + [line for lines in self._orphans.values() for line in lines]
+        """A line for every row left out, such as `ratings row 7: ...`, in the tables read so far."""
+        unread = [line for table in self._tables for line in table.problems]
+        return unread + [line for _, _, lines in list(self._orphans.values()) for line in lines]
+
+    @property
+    def _tables(self) -> tuple[Table[Any], ...]:
+        return (
+            *(self._conditions, self._clips, self._ratings, self._scores),
+            *(self._gold, self._pairs, self._excluded),
+        )
 
     def media_path(self, relative: str) -> Path:
         """Where a file named in a record lies. InputError: a link leads out of the store."""
@@ -139,55 +174,54 @@ class PreferenceStore:
     # ---------------------------------------------------------------------- writing
 
     def add_condition(self, condition: Condition) -> bool:
-        """Append it; False if it is there already.
+        """Add it; False if it is there already.
 
         InputError: there with other contents. OutputError: disk full; true of every `add_...`.
         """
         return self._add_once(self._conditions, condition.condition_id, condition)
 
     def add_clip(self, clip: Clip) -> bool:
-        """Append it; False if it is there already.
+        """Add it; False if it is there already.
 
         InputError: there with other contents; its condition is unknown; or its length or size differs from
         the other clips of the condition.
         """
-        with self._turn:
-            if clip.condition_id not in self.conditions():
+
+        def check() -> None:
+            if not self._conditions.has(clip.condition_id):
                 raise InputError(
                     f"clip {clip.clip_id}: there is no condition {clip.condition_id}. Add it first."
                 )
-            for other in self.clips().values():
-                if other.condition_id == clip.condition_id:
-                    check_alike(other, clip)
-                    break
-            return self._add_once(self._clips, clip.clip_id, clip)
+            for other in self._clips.some(clip.condition_id)[:1]:
+                check_alike(other, clip)
+
+        return self._add_once(self._clips, clip.clip_id, clip, check)
 
     def add_rating(self, rating: Rating) -> bool:
-        """Append it; False, and nothing done, if its event is there already. InputError: an unknown clip."""
+        """Add it; False, and nothing done, if its event is there already. InputError: an unknown clip."""
         return self.add_ratings([rating]) == 1
 
     def add_ratings(self, ratings: Sequence[Rating]) -> int:
-        """Append all that are not there yet in one stroke, or none; returns how many. As `add_rating`."""
-        for rating in ratings:
-            self._require_clips(rating.clips, f"rating {rating.event_id}")
-        with self._turn:
-            return self._ratings.append(ratings)
+        """Add all that are not there yet in one stroke, or none; returns how many. As `add_rating`."""
+
+        def check() -> None:
+            for rating in ratings:
+                self._require_clips(rating.clips, f"rating {rating.event_id}")
+
+        return len(self._ratings.add(ratings, check))
 
     def add_score(self, score: MachineScore) -> bool:
-        """Append it; False if it says what the last of its clip, axis and scorer says. Errors as above."""
+        """Add it; False if it says what the last of its clip, axis and scorer says. Errors as above."""
         return self.add_scores([score]) == 1
 
     def add_scores(self, scores: Sequence[MachineScore]) -> int:
-        """Append all that are new in one stroke, or none; returns how many. As `add_score`."""
-        self._require_clips([score.clip_id for score in scores], "machine score")
-        with self._turn:
-            return self._scores.append(scores)
+        """Add all that are new in one stroke, or none; returns how many. As `add_score`."""
+        clips = [score.clip_id for score in scores]
+        return len(self._scores.add(scores, lambda: self._require_clips(clips, "machine score")))
 
     def add_gold(self, gold: GoldAnswer) -> bool:
-        """Append it; False if it says what the last to this question says. InputError: an unknown clip."""
-        self._require_clips(gold.clips, "gold answer")
-        with self._turn:
-            return self._gold.append([gold]) == 1
+        """Add it; False if it says what the last to this question says. InputError: an unknown clip."""
+        return bool(self._gold.add([gold], lambda: self._require_clips(gold.clips, "gold answer")))
 
     def write_pairs(self, pairs: Sequence[Pair]) -> None:
         """Put these pairs in the place of all others, in one stroke.
@@ -200,8 +234,45 @@ class PreferenceStore:
             check_alike(clips[pair.winner], clips[pair.loser])
         if len({pair.pair_id for pair in pairs}) < len(pairs):
             raise InputError("two pairs have the same pair_id. Give each its own.")
-        with self._turn:
-            self._pairs.replace(pairs)
+        self._pairs.replace(pairs)
+
+    def add_records(self, table: str, records: Sequence[Any]) -> int:
+        """Add records of one of `TABLES`, pairs in the place of all others; how many were new. Errors as the
+        methods above."""
+        if table == "ratings":
+            return self.add_ratings(records)
+        if table == "scores":
+            return self.add_scores(records)
+        if table == "pairs":
+            self.write_pairs(records)
+            return len(records)
+        if table == "excluded":
+            return len(self._excluded.add(records))
+        add: Callable[[Any], bool] = getattr(self, f"add_{table.removesuffix('s')}")
+        with self.database.writing():
+            return sum(add(record) for record in records)
+
+    def exclude(self, rater: str, reason: str) -> None:
+        """Let the answers of a rater count no more; they stay. InputError: `reason` is empty or endless."""
+        self._excluded.add([Exclusion(rater, reason)])
+
+    def include(self, rater: str) -> bool:
+        """Let the answers of an excluded rater count again; False if nobody of that name was excluded."""
+        return self._excluded.delete([rater]) > 0
+
+    def delete_ratings_of(self, rater: str) -> int:
+        """Delete every rating of a rater, and that they were excluded; returns how many ratings."""
+        with self.database.writing():
+            self._excluded.delete([rater])
+            return self._ratings.delete([rater])
+
+    def replace_ratings(self, ratings: Sequence[Rating]) -> None:
+        """Put these ratings in the place of all others, in one stroke: for taking over an older store."""
+        self._ratings.replace(ratings)
+
+    def table_of_events(self, kind: Any, key: Callable, about: Callable) -> Table[Any]:
+        """The table that the rating page keeps its events in, as records of `kind`."""
+        return Table(self.database, EVENTS, kind, key, about)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -213,49 +284,66 @@ class PreferenceStore:
     def sole_writer_of(self, table: Literal["clips", "scores"]) -> Iterator[None]:
         """Hold a table while a long job fills it. OutputError, with the other's process id: another one
         does."""
-        with sole_writer(self.folder / f"{table}.jsonl", "Wait for it; then the same command goes on."):
+        with sole_writer(self.folder / table, "Wait for it; then the same command goes on."):
             yield
 
     # ---------------------------------------------------------------------- within
 
     def _read(
         self,
-        journal: Journal[RecordT],
-        known: Callable[[], dict[str, Any]] | None = None,
+        table: Table[RecordT],
+        known: Literal["conditions", "clips"] | None = None,
         needs: Callable[[RecordT], Sequence[str]] = lambda _: (),
     ) -> dict[Any, RecordT]:
-        """The records of a file whose `needs` are all among the ids of `known`."""
-        with self._turn:
-            # First the file itself: a record that another process adds in between comes after what it needs.
-            records = journal.read()
-            orphans = _orphans(records, known() if known else {}, needs)
-            self._orphans[journal.path] = [
-                f"{journal.path.name} line {journal.line_of(key)}: names {missing}, which is not in the store"
-                for key, missing in orphans.items()
-            ]
-            problems = self.problems
-            if problems and not self._warned:
-                self._warned = True
-                warnings.warn(
-                    f"{self.folder}: {len(problems)} lines left out; the first: {problems[0]}",
-                    StoreWarning,
-                    stacklevel=3,
-                )
-            return {key: record for key, record in records.items() if key not in orphans}
+        """The records of a table whose `needs` are all among the ids of the table `known`."""
+        with self.database.reading():
+            there = {} if known is None else getattr(self, known)()
+            records = table.read()
+            of_known = None if known is None else getattr(self, f"_{known}").version
+            at = (table.version, of_known, len(there))
+            if table.name not in self._orphans or self._orphans[table.name][0] != at:
+                missing = {} if known is None else _missing(records, there, needs)
+                lines = [
+                    f"{table.name} row {table.row_of(key)}: names {name}, which is not in the store"
+                    for key, name in missing.items()
+                ]
+                self._orphans[table.name] = (at, missing, lines)
+            self._warn()
+            missing = self._orphans[table.name][1]
+            return {k: record for k, record in records.items() if k not in missing} if missing else records
 
-    def _add_once(self, journal: Journal[RecordT], name: str, record: RecordT) -> bool:
-        with self._turn:
-            if journal.append([record]):
-                return True
-            if journal.read()[name] != record:
-                raise InputError(f"{name}: is in {journal.path.name} with other contents. Use another id.")
-            return False
+    def _warn(self) -> None:
+        problems = [] if self._warned else self.problems
+        if problems:
+            self._warned = True
+            warnings.warn(
+                f"{self.folder}: {len(problems)} rows left out; the first: {problems[0]}",
+                StoreWarning,
+                stacklevel=4,
+            )
+
+    def _add_once(
+        self, table: Table[RecordT], name: str, record: RecordT, check: Callable[[], None] = lambda: None
+    ) -> bool:
+        with self.database.writing():
+            if table.has(name):
+                if table.read().get(name) != record:
+                    raise InputError(f"{name}: is in {table.name} with other contents. Use another id.")
+                return False
+            return bool(table.add([record], check))
 
     def _require_clips(self, names: Sequence[str], who: str) -> None:
-        known = self.clips()
-        for name in names:
-            if name not in known:
+        for name in dict.fromkeys(names):
+            if not self._clips.has(name):
                 raise InputError(f"{who}: there is no clip {name} in {self.folder}.")
+
+
+def _refuse_older(folder: Path) -> None:
+    if not (folder / STORE_FILE).is_file():
+        raise InputError(
+            f"{folder}: is a store of an older hallo4, kept as JSON lines. Take it over with "
+            f"`hallo4 prefer upgrade {folder}`; nothing in it is lost."
+        )
 
 
 def check_alike(one: Clip, other: Clip) -> None:
@@ -271,9 +359,9 @@ def check_alike(one: Clip, other: Clip) -> None:
         )
 
 
-def _orphans(
-    records: dict[Hashable, RecordT], known: dict[str, Any], needs: Callable[[RecordT], Sequence[str]]
-) -> dict[Hashable, str]:
+def _missing(
+    records: dict[Any, RecordT], known: dict[str, Any], needs: Callable[[RecordT], Sequence[str]]
+) -> dict[Any, str]:
     """Key -> the first id that the record needs and that is not known."""
     missing = {}
     for key, record in records.items():

@@ -9,7 +9,9 @@ _HOMES = {
     "open_studio": "annotate",
     "make_app": "routes",
     "Links": "annotate",
-    "Quotas": "assign",
+    "Study": "study",
+    "read_study": "study",
+    "default_study": "study",
     "make_plan": "assign",
     "next_draw": "assign",
 }

@@ -2,7 +2,7 @@
 
 ::
 
-    browser --join, questions, answer, undo--> Session --> studio/events.jsonl --> ratings.jsonl
+    browser --join, questions, answer, undo--> Session --> the store: events --> ratings
             --/media/<token>-----------------> BlindMedia
 
 `serve` is what `hallo4 prefer annotate` runs; `open_studio` gives the same application without a socket.
@@ -10,20 +10,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hallo4.errors import OutputError
+from hallo4.errors import InputError, OutputError
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio.address import read_public_url
-from hallo4.studio.assign import Mode, Quotas
 from hallo4.studio.door import listen, missing_extra, run_server
 from hallo4.studio.keys import Keys, load_keys
 from hallo4.studio.media import BlindMedia
 from hallo4.studio.session import Session
+from hallo4.studio.study import Study, default_study
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -44,28 +44,35 @@ class Studio:
     app: FastAPI
     keys: Keys
     session: Session
+    media: BlindMedia
 
     def links(self, base: str) -> Links:
         """Links for a server at `base`; what is behind `#` stays in the browser and in no log."""
         return Links(f"{base}/#invite={self.keys.invite}", f"{base}/admin#token={self.keys.admin}")
 
+    def make_copies(
+        self, workers: int = 1, on_progress: Callable[[int, int], None] = lambda *_: None
+    ) -> dict[tuple[str, ...], str]:
+        """Make every copy that may be shown, beforehand; questions whose clips cannot be shown are taken out.
+
+        Returns why, by the ids of the clips. OutputError: the disk is full.
+        """
+        failed = self.media.make_all(self.session.wanted_copies(), workers, on_progress)
+        self.session.withdraw(failed)
+        return failed
+
 
 @contextmanager
 def open_studio(
-    store_folder: str | Path,
-    *,
-    seed: int = 0,
-    mode: Mode = "comparison",
-    quotas: Quotas | None = None,
-    path: str = "",
+    store_folder: str | Path, *, study: Study | None = None, seed: int = 0, path: str = ""
 ) -> Iterator[Studio]:
     """The studio of a store, which it locks; at the end every answer is sealed.
 
-    `seed` sets order, sides and overlap; `mode` "score" asks about single clips on a scale of 1 to 5. `path`
-    is that of a proxy in front ("/user/anna/proxy/8421"), which may take it off the requests or leave it on.
+    `study`: what is asked; None: `default_study`. `seed` sets order, sides and overlap. `path` is that of a
+    proxy in front ("/user/anna/proxy/8421"), which may take it off the requests or leave it on.
 
     Raises:
-        InputError: no store, or nothing to rate.
+        InputError: no store, nothing to rate, a study that does not fit it, or a damaged key file.
         OutputError: another server has it, or it cannot be written to.
         MissingExtraError: fastapi is not installed.
     """
@@ -78,12 +85,12 @@ def open_studio(
         folder = store.folder / "studio"
         _make_folder(folder)
         keys = load_keys(folder / "keys.json")
-        media = BlindMedia(store, folder / "media")
+        media = BlindMedia(store, folder / "copies")
         try:
-            session = Session(store, folder, media, seed, mode, quotas)
+            session = Session(store, media, study or default_study(), seed)
             session.require_questions()
             try:
-                yield Studio(make_app(session, media, keys, path), keys, session)
+                yield Studio(make_app(session, media, keys, path), keys, session, media)
             finally:
                 session.seal()
         finally:
@@ -91,28 +98,57 @@ def open_studio(
 
 
 def serve(
-    store_folder: str | Path,
+    store_folders: Sequence[str | Path],
     host: str = "127.0.0.1",
     port: int = 8421,
+    study: Study | None = None,
     seed: int = 0,
-    mode: Mode = "comparison",
-    quotas: Quotas | None = None,
     public_url: str | None = None,
-    on_ready: Callable[[Links], None] = lambda links: None,
+    workers: int = 1,
+    on_ready: Callable[[Sequence[Links]], None] = lambda links: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Serve the studio until it is interrupted; `on_ready` gets the links once the port is open.
+    """Serve the studio of one store, or of several, until it is interrupted.
 
-    Only this machine can reach 127.0.0.1; "0.0.0.0" lets phones of the same network in (plain HTTP: for
-    networks you trust). `port` 0 takes any. `public_url` is the address of a proxy in front, for the links
-    and for requests that arrive with its path. Errors as `open_studio`, and InputError if the port cannot be
-    had or `public_url` is no address.
+    Copies of all clips are made first, in `workers` processes; `on_ready` gets the links of each store once
+    the port is open. Only this machine can reach 127.0.0.1; "0.0.0.0" lets phones of the same network in
+    (plain HTTP: for networks you trust). `port` 0 takes any. `public_url` is the address of a proxy in front,
+    for the links and for requests that arrive with its path. Errors as `open_studio`, and InputError if the
+    port cannot be had or `public_url` is no address.
     """
     public = None if public_url is None else read_public_url(public_url)
     path = public.path if public else ""
-    studio_of = open_studio(store_folder, seed=seed, mode=mode, quotas=quotas, path=path)
-    with listen(host, port) as (door, address), studio_of as studio:
-        on_ready(studio.links(public.base if public else address))
-        run_server(studio.app, door)
+    folders = [Path(folder) for folder in store_folders]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise InputError("one of the stores was named twice. Name each once.")
+    alone = len(folders) == 1
+    with ExitStack() as stack:
+        door, address = stack.enter_context(listen(host, port))
+        studios = [
+            stack.enter_context(open_studio(folder, study=study, seed=seed, path=path if alone else ""))
+            for folder in folders
+        ]
+        for folder, studio in zip(folders, studios, strict=True):
+            _make_copies(folder, studio, workers, say)
+        base = public.base if public else address
+        on_ready([studio.links(base if alone else f"{base}/{studio.keys.place}") for studio in studios])
+        run_server(studios[0].app if alone else _together(studios, path), door)
+
+
+def _together(studios: Sequence[Studio], path: str) -> Any:
+    from hallo4.studio.several import Several
+
+    return Several({studio.keys.place: studio.app for studio in studios}, path)
+
+
+def _make_copies(folder: Path, studio: Studio, workers: int, say: Callable[[str], None]) -> None:
+    def progress(done: int, total: int) -> None:
+        if done == total or done % 20 == 0:
+            say(f"{folder}: {done} of {total} copies for raters made")
+
+    for clips, why in studio.make_copies(workers, progress).items():
+        say(f"left out, {' / '.join(clips)}: {why}")
+    studio.session.require_questions()
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@
 
     clips --questions--> every pair of a condition --plan--> 20 % wanted 3 times, the others once
                                                       |
-    rater's history -- slot: 18 of 20 plain, 1 gold, 1 repeat -- next_draw --> Draw(question, side, role)
+    rater's history -- slot: of 20, 18 plain, 1 gold, 1 repeat -- next_draw --> Draw(question, side, role)
 
 Nothing is drawn from a stateful generator: every choice is a hash of what it depends on, so the same log
 gives the same questions on any machine and after any restart.
@@ -15,19 +15,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import combinations
 from typing import Literal
 
-from hallo4.errors import InputError
 from hallo4.preference.gold import GOLD_SYSTEM
 from hallo4.preference.schema import Clip, GoldAnswer, Role
+from hallo4.studio.study import Checks, Mode, Quotas
 
-Mode = Literal["comparison", "score"]
-"""Two clips side by side, or one clip on a scale of 1 to 5."""
-
-BLOCK = 20
-"""Every 20 questions of a rater hold one gold question and one repeat: 5 % each (dpo.md 3.4)."""
+Shown = Role | Literal["practice"]
+"""What a question is shown for; answers to practice questions are kept nowhere but in the page's events."""
 
 CHUNK = 20
 """Raters work on the same 20 open questions, each in an own order, so that overlap fills early."""
@@ -45,24 +43,6 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Quotas:
-    """How many raters each question gets: `overlap_raters` for a share `overlap` in [0, 1] of all questions,
-    `raters` for the others."""
-
-    overlap: float = 0.2
-    overlap_raters: int = 3
-    raters: int = 1
-
-    def __post_init__(self) -> None:
-        """InputError for numbers out of range."""
-        if not 0.0 <= self.overlap <= 1.0 or min(self.overlap_raters, self.raters) < 1:
-            raise InputError(
-                f"overlap is {self.overlap:g} for {self.overlap_raters} raters, beside {self.raters}; use a "
-                "share from 0 to 1, and 1 rater or more."
-            )
-
-
-@dataclass(frozen=True)
 class Draw:
     """One question for one rater.
 
@@ -72,7 +52,7 @@ class Draw:
 
     question: Question
     swapped: bool
-    role: Role = "plain"
+    role: Shown = "plain"
     repeat_of: int | None = None
 
 
@@ -84,14 +64,17 @@ class Plan:
     seed: int
     wanted: Mapping[Question, int]
     gold: tuple[Question, ...]
+    per_rater: int | None = None
+    checks: Checks = field(default_factory=Checks)
 
     def open_to(self, rater: str, taken: Mapping[Question, Set[str]]) -> list[Question]:
         """What `rater` has not had and others have not filled; `taken`: who holds or answered a question."""
-        return [
-            question
-            for question, wanted in self.wanted.items()
-            if rater not in taken.get(question, ()) and len(taken.get(question, ())) < wanted
-        ]
+        found = []
+        for question, wanted in self.wanted.items():
+            holders = taken.get(question)
+            if not holders or (rater not in holders and len(holders) < wanted):
+                found.append(question)
+        return found
 
 
 def questions(clips: Iterable[Clip], mode: Mode = "comparison") -> list[Question]:
@@ -108,35 +91,43 @@ def questions(clips: Iterable[Clip], mode: Mode = "comparison") -> list[Question
     ]
 
 
-def gold_questions(clips: Mapping[str, Clip], answers: Iterable[GoldAnswer]) -> list[Question]:
-    """The pairs with a known answer on any axis whose clips belong to one condition, each once."""
-    pairs = {tuple(sorted((answer.clip_a, answer.clip_b))) for answer in answers}
-    return [
-        Question(clips[a].condition_id, (a, b))
-        for a, b in sorted(pairs)
-        if clips[a].condition_id == clips[b].condition_id
-    ]
+def gold_questions(
+    clips: Mapping[str, Clip], answers: Iterable[GoldAnswer], mode: Mode = "comparison"
+) -> list[Question]:
+    """The pairs with a known answer on any axis whose clips belong to one condition, each once; where single
+    clips are scored, both clips of each pair, one after the other."""
+    pairs = sorted({tuple(sorted((answer.clip_a, answer.clip_b))) for answer in answers})
+    pairs = [(a, b) for a, b in pairs if clips[a].condition_id == clips[b].condition_id]
+    groups = (
+        pairs if mode == "comparison" else list(dict.fromkeys((clip,) for pair in pairs for clip in pair))
+    )
+    return [Question(clips[own[0]].condition_id, own) for own in groups]
 
 
 def make_plan(
-    asked: Iterable[Question], gold: Iterable[Question] = (), quotas: Quotas | None = None, seed: int = 0
+    asked: Iterable[Question],
+    gold: Iterable[Question] = (),
+    quotas: Quotas | None = None,
+    seed: int = 0,
+    checks: Checks | None = None,
 ) -> Plan:
     """Order the questions round by round (one of each condition, then a second of each, ...) and spread the
     overlap over them at random, exactly its share rounded up."""
     quotas, gold = quotas or Quotas(), tuple(gold)
-    plain = [question for question in asked if question not in set(gold)]
+    alone = {question for question in gold if len(question.clips) == 2}
+    plain = [question for question in asked if question not in alone]
     shuffled = sorted(plain, key=lambda question: _hash(seed, "order", *question.clips))
     seen: dict[str, int] = {}
     rounds: dict[Question, int] = {}
     for question in shuffled:
         rounds[question] = seen[question.condition_id] = seen.get(question.condition_id, -1) + 1
     ordered = sorted(shuffled, key=rounds.__getitem__)  # stable: shuffled within a round
-    wanted = dict.fromkeys(ordered, quotas.raters)
+    wanted = dict.fromkeys(ordered, quotas.per_question)
     for at, question in enumerate(ordered):
         # Of every stretch of the order the same share overlaps, so that agreement shows up early.
         if _ceil((at + 1) * quotas.overlap) > _ceil(at * quotas.overlap):
-            wanted[question] = max(quotas.raters, quotas.overlap_raters)
-    return Plan(seed, wanted, gold)
+            wanted[question] = max(quotas.per_question, quotas.overlap_raters)
+    return Plan(seed, wanted, gold, quotas.per_rater, checks or Checks())
 
 
 def next_draw(
@@ -147,26 +138,62 @@ def next_draw(
     A gold or repeat slot that cannot be filled is an ordinary question; when the ordinary ones are used up
     there are no further checks either.
     """
+    counted = [draw for draw in history if draw.role != "practice"]
+    if plan.per_rater is not None and len(counted) >= plan.per_rater:
+        return None
     left = plan.open_to(rater, taken)
     if not left:
         return None
-    kind = slot(plan.seed, rater, len(history))
-    return (
-        (_gold_draw(plan, rater, history) if kind == "gold" else None)
-        or (_repeat_draw(plan, rater, history) if kind == "repeat" else None)
-        or _plain_draw(plan, rater, history, left)
+    if plan.gold and not counted and len(history) < plan.checks.practice:
+        return replace(_gold_draw(plan, rater, history), role="practice")
+    kind = slot(plan, rater, len(counted))
+    if kind == "gold" and plan.gold:
+        return _gold_draw(plan, rater, history)
+    return (_repeat_draw(plan, rater, history) if kind == "repeat" else None) or _plain_draw(
+        plan, rater, history, left
     )
 
 
-def slot(seed: int, rater: str, index: int) -> Role:
-    """What the question with this `index` (from 0) of a rater is for: one gold and one repeat per `BLOCK`, at
-    places that differ from rater to rater."""
-    block, place = divmod(index, BLOCK)
-    half = BLOCK // 2
-    if place == _hash(seed, rater, "gold", block) % half:
-        return "gold"
-    if place == half + _hash(seed, rater, "repeat", block) % half:
-        return "repeat"
+def remaining(plan: Plan, rater: str, history: Sequence[Draw], left: int) -> int:
+    """How many questions come after `history` if `left` ordinary ones do, checks and practice included.
+
+    With each answer it falls by one, whatever the question was for, so it does not tell which are checks.
+    """
+    counted = [draw for draw in history if draw.role != "practice"]
+    practised = len(history) - len(counted)
+    to_practise = max(0, plan.checks.practice - practised) if plan.gold and not counted else 0
+    again = {draw.repeat_of for draw in history}
+    old = [at for at, draw in enumerate(counted) if draw.role == "plain" and at + practised not in again]
+    at = len(counted)
+    while left and (plan.per_rater is None or at < plan.per_rater):
+        kind = slot(plan, rater, at)
+        if kind == "repeat" and old and old[0] < at - REPEAT_AFTER:
+            old.pop(0)
+        elif kind != "gold" or not plan.gold:
+            left -= 1
+            old.append(at)
+        at += 1
+    return to_practise + at - len(counted)
+
+
+def slot(plan: Plan, rater: str, index: int) -> Role:
+    """What the question with this `index` (from 0) of a rater is for: one gold question in the first half of
+    every `gold_every`, one repeat in the second half of every `repeat_every`, at places that differ from
+    rater to rater."""
+    return _slot(plan.seed, rater, index, plan.checks.gold_every, plan.checks.repeat_every)
+
+
+@lru_cache(1 << 16)
+def _slot(seed: int, rater: str, index: int, gold_every: int | None, repeat_every: int | None) -> Role:
+    if gold_every is not None:
+        block, place = divmod(index, gold_every)
+        if place == _hash(seed, rater, "gold", block) % (gold_every // 2):
+            return "gold"
+    if repeat_every is not None:
+        block, place = divmod(index, repeat_every)
+        half = repeat_every // 2
+        if place == half + _hash(seed, rater, "repeat", block) % (repeat_every - half):
+            return "repeat"
     return "plain"
 
 
@@ -179,16 +206,19 @@ def _plain_draw(plan: Plan, rater: str, history: Sequence[Draw], left: list[Ques
     return Draw(question, _side(plan.seed, rater, "plain", count, question))
 
 
-def _gold_draw(plan: Plan, rater: str, history: Sequence[Draw]) -> Draw | None:
-    """The gold question that the rater had least often; never twice within a block."""
-    if not plan.gold:
-        return None
-    had = [draw.question for draw in history if draw.role == "gold"]
+def _gold_draw(plan: Plan, rater: str, history: Sequence[Draw]) -> Draw:
+    """The gold question that the rater had least often, never the same twice in a row; of single clips, both
+    of a pair follow each other."""
+    had = [draw.question for draw in history if draw.role in ("gold", "practice")]
     if had and len(plan.gold) > 1:
         fresh = [question for question in plan.gold if question != had[-1]]
     else:
         fresh = list(plan.gold)
-    question = min(fresh, key=lambda q: (had.count(q), _hash(plan.seed, rater, "gold", *q.clips)))
+    if len(plan.gold[0].clips) == 1:
+        place = len(had) + 2 * _hash(plan.seed, rater, "gold") % len(plan.gold)
+        question = plan.gold[place % len(plan.gold)]
+    else:
+        question = min(fresh, key=lambda q: (had.count(q), _hash(plan.seed, rater, "gold", *q.clips)))
     return Draw(question, _side(plan.seed, rater, "gold", len(had), question), "gold")
 
 

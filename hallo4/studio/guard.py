@@ -1,4 +1,4 @@
-"""What stands between the network and the pages: headers and limits.
+"""What stands between the network and the pages: headers and limits of what is read.
 
 No cookies, so no other site can send requests in a person's name; no other origin may read; JSON is taken in
 only where it is small.
@@ -6,6 +6,7 @@ only where it is small.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -19,6 +20,8 @@ from hallo4.studio.refused import Refused
 
 BODY_LIMIT_BYTES = 16 * 1024
 """An answer has some 300 bytes."""
+BODY_LIMIT_S = 15.0
+"""They come at once; who sends a byte a second holds nothing."""
 
 _ADD_SLASH = "'sha256-Y0XQXim+tYaQcAlmS1dYZNrXaA35dbh2JJjuetb29NM='"
 """The one inline script, of rate.html: under a proxy's path without its slash nothing else would be found."""
@@ -97,10 +100,14 @@ def json_body(model: type[BodyT]) -> Callable[[Request], Awaitable[BodyT]]:
         if kind != "application/json":
             raise Refused(415, "Send application/json.")
         content = b""
-        async for part in request.stream():
-            content += part
-            if len(content) > BODY_LIMIT_BYTES:
-                raise Refused(413, f"Send at most {BODY_LIMIT_BYTES} bytes.")
+        try:
+            async with asyncio.timeout(BODY_LIMIT_S):
+                async for part in request.stream():
+                    content += part
+                    if len(content) > BODY_LIMIT_BYTES:
+                        raise Refused(413, f"Send at most {BODY_LIMIT_BYTES} bytes.")
+        except TimeoutError as error:
+            raise Refused(408, f"Send your request within {BODY_LIMIT_S:.0f} seconds.") from error
         try:
             return model.model_validate_json(content, strict=True)
         except ValidationError as error:

@@ -3,19 +3,21 @@
 ::
 
     clip on the left  --frames--+
-                                +-- side by side --> H.264, the condition's sound --> <random token>.mp4
+                                +-- side by side --> H.264, the condition's sound --> copies/<hash>.mp4
     clip on the right --frames--+
 
 One file for both is what keeps playback in step: a single clock, a single sound track, and the page draws
 the halves. Everything is encoded anew, because H.264 carries its encoder's settings inside the stream: a copy
 of the packets with clean metadata (dpo.md 3.4: "metadata stripped, same codec") would still name them.
+A copy is made once for all raters, beforehand, and is found again after a restart; what raters see of it is
+the token of their question.
 """
 
 from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,16 +26,22 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import open_input
 from hallo4.media import VideoWriter, load_audio, read_frames
 from hallo4.motion import load_skeleton
 from hallo4.motion.layout import FACE, JAW, NOSE_BASE, SEEN
-from hallo4.preference.schema import Clip
+from hallo4.preference.schema import Clip, Condition
 from hallo4.preference.store import PreferenceStore
+from hallo4.processes import shared_work
 from hallo4.types import Audio, Skeleton
 
 GAP_PX = 16
 """Repeated edge between the clips, so that no colour of one bleeds into the other."""
 
+Progress = Callable[[int, int], None]
+"""(copies made, copies to make)"""
+
+_ENCODING = "1"  # of `compose`: another one makes other copies
 _CRF = 12  # nearly lossless: the copy must not hide what is being judged
 _GRID_PX = 16  # a macroblock: both halves are cut into the same blocks
 _CHIN = 8  # of the 17 points of the jaw
@@ -109,26 +117,96 @@ def mouth_box(skeleton: Skeleton) -> tuple[float, float, float, float]:
     return float(x), float(y), side, side
 
 
-class BlindMedia:
-    """Makes and keeps the blind copies of a store in `folder`, in the background; tokens name the files.
+@dataclass(frozen=True)
+class Order:
+    """A copy that is wanted: of which clips, left first, with whose sound."""
 
-    Safe for several threads. Copies of earlier runs are removed at the start.
+    clips: tuple[Clip, ...]
+    condition: Condition
+
+    @property
+    def name(self) -> str:
+        """Changes with the clips, their order, their sound and the way of encoding; says nothing else."""
+        words = [_ENCODING, self.condition.audio, *(clip.sha256 for clip in self.clips)]
+        return hashlib.sha256("\x1f".join(words).encode()).hexdigest()[:32]
+
+
+class Maker:
+    """Makes copies of clips of a store in a folder; `settings`: both."""
+
+    def __init__(self, settings: tuple[Path, Path]) -> None:
+        self._store, self._folder = PreferenceStore(settings[0]), settings[1]
+
+    def __call__(self, order: Order) -> tuple[Order, str | None]:
+        """Make one; None, or why it cannot be made. OutputError: the disk is full."""
+        try:
+            self.make(order)
+        except InputError as error:
+            return order, str(error)
+        return order, None
+
+    def make(self, order: Order) -> Path:
+        """The file. InputError: a clip is gone, damaged or unlike its record. OutputError."""
+        target = self._folder / f"{order.name}.mp4"
+        if target.is_file():
+            return target
+        paths = [self._whole(clip) for clip in order.clips]
+        audio = load_audio(self._store.media_path(order.condition.audio), 48_000)
+        compose(paths, audio, order.clips[0].frames, order.clips[0].fps, target)
+        return target
+
+    def _whole(self, clip: Clip) -> Path:
+        path = self._store.media_path(clip.path)
+        with open_input(path, "a clip", advice="Put the clip back or remove its record.") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != clip.sha256:
+            raise InputError(f"{path}: is not the file that was recorded (sha256 differs). Put it back.")
+        return path
+
+
+class BlindMedia:
+    """The blind copies of a store in `folder`: made beforehand by `make_all`, or when they are needed.
+
+    Safe for several threads.
     """
 
     def __init__(self, store: PreferenceStore, folder: Path) -> None:
         self._store, self._folder = store, folder
+        self._maker = Maker((store.folder, folder))
         self._jobs: dict[str, Future[Path]] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(2, "blind-copies")
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for old in folder.glob("*.mp4"):
-                old.unlink()
         except OSError as error:
             raise OutputError(
                 f"{folder}: cannot be used ({error.strerror}). Make the store writable."
             ) from error
         self._zoom = lru_cache(maxsize=None)(self._read_zoom)
+
+    def order(self, clips: Sequence[Clip]) -> Order:
+        """The copy of `clips`, left first."""
+        return Order(tuple(clips), self._store.conditions()[clips[0].condition_id])
+
+    def make_all(
+        self, wanted: Iterable[Sequence[Clip]], workers: int = 1, on_progress: Progress = lambda *_: None
+    ) -> dict[tuple[str, ...], str]:
+        """Make every copy that is not there, in `workers` processes; remove those that nobody wants any more.
+
+        Returns why, by the ids of its clips, for each that cannot be made. OutputError: the disk is full.
+        """
+        orders = {order.name: order for order in map(self.order, wanted)}
+        for old in self._folder.glob("*.mp4"):
+            if old.stem not in orders:
+                old.unlink(missing_ok=True)
+        todo = [order for name, order in orders.items() if not (self._folder / f"{name}.mp4").is_file()]
+        failed = {}
+        settings = (self._store.folder, self._folder)
+        for done, (order, why) in enumerate(shared_work(Maker, settings, todo, workers), start=1):
+            if why is not None:
+                failed[tuple(clip.clip_id for clip in order.clips)] = why
+            on_progress(done, len(todo))
+        return failed
 
     def view(self, clips: Sequence[Clip]) -> View:
         """What the page needs to cut the copy of `clips`."""
@@ -136,56 +214,21 @@ class BlindMedia:
         zoom = self._zoom(clip.condition_id)
         return View(clip.width_px, clip.height_px, pitch_px(clip.width_px), clip.frames, clip.fps, zoom)
 
-    def prepare(self, token: str, clips: Sequence[Clip]) -> None:
-        """Begin to make the copy of `clips`, left first; nothing happens if it is there or under way."""
-        with self._lock:
-            job = self._jobs.get(token)
-            if job is None or (job.done() and job.exception() is not None):
-                self._jobs[token] = self._pool.submit(self._make, token, tuple(clips))
+    def path(self, clips: Sequence[Clip]) -> Future[Path]:
+        """The copy of `clips`, left first: there already, or begun now.
 
-    def path(self, token: str, timeout_s: float = 120.0) -> Path | None:
-        """The finished copy, waiting for it; None for an unknown token.
-
-        InputError: a clip cannot be shown; OutputError: the disk is full; TimeoutError: not ready yet.
+        Its errors: InputError, a clip cannot be shown; OutputError, the disk is full.
         """
+        order = self.order(clips)
         with self._lock:
-            job = self._jobs.get(token)
-        return None if job is None else job.result(timeout_s)
-
-    def forget(self, token: str) -> None:
-        """Remove a copy that nobody needs any more."""
-        with self._lock:
-            job = self._jobs.pop(token, None)
-        if job is not None and not job.cancel():
-            job.add_done_callback(lambda _: (self._folder / f"{token}.mp4").unlink(missing_ok=True))
+            job = self._jobs.get(order.name)
+            if job is None or (job.done() and job.exception() is not None):
+                job = self._jobs[order.name] = self._pool.submit(self._maker.make, order)
+            return job
 
     def close(self) -> None:
-        """Stop making copies and remove all."""
+        """Stop making copies."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for token in list(self._jobs):
-            (self._folder / f"{token}.mp4").unlink(missing_ok=True)
-
-    def _make(self, token: str, clips: tuple[Clip, ...]) -> Path:
-        for clip in clips:
-            self._check_same_file(clip)
-        condition = self._store.conditions()[clips[0].condition_id]
-        audio = load_audio(self._store.media_path(condition.audio), 48_000)
-        target = self._folder / f"{token}.mp4"
-        paths = [self._store.media_path(clip.path) for clip in clips]
-        compose(paths, audio, clips[0].frames, clips[0].fps, target)
-        return target
-
-    def _check_same_file(self, clip: Clip) -> None:
-        path = self._store.media_path(clip.path)
-        try:
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(
-                f"{path}: cannot be read ({error.strerror}). Put the clip back or remove its record."
-            ) from error
-        if digest != clip.sha256:
-            raise InputError(f"{path}: is not the file that was recorded (sha256 differs). Put it back.")
 
     def _read_zoom(self, condition_id: str) -> tuple[float, float, float, float]:
         condition = self._store.conditions()[condition_id]

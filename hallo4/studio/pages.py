@@ -40,11 +40,12 @@ def add_pages(app: FastAPI, files: Iterable[Traversable], pages: Mapping[str, st
     for item in files:
         if kind := _KINDS.get(Path(item.name).suffix):
             path = pages.get(item.name, f"/static/{item.name}")
-            page = _page(item.read_bytes(), kind)
+            page = unless_known(item.read_bytes(), kind)
             app.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
 
 
-def _page(content: bytes, kind: str) -> Callable[[Request], Response]:
+def unless_known(content: bytes, kind: str = "text/html") -> Callable[[Request], Response]:
+    """A route that sends `content`, but not to who has it already."""
     headers = {"cache-control": "no-cache", "etag": f'"{hashlib.sha256(content).hexdigest()[:16]}"'}
 
     def page(request: Request) -> Response:

@@ -1,8 +1,8 @@
-"""How far the rating is and how well it goes: what the organiser's page shows, and what it hands out.
+"""How far the rating is and how well it goes: what the organiser's page shows.
 
 ::
 
-    tasks + plan ----> how much is done, by whom, how fast          (live)
+    state + plan ----> how much is done, by whom, how fast          (live)
     store.ratings() -> agreement, known answers, repeats, sides     (sealed answers)
 
 Only flags and problems name clips: an organiser may rate as well, and the page folds these away.
@@ -10,21 +10,19 @@ Only flags and problems name clips: an organiser may rate as well, and the page 
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from hallo4.errors import InputError
 from hallo4.evaluation.statistics import Interval
-from hallo4.preference.agreement import RaterReport, alpha_interval, left_share, rater_reports
-from hallo4.preference.answers import latest_answers, votes
-from hallo4.preference.schema import AXES, Rating
+from hallo4.preference.agreement import alpha_interval, left_share
+from hallo4.preference.answers import counted, latest_answers, votes
+from hallo4.preference.schema import Rating
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio.assign import Plan, Question
-from hallo4.studio.state import Task
-
-EXPORTS = {"ratings.jsonl": "application/jsonl"}
-"""Files that the organiser's page hands out, with their types."""
+from hallo4.studio.sheets import RaterRow, rater_rows
+from hallo4.studio.state import State
+from hallo4.studio.study import Study, in_language
 
 PACE_WINDOW_MS = 10 * 60_000
 TARGETS = {"alpha": 0.4, "gold": 0.8}
@@ -32,33 +30,37 @@ TARGETS = {"alpha": 0.4, "gold": 0.8}
 
 
 def overview(
-    plan: Plan,
-    tasks: Mapping[str, Sequence[Task]],
-    problems: Sequence[str],
-    store: PreferenceStore,
-    now_ms: int,
+    plan: Plan, state: State, problems: Sequence[str], study: Study, store: PreferenceStore, now_ms: int
 ) -> dict[str, Any]:
     """Everything on the organiser's page, as plain values; unknown ones are None."""
-    ratings = store.ratings()
-    reports = {report.rater_id: report for report in rater_reports(ratings, store.gold())}
+    ratings = counted(store)
+    titles = {q.name: in_language(q.title, study.languages[0]) for q in study.questions}
+    rows = rater_rows(store, state)
     return {
-        "questions": coverage(plan, tasks),
-        "axes": {axis: _axis(axis, ratings) for axis in AXES},
+        "questions": coverage(plan, state),
+        "axes": {name: {"title": title, **_asked(name, ratings)} for name, title in titles.items()},
         "left": _plain(left_share(ratings)),
-        "raters": [_rater(name, own, reports.get(name), now_ms) for name, own in sorted(tasks.items())],
-        "flags": _flags(tasks),
+        "raters": [_rater(row, state, study, now_ms) for row in rows],
+        "people": {
+            "joined": len(state.joined),
+            "allowed": study.quotas.raters,
+            "ended": dict(Counter(ended.reason for ended in state.ended.values())),
+            "languages": dict(Counter(joined.language for joined in state.joined.values())),
+        },
+        "flags": _flags(state),
+        "unsafe": sorted(state.unsafe_clips),
         "targets": TARGETS,
         "problems": list(problems),
         "sealed": len(ratings),
     }
 
 
-def coverage(plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> dict[str, int]:
+def coverage(plan: Plan, state: State) -> dict[str, int]:
     """Of all answers wanted, and of the questions wanted from several raters, how many are there."""
     answered: dict[Question, int] = {}
-    for task in (task for own in tasks.values() for task in own if task.answered):
-        if task.given.role == "plain":
-            answered[task.draw.question] = answered.get(task.draw.question, 0) + 1
+    for task in state.tasks.values():
+        if task.answered and task.given.role == "plain":
+            answered[task.question] = answered.get(task.question, 0) + 1
     several = [question for question, wanted in plan.wanted.items() if wanted > 1]
     return {
         "all": len(plan.wanted),
@@ -71,17 +73,17 @@ def coverage(plan: Plan, tasks: Mapping[str, Sequence[Task]]) -> dict[str, int]:
     }
 
 
-def _axis(axis: str, ratings: Sequence[Rating]) -> dict[str, Any]:
-    """Agreement and how the answers are spread on one axis."""
+def _asked(name: str, ratings: Sequence[Rating]) -> dict[str, Any]:
+    """Agreement and how the answers to one question are spread."""
     kinds = {"score", "comparison"}
-    units = {kind: votes(ratings, kind, axis) for kind in kinds}
+    units = {kind: votes(ratings, kind, name) for kind in kinds}
     kind = max(kinds, key=lambda kind: (len(units[kind]), kind))
     questions = list(units[kind])
     alpha = alpha_interval(
         [list(units[kind][question].values()) for question in questions],
         groups=[question.clips for question in questions],
     )
-    own = [rating for rating in latest_answers(ratings) if rating.axis == axis]
+    own = [rating for rating in latest_answers(ratings) if rating.asked == name]
     return {
         "alpha": _plain(alpha),
         "answers": len(own),
@@ -90,13 +92,15 @@ def _axis(axis: str, ratings: Sequence[Rating]) -> dict[str, Any]:
     }
 
 
-def _rater(name: str, tasks: Sequence[Task], report: RaterReport | None, now_ms: int) -> dict[str, Any]:
-    done = [task.answered for task in tasks if task.answered]
+def _rater(row: RaterRow, state: State, study: Study, now_ms: int) -> dict[str, Any]:
+    done = [task.answered for task in state.history(row.rater) if task.answered]
     last_ms = max((answer.at_unix_ms for answer in done), default=None)
+    report = row.report
     return {
-        "rater": name,
-        "answered": len(done),
-        "median_s": statistics.median(answer.shown_ms for answer in done) / 1000 if done else None,
+        "rater": row.rater,
+        "answered": row.answered,
+        "wanted": study.quotas.per_rater,
+        "median_s": row.median_s,
         "last_10_min": sum(answer.at_unix_ms > now_ms - PACE_WINDOW_MS for answer in done),
         "idle_s": None if last_ms is None else max(0, now_ms - last_ms) / 1000,
         "gold": _plain(report.gold) if report else None,
@@ -104,16 +108,16 @@ def _rater(name: str, tasks: Sequence[Task], report: RaterReport | None, now_ms:
         "left": _plain(report.left) if report else None,
         "kappa": report.kappa if report else None,
         "cannot_judge": report.cannot_judge if report else None,
+        "ended": row.ended or None,
+        "excluded": row.excluded,
     }
 
 
-def _flags(tasks: Mapping[str, Sequence[Task]]) -> list[dict[str, Any]]:
+def _flags(state: State) -> list[dict[str, Any]]:
     """Clips that somebody flagged, and how many did."""
     raters: dict[tuple[str, str], set[str]] = {}
-    for task in (task for own in tasks.values() for task in own if task.answered):
-        for clip, flags in zip(
-            task.shown, (task.answered.flags_left, task.answered.flags_right), strict=False
-        ):
+    for task in state.tasks.values():
+        for clip, flags in task.flags.items():
             for flag in flags:
                 raters.setdefault((clip, flag), set()).add(task.given.rater_id)
     return [{"clip": clip, "flag": flag, "raters": len(who)} for (clip, flag), who in sorted(raters.items())]
@@ -125,11 +129,3 @@ def _plain(interval: Interval) -> dict[str, Any]:
 
 def _share(outcomes: Sequence[bool]) -> float | None:
     return sum(outcomes) / len(outcomes) if outcomes else None
-
-
-def export(store: PreferenceStore, name: str) -> bytes:
-    """The content of one of `EXPORTS`. InputError: it cannot be read."""
-    try:
-        return (store.folder / name).read_bytes()
-    except OSError as error:
-        raise InputError(f"{store.folder / name}: cannot be read ({error.strerror}).") from error

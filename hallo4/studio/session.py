@@ -5,31 +5,45 @@
     join --> questions (two in hand: one on screen, one loading) --> answer --> sealed into the store
                                                           ^            |   by the next answer, after two
                                                           +--- undo ---+   minutes, or when the server ends
+         ... --> finish: everything is sealed, the rater gets a code
 
 Every step is one event on the disk before it is acknowledged (`record.py`); the state in memory is nothing
-but the fold of those events. One lock, one writer.
+but the fold of those events. One lock, one writer; `hallo4 prefer raters` may exclude and delete meanwhile.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 from hallo4.errors import InputError
-from hallo4.preference.journal import Journal
-from hallo4.preference.schema import AXES, Clip
+from hallo4.preference.schema import Clip, GoldAnswer
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio import assign
-from hallo4.studio.assign import Draw, Mode, Plan, Question, Quotas
+from hallo4.studio.assign import Draw, Plan, Question
 from hallo4.studio.media import BlindMedia
-from hallo4.studio.record import Answered, Event, EventLine, Given, Joined, Undone, Withdrawn, key_of
+from hallo4.studio.people import code_of, key_digest, lesson, new_rater, passes_gold, same_key
+from hallo4.studio.plausible import checked_answer
+from hallo4.studio.record import (
+    Answered,
+    Ended,
+    Event,
+    EventLine,
+    Given,
+    Heard,
+    Joined,
+    Undone,
+    Withdrawn,
+    about,
+    key_of,
+)
 from hallo4.studio.refused import Refused
-from hallo4.studio.state import State, Task, before_undo, ratings_of
+from hallo4.studio.state import UNSAFE, State, Taken, Task, before_undo, fold, ratings_of
+from hallo4.studio.study import Study, redirect_of
 
 IN_HAND = 2
 """Questions a rater holds: the one on the screen and the one that is being loaded."""
@@ -39,8 +53,6 @@ LEASE_MS = 30 * 60_000
 
 UNDO_MS = 120_000
 """An answer can be taken back until the next one is given, at most this long."""
-
-_SEEN_SHARE = 0.9  # of a clip's length must have passed before an answer
 
 
 class Session:
@@ -53,139 +65,201 @@ class Session:
     def __init__(
         self,
         store: PreferenceStore,
-        folder: Path,
         media: BlindMedia,
+        study: Study,
         seed: int = 0,
-        mode: Mode = "comparison",
-        quotas: Quotas | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.store, self._media, self.now_ms = store, media, now_ms
-        self._seed, self._mode, self._quotas = seed, mode, quotas or Quotas()
+        self.store, self.study, self.now_ms = store, study, now_ms
+        self._media, self._seed = media, seed
         self._lock = threading.RLock()
-        self._journal: Journal[Event] = Journal(folder / "events.jsonl", EventLine, key_of)
-        self._journal.path.touch()
-        self._state = State()
+        self._journal = store.table_of_events(EventLine, key_of, about)
         self._unsealable: list[str] = []
-        self._plan_key: tuple[int, int, int] | None = None
-        for event in self._journal.read().values():
-            self._state.apply(event)
-        self._state.withdrawn.clear()  # perhaps mended since; tried once more
-        self._clips: Mapping[str, Clip] = store.clips()
-        done = {rating.event_id for rating in store.ratings()}
-        for token, task in self._state.tasks.items():
-            task.sealed = task.answered is not None and all(f"{token}-{axis}" in done for axis in AXES)
+        self._plan_key: Any = None
+        self._clips: Mapping[str, Clip] = {}
+        self._gold: list[GoldAnswer] = []
+        self._excluded: frozenset[str] = frozenset()
+        with self._turn(fresh=True):
+            self._state.withdrawn.clear()  # perhaps mended since; tried once more
+
+    @contextmanager
+    def _turn(self, fresh: bool = False) -> Iterator[None]:
+        """One request's turn, on the state as it is on the disk."""
+        with self._lock:
+            if fresh or self._journal.revision() != self._journal.version[0]:  # somebody was deleted
+                self._state: State = fold(self._journal.read().values())
+                done = {rating.event_id for rating in self.store.ratings()}
+                for token, task in list(self._state.unsealed.items()):
+                    said = task.answered
+                    task.sealed = said is not None and all(f"{token}-{name}" in done for name in said.answers)
+                    if task.sealed:
+                        del self._state.unsealed[token]
+                self._state.learn_unsafe(self.store.ratings())
+            self._excluded = frozenset(exclusion.rater_id for exclusion in self.store.excluded())
+            yield
 
     def require_questions(self) -> None:
         """InputError unless there is something to ask about."""
-        if not self._plan().wanted:
-            needs = "two clips of one condition" if self._mode == "comparison" else "clip"
-            raise InputError(
-                f"{self.store.folder}: has no {needs} to rate. Add clips with `hallo4 prefer candidates`."
-            )
+        with self._turn():
+            if not self._plan().wanted:
+                needs = "two clips of one condition" if self.study.mode == "comparison" else "clip"
+                raise InputError(
+                    f"{self.store.folder}: has no {needs} to rate. Add clips with `hallo4 prefer candidates`."
+                )
+            checks = self.study.checks
+            if (checks.practice or checks.stop_below is not None) and not self._plan().gold:
+                raise InputError(
+                    f"{self.store.folder}: the study has practice or stops raters by gold questions, and the "
+                    "store has none. Make some with `hallo4 prefer candidates --gold N`."
+                )
+
+    def wanted_copies(self) -> list[list[Clip]]:
+        """What may be shown: the clips of every question, in both orders."""
+        with self._turn():
+            plan = self._plan()
+            asked = list(dict.fromkeys([*plan.wanted, *plan.gold]))
+            both = [order for q in asked for order in dict.fromkeys([q.clips, q.clips[::-1]])]
+            return [[self._clips[clip] for clip in order] for order in both]
+
+    def withdraw(self, failed: Mapping[tuple[str, ...], str]) -> None:
+        """Take questions out whose clips cannot be shown, for this run of the server."""
+        with self._turn():
+            for clips, why in failed.items():
+                condition = self._clips[clips[0]].condition_id
+                self._state.withdrawn[Question(condition, tuple(sorted(clips)))] = why
 
     # ------------------------------------------------------------------ raters
 
-    def join(self, rater: str, key: str) -> None:
-        """Let a rater in who read the consent note; the same rater with the same key may come back."""
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        with self._lock:
-            for known, its_digest in self._state.keys.items():
-                if known.casefold() == rater.casefold():
-                    if known == rater and hmac.compare_digest(digest, its_digest):
-                        return
-                    raise Refused(409, "This name is taken. Choose another, or open your own resume link.")
-            self._record(Joined(rater, digest, self.now_ms()))
+    def join(
+        self, rater: str | None, key: str, language: str = "", participant: Mapping[str, str] | None = None
+    ) -> str:
+        """Let a rater in who read the consent note; the same with the same key may come back. The name."""
+        with self._turn():
+            asked = Joined(
+                *(rater or "", key_digest(key), self.now_ms()),
+                study=self.study.stamp,
+                consent_version=self.study.consent.version,
+                language=language,
+                participant=dict(participant or {}),
+            )
+            found, known = new_rater(asked, self._state, self.study, self.store)
+            if not known:
+                self._record(found)
+            return found.rater_id
 
     def knows(self, rater: str, key: str) -> bool:
         """Whether `key` is that of `rater`."""
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        return hmac.compare_digest(digest, self._state.keys.get(rater, ""))
+        with self._turn():
+            return same_key(self._state.joined.get(rater), key)
+
+    def heard(self, rater: str) -> None:
+        """The rater passed the sound check."""
+        with self._turn():
+            if rater not in self._state.heard:
+                self._record(Heard(rater, self.now_ms()))
+
+    def finish(self, rater: str) -> None:
+        """Give the rater a code who has nothing more to answer; a second call changes nothing."""
+        with self._turn():
+            if rater in self._state.ended:
+                return
+            if self._hand(rater):
+                raise Refused(409, "There are questions left. Answer them first.")
+            real = [task for task in self._state.history(rater) if task.given.role != "practice"]
+            full = self.study.quotas.per_rater is not None and len(real) >= self.study.quotas.per_rater
+            self._end(rater, "complete" if full else "nothing left")
 
     # ------------------------------------------------------------------ questions
 
     def questions(self, rater: str) -> dict:
         """What the page shows: the questions in hand (none: all is done) and how far the rater is."""
-        with self._lock:
+        with self._turn():
             self._seal(self.now_ms() - UNDO_MS)
-            self._withdraw_what_cannot_be_shown(rater)
-            history = self._state.history(rater)
-            hand = [task for task in history if task.answered is None]
-            while len(hand) < IN_HAND and (task := self._draw(rater)):
-                hand.append(task)
-            for task in hand:
-                self._media.prepare(task.given.token, [self._clips[clip] for clip in task.shown])
+            if rater in self._excluded and rater not in self._state.ended:
+                self._end(rater, "excluded")
+            ended = self._state.ended.get(rater)
+            if ended is not None:
+                return self._for_page(rater, [], 0, ended)
+            if self.study.checks.sound_check and rater not in self._state.heard:
+                return {**self._for_page(rater, [], 1, None), "sound_check": True}
+            hand = self._hand(rater)
             plan = self._plan()
-            last = self._last_answer(rater)
-            return {
-                "questions": [self._for_page(task) for task in hand[:IN_HAND]],
-                "done": sum(task.answered is not None for task in self._state.history(rater)),
-                "left": len(hand) + len(plan.open_to(rater, self._taken(rater))),
-                "undo": last.given.token if last and not last.sealed else None,
-            }
+            history = self._draws(rater)
+            left = assign.remaining(plan, rater, history, len(plan.open_to(rater, self._taken(rater))))
+            return self._for_page(rater, hand, len(hand) + left, None)
 
     def answer(self, rater: str, answer: Answered) -> None:
-        """Write an answer down; a second try of the same `submit_id` changes nothing."""
-        with self._lock:
+        """Write an answer down; a second try of the same one changes nothing."""
+        with self._turn():
             task = self._task_of(rater, answer.token)
-            if answer.submit_id in self._state.submitted:
-                return
+            known = self._state.submitted.get(answer.submit_id)
+            if known is not None:
+                if known.token == answer.token and known.answers == answer.answers:
+                    return
+                raise Refused(409, "This submission was another answer. Reload the page.")
             if task.answered is not None:
                 raise Refused(409, "This question was answered already, perhaps in another window.")
-            self._check(task, answer)
+            if rater in self._state.ended:
+                raise Refused(409, "You have finished. Thank you!")
+            answer = checked_answer(answer, task, self.study, self._clips, self._passed_ms(task))
             self._seal(self.now_ms() + 1, rater)  # what came before can no longer be undone
             self._record(answer)
-            for token in self._state.by_rater[rater]:
-                if token != answer.token and self._state.tasks[token].answered:
-                    self._media.forget(token)
+            if task.given.role == "gold" and not passes_gold(
+                self._state.history(rater), self._gold, self.study.checks
+            ):
+                self._end(rater, "stopped")
 
     def undo(self, rater: str, token: str) -> None:
         """Take back the last answer; a second try changes nothing."""
-        with self._lock:
+        with self._turn():
             task = self._task_of(rater, token)
             if task.answered is None:
                 return
             last = self._last_answer(rater)
-            if task.sealed or last is None or last.given.token != token:
+            if task.sealed or last is None or last.given.token != token or task.given.role == "practice":
                 raise Refused(409, "This answer can no longer be changed.")
             self._record(Undone(token, self.now_ms()))
 
+    def clips_of(self, token: str) -> list[Clip]:
+        """What a question that may be looked at now shows, left first. Refused: none of that token."""
+        with self._lock:
+            task = self._state.tasks.get(token)
+            if task is None or task.sealed or (task.answered and task.given.role == "practice"):
+                raise Refused(404, "There is no such video.")
+            if set(task.given.clips) & self._state.unsafe_clips and not task.answered:
+                raise Refused(410, "This video cannot be shown. The next one is on its way.")
+            return [self._clips[clip] for clip in task.shown]
+
     def media_failed(self, token: str, reason: str) -> None:
         """Note that the video of a question cannot be shown; it is taken out for everybody."""
-        with self._lock:
+        with self._turn():
             if token in self._state.tasks and self._state.tasks[token].answered is None:
                 self._record(Withdrawn(token, reason[:400], self.now_ms()))
 
     def seal(self) -> None:
         """Put every answer into the store; none can be undone any more."""
-        with self._lock:
+        with self._turn():
             self._seal(self.now_ms() + 1)
 
     # ------------------------------------------------------------------ for the organiser
 
-    def overview(self) -> tuple[Plan, dict[str, list[Task]], list[str]]:
-        """(plan, tasks by rater, problems): a consistent picture for `progress.py`."""
-        with self._lock:
+    def overview(self) -> tuple[Plan, State, list[str]]:
+        """(plan, state, problems): a consistent picture for `progress.py`."""
+        with self._turn():
             self._seal(self.now_ms() - UNDO_MS)
-            tasks = {rater: list(self._state.history(rater)) for rater in self._state.by_rater}
             gone = [f"{' / '.join(q.clips)}: {why}" for q, why in self._state.withdrawn.items()]
-            return (
-                self._plan(),
-                tasks,
-                [
-                    *self.store.problems,
-                    *self._journal.problems,
-                    *self._state.orphans,
-                    *self._unsealable,
-                    *gone,
-                ],
-            )
+            problems = [*self.store.problems, *self._journal.problems, *self._state.orphans]
+            return self._plan(), self._state, [*problems, *self._unsealable, *gone]
 
     # ------------------------------------------------------------------ inside
 
     def _record(self, event: Event) -> None:
-        self._journal.append([event])
+        self._journal.add([event])
         self._state.apply(event)
+
+    def _end(self, rater: str, reason: str) -> None:
+        self._seal(self.now_ms() + 1, rater)
+        self._record(Ended(rater, code_of(self.study, reason), reason, self.now_ms()))  # type: ignore[arg-type]
 
     def _task_of(self, rater: str, token: str) -> Task:
         task = self._state.tasks.get(token)
@@ -194,51 +268,52 @@ class Session:
         return task
 
     def _last_answer(self, rater: str) -> Task | None:
-        done = [task for task in reversed(self._state.history(rater)) if task.answered]
+        done = [task for task in self._state.history(rater) if task.answered]
         return max(done, key=lambda task: task.answered.at_unix_ms) if done else None
 
-    def _check(self, task: Task, answer: Answered) -> None:
-        single = len(task.given.clips) == 1
-        for value in (answer.alignment, answer.fidelity):
-            if isinstance(value, int) != single and value != "cannot_judge":
-                raise Refused(422, "The answer is of the wrong kind for this question.")
-        if single and answer.flags_right:
-            raise Refused(422, "There is no second clip to flag.")
-        clip = self._clips[task.given.clips[0]]
-        if answer.shown_ms < 1000 * _SEEN_SHARE * clip.frames / clip.fps:
-            raise Refused(422, "Watch to the end once before answering.")
+    def _passed_ms(self, task: Task) -> int:
+        """How long it can have been looked at: since it was given, or the one before was answered."""
+        last = self._last_answer(task.given.rater_id)
+        since = max(task.given.at_unix_ms, last.answered.at_unix_ms if last else 0)
+        return max(0, self.now_ms() - since)
 
     def _plan(self) -> Plan:
         """The plan of the clips and gold answers that are in the store now."""
-        self._clips, gold = self.store.clips(), self.store.gold()
-        key = (len(self._clips), len(gold), len(self._state.withdrawn))
+        self._clips, self._gold = self.store.clips(), self.store.gold()
+        unsafe, withdrawn = self._state.unsafe_clips, self._state.withdrawn
+        key = (len(self._clips), len(self._gold), len(withdrawn), unsafe)
         if key != self._plan_key:
-            gone = self._state.withdrawn
-            asked = [q for q in assign.questions(self._clips.values(), self._mode) if q not in gone]
-            checks = assign.gold_questions(self._clips, gold) if self._mode == "comparison" else []
-            checks = [question for question in checks if question not in gone]
-            self._cached = assign.make_plan(asked, checks, self._quotas, self._seed)
+            mode = self.study.mode
+
+            def fit(questions: list[Question]) -> list[Question]:
+                return [q for q in questions if q not in withdrawn and not unsafe & set(q.clips)]
+
+            asked = fit(assign.questions(self._clips.values(), mode))
+            gold = fit(assign.gold_questions(self._clips, self._gold, mode))
+            study = self.study
+            self._cached = assign.make_plan(asked, gold, study.quotas, self._seed, study.checks)
             self._plan_key = key
         return self._cached
 
-    def _taken(self, rater: str) -> dict[Question, set[str]]:
-        """Who answered each question or holds it; what lapsed stays with `rater` alone."""
-        lapsed, taken = self.now_ms() - LEASE_MS, {}
-        for task in self._state.tasks.values():
-            holder, fresh = task.given.rater_id, task.given.at_unix_ms > lapsed
-            if task.given.role == "plain" and (task.answered or fresh or holder == rater):
-                taken.setdefault(task.draw.question, set()).add(holder)
-        return taken
+    def _taken(self, rater: str) -> Taken:
+        return Taken(self._state, rater, self.now_ms() - LEASE_MS, self._excluded)
+
+    def _draws(self, rater: str) -> list[Draw]:
+        tasks = self._state.history(rater)
+        place = {task.given.token: at for at, task in enumerate(tasks)}
+        return [task.draw(place.get(task.given.repeat_of or "")) for task in tasks]
+
+    def _hand(self, rater: str) -> list[Task]:
+        """The questions that wait for an answer, after new ones were handed out."""
+        self._withdraw_what_cannot_be_shown(rater)
+        hand = [task for task in self._state.history(rater) if task.answered is None]
+        while len(hand) < IN_HAND and (task := self._draw(rater)):
+            hand.append(task)
+        return hand[:IN_HAND]
 
     def _draw(self, rater: str) -> Task | None:
         """Hand out the next question."""
-        tasks = self._state.history(rater)
-        place = {task.given.token: at for at, task in enumerate(tasks)}
-        history = [
-            Draw(task.draw.question, task.draw.swapped, task.draw.role, place.get(task.given.repeat_of or ""))
-            for task in tasks
-        ]
-        draw = assign.next_draw(self._plan(), rater, history, self._taken(rater))
+        draw = assign.next_draw(self._plan(), rater, self._draws(rater), self._taken(rater))
         if draw is None:
             return None
         clips, again = draw.question.clips, draw.repeat_of
@@ -249,40 +324,65 @@ class Session:
             clips=clips,
             left=clips[-1] if draw.swapped else clips[0],
             role=draw.role,
-            repeat_of=None if again is None else tasks[again].given.token,
+            repeat_of=None if again is None else self._state.history(rater)[again].given.token,
             at_unix_ms=self.now_ms(),
         )
         self._record(given)
         return self._state.tasks[given.token]
 
     def _withdraw_what_cannot_be_shown(self, rater: str) -> None:
-        """Questions in hand whose clips left the store or whose pair was withdrawn by another rater."""
-        for task in self._state.history(rater):
-            if task.answered is None and not set(task.given.clips) <= set(self._clips):
-                self._record(Withdrawn(task.given.token, "a clip is no longer in the store", self.now_ms()))
-            elif task.answered is None and task.draw.question in self._state.withdrawn:
-                reason = self._state.withdrawn[task.draw.question]
-                self._record(Withdrawn(task.given.token, reason, self.now_ms()))
+        """Questions in hand whose clips left the store or are unsafe, or that others could not be shown."""
+        self._plan()
+        for task in [task for task in self._state.history(rater) if task.answered is None]:
+            if not set(task.given.clips) <= set(self._clips):
+                why = "a clip is no longer in the store"
+            elif set(task.given.clips) & self._state.unsafe_clips:
+                why = UNSAFE
+            else:
+                why = self._state.withdrawn.get(task.question, "")[:400]
+            if why:
+                self._record(Withdrawn(task.given.token, why, self.now_ms()))
 
-    def _for_page(self, task: Task) -> dict:
-        """A question without anything that tells what it is about."""
+    def _for_page(self, rater: str, hand: list[Task], left: int, ended: Ended | None) -> dict:
+        """All that the page is told, without anything that tells what a question is about."""
+        last = self._last_answer(rater)
+        undo = last if last and not last.sealed and not ended and last.given.role != "practice" else None
+        practised = lesson(last, self._gold) if last and last.given.role == "practice" else None
+        done = [t for t in self._state.history(rater) if t.answered and t.given.role != "practice"]
+        found = {
+            "questions": [self._question(task) for task in hand],
+            "done": len(done),
+            "left": left,
+            "undo": undo.given.token if undo else None,
+            "lesson": practised,
+            "ended": None,
+        }
+        if ended is not None:
+            participant = self._state.joined[rater].participant if rater in self._state.joined else {}
+            stopped = ended.reason in ("stopped", "excluded")
+            go = None if stopped else redirect_of(self.study, ended.code, participant)
+            found["ended"] = {"code": ended.code, "stopped": stopped, "redirect": go}
+        return found
+
+    def _question(self, task: Task) -> dict:
         clips = [self._clips[clip] for clip in task.shown]
         return {
             "token": task.given.token,
             "media": f"media/{task.given.token}",  # relative to the page
             "clips": len(clips),
+            "practice": task.given.role == "practice",
             "before": before_undo(task),
             **vars(self._media.view(clips)),
         }
 
     def _seal(self, before_ms: int, rater: str | None = None) -> None:
         """Move answers given before a time into the store, of one rater or of all; idempotent."""
-        for task in self._state.tasks.values():
-            if task.sealed or not task.answered or rater not in (None, task.given.rater_id):
+        for token, task in list(self._state.unsealed.items()):
+            if rater not in (None, task.given.rater_id) or task.answered.at_unix_ms >= before_ms:
                 continue
-            if task.answered.at_unix_ms < before_ms:
-                try:
-                    self.store.add_ratings(ratings_of(task))
-                except InputError as error:  # its clip left the store; the answer stays in the events
-                    self._unsealable.append(f"answer {task.given.token}: {error}")
-                task.sealed = True
+            try:
+                self.store.add_ratings(ratings_of(task, self.study.value_of))
+            except InputError as error:  # its clip left the store; the answer stays in the events
+                self._unsealable.append(f"answer {token}: {error}")
+            task.sealed = True
+            del self._state.unsealed[token]

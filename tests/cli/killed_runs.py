@@ -14,6 +14,7 @@ import random
 import resource
 import shutil
 import signal
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -67,14 +68,21 @@ def changes(work, event, about):
 
 
 def contents(work):
-    """Every file, hidden ones too, by its content."""
+    """Every file, hidden ones too, by its content. Of a database, its rows: pages may lie in another order,
+    and a kill leaves its log."""
     files = [path for path in work.rglob("*") if path.is_file() and path.suffix != ".torn"]
+    files = [path for path in files if not path.name.endswith(("-wal", "-shm"))]
     return {str(path.relative_to(work)): content(path) for path in files}
 
 
 def content(path):
     """Of records, those that are whole, without clocks: torn lines are set aside. Of checkpoints likewise."""
     held = path.read_bytes()
+    if path.suffix == ".sqlite":
+        with sqlite3.connect(path) as connection:
+            rows = [line for line in connection.iterdump() if not line.startswith("DELETE")]
+        connection.close()
+        return rows
     if path.suffix == ".jsonl":
         lines = [line for line in map(parsed, held.decode().splitlines()) if line is not None]
         return [{name: value for name, value in line.items() if name not in CLOCKS} for line in lines]

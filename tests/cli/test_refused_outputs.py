@@ -70,7 +70,7 @@ def place(tmp_path, monkeypatch):
     Path("whole").mkdir()
     Path("whole", "released").symlink_to("../released")
     Path("link").symlink_to("motion")
-    PreferenceStore.create("store")
+    PreferenceStore.create("store").close()
     Path("store", "ratings.jsonl").write_text("what people said\n")
     return tmp_path
 

@@ -45,8 +45,8 @@ SECOND = {
     ],
     "points": ["keypoints theirs -o points --estimator light", "keypoints truth -o points --estimator light"],
     "points/a.keypoints.json": ["keypoints theirs/a.mp4 -o points/a.keypoints.json"],
-    "store/scores.jsonl": ["prefer score store"],
-    "store/clips.jsonl": [
+    "store/scores": ["prefer score store"],
+    "store/clips": [
         "prefer candidates store --model truth --episodes 1 --seconds 0.4 --size-px 64",
         "prefer import store tables --format parquet",
     ],

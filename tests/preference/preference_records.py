@@ -1,6 +1,7 @@
 """Short ways to make records, for the tests of this folder."""
 
 import itertools
+import sqlite3
 
 from hallo4.preference import Clip, Condition, Pair, Rating
 
@@ -52,7 +53,7 @@ def rating(rater="r0", axis="alignment", **changes):
         "clip_b": None if score else "k1",
         "value": 4.0 if score else "a",
         "left_clip_id": None,
-        "flags": (),
+        "flags": {},
         "shown_ms": 8000,
         "answered_unix_ms": 1_700_000_000_000,
         "ui_version": "test",
@@ -81,3 +82,11 @@ def pair(winner, loser, of="c0", split="train", gap=2.0):
         split=split,
         segment_labels=None,
     )
+
+
+def sql(store, words, *values):
+    """What another program did to the file."""
+    with sqlite3.connect(store.folder / "preferences.sqlite") as connection:
+        found = connection.execute(words, values).fetchall()
+    connection.close()
+    return found

@@ -8,7 +8,8 @@ import pytest
 from preference_records import both, clip, condition
 
 from hallo4.cli import main
-from hallo4.preference import MachineScore, PreferenceStore
+from hallo4.preference import Curation, MachineScore, PreferenceStore
+from hallo4.studio.study import default_study
 
 
 @pytest.fixture
@@ -26,12 +27,12 @@ def scored(tmp_path):
 
 def test_from_scores_to_pairs_and_a_report(scored, tmp_path, capsys):
     folder = str(scored.folder)
-    assert main(["prefer", "simulate", folder, "--raters", "3", "--noise", "0.3", "0.3"]) == 0
+    assert main(["prefer", "simulate", folder, "--kind", "score", "--noise", "0.3", "0.3"]) == 0
     said = capsys.readouterr()
     assert "360 SIMULATED ratings added" in said.err
-    assert main(["prefer", "pairs", folder, "--held-out", "0.2"]) == 0
+    assert main(["prefer", "pairs", folder, "--evidence", "scores", "--held-out", "0.2"]) == 0
     said = capsys.readouterr()
-    assert said.out.strip().endswith("pairs.jsonl")
+    assert said.out.strip() == folder
     pairs = scored.pairs().values()
     assert 15 <= len(pairs) <= 20
     assert all(p.winner.endswith("-2") and p.loser.endswith("-0") for p in pairs)
@@ -51,10 +52,12 @@ def test_pairs_that_give_the_source_away_are_refused(tmp_path, capsys):
         for system, value in (("good", 5.0), ("bad", 1.0)):
             store.add_clip(clip(f"{system}{c}", of=f"c{c}", system=system))
             store.add_ratings([r for who in "xyz" for r in both(who, clip_id=f"{system}{c}", value=value)])
-    assert main(["prefer", "pairs", str(store.folder)]) == 2
+    assert main(["prefer", "pairs", str(store.folder), "--evidence", "scores"]) == 2
     assert "who made a clip predicts the winner in 100% of pairs" in capsys.readouterr().err
     assert store.pairs() == {}
-    assert main(["prefer", "pairs", str(store.folder), "--allow-source-shortcut"]) == 0
+    assert (
+        main(["prefer", "pairs", str(store.folder), "--evidence", "scores", "--allow-source-shortcut"]) == 0
+    )
     assert len(store.pairs()) == 12
 
 
@@ -64,7 +67,7 @@ def test_no_pairs_leave_the_old_ones(scored, capsys):
     before = scored.pairs()
     assert main(["prefer", "pairs", folder, "--evidence", "machine", "--min-gap", "3.9"]) == 2
     said = capsys.readouterr().err
-    assert "no pair passed; pairs.jsonl stays as it was" in said
+    assert "no pair passed; those in the store stay" in said
     assert "dropped, small gap: 60" in said
     assert scored.pairs() == before != {}
 
@@ -75,23 +78,62 @@ def test_a_folder_that_is_no_store_is_said(tmp_path, capsys, command):
     assert "is no preference store" in capsys.readouterr().err
 
 
-def test_annotate_serves_the_store(scored, monkeypatch, capsys):
+def test_annotate_serves_the_stores(scored, monkeypatch, capsys, tmp_path):
     served = {}
 
-    def serve(folder, host, port, **more):
-        served.update(folder=folder, host=host, port=port, **more)
-        more["on_ready"](types.SimpleNamespace(rate="http://localhost/rate", admin="http://localhost/admin"))
+    def serve(folders, host, port, study, seed, **more):
+        served.update(folders=folders, host=host, port=port, study=study, **more)
+        links = types.SimpleNamespace(rate="http://localhost/rate", admin="http://localhost/admin")
+        more["on_ready"]([links] * len(folders))
 
     monkeypatch.setitem(sys.modules, "hallo4.studio.annotate", types.SimpleNamespace(serve=serve))
-    words = ["prefer", "annotate", str(scored.folder), "--port", "9000", "--mode", "score"]
-    assert main([*words, "--raters", "2", "--overlap", "0.5", "--overlap-raters", "4"]) == 0
-    assert (served["folder"], served["port"], served["mode"]) == (scored.folder, 9000, "score")
-    quotas = served["quotas"]
-    assert (quotas.raters, quotas.overlap, quotas.overlap_raters) == (2, 0.5, 4)
-    assert main([*words, "--overlap", "1.5"]) == 2
+    words = ["prefer", "annotate", str(scored.folder), str(tmp_path / "b"), "--port", "9000"]
+    assert main(words) == 0
+    assert (served["folders"], served["port"]) == ((scored.folder, tmp_path / "b"), 9000)
+    assert served["study"].quotas.per_question == 3, "as many as pairs want"
     said = capsys.readouterr().err
-    assert "http://localhost/rate" in said
-    assert "http://localhost/admin" in said
+    assert said.count("http://localhost/rate") == said.count("http://localhost/admin") == 2
+    (tmp_path / "study.toml").write_text("version = 1")
+    assert main([*words, "--study", str(tmp_path / "study.toml")]) == 2
+    assert "study.toml: " in capsys.readouterr().err
+    assert main([*words, "--port", "99999"]) == 2
+
+
+def test_the_defaults_of_annotate_and_of_pairs_fit_together():
+    assert default_study().mode == "comparison"
+    assert Curation().evidence == "comparisons"
+    assert default_study().quotas.per_question >= Curation().min_raters
+    assert {q.axis for q in default_study().questions} == set(Curation().axes)
+
+
+def test_the_ship_rule_is_a_command(tmp_path, capsys):
+    store = PreferenceStore.create(tmp_path / "store")
+    for c in range(60):
+        store.add_condition(condition(f"c{c}"))
+        for system in ("new", "old"):
+            store.add_clip(clip(f"{system}{c}", of=f"c{c}", system=system))
+        for who in "xyz":
+            value = "a" if (c + ord(who)) % 4 else "b"
+            store.add_ratings(both(who, clip_a=f"new{c}", clip_b=f"old{c}", value=value))
+    words = ["prefer", "ship", str(store.folder)]
+    assert main([*words, "new", "old"]) == 0
+    said = capsys.readouterr().out
+    assert "75.0 %" in said
+    assert said.endswith("ships\n")
+    assert main([*words, "old", "new"]) == 1
+    assert "does not ship" in capsys.readouterr().out
+    assert main([*words, "new", "nobody"]) == 2
+    assert "no clip is of this source; there are new, old" in capsys.readouterr().err
+    for name, sync, fid in (("good", 5.2, 50.0), ("bad", 4.0, 60.0), ("before", 5.0, 51.0)):
+        metrics = {
+            "sync_c": {"mean": sync, "low": sync - 0.2, "high": sync + 0.2, "n": 9},
+            "fid": {"mean": fid},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps({"metrics": metrics}))
+    for name, code in (("good", 0), ("bad", 1)):
+        reports = [str(tmp_path / f"{name}.json"), str(tmp_path / "before.json")]
+        assert main([*words, "new", "old", "--reports", *reports]) == code
+    assert capsys.readouterr().out.count("FAILED") == 2
 
 
 def test_candidates_ask_for_the_takes_that_were_named(tmp_path, monkeypatch):

@@ -249,11 +249,16 @@ def test_a_report_says_who_is_simulated_and_how_fast():
 
 
 def test_flags_set_clips_aside():
+    broken = {name: {name: ("broken",)} for name in ("k0", "k1")}
     said = [
-        rating("r0", clip_id="k0", flags=("broken",)), rating("r1", clip_id="k0"),
-        rating("r0", clip_id="k1", flags=("broken",)), rating("r1", clip_id="k1"), rating("r2", clip_id="k1"),
-        rating("r0", clip_id="k2", flags=("unsafe",)), rating("r1", clip_id="k2"), rating("r2", clip_id="k2"),
-        *both("r3", clip_a="k3", clip_b="k4", flags=("identity_lost",)),
-    ]  # fmt: skip
-    assert flagged(said) == {("k0",), ("k2",), ("k3", "k4")}
-    assert flagged([*said, replace(said[0], event_id="later", flags=())]) == {("k2",), ("k3", "k4")}
+        rating("r0", clip_id="k0", flags=broken["k0"]),
+        rating("r1", clip_id="k0"),
+        rating("r0", clip_id="k1", flags=broken["k1"]),
+        *[rating(rater, clip_id="k1") for rater in ("r1", "r2")],
+        rating("r0", clip_id="k2", flags={"k2": ("unsafe",)}),
+        *[rating(rater, clip_id="k2") for rater in ("r1", "r2")],
+        *both("r3", clip_a="k3", clip_b="k4", flags={"k4": ("identity_lost",)}),
+    ]
+    assert flagged(said) == {"k0", "k2", "k4"}, "of two clips that were compared, the flagged one alone"
+    assert flagged([*said, replace(said[0], event_id="later", flags={})]) == {"k2", "k4"}
+    assert flagged(said, {"r0", "r3"}) == {"k2"}, "who is excluded still keeps what is unsafe from others"

@@ -7,12 +7,13 @@ import pytest
 from preference_records import both, clip, condition, rating
 
 from hallo4.errors import InputError
-from hallo4.preference import MachineScore, PreferenceStore
+from hallo4.preference import GoldAnswer, MachineScore, PreferenceStore
 from hallo4.preference.curate import Curation, curate, gap_weights, motion_difference, pair_id
 from hallo4.preference.evidence import matcher
 from hallo4.preference.ranking import Comparison, fit_davidson
+from hallo4.preference.trust import agreement, require_agreement
 
-ALL = Curation(choose="all", held_out_fraction=0.0)
+ALL = Curation(evidence="scores", choose="all", held_out_fraction=0.0)
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_flagged_clips_and_spoilt_ones_are_never_paired(store, rate):
     store.add_clip(clip("k4", system="truth"))
     rate(k3=[(1, 1)] * 3, k4=[(5, 5)] * 3)
     assert set(made(store)) == {("k0", "k1"), ("k0", "k2")}
-    store.add_rating(rating("r1", clip_id="k1", value=1.0, flags=("unsafe",)))
+    store.add_rating(rating("r1", clip_id="k1", value=1.0, flags={"k1": ("unsafe",)}))
     assert set(made(store)) == {("k0", "k2")}
     assert curate(store, ALL).dropped["flagged"] == 2
 
@@ -173,7 +174,7 @@ def test_votes_of_two_clips_are_a_share_on_the_scale(store):
 
 def test_votes_are_the_same_from_either_side(store):
     compare(store, "k1", "k0", ["b", "b", "tie"])
-    match = matcher(store, "comparisons")
+    match = matcher(store, "comparisons", store.ratings())
     one, other = match("fidelity", "k0", "k1"), match("fidelity", "k1", "k0")
     assert (one.first.mean, one.second.mean) == pytest.approx((other.second.mean, other.first.mean))
     assert one.first.mean > one.second.mean
@@ -217,11 +218,11 @@ def test_machine_scores_need_no_raters_but_one_scorer(store):
 
 
 def test_evidence_that_is_not_there_is_an_error_that_says_what_is(store):
-    with pytest.raises(InputError, match="no ratings of kind score; there are no ratings at all"):
-        curate(store)
+    with pytest.raises(InputError, match="no ratings of kind score that count; there are no ratings at all"):
+        curate(store, ALL)
     compare(store, "k0", "k1", ["a"])
     with pytest.raises(InputError, match="there are comparison"):
-        curate(store)
+        curate(store, ALL)
     with pytest.raises(InputError, match="no such machine scores"):
         curate(store, Curation(evidence="machine"))
 
@@ -255,3 +256,80 @@ def test_pairs_carry_their_weight(store, rate):
     rate(k0=[(5, 5)] * 3, k1=[(1, 1)] * 3, k2=[(3, 3)] * 3)
     weights = {pair: p.weight for pair, p in made(store, replace(ALL, weights="gap")).items()}
     assert weights == pytest.approx({("k0", "k1"): 1.5, ("k0", "k2"): 0.75, ("k2", "k1"): 0.75})
+
+
+# ---------------------------------------------------------------------- whose answers count
+
+
+@pytest.fixture
+def judged(store):
+    """k0 beats k1 for three raters who know the gold answer; a fourth gets it wrong and says the opposite."""
+    store.add_clip(clip("spoilt", system="gold-check"))
+    for good in ("k0", "k1"):
+        store.add_gold(GoldAnswer(good, "spoilt", "alignment", "a"))
+    for rater, value in (("anna", "a"), ("bert", "a"), ("cleo", "a"), ("careless", "b")):
+        store.add_ratings(both(rater, value=value))
+        for good in ("k0", "k1"):
+            known = {"clip_a": good, "clip_b": "spoilt", "role": "gold"}
+            store.add_rating(rating(rater, value=value, **known))
+    return store
+
+
+VOTES = Curation(evidence="comparisons", choose="all", held_out_fraction=0.0)
+
+
+def test_raters_who_get_gold_questions_wrong_do_not_count(judged):
+    found = curate(judged, VOTES)
+    (pair,) = found.pairs
+    assert (pair.winner, pair.loser, pair.gap) == ("k0", "k1", 4.0)
+    assert pair.axes["alignment"]["n"] == 3
+    assert dict(found.left_out) == {"careless": "0% of 2 gold answers right"}
+    (lax,) = curate(judged, replace(VOTES, min_gold=None)).pairs
+    assert (lax.gap, lax.axes["alignment"]["n"]) == (2.0, 4)
+
+
+def test_excluded_raters_do_not_count(judged):
+    assert curate(judged, replace(VOTES, exclude=("anna",))).dropped == {"few raters": 1, "not rated": 2}
+    judged.exclude("bert", "asked for it")
+    found = curate(judged, VOTES)
+    assert (found.pairs, found.left_out["bert"]) == ((), "asked for it")
+    with pytest.raises(InputError, match="has no rater nobody"):
+        curate(judged, replace(VOTES, exclude=("nobody",)))
+
+
+def test_an_unsafe_clip_leaves_all_pairs(store):
+    for other in ("k1", "k2"):
+        for rater in "xyz":
+            store.add_ratings(both(rater, clip_a="k0", clip_b=other, value="a"))
+    assert len(curate(store, VOTES).pairs) == 2
+    store.add_rating(rating("x", clip_a="k1", clip_b="k2", value="tie", flags={"k1": ("unsafe",)}))
+    (left,) = curate(store, VOTES).pairs
+    assert {left.winner, left.loser} == {"k0", "k2"}, "the clip beside an unsafe one is not to blame"
+    store.exclude("x", "never looks")
+    assert {p.loser for p in curate(store, replace(VOTES, min_raters=2)).pairs} == {"k2"}, "better safe"
+
+
+def test_several_questions_about_an_axis_are_one_voice_of_each_rater(store):
+    for rater in "xyz":
+        for question, value in (("lips", "a"), ("body", "tie")):
+            store.add_rating(rating(rater, "alignment", value=value, question=question))
+        store.add_rating(rating(rater, "fidelity", value="a"))
+        store.add_rating(rating(rater, "overall", value="b", question="overall-quality"))
+    (pair,) = curate(store, VOTES).pairs
+    assert (pair.axes["alignment"]["winner"], pair.axes["alignment"]["n"]) == (4.0, 3)
+    assert set(pair.axes) == {"alignment", "fidelity"}
+
+
+def test_agreement_is_a_gate(store):
+    said = {("k0", "k1"): "aab", ("k0", "k2"): "bba", ("k1", "k2"): "aba"}
+    for clips, values in said.items():
+        for rater, value in zip("xyz", values, strict=True):
+            store.add_ratings(both(rater, clip_a=clips[0], clip_b=clips[1], value=value))
+    alphas = curate(store, replace(VOTES, min_gap=0.1)).agreement
+    assert set(alphas) == {"alignment", "fidelity"}
+    with pytest.raises(InputError, match=r"alignment: raters agree too little to train on \(alpha -0"):
+        require_agreement(alphas)
+    assert require_agreement(alphas, -1) == []
+    alone = PreferenceStore.open(store.folder)
+    alphas = agreement(alone.ratings()[:2], "comparison", ("alignment",), alone.clips())
+    assert "is not known" in require_agreement(alphas)[0]

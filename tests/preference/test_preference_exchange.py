@@ -13,6 +13,7 @@ from hallo4.media import VideoWriter, probe_video, save_wav
 from hallo4.preference import GoldAnswer, MachineScore, PreferenceStore, candidates
 from hallo4.preference.exchange import export_data, import_data
 from hallo4.preference.foreign import majorities, prompt_of
+from hallo4.preference.schema import TABLES
 
 FRAMES, SIZE = 10, 32
 
@@ -231,7 +232,7 @@ def test_every_table_goes_to_parquet_and_back(filmed, tmp_path):
     pytest.importorskip("pyarrow")
     filmed.add_score(MachineScore("k0", "fidelity", 3.25, {"ssim": 0.7}, "s", "1"))
     filmed.add_gold(GoldAnswer("k0", "k1", "fidelity", "a"))
-    filmed.add_rating(rating("r9", clip_id="k0", value=4.5, flags=("broken",)))
+    filmed.add_rating(rating("r9", clip_id="k0", value=4.5, flags={"k0": ("broken",)}))
     filmed.write_pairs([pair("k0", "k1")])
     written = export_data(filmed, tmp_path / "out", "parquet")
     back = PreferenceStore.create(tmp_path / "back")
@@ -241,11 +242,32 @@ def test_every_table_goes_to_parquet_and_back(filmed, tmp_path):
     assert import_data(back, tmp_path / "out", "parquet").records == 1, "only the pairs are written anew"
 
 
+def test_every_table_goes_to_json_lines_and_back(filmed, tmp_path):
+    filmed.add_score(MachineScore("k0", "fidelity", 3.25, {"ssim": 0.7}, "s", "1"))
+    filmed.add_gold(GoldAnswer("k0", "k1", "fidelity", "a"))
+    filmed.add_rating(rating("r9", clip_id="k0", value=4.5, flags={"k0": ("broken",)}, question="lips"))
+    filmed.write_pairs([pair("k0", "k1")])
+    filmed.exclude("r9", "does not look")
+    written = export_data(filmed, tmp_path / "out", "jsonl")
+    assert sum(len(file.read_text().splitlines()) for file in (tmp_path / "out").iterdir()) == written
+    back = PreferenceStore.create(tmp_path / "back")
+    assert import_data(back, tmp_path / "out", "jsonl").records == written
+    for name in TABLES:
+        assert getattr(back, name)() == getattr(filmed, name)(), name
+    with (tmp_path / "out" / "ratings.jsonl").open("ab") as file:
+        file.write(b"cut sho\n" + rating(clip_id="nowhere").to_json().encode() + b"\n\xff\n")
+    found = import_data(back, tmp_path / "out", "jsonl")
+    assert found.records == 1, "only the pairs are written anew"
+    assert [line.partition(":")[0] for line in sorted(found.dropped)] == [
+        f"ratings.jsonl line {n}" for n in (10, 11, 9)
+    ]
+
+
 def test_a_wrong_record_in_parquet_is_named(filmed, tmp_path):
     arrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet
 
-    row = {"schema_version": 1, "clip_a": "k0", "clip_b": "k1", "axis": "beauty", "answer": "a"}
+    row = {"schema_version": 1, "clip_a": "k0", "clip_b": "k1", "axis": "two words", "answer": "a"}
     pyarrow.parquet.write_table(arrow.Table.from_pylist([row]), tmp_path / "gold.parquet")
     with pytest.raises(InputError, match=r"gold\.parquet row 1: goldanswer: axis: "):
         import_data(filmed, tmp_path, "parquet")

@@ -60,11 +60,11 @@ def test_notes_say_what_must_be_known(rated):
     assert "1 of 3 raters are SIMULATED, 2 are people" in notes
     assert "anna: 0% of gold questions right" in notes
     assert "The source of a clip predicts the winner" in notes
-    with (rated.folder / "ratings.jsonl").open("a") as file:
-        file.write("broken\n")
-    with pytest.warns(UserWarning, match="lines left out"):
+    with rated.database.writing() as connection:
+        connection.execute("INSERT INTO ratings (key, about, record) VALUES ('x', '', 'broken')")
+    with pytest.warns(UserWarning, match="rows left out"):
         report = preference_report(PreferenceStore.open(rated.folder))
-    assert "1 lines of the store were left out." in report["notes"]
+    assert "1 rows of the store were left out." in report["notes"]
 
 
 def test_it_is_written_and_drawn(rated, tmp_path):

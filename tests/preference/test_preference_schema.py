@@ -12,7 +12,7 @@ from hallo4.preference import GoldAnswer, MachineScore, Pair, Rating
 RECORDS = [
     condition(skeleton="conditions/c0/keypoints.json"),
     clip(motion_amplitude=None, settings={}),
-    rating(clip_id="k0", value=3.5, flags=("unsafe", "broken")),
+    rating(clip_id="k0", value=3.5, flags={"k0": ("unsafe", "broken")}),
     rating(clip_id="k0", value="cannot_judge"),
     rating(value="tie", left_clip_id="k1"),
     rating(role="repeat", repeat_of="e1", simulated=True),
@@ -26,7 +26,7 @@ RECORDS = [
 def test_a_record_is_one_line_and_back(record):
     line = record.to_json()
     assert "\n" not in line
-    assert json.loads(line)["schema_version"] == 1
+    assert json.loads(line)["schema_version"] == 2
     assert type(record).from_json(line) == record
 
 
@@ -43,7 +43,7 @@ def wrong(record, **changes):
     [
         (wrong(condition(), extra=1), "unknown key 'extra'"),
         (wrong(condition(), audio_id=...), "audio_id is missing"),
-        (wrong(condition(), schema_version=2), "schema_version is 2; this hallo4 reads 1"),
+        (wrong(condition(), schema_version=3), "schema_version is 3; this hallo4 reads 1 and 2"),
         (wrong(condition(), schema_version=...), "schema_version is None"),
         (wrong(condition(), schema_version=True), "schema_version is True"),
         (wrong(condition(), condition_id="../c0"), "condition_id"),
@@ -66,7 +66,7 @@ def wrong(record, **changes):
         (wrong(rating(clip_id="k0"), value=5.5), "value"),
         (wrong(rating(clip_id="k0"), value=0), "value"),
         (wrong(rating(), flags=["ugly"]), "flags"),
-        (wrong(rating(), axis="overall"), "axis"),
+        (wrong(rating(), axis="two words"), "axis"),
         (wrong(rating(), shown_ms=-1), "shown_ms"),
         (wrong(rating(), simulated="yes"), "simulated"),
         (wrong(rating(), clip_id="k2"), "names clip_a and clip_b alone"),
@@ -100,3 +100,16 @@ def test_a_record_that_could_not_be_read_back_is_not_written():
         replace(clip(), frames=-1).to_json()
     with pytest.raises(InputError, match="value"):
         rating(clip_id="k0", value=9.0).to_json()
+
+
+def test_ratings_of_version_1_are_read_and_their_flags_are_of_both_clips():
+    line = wrong(rating(), schema_version=1, flags=["unsafe"], question=...)[1]
+    read = Rating.from_json(line)
+    assert read.flags == {"k0": ("unsafe",), "k1": ("unsafe",)}
+    assert (read.question, read.asked) == (None, "alignment")
+    assert Rating.from_json(wrong(rating(), schema_version=1, flags=[], question=...)[1]).flags == {}
+
+
+def test_flags_are_of_clips_that_were_shown():
+    with pytest.raises(InputError, match="flags are of the clips that were shown"):
+        rating(flags={"k7": ("unsafe",)})

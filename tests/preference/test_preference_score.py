@@ -172,18 +172,17 @@ def test_every_clip_is_scored_once_per_version(store, judge, monkeypatch):
 
 def test_a_clip_that_lost_the_score_of_an_axis_is_scored_again(store, judge):
     assert score_clips(store) == 6
-    path = store.folder / "scores.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(lines[:3]))  # as after a power cut between the axes of the second clip
-    assert score_clips(PreferenceStore.open(store.folder)) == 3
-    assert sorted(path.read_text().splitlines(keepends=True)) == sorted(lines)
+    before = store.scores()
+    with store.database.writing() as connection:  # as after a kill between the axes of the second clip
+        connection.execute("DELETE FROM scores WHERE row > 3")
+    again = PreferenceStore.open(store.folder)
+    assert score_clips(again) == 3
+    assert again.scores() == before
 
 
-def test_the_scores_of_a_clip_are_one_append(store, judge, monkeypatch):
-    appended = []
-    append = store._scores.append
-    monkeypatch.setattr(
-        store._scores, "append", lambda records: appended.append(len(records)) or append(records)
-    )
+def test_the_scores_of_a_clip_are_one_transaction(store, judge, monkeypatch):
+    added = []
+    add = store.add_scores
+    monkeypatch.setattr(store, "add_scores", lambda records: added.append(len(records)) or add(records))
     assert score_clips(store) == 6
-    assert appended == [2, 2, 2]
+    assert added == [2, 2, 2]

@@ -1,23 +1,22 @@
 """The store: nothing acknowledged is lost, nothing half-written stays, whoever writes and whatever breaks."""
 
-import errno
-import fcntl
 import multiprocessing
 import os
+import random
+import signal
+import subprocess
+import sys
 import threading
-import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from preference_records import clip, condition, pair, rating
+from preference_records import clip, condition, pair, rating, sql
 
 from hallo4.errors import InputError, OutputError
-from hallo4.preference import GoldAnswer, MachineScore, PreferenceStore, StoreWarning
-
-
-def lines(store, name="ratings"):
-    return (store.folder / f"{name}.jsonl").read_text().splitlines()
+from hallo4.preference import GoldAnswer, MachineScore, PreferenceStore
+from hallo4.preference.answers import counted
 
 
 def score(value=3.0, version="1"):
@@ -47,14 +46,12 @@ def test_adding_twice_changes_nothing(store):
     assert not store.add_condition(condition())
     assert store.add_ratings([rating(event_id="n"), first, rating(event_id="n")]) == 1
     assert [r.event_id for r in store.ratings()] == [first.event_id, "n"]
-    assert len(lines(store)) == 2
-    assert len(lines(store, "clips")) == 3
 
 
 def test_an_id_with_other_contents_is_an_error(store):
-    with pytest.raises(InputError, match=r"k0: is in clips\.jsonl with other contents"):
+    with pytest.raises(InputError, match=r"k0: is in clips with other contents"):
         store.add_clip(clip("k0", seed=1))
-    with pytest.raises(InputError, match=r"c0: is in conditions\.jsonl"):
+    with pytest.raises(InputError, match="c0: is in conditions"):
         store.add_condition(condition(identity="somebody-else"))
 
 
@@ -126,131 +123,49 @@ def test_media_stay_inside(store, tmp_path):
     assert store.media_path("clips/k1.mp4") == (store.folder / "clips" / "k1.mp4").resolve()
 
 
-# ---------------------------------------------------------------------- damaged files
+# ---------------------------------------------------------------------- people
 
 
-def test_a_corrupt_line_is_named_and_the_rest_kept(store):
-    one, two = rating(), rating()
-    store.add_rating(one)
-    with (store.folder / "ratings.jsonl").open("ab") as file:
-        file.write(b'{"schema_version": 1, "event_id": "x"}\n\xff\xfe\n\nnot json\n')
-    store.add_rating(two)
-    again = PreferenceStore.open(store.folder)
-    with pytest.warns(StoreWarning, match=r"3 lines left out; the first: ratings\.jsonl line 2: "):
-        assert again.ratings() == [one, two]
-    assert [problem.split(":")[0] for problem in again.problems] == [
-        f"ratings.jsonl line {n}" for n in (2, 3, 5)
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert again.ratings() == [one, two]  # said once
-    assert len((store.folder / "ratings.jsonl").read_bytes().split(b"\n")) == 7, "nothing was thrown away"
+def test_what_a_person_said_can_be_taken_away_without_a_trace(store):
+    store.add_ratings([rating("anna", event_id="a"), rating("bert", event_id="b")])
+    other = PreferenceStore.open(store.folder)
+    assert len(other.ratings()) == 2
+    store.exclude("anna", "asked for it")
+    assert store.delete_ratings_of("anna") == 1
+    store.database.leave_no_trace()
+    assert [r.rater_id for r in other.ratings()] == [r.rater_id for r in store.ratings()] == ["bert"]
+    assert store.excluded() == []
+    for path in store.folder.rglob("*"):
+        assert not path.is_file() or b"anna" not in path.read_bytes(), path
 
 
-def test_lines_about_unknown_things_are_left_out(store):
-    store.add_rating(rating())
-    with (store.folder / "ratings.jsonl").open("a") as file:
-        file.write(rating(clip_id="k9").to_json() + "\n")
-    with (store.folder / "clips.jsonl").open("a") as file:
-        file.write(clip("k3", of="c9").to_json() + "\n" + clip("k0", seed=7).to_json() + "\n")
-    again = PreferenceStore.open(store.folder)
-    with pytest.warns(StoreWarning):
-        assert len(again.ratings()) == 1
-    assert sorted(again.problems) == [
-        "clips.jsonl line 4: names c9, which is not in the store",
-        "clips.jsonl line 5: contradicts line 1, which counts",
-        "ratings.jsonl line 2: names k9, which is not in the store",
-    ]
-    assert again.clips()["k0"].seed == 0
-
-
-def test_a_torn_last_line_is_moved_aside_before_the_next(store):
-    one, two = rating(), rating()
-    store.add_rating(one)
-    half = rating().to_json()[:40]
-    with (store.folder / "ratings.jsonl").open("a") as file:
-        file.write(half)
-    again = PreferenceStore.open(store.folder)
-    with pytest.warns(StoreWarning, match="ratings.jsonl line 2: cut short"):
-        assert again.ratings() == [one]
-    assert again.add_rating(two)
-    assert again.problems == ["ratings.jsonl line 2: cut short, moved to ratings.jsonl.torn"]
-    assert (store.folder / "ratings.jsonl.torn").read_text() == half + "\n"
-    assert lines(store) == [one.to_json(), two.to_json()]
-    assert PreferenceStore.open(store.folder).ratings() == [one, two]
-
-
-@pytest.mark.parametrize("fits", [0, 1, 60])
-def test_a_full_disk_leaves_no_half_line(store, monkeypatch, fits):
-    one, two = rating(), rating()
-    store.add_rating(one)
-    really_write = os.write
-
-    def full(file, data):
-        if fits:
-            really_write(file, data[:fits])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        with pytest.raises(OutputError, match=r"nothing was added \(No space left on device\)"):
-            store.add_rating(two)
-    assert lines(store) == [one.to_json()]
-    assert store.ratings() == [one]
-    assert store.add_rating(two), "what was not acknowledged can be sent again"
-    assert PreferenceStore.open(store.folder).ratings() == [one, two]
-
-
-def test_a_short_write_and_a_failing_flush_are_full_disks_too(store, monkeypatch):
-    one = rating()
-    store.add_rating(one)
-    really_write = os.write
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", lambda file, data: really_write(file, data[:30]))
-        with pytest.raises(OutputError, match="only 30 of"):
-            store.add_rating(rating())
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
-        with pytest.raises(OutputError, match="broken"):
-            store.add_rating(rating())
-    assert lines(store) == [one.to_json()]
-
-
-def test_pairs_stay_when_the_disk_is_full(store, monkeypatch):
-    store.write_pairs([pair("k0", "k1")])
-    monkeypatch.setattr(os, "fsync", lambda file: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-    with pytest.raises(OutputError, match="full"):
-        store.write_pairs([pair("k1", "k0")])
-    assert list(store.pairs()) == ["k0-k1"]
-    assert list(store.folder.glob(".*.part")) == []
-
-
-def test_pairs_that_cannot_take_their_place_leave_the_old_ones(store, monkeypatch):
-    store.write_pairs([pair("k0", "k1")])
-    monkeypatch.setattr(os, "replace", lambda *of: (_ for _ in ()).throw(OSError(errno.EIO, "broken")))
-    with pytest.raises(OutputError, match="broken"):
-        store.write_pairs([pair("k1", "k0")])
-    assert list(PreferenceStore.open(store.folder).pairs()) == ["k0-k1"]
+def test_who_is_excluded_stays_and_can_come_back(store):
+    store.add_rating(rating("anna"))
+    store.exclude("anna", "does not look")
+    store.exclude("anna", "never looks")
+    (excluded,) = PreferenceStore.open(store.folder).excluded()
+    assert (excluded.rater_id, excluded.reason) == ("anna", "never looks")
+    assert len(store.ratings()) == 1
+    assert counted(store) == []
+    assert store.include("anna")
+    assert not store.include("anna")
+    assert len(counted(store)) == 1
 
 
 # ---------------------------------------------------------------------- several at once
 
 
-def test_whoever_holds_the_file_is_waited_for(store):
-    """Another process may be writing: nothing is read or added meanwhile, and its line counts afterwards."""
+def test_who_writes_is_waited_for_by_writers_alone(store):
+    """Another process may be writing: nothing is added meanwhile, and its record counts afterwards."""
     mine = rating(event_id="mine")
-    with (store.folder / "ratings.jsonl").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with ThreadPoolExecutor(1) as pool:
+    other = PreferenceStore.open(store.folder)
+    with ThreadPoolExecutor(1) as pool:
+        with other.database.writing():
             added = pool.submit(store.add_rating, replace(mine, value="b"))
             assert not wait([added], timeout=0.3).done
-            file.write(mine.to_json().encode()[:50])
-            file.flush()
-            assert not wait([added], timeout=0.1).done
-            file.write(mine.to_json().encode()[50:] + b"\n")
-            file.flush()
-            fcntl.flock(file, fcntl.LOCK_UN)
-            assert added.result(30) is False, "the other one's event came first"
+            other.add_rating(mine)
+            assert PreferenceStore.open(store.folder).ratings() == [], "readers do not wait"
+        assert added.result(30) is False, "the other one's event came first"
     assert store.ratings() == [mine]
     assert store.problems == []
 
@@ -262,7 +177,6 @@ def test_threads_and_instances_do_not_corrupt_each_other(store):
         added = list(pool.map(lambda n: others[n % 3].add_rating(ratings[n // 2 % 60]), range(120)))
     assert sum(added) == 60, "each event once, whoever sent it"
     assert {r.event_id for r in store.ratings()} == {f"t{n}" for n in range(60)}
-    assert len(lines(store)) == 60
     assert store.problems == []
 
 
@@ -283,6 +197,40 @@ def test_processes_do_not_corrupt_each_other(store):
     assert store.problems == []
     own = [r.event_id for r in store.ratings() if r.rater_id == "r1"]
     assert own == [f"1-{n}" for n in range(25)]
+
+
+KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from preference_records import rating
+from hallo4.preference import PreferenceStore
+store = PreferenceStore.open(sys.argv[1])
+for n in range(100_000):
+    store.add_ratings([rating(event_id=f"{sys.argv[3]}-{n}-{half}") for half in "ab"])
+    print(f"{sys.argv[3]}-{n}", flush=True)
+"""
+
+
+def test_what_was_acknowledged_survives_kills_at_random_points(store):
+    store.close()
+    rng, said = random.Random(0), []
+    for turn in range(6):
+        words = [sys.executable, "-c", KILLED, str(store.folder), str(Path(__file__).parent), str(turn)]
+        child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        said.append(child.stdout.readline().strip())  # it has begun
+        threading.Timer(rng.uniform(0, 0.15), child.kill).start()
+        said += child.stdout.read().split("\n")[:-1]
+        assert child.wait(30) == -signal.SIGKILL
+    again = PreferenceStore.open(store.folder)
+    events = [r.event_id for r in again.ratings()]
+    assert len(events) == len(set(events))
+    assert {f"{name}-{half}" for name in said for half in "ab"} <= set(events)
+    assert {event[:-1] for event in events if event[-1] == "a"} == {
+        event[:-1] for event in events if event[-1] == "b"
+    }, "what is written together is there together"
+    assert len(events) // 2 <= len(said) + 6, "at most one that was written and not yet acknowledged per kill"
+    assert again.problems == []
+    assert sql(store, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_a_second_server_is_refused_and_told_who_holds_the_store(store):

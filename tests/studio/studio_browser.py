@@ -11,6 +11,7 @@ import threading
 from contextlib import ExitStack
 
 import pytest
+from studio_people import ONCE, given
 
 from hallo4.preference import PreferenceStore
 
@@ -36,15 +37,18 @@ WAIT_S = 60
 SERVER = """
 import sys
 from hallo4.studio.annotate import serve
-serve(sys.argv[1], port=int(sys.argv[2]), on_ready=lambda links: print(links.rate, links.admin, flush=True))
+from hallo4.studio.study import read_study
+study = read_study(sys.argv[3]) if len(sys.argv) > 3 else None
+serve([sys.argv[1]], port=int(sys.argv[2]), study=study,
+      on_ready=lambda links: print(links[0].rate, links[0].admin, flush=True))
 """
 
 
 class Hall:
     """What both kinds of server have: a store, a port, links."""
 
-    def __init__(self, folder, path=""):
-        self.folder, self.path = folder, path
+    def __init__(self, folder, path="", study=ONCE):
+        self.folder, self.path, self.study = folder, path, study
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.start()
@@ -53,8 +57,7 @@ class Hall:
         return PreferenceStore.open(self.folder).ratings()
 
     def given(self):
-        lines = (self.folder / "studio" / "events.jsonl").read_text().splitlines()
-        return {e["token"]: e for e in map(json.loads, lines) if e["event"] == "given"}
+        return given(PreferenceStore.open(self.folder))
 
 
 class Server(Hall):
@@ -62,7 +65,7 @@ class Server(Hall):
 
     def start(self):
         self.studio = ExitStack()
-        self.opened = self.studio.enter_context(open_studio(self.folder, path=self.path))
+        self.opened = self.studio.enter_context(open_studio(self.folder, path=self.path, study=self.study))
         self.reach(f"http://127.0.0.1:{self.port}")
         app = self.opened.app
         config = uvicorn.Config(app, port=self.port, log_level="warning", timeout_graceful_shutdown=1)

@@ -1,8 +1,12 @@
 """People for the tests: they join, watch, answer."""
 
+import json
 import secrets
+from dataclasses import replace
 
 from hallo4.studio.assign import next_draw
+from hallo4.studio.record import EventLine, about, key_of
+from hallo4.studio.study import Checks, End, Platform, Quotas, Scale, default_study
 
 
 def rate_everything(plan, raters):
@@ -20,6 +24,28 @@ def rate_everything(plan, raters):
     return histories
 
 
+def study(**changes):
+    """The study of the package with other quotas, checks or whatever is named."""
+    parts = {"quotas": Quotas, "checks": Checks, "scale": Scale, "end": End, "platform": Platform}
+    made = {k: parts[k](**v) if k in parts and isinstance(v, dict) else v for k, v in changes.items()}
+    return replace(default_study(), **made)
+
+
+ONCE = study(quotas={"per_question": 1, "overlap": 0.2})
+"""A fifth of the questions three times, the others once."""
+
+
+def events(store):
+    """What happened on the page, in order, as plain values."""
+    found = store.table_of_events(EventLine, key_of, about).read().values()
+    return [json.loads(event.to_json()) for event in found]
+
+
+def given(store):
+    """Every question that was handed out, by its token."""
+    return {event["token"]: event for event in events(store) if event["event"] == "given"}
+
+
 def token():
     return secrets.token_hex(16)
 
@@ -27,10 +53,10 @@ def token():
 class Person:
     """A rater in front of `client` (a TestClient), with an own key; every response is kept in `heard`."""
 
-    def __init__(self, client, keys, name):
+    def __init__(self, client, keys, name, **more):
         self.client, self.name, self.key = client, name, token()
         self.heard = []
-        body = {"invite": keys.invite, "rater": name, "key": self.key, "consent": True}
+        body = {"invite": keys.invite, "rater": name, "key": self.key, "consent": True, **more}
         self.joined = client.post("/api/join", json=body)
         self.heard.append(self.joined)
 
@@ -52,8 +78,9 @@ class Person:
         return found.json()
 
     def words(self, question, alignment="left", fidelity="tie", **changes):
+        answers = {"alignment": alignment, "fidelity": fidelity}
         return {
-            "token": question["token"], "submit_id": token(), "alignment": alignment, "fidelity": fidelity,
+            "token": question["token"], "submit_id": token(), "answers": answers,
             "flags_left": [], "flags_right": [], "shown_ms": 5000, "ui_version": "1", **changes,
         }  # fmt: skip
 

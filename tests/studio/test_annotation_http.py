@@ -1,23 +1,25 @@
 """The server: answers are kept once, can be taken back once, and nothing acknowledged is lost."""
 
-import errno
 import os
+import shutil
+import sqlite3
 import threading
 
 import pytest
-from studio_people import Person, token
+from studio_people import ONCE, Person, study, token
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi.testclient import TestClient
 
 from hallo4.errors import InputError, OutputError
 from hallo4.preference import PreferenceStore
+from hallo4.preference.database import Table
 from hallo4.studio.annotate import open_studio, serve
 
 
 @pytest.fixture
 def studio(store_folder):
-    with open_studio(store_folder) as found:
+    with open_studio(store_folder, study=ONCE) as found:
         yield found
 
 
@@ -47,7 +49,8 @@ def test_an_answer_becomes_one_rating_per_axis(studio, anna, store_folder):
     assert (first.axis, second.axis) == ("alignment", "fidelity")
     assert second.value == "cannot_judge"
     assert {"a": first.clip_a, "b": first.clip_b}[first.value] == first.left_clip_id
-    assert (first.rater_id, first.flags, first.shown_ms) == ("anna", ("unsafe",), 4321)
+    right = next(clip for clip in first.clips if clip != first.left_clip_id)
+    assert (first.rater_id, first.flags, first.shown_ms) == ("anna", {right: ("unsafe",)}, 4321)
     assert (first.role, first.simulated, first.ui_version) == ("plain", False, "1")
 
 
@@ -102,7 +105,7 @@ def test_undo_opens_the_last_answer_again(studio, anna, store_folder):
     again = anna.post("/api/undo", {"token": first["token"]}).json()
     assert [q["token"] for q in again["questions"]] == [first["token"], second["token"]]
     assert again["questions"][0]["before"] == {
-        "alignment": "left", "fidelity": "right", "flags_left": ["broken"], "flags_right": [],
+        "answers": {"alignment": "left", "fidelity": "right"}, "flags_left": ["broken"], "flags_right": [],
     }  # fmt: skip
     assert (again["done"], again["undo"]) == (0, None)
     assert anna.post("/api/undo", {"token": first["token"]}).json() == again, "undone once"
@@ -140,16 +143,16 @@ def test_closing_the_studio_seals_everything(store_folder):
     assert len(ratings(store_folder)) == 2
 
 
-def test_answers_of_a_killed_server_are_sealed_by_the_next(store_folder):
+def test_answers_of_a_killed_server_are_sealed_by_the_next(store_folder, tmp_path):
     with open_studio(store_folder) as studio:
         anna = Person(TestClient(studio.app), studio.keys, "anna")
         anna.answer(anna.questions()["questions"][0])
-        killed = (store_folder / "studio" / "events.jsonl").read_bytes()
-    (store_folder / "ratings.jsonl").write_bytes(b"")
-    (store_folder / "studio" / "events.jsonl").write_bytes(killed + b'{"schema_version": 1, "event": "ans')
-    with open_studio(store_folder):
+        killed = shutil.copytree(store_folder, tmp_path / "killed")
+    (killed / "store.lock").unlink()
+    assert ratings(killed) == []
+    with open_studio(killed):
         pass
-    assert len(ratings(store_folder)) == 2
+    assert len(ratings(killed)) == 2
 
 
 def test_an_answer_before_the_end_of_the_clip_is_refused(anna):
@@ -165,7 +168,7 @@ def test_an_answer_of_the_wrong_kind_is_refused(anna):
 
 
 def test_single_clips_on_a_scale(store_folder):
-    with open_studio(store_folder, mode="score") as studio:
+    with open_studio(store_folder, study=study(mode="score")) as studio:
         anna = Person(TestClient(studio.app), studio.keys, "anna")
         question = anna.questions()["questions"][0]
         assert question["clips"] == 1
@@ -222,26 +225,26 @@ def test_a_second_server_on_the_store_is_refused(studio, store_folder):
 
 
 @pytest.fixture
-def disk(monkeypatch):
-    """disk["full"] = "events" makes every write to a file of that name fail, after a few bytes."""
-    state, write = {"full": None}, os.write
+def disk(studio, monkeypatch):
+    """disk["full"] = "events" makes every insertion into that table fail."""
+    state, insert = {"full": None}, Table._insert
 
-    def failing(handle, data):
-        if state["full"] and state["full"] in os.readlink(f"/proc/self/fd/{handle}"):
-            write(handle, data[:7])
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return write(handle, data)
+    def failing(table, *of):
+        if table.name == state["full"]:
+            insert(table, *of)
+            raise sqlite3.OperationalError("database or disk is full")
+        insert(table, *of)
 
-    monkeypatch.setattr(os, "write", failing)
+    monkeypatch.setattr(Table, "_insert", failing)
     return state
 
 
-@pytest.mark.parametrize("file", ["events.jsonl", "ratings.jsonl"])
-def test_a_full_disk_loses_nothing(studio, anna, store_folder, disk, file):
+@pytest.mark.parametrize("table", ["events", "ratings"])
+def test_a_full_disk_loses_nothing(studio, anna, store_folder, disk, table):
     first, second = anna.questions()["questions"]
     anna.answer(first)
     words = anna.words(second)
-    disk["full"] = file
+    disk["full"] = table
     refused = anna.post("/api/answer", words)
     assert refused.status_code == 507
     assert str(store_folder) not in refused.text
@@ -256,7 +259,7 @@ def test_a_full_disk_loses_nothing(studio, anna, store_folder, disk, file):
 
 
 def test_a_full_disk_before_the_first_question(anna, disk):
-    disk["full"] = "events.jsonl"
+    disk["full"] = "events"
     assert anna.get("/api/questions").status_code == 507
     disk["full"] = None
     assert len(anna.questions()["questions"]) == 2
@@ -305,17 +308,15 @@ def test_a_corrupt_event_is_named_and_the_rest_is_kept(store_folder):
         anna = Person(TestClient(studio.app), studio.keys, "anna")
         anna.answer(anna.questions()["questions"][0])
         before = [q["token"] for q in anna.questions()["questions"]]
-    events = store_folder / "studio" / "events.jsonl"
-    lines = events.read_text().splitlines()
-    lines[2] = lines[2][:40] + "#" + lines[2][41:-1]  # the second question that was given
-    events.write_text("\n".join(lines) + "\n")
+        with studio.session.store.database.writing() as connection:  # the second question that was given
+            connection.execute("UPDATE events SET record = substr(record, 1, 40) || '#' WHERE row = 3")
     with open_studio(store_folder) as studio:
         anna.client = TestClient(studio.app)
         after = anna.questions()
         assert after["done"] == 1
         assert before[1] in [q["token"] for q in after["questions"]]
         _, _, problems = studio.session.overview()
-        assert any("events.jsonl line 3" in line for line in problems)
+        assert any("events row 3" in line for line in problems)
 
 
 def test_nothing_to_rate_is_said_at_once(tmp_path):
@@ -328,9 +329,9 @@ def test_a_port_in_use_is_one_line(store_folder):
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(InputError, match="--port"):
-        serve(store_folder, port=other.getsockname()[1])
+        serve([store_folder], port=other.getsockname()[1])
     with pytest.raises(InputError, match="--port"):
-        serve(store_folder, port=123456)
+        serve([store_folder], port=123456)
 
 
 def test_unknown_tokens(anna):

@@ -3,21 +3,15 @@
 from collections import Counter
 
 import pytest
-from studio_people import rate_everything
+from studio_people import ONCE, rate_everything
 
 from hallo4.preference import Clip, GoldAnswer
 from hallo4.preference.gold import GOLD_SYSTEM
-from hallo4.studio.assign import (
-    BLOCK,
-    REPEAT_AFTER,
-    Question,
-    Quotas,
-    gold_questions,
-    make_plan,
-    next_draw,
-    questions,
-    slot,
-)
+from hallo4.studio import assign
+from hallo4.studio.assign import REPEAT_AFTER, Question, gold_questions, next_draw, questions, remaining, slot
+from hallo4.studio.study import Checks, Quotas
+
+BLOCK = 20
 
 
 def clip(condition, name, system="some"):
@@ -29,6 +23,10 @@ def clip(condition, name, system="some"):
 
 def clips(conditions, each=3):
     return [clip(c, f"k{k}") for c in range(conditions) for k in range(each)]
+
+
+def make_plan(asked, gold=(), quotas=ONCE.quotas, seed=0, **checks):
+    return assign.make_plan(asked, gold, quotas, seed, Checks(**checks))
 
 
 GOLD = tuple(Question(f"g{i}", (f"g{i}-a", f"g{i}-b")) for i in range(5))
@@ -74,7 +72,7 @@ def test_a_gold_pair_is_no_ordinary_question():
     ("conditions", "overlap", "expected"), [(20, 0.2, 12), (7, 0.2, 5), (5, 0.0, 0), (4, 1.0, 12)]
 )
 def test_the_overlap_is_exactly_its_share_rounded_up(conditions, overlap, expected):
-    plan = make_plan(questions(clips(conditions)), quotas=Quotas(overlap=overlap))
+    plan = make_plan(questions(clips(conditions)), quotas=Quotas(1, overlap))
     assert sum(wanted == 3 for wanted in plan.wanted.values()) == expected
     assert set(plan.wanted.values()) <= {1, 3}
 
@@ -99,7 +97,10 @@ def test_every_block_has_one_gold_and_one_repeat():
     for block in range(10):
         roles = Counter(draw.role for draw in history[block * BLOCK : (block + 1) * BLOCK])
         assert roles == {"plain": 18, "gold": 1, "repeat": 1}
-    places = {tuple(slot(0, rater, at) for at in range(BLOCK)) for rater in ("anna", "bert", "cleo", "dora")}
+    plan = make_plan([])
+    places = {
+        tuple(slot(plan, rater, at) for at in range(BLOCK)) for rater in ("anna", "bert", "cleo", "dora")
+    }
     assert len(places) > 1, "checks at the same places for all could be guessed"
 
 
@@ -153,7 +154,7 @@ def test_together_raters_fill_every_quota_and_no_more():
 
 
 def test_what_others_hold_is_not_handed_out():
-    plan = make_plan(questions(clips(1)), quotas=Quotas(overlap=0.0))
+    plan = make_plan(questions(clips(1)), quotas=Quotas(1))
     taken = {question: {"bert"} for question in plan.wanted}
     assert next_draw(plan, "anna", [], taken) is None
     del taken[next(iter(plan.wanted))]
@@ -163,3 +164,50 @@ def test_what_others_hold_is_not_handed_out():
 def test_without_gold_its_slot_is_an_ordinary_question():
     history = lonely_run(make_plan(questions(clips(20))), "anna", BLOCK)
     assert Counter(draw.role for draw in history) == {"plain": 19, "repeat": 1}
+
+
+@pytest.mark.parametrize("per_rater", [None, 25])
+@pytest.mark.parametrize("practice", [0, 2])
+def test_what_is_left_falls_by_one_whatever_a_question_was_for(per_rater, practice):
+    """From the number that is announced nobody can tell which questions are checks."""
+    plan = make_plan(questions(clips(14)), GOLD, Quotas(1, per_rater=per_rater), practice=practice)
+    history, taken, announced = [], {}, []
+    while True:
+        announced.append(remaining(plan, "anna", history, len(plan.open_to("anna", taken))))
+        draw = next_draw(plan, "anna", history, taken)
+        if draw is None:
+            break
+        history.append(draw)
+        if draw.role == "plain":
+            taken.setdefault(draw.question, set()).add("anna")
+    assert {"gold", "repeat"} <= {draw.role for draw in history}
+    assert announced == list(range(len(history), -1, -1))
+    assert sum(draw.role == "practice" for draw in history) == practice
+    assert len(history) - practice == (per_rater or 42 + sum(d.role in ("gold", "repeat") for d in history))
+
+
+def test_practice_comes_first_and_is_known():
+    plan = make_plan(questions(clips(20)), GOLD, practice=3)
+    history = lonely_run(plan, "anna")
+    assert [draw.role for draw in history[:4]] == ["practice"] * 3 + [slot(plan, "anna", 0)]
+    assert {draw.question for draw in history[:3]} <= set(GOLD)
+
+
+def test_without_checks_there_are_none():
+    plan = make_plan(questions(clips(30)), GOLD, gold_every=None, repeat_every=None)
+    assert {draw.role for draw in lonely_run(plan, "anna")} == {"plain"}
+
+
+def test_where_clips_are_scored_both_of_a_gold_pair_are_asked_about_in_turn():
+    found = clips(3)
+    by_id = {c.clip_id: c for c in found}
+    answers = [
+        GoldAnswer("c000-k0", "c000-k1", "alignment", "a"),
+        GoldAnswer("c001-k2", "c001-k0", "fidelity", "a"),
+    ]
+    gold = gold_questions(by_id, answers, "score")
+    assert [q.clips for q in gold] == [("c000-k0",), ("c000-k1",), ("c001-k0",), ("c001-k2",)]
+    plan = make_plan(questions(clips(200), "score"), gold)
+    asked = [draw.question.clips[0] for draw in lonely_run(plan, "anna") if draw.role == "gold"]
+    pairs = [set(two) for two in zip(asked[::2], asked[1::2])]
+    assert all(two in ({"c000-k0", "c000-k1"}, {"c001-k0", "c001-k2"}) for two in pairs)

@@ -100,7 +100,8 @@ def test_everything_works_with_the_path_and_without_it(studio, client, before):
     signed = {"Authorization": f"Bearer anna:{body['key']}"}
     question = client.get(before + "/api/questions", headers=signed).json()["questions"][0]
     said = {
-        "token": question["token"], "submit_id": token(), "alignment": "left", "fidelity": "tie",
+        "token": question["token"], "submit_id": token(),
+        "answers": {"alignment": "left", "fidelity": "tie"},
         "flags_left": [], "flags_right": [], "shown_ms": 5000, "ui_version": "1",
     }  # fmt: skip
     assert client.post(before + "/api/answer", json=said, headers=signed).json()["done"] == 1

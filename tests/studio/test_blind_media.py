@@ -96,41 +96,52 @@ def media(store_folder):
     made.close()
 
 
-def test_copies_are_put_away(media, store_folder):
+def test_a_copy_is_made_once_and_found_again(media, store_folder):
     blind, clips = media
-    blind.prepare("a" * 32, clips[:2])
-    blind.prepare("a" * 32, clips[:2])
-    path = blind.path("a" * 32)
-    assert path.exists()
-    blind.forget("a" * 32)
-    assert not path.exists()
-    assert blind.path("a" * 32) is None
-    blind.prepare("b" * 32, clips[:2])
-    blind.path("b" * 32)
-    blind.close()
-    assert list((store_folder / "studio" / "media").iterdir()) == []
+    both = [clips[:2], clips[1::-1]]
+    said = []
+    assert blind.make_all(both, on_progress=lambda *of: said.append(of)) == {}
+    assert said == [(1, 2), (2, 2)]
+    made = {path: path.stat().st_mtime_ns for path in (store_folder / "studio" / "media").iterdir()}
+    assert {blind.path(clips).result(60) for clips in both} == set(made)
+    again = BlindMedia(PreferenceStore.open(store_folder), store_folder / "studio" / "media")
+    assert again.make_all(both, on_progress=lambda *of: said.append(of)) == {}
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert len(said) == 2
+    again.make_all(both[:1])
+    assert list((store_folder / "studio" / "media").iterdir()) == [again.path(both[0]).result(60)]
+    again.close()
 
 
 def test_a_file_that_is_not_the_recorded_one_is_refused(media, store_folder):
     blind, clips = media
     path = store_folder / clips[1].path
     path.write_bytes((store_folder / clips[4].path).read_bytes())
-    blind.prepare("a" * 32, clips[:2])
     with pytest.raises(InputError, match="sha256"):
-        blind.path("a" * 32)
+        blind.path(clips[:2]).result(60)
     path.unlink()
-    blind.prepare("a" * 32, clips[:2])
-    with pytest.raises(InputError, match="cannot be read"):
-        blind.path("a" * 32)
+    with pytest.raises(InputError, match="no such file"):
+        blind.path(clips[:2]).result(60)
+    failed = blind.make_all([clips[:2], clips[3:5]])
+    assert list(failed) == [(clips[0].clip_id, clips[1].clip_id)]
+    assert "no such file. Put the clip back" in failed[clips[0].clip_id, clips[1].clip_id]
 
 
-def test_copies_of_a_killed_server_are_removed(store_folder):
+def test_a_copy_that_was_half_made_is_made_anew(media, store_folder, monkeypatch):
+    blind, clips = media
+    from hallo4.studio import media as module
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_beside", lambda frames: (_ for _ in ()).throw(OutputError("full")))
+        with pytest.raises(OutputError):
+            blind.path(clips[:2]).result(60)
+    assert list((store_folder / "studio" / "media").glob("*.mp4")) == []
+    assert blind.path(clips[:2]).result(60).is_file()
+
+
+def test_a_folder_that_cannot_be_used_is_said(store_folder):
     folder = store_folder / "studio" / "media"
-    folder.mkdir(parents=True)
-    (folder / "old.mp4").write_bytes(b"x")
-    BlindMedia(PreferenceStore.open(store_folder), folder).close()
-    assert list(folder.iterdir()) == []
-    folder.rmdir()
+    folder.parent.mkdir()
     folder.write_bytes(b"a file in its place")
     with pytest.raises(OutputError, match="cannot be used"):
         BlindMedia(PreferenceStore.open(store_folder), folder)

@@ -4,12 +4,13 @@ import json
 import stat
 
 import pytest
-from studio_people import Person, token
+from studio_people import Person, events, token
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
 from fastapi.testclient import TestClient
 
 from hallo4.errors import InputError, MissingExtraError
+from hallo4.preference import PreferenceStore
 from hallo4.studio.annotate import open_studio
 from hallo4.studio.guard import BODY_LIMIT_BYTES
 from hallo4.studio.keys import load_keys
@@ -99,7 +100,9 @@ def test_only_small_json_is_read(anna):
 @pytest.mark.parametrize(
     "change",
     [
-        {"more": 1}, {"alignment": None}, {"alignment": True}, {"alignment": 2.5}, {"fidelity": "better"},
+        {"more": 1}, {"answers": None}, {"answers": {}}, {"answers": {"alignment": "left"}},
+        *[{"answers": {"alignment": "left", "fidelity": said}} for said in (None, True, 2.5, "better", 10)],
+        {"answers": {"alignment": "left", "fidelity": "left", "beauty": "left"}},
         {"flags_left": ["ugly"]}, {"flags_left": ["unsafe"] * 4}, {"flags_left": "unsafe"}, {"shown_ms": -1},
         {"shown_ms": "5000"}, {"shown_ms": 10**12}, {"ui_version": "x" * 41}, {"ui_version": "a b"},
         {"token": "../../etc/passwd"}, {"submit_id": "x"},
@@ -155,7 +158,8 @@ def test_progress_and_export_are_for_the_organiser(studio, client, anna, store_f
     assert [rater["answered"] for rater in found["raters"]] == [1]
     assert [flag["flag"] for flag in found["flags"]] == ["broken"]
     export = client.get("/api/admin/export/ratings.jsonl", headers=headers)
-    assert export.content == (store_folder / "ratings.jsonl").read_bytes()
+    ratings = PreferenceStore.open(store_folder).ratings()
+    assert export.text == "".join(rating.to_json() + "\n" for rating in ratings)
     assert len(export.text.splitlines()) == 2, "also what could still be undone"
     assert client.get("/api/admin/export/events.jsonl", headers=headers).status_code == 404
 
@@ -170,9 +174,9 @@ def test_keys_are_for_their_owner_and_a_damaged_file_is_named(store_folder):
         load_keys(path)
 
 
-def test_keys_are_in_no_line_of_the_log(studio, anna, store_folder):
+def test_keys_are_in_no_event(studio, anna, store_folder):
     anna.questions()
-    log = (store_folder / "studio" / "events.jsonl").read_text()
+    log = json.dumps(events(PreferenceStore.open(store_folder)))
     assert anna.key not in log
     assert studio.keys.invite not in log
 

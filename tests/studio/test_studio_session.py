@@ -1,11 +1,10 @@
 """Long runs of the studio's rules, without HTTP and without videos: checks, leases, progress."""
 
 import pytest
-from studio_people import token
+from studio_people import ONCE, study, token
 
 from hallo4.preference import Clip, Condition, GoldAnswer, PreferenceStore
 from hallo4.studio import progress
-from hallo4.studio.assign import Quotas
 from hallo4.studio.media import View
 from hallo4.studio.record import Answered
 from hallo4.studio.refused import Refused
@@ -19,12 +18,6 @@ class NoMedia:
 
     def view(self, clips):
         return View(64, 64, 80, 50, 25.0, (0, 0, 1, 1))
-
-    def prepare(self, token, clips):
-        pass
-
-    def forget(self, token):
-        pass
 
 
 class Clock:
@@ -59,11 +52,8 @@ def clock():
 
 @pytest.fixture
 def open_session(store, clock):
-    folder = store.folder / "studio"
-    folder.mkdir()
-
-    def make(**changes):
-        return Session(store, folder, NoMedia(), now_ms=clock, **changes)
+    def make(asks=ONCE):
+        return Session(store, NoMedia(), asks, now_ms=clock)
 
     return make
 
@@ -73,7 +63,7 @@ def join(session, *raters):
         session.join(rater, token())
 
 
-def answer(session, rater, alignment, fidelity="tie"):
+def answer(session, rater, alignment, fidelity="tie", flags=()):
     """Answer the question on the screen; `alignment` may be a function of (left, right) clip ids."""
     hand = session.questions(rater)["questions"]
     if not hand:
@@ -82,7 +72,10 @@ def answer(session, rater, alignment, fidelity="tie"):
         alignment = alignment(*session._state.tasks[hand[0]["token"]].shown)
     session.answer(
         rater,
-        Answered(hand[0]["token"], token(), alignment, fidelity, (), (), 3000, "1", session.now_ms()),
+        Answered(
+            *(hand[0]["token"], token(), {"alignment": alignment, "fidelity": fidelity}, {}, flags, ()),
+            *(3000, "1", session.now_ms()),
+        ),
     )
     session.now_ms.now += 5000
     return True
@@ -119,14 +112,14 @@ def test_gold_and_repeats_reach_the_store(open_session, store):
 
 
 def test_the_organiser_sees_who_does_not_look(open_session, store, clock):
-    session = open_session(quotas=Quotas(overlap=1.0))
+    session = open_session(study())
     join(session, "anna", "bert", "lefty")
     for _ in range(70):
         for rater in ("anna", "bert"):
             answer(session, rater, attentive)
         answer(session, "lefty", always_left)
     session.seal()
-    found = progress.overview(*session.overview(), store, clock())
+    found = progress.overview(*session.overview(), session.study, store, clock())
     raters = {rater["rater"]: rater for rater in found["raters"]}
     assert raters["anna"]["gold"]["mean"] == 1.0
     assert raters["lefty"]["gold"]["mean"] < progress.TARGETS["gold"]
@@ -141,12 +134,12 @@ def test_the_organiser_sees_who_does_not_look(open_session, store, clock):
 
 
 def test_agreement_of_equal_and_of_opposite_raters(open_session, store, clock):
-    session = open_session(quotas=Quotas(overlap=1.0, overlap_raters=2))
+    session = open_session(study(quotas={"per_question": 2}))
     join(session, "anna", "bert")
     while any([answer(session, "anna", attentive, "tie"), answer(session, "bert", attentive, "left")]):
         pass
     session.seal()
-    found = progress.overview(*session.overview(), store, clock())
+    found = progress.overview(*session.overview(), session.study, store, clock())
     assert found["axes"]["alignment"]["alpha"]["mean"] == 1.0
     assert found["axes"]["fidelity"]["alpha"]["mean"] < 0.1
     questions = found["questions"]
@@ -155,17 +148,17 @@ def test_agreement_of_equal_and_of_opposite_raters(open_session, store, clock):
 
 
 def test_what_is_not_answered_for_long_is_open_to_others(open_session, clock):
-    session = open_session(quotas=Quotas(overlap=0.0))
+    session = open_session(study(quotas={"per_question": 1}))
     join(session, "sleepy", "anna")
-    held = [session._state.tasks[q["token"]].draw.question for q in session.questions("sleepy")["questions"]]
+    held = [session._state.tasks[q["token"]].question for q in session.questions("sleepy")["questions"]]
     assert session.questions("anna")["left"] == 88 - len(held)
     clock.now += LEASE_MS + 1
     assert session.questions("anna")["left"] == 88
     while answer(session, "anna", "tie"):
         pass
-    asked = {task.draw.question for task in session._state.history("anna")}
+    asked = {task.question for task in session._state.history("anna")}
     assert set(held) <= asked
-    kept = [session._state.tasks[q["token"]].draw.question for q in session.questions("sleepy")["questions"]]
+    kept = [session._state.tasks[q["token"]].question for q in session.questions("sleepy")["questions"]]
     assert kept == held, "it stays with who holds it"
 
 
@@ -208,13 +201,12 @@ def test_new_clips_and_gold_are_taken_up_while_serving(open_session, store):
 
 
 def test_what_cannot_be_shown_to_one_is_taken_from_all(open_session, store):
-    session = open_session(quotas=Quotas(overlap=1.0))
+    session = open_session(study())
     join(session, "anna", "bert")
     while True:  # until both hold the same question
         hands = {who: session.questions(who)["questions"] for who in ("anna", "bert")}
         held = {
-            who: {session._state.tasks[q["token"]].draw.question: q["token"] for q in hands[who]}
-            for who in hands
+            who: {session._state.tasks[q["token"]].question: q["token"] for q in hands[who]} for who in hands
         }
         if common := set(held["anna"]) & set(held["bert"]):
             break
@@ -226,7 +218,7 @@ def test_what_cannot_be_shown_to_one_is_taken_from_all(open_session, store):
         assert len(tokens) == 2
         assert held[who][bad] not in tokens
         while answer(session, who, "tie"):
-            assert bad not in [t.draw.question for t in session._state.history(who)]
+            assert bad not in [t.question for t in session._state.history(who)]
     assert any("its file is damaged" in line for line in session.overview()[2])
 
 
@@ -235,9 +227,9 @@ def test_an_answer_about_a_clip_that_left_the_store_stops_nobody(open_session, s
     join(session, "anna", "bert")
     answer(session, "anna", "tie")
     gone = session._state.history("anna")[0].given.clips[0]
-    lines = (store.folder / "clips.jsonl").read_text().splitlines()
-    kept = [line for line in lines if f'"{gone}"' not in line]
-    (store.folder / "clips.jsonl").write_text("\n".join(kept) + "\n")
+    with store.database.writing() as connection:
+        connection.execute("DELETE FROM clips WHERE key = ?", (gone,))
+        connection.execute("UPDATE revisions SET revision = revision + 1 WHERE name = 'clips'")
     again = open_session()
     answer(again, "anna", "tie")
     assert answer(again, "bert", "left")

@@ -11,15 +11,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from hallo4.errors import InputError
+from hallo4.json_file import read_json
 from hallo4.pipelines.session import partial_video_path
 from hallo4.studio.make.settings import JobBody, ProgressView, Role
 from hallo4.whole import temporary_beside, write_whole
@@ -47,6 +48,15 @@ class Outcome(BaseModel):
     took_s: float = 0.0
 
 
+class Said(BaseModel):
+    """`progress.json`: how far the worker is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    progress: ProgressView
+    notes: tuple[str, ...]
+
+
 class JobFolder:
     """Reads and writes the files of one job."""
 
@@ -66,8 +76,8 @@ class JobFolder:
     def request(self) -> Request | None:
         """None: it was never written."""
         try:
-            return Request.model_validate_json((self.path / "request.json").read_bytes())
-        except (OSError, ValidationError):
+            return read_json(self.path / "request.json", Request)
+        except InputError:
             return None
 
     def clean(self) -> None:
@@ -78,8 +88,8 @@ class JobFolder:
     def outcome(self) -> Outcome | None:
         """None: it is still to be made."""
         try:
-            return Outcome.model_validate_json((self.path / "outcome.json").read_bytes())
-        except (OSError, ValidationError):
+            return read_json(self.path / "outcome.json", Outcome)
+        except InputError:
             return None
 
     def end(self, outcome: Outcome) -> None:
@@ -106,16 +116,16 @@ class JobFolder:
 
     def say(self, progress: ProgressView, notes: tuple[str, ...]) -> None:
         """How far it is. Lost after a power cut, which does no harm."""
-        content = json.dumps({"progress": progress.model_dump(), "notes": notes})
+        content = Said(progress=progress, notes=notes).model_dump_json()
         self.replace(self.path / "progress.json", content.encode())
 
     def said(self) -> tuple[ProgressView | None, tuple[str, ...]]:
         """What was said last."""
         try:
-            found = json.loads((self.path / "progress.json").read_bytes())
-            return ProgressView.model_validate(found["progress"]), tuple(found["notes"])
-        except (OSError, ValueError, KeyError, TypeError):
+            said = read_json(self.path / "progress.json", Said)
+        except InputError:
             return None, ()
+        return said.progress, said.notes
 
     def replace(self, target: Path, content: bytes) -> None:
         """Write a file that readers see whole, old or new, without waiting for the disk."""

@@ -19,7 +19,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hallo4.errors import Hallo4Error, OutputError
+from hallo4.errors import Hallo4Error, InputError, OutputError
+from hallo4.json_file import read_json
 from hallo4.media import collect_notes, load_image, open_sound, probe_video
 from hallo4.motion import load_skeleton
 from hallo4.pipelines.prepare_motion import is_keypoints
@@ -108,15 +109,15 @@ class Uploads:
         """What is here of it. Refused: no such upload."""
         home = self.folder / upload_id
         try:
-            about = UploadBody.model_validate_json((home / "about.json").read_bytes())
+            about = read_json(home / "about.json", UploadBody)
             received = self.path(upload_id).stat().st_size
-        except (OSError, ValueError):
+        except (OSError, InputError):
             raise Refused(404, "This file is not here any more. Choose it again.") from None
         facts = home / "facts.json"
         complete = facts.is_file()
         return UploadView(
             id=upload_id, role=about.role, name=_shown(about.name), size=about.size, received=received,
-            complete=complete, facts=json.loads(facts.read_text()) if complete else "",
+            complete=complete, facts=read_json(facts, str) if complete else "",
             address=f"media/{upload_id}/content",
         )  # fmt: skip
 

@@ -4,7 +4,6 @@ import { ApiError, call, linkWords, recall, remember } from "./api.js";
 
 const EVERY_MS = 5000;
 const el = (id) => document.getElementById(id);
-const AXES = { alignment: "sound", fidelity: "person" };
 
 if (linkWords().token) remember("admin", linkWords().token);
 if (location.hash) history.replaceState(null, "", location.pathname);
@@ -55,8 +54,8 @@ function tiles(found) {
   return [
     tile("Answers", String(q.answers), ` of ${q.answers_wanted}`, `${q.begun} of ${q.all} questions begun · ${q.gold} gold`, bar(share)),
     tile("Overlap", String(q.overlap_full), ` of ${q.overlapping}`, "questions with all their raters", bar(q.overlapping ? q.overlap_full / q.overlapping : 0)),
-    ...Object.entries(axes).map(([axis, of]) =>
-      tile(`Agreement, ${AXES[axis]}`, number(of.alpha.mean), " alpha", `${between(of.alpha, number)}target ${targets.alpha} · ${percent(of.tie)} ties`, range(of.alpha, -0.2, 1, targets.alpha)),
+    ...Object.values(axes).map((of) =>
+      tile(`Agreement: ${of.title}`, number(of.alpha.mean), " alpha", `${between(of.alpha, number)}target ${targets.alpha} · ${percent(of.tie)} ties`, range(of.alpha, -0.2, 1, targets.alpha)),
     ),
     tile("Side bias", percent(left.mean), " chose left", `${between(left, percent)}50 % is unbiased`, range(left, 0, 1, 0.5)),
   ];
@@ -72,7 +71,7 @@ function row(rater, targets) {
   return make(
     "tr", {},
     cell(rater.rater),
-    cell(String(rater.answered)),
+    cell(String(rater.answered), rater.wanted ? `of ${rater.wanted}` : ""),
     cell(String(rater.last_10_min)),
     cell(number(rater.median_s, 1)),
     cell(percent(gold), of(rater.gold), gold !== null && gold < targets.gold),
@@ -80,6 +79,7 @@ function row(rater, targets) {
     cell(percent(rater.left?.mean), of(rater.left)),
     cell(percent(rater.cannot_judge)),
     cell(ago(rater.idle_s)),
+    make("td", { class: "state" }, rater.excluded ? `excluded: ${rater.excluded}` : (rater.ended ?? "open")),
   );
 }
 
@@ -88,10 +88,14 @@ function show(found) {
   el("tiles").replaceChildren(...tiles(found));
   el("raters").replaceChildren(...found.raters.map((rater) => row(rater, found.targets)));
   el("raters-hint").textContent = found.raters.length
-    ? `Gold below ${percent(found.targets.gold)} is marked. Quality counts answers that can no longer be undone: ${found.sealed} ratings so far.`
+    ? `Gold below ${percent(found.targets.gold)} is marked. Quality counts answers that can no longer be undone: ${found.sealed} ratings so far. To exclude a rater or delete their answers: hallo4 prefer raters.`
     : "Nobody has joined yet. Send the rating link that was printed when the server started.";
+  const { people } = found;
+  const ended = Object.entries(people.ended).map(([reason, n]) => `${n} ${reason}`);
+  const spoken = Object.entries(people.languages).map(([tag, n]) => `${n} ${tag || "?"}`);
+  el("people").textContent = [`${people.joined} of ${people.allowed} raters`, ...ended, spoken.join(", ")].filter(Boolean).join(" · ");
   el("flags-count").textContent = String(found.flags.length);
-  el("flags").replaceChildren(...found.flags.map((f) => make("li", {}, `${f.clip}: ${f.flag.replace("_", " ")}, ${f.raters} ${f.raters === 1 ? "rater" : "raters"}`)));
+  el("flags").replaceChildren(...found.flags.map((f) => make("li", {}, `${f.clip}: ${f.flag.replace("_", " ")}, ${f.raters} ${f.raters === 1 ? "rater" : "raters"}${found.unsafe.includes(f.clip) ? "; shown to nobody any more" : ""}`)));
   el("problems-count").textContent = String(found.problems.length);
   el("problems").replaceChildren(...found.problems.map((line) => make("li", {}, line)));
   el("fresh").textContent = `Updated ${new Date().toLocaleTimeString()}`;

@@ -5,9 +5,9 @@
 const HOME = new URL(".", document.baseURI);
 const STORE = `hallo4-studio${HOME.pathname.replace(/\/$/, "")}`;
 
-/** The words behind '#' of the link: {invite} or {rater, key}; they never reach the server's log. */
+/** The words of the link: those behind '#', {invite} or {rater, key}, never reach a server's log; platforms put theirs behind '?'. */
 export function linkWords() {
-  return Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+  return Object.fromEntries([...new URLSearchParams(location.search), ...new URLSearchParams(location.hash.slice(1))]);
 }
 
 /** The address of the raters' page with words behind '#'. */
@@ -48,6 +48,10 @@ export function forgetAll(prefix, except) {
   }
 }
 
+/** Texts of errors, in another language where a page has one. */
+const own = JSON.parse(document.getElementById("page")?.textContent ?? "{}").words ?? {};
+const said = (name, english) => own[name] ?? english;
+
 /** An answer of the server that is no success; status 0: no answer at all. */
 export class ApiError extends Error {
   constructor(status, text) {
@@ -56,7 +60,7 @@ export class ApiError extends Error {
   }
   /** Worth trying again with the same words. */
   get passing() {
-    return this.status === 0 || this.status >= 500;
+    return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
@@ -73,14 +77,14 @@ export async function call(path, bearer, body, { method = body === undefined ? "
   try {
     response = await fetch(path, { ...options, signal: signal ?? AbortSignal.timeout?.(timeoutMs) });
   } catch {
-    throw new ApiError(0, "The server cannot be reached.");
+    throw new ApiError(0, said("unreachable", "The server cannot be reached."));
   }
   const found = await response.json().catch(() => null);
   if (found && response.ok) return found;
   if (typeof found?.error === "string") throw new ApiError(response.status, found.error);
-  if (response.status >= 500) throw new ApiError(response.status, `The server said ${response.status}.`);
+  if (response.status >= 500) throw new ApiError(response.status, said("server_said", "The server said {status}.").replace("{status}", response.status));
   // A proxy that wants a sign-in, say. Its word is not the studio's: nothing is saved, and nobody is turned away.
-  throw new ApiError(502, `The answer (HTTP ${response.status}) is not from the studio. Reload this page if you must sign in again.`);
+  throw new ApiError(502, said("not_ours", "The answer (HTTP {status}) is not from the studio. Reload this page if you must sign in again.").replace("{status}", response.status));
 }
 
 /** Call until it works. `onTrouble(error, retryNow)` is told of every failure that will be tried again. */

@@ -1,5 +1,7 @@
 // Keys, pointer and touch: what each of them does is an action of the page.
 
+import { say } from "./words.js";
+
 const el = (id) => document.getElementById(id);
 
 const BUTTONS = { play: "Space", back: "ArrowLeft", forward: "ArrowRight", slow: "s", loop: "l", zoom: "m", sound: "v", submit: "Enter", undo: "z", "done-undo": "z", help: "h" };
@@ -35,9 +37,13 @@ export function wireControls(actions, player) {
     h: () => actions.guide(true),
     "?": () => actions.guide(true),
   };
-  for (const [axis, row] of [["alignment", "123456"], ["fidelity", "qwerty"]]) {
-    [...row].forEach((key, at) => (keys[key] = () => actions.chooseAt(axis, at)));
-  }
+  ["1234567890", "qwertyuiop"].forEach((row, place) => {
+    // A letter that means something else keeps that meaning where no answer is at its place.
+    [...row].forEach((key, at) => {
+      const other = keys[key];
+      keys[key] = (event) => (other && actions.answersIn(place) <= at ? other(event) : actions.chooseAt(place, at));
+    });
+  });
   wireKeys(keys);
   wireButtons(keys, actions, player);
 }
@@ -76,6 +82,6 @@ function wireButtons(keys, actions, player) {
   el("copy").addEventListener("click", async () => {
     el("resume").select();
     const copied = await (navigator.clipboard?.writeText(el("resume").value).then(() => true, () => false) ?? false);
-    el("copy").textContent = copied || document.execCommand("copy") ? "Copied" : "Select and copy";
+    el("copy").textContent = say(copied || document.execCommand("copy") ? "code_copied" : "resume_copy");
   });
 }

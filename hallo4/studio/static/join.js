@@ -1,6 +1,7 @@
 // The way in: consent and pseudonym.
 
 import { ApiError, call, randomToken, recall, remember } from "./api.js";
+import { drawn, language, say } from "./words.js";
 
 const PSEUDONYM = /^[A-Za-z0-9][A-Za-z0-9_-]{1,31}$/;
 const el = (id) => document.getElementById(id);
@@ -9,20 +10,21 @@ const el = (id) => document.getElementById(id);
 export function wireJoin(joined) {
   el("join").addEventListener("submit", async (event) => {
     event.preventDefault();
-    const name = el("rater").value.trim();
-    const wrongName = !PSEUDONYM.test(name);
-    el("rater").setAttribute("aria-invalid", String(wrongName));
-    if (wrongName) return complain("The pseudonym needs 2 to 32 letters, digits, - or _, and begins with a letter or digit.", el("rater"));
-    if (!el("consent").checked) return complain("Please tick the box if you agree. Without it you cannot take part.", el("consent"));
+    const name = drawn ? null : el("rater").value.trim();
+    const wrongName = !drawn && !PSEUDONYM.test(name);
+    el("rater")?.setAttribute("aria-invalid", String(wrongName));
+    if (wrongName) return complain(say("pseudonym_wrong"), el("rater"));
+    if (!el("consent").checked) return complain(say("agree_missing"), el("consent"));
     complain("");
     const begun = recall("joining");
-    const key = begun?.rater === name ? begun.key : randomToken();
+    const key = begun && begun.rater === name ? begun.key : randomToken();
     remember("joining", { rater: name, key }); // the same key again if the server's word is lost on its way
     el("begin").disabled = true;
     try {
-      await call("api/join", "", { invite: recall("invite"), rater: name, key, consent: true });
+      const participant = recall("participant") ?? {};
+      const { rater } = await call("api/join", "", { invite: recall("invite"), rater: name, key, consent: true, language, participant });
       remember("joining", undefined);
-      await joined({ rater: name, key });
+      await joined({ rater, key });
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       complain(error.message);

@@ -1,27 +1,37 @@
 // What a question offers, and what a rater has chosen of it so far.
 
 import { randomToken, recall } from "./api.js";
+import { questions, say, scale } from "./words.js";
 
-/** Per number of clips and axis: [value, label, more, key]. */
-export const CHOICES = {
-  2: {
-    alignment: [["left", "A", "better", "1"], ["tie", "Tie", "", "2"], ["right", "B", "better", "3"], ["cannot_judge", "Can’t judge", "", "4"]],
-    fidelity: [["left", "A", "better", "Q"], ["tie", "Tie", "", "W"], ["right", "B", "better", "E"], ["cannot_judge", "Can’t judge", "", "R"]],
-  },
-  1: {
-    alignment: [[1, "1", "", "1"], [2, "2", "", "2"], [3, "3", "", "3"], [4, "4", "", "4"], [5, "5", "", "5"], ["cannot_judge", "Can’t judge", "", "6"]],
-    fidelity: [[1, "1", "", "Q"], [2, "2", "", "W"], [3, "3", "", "E"], [4, "4", "", "R"], [5, "5", "", "T"], ["cannot_judge", "Can’t judge", "", "Y"]],
-  },
-};
+const ROWS = ["1234567890", "QWERTYUIOP"]; // keys of the first two questions; of more, the digits are for the marked one
+
+/** Names of what is asked, in order. */
+export const ASKED = questions?.map((question) => question.name) ?? [];
+
+/** The answers to a question of so many clips: [value, label, more, key]. */
+export function choicesOf(clips, name) {
+  const sides = [["left", "A", say("better")], ["tie", say("tie"), ""], ["right", "B", say("better")]];
+  const points = Array.from({ length: scale.points }, (_, at) => [at + 1, String(at + 1), ""]);
+  const found = clips === 2 ? sides.filter(([value]) => value !== "tie" || scale.ties) : points;
+  if (scale.cannot_judge) found.push(["cannot_judge", say("cannot_judge"), ""]);
+  const row = ROWS[ASKED.length > 2 ? 0 : ASKED.indexOf(name)];
+  return found.map((choice, at) => [...choice, row[at] ?? ""]);
+}
 
 const FLAGS = ["unsafe", "broken", "identity_lost"];
 const FLAG_TURNS = ["", "left", "right", "left right"];
 
+/** Whether every question has an answer. */
+export const isAnswered = (draft) => ASKED.every((name) => draft.answers[name] !== undefined);
+
+/** The question that digits answer where there are more than two: the first without an answer, or the last. */
+export const marked = (draft) => ASKED.find((name) => draft.answers[name] === undefined) ?? ASKED[ASKED.length - 1];
+
 /** The draft of a question: what this browser kept, what was said before an undo, or nothing yet. */
 export function draftOf(question) {
   const kept = recall(`draft.${question.token}`);
-  if (kept) return kept;
-  const fresh = { alignment: null, fidelity: null, flags: {}, watched: false, shownMs: 0, submitId: randomToken(), sent: null };
+  if (kept?.answers) return kept;
+  const fresh = { answers: {}, flags: {}, watched: false, shownMs: 0, submitId: randomToken(), sent: null };
   const before = question.before;
   if (!before) return fresh;
   for (const flag of FLAGS) {
@@ -29,7 +39,7 @@ export function draftOf(question) {
     if (sides.length) fresh.flags[flag] = sides.join(" ");
   }
   const lengthMs = Math.ceil((1000 * question.frames) / question.fps);
-  return { ...fresh, alignment: before.alignment, fidelity: before.fidelity, watched: true, shownMs: lengthMs };
+  return { ...fresh, answers: { ...before.answers }, watched: true, shownMs: lengthMs };
 }
 
 /** A flag's next turn: none, A, B, both, none. */
@@ -53,8 +63,7 @@ export function answerOf(question, draft, version) {
   return {
     token: question.token,
     submit_id: draft.submitId,
-    alignment: draft.alignment,
-    fidelity: draft.fidelity,
+    answers: draft.answers,
     flags_left: flagsOf("left"),
     flags_right: flagsOf("right"),
     shown_ms: Math.round(draft.shownMs),

@@ -1,16 +1,19 @@
 // The rater's page: one question at a time, by keyboard, pointer or touch.
 //
-//   link -> intro (consent, pseudonym) -> rating -> done
-//                                          |  ^
-//                                 saved by the server before the next one shows
+//   link -> intro (consent, pseudonym) -> hear (sound check) -> rating -> done -> code
+//                                                                |  ^
+//                                                       saved by the server before the next one shows
 
 import { ApiError, forgetAll, insist, linkHere, linkWords, randomToken, recall, remember } from "./api.js";
 import { wireControls } from "./controls.js";
 import { wireJoin } from "./join.js";
 import { Player } from "./player.js";
-import { CHOICES, answerOf, draftOf, flagMark, turnFlag } from "./questions.js";
+import { showEnd, wireEnd } from "./end.js";
+import { newTones, wireHearing } from "./hear.js";
+import { ASKED, answerOf, choicesOf, draftOf, flagMark, isAnswered, marked, turnFlag } from "./questions.js";
+import { parameters, questions as asked, say } from "./words.js";
 
-const UI_VERSION = "1";
+const UI_VERSION = "2";
 const SET = 20; // questions to a full ring, then a good moment to rest
 const CALM = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 
@@ -84,13 +87,14 @@ function take(found) {
   if (!now) {
     question = draft = null;
     player.stop();
-    el("done-text").textContent = found.done
-      ? `You answered ${found.done} ${found.done === 1 ? "question" : "questions"}. Every answer is saved; you can close this page.`
-      : "There is nothing to rate at the moment. Come back later with the same link.";
-    el("done-undo").hidden = !found.undo;
-    view("done");
-    return;
+    if (found.sound_check) {
+      newTones(bearer()).catch((error) => trouble(error, null));
+      return view("hear");
+    }
+    showEnd(found);
+    return view("done");
   }
+  if (found.lesson) teach(found.lesson);
   view("rating");
   if (question?.token !== now.token) {
     question = now;
@@ -109,6 +113,13 @@ function take(found) {
   if (draft.sent) submit(); // was on its way when the page closed
 }
 
+/** What a practice question was for. */
+function teach({ right, better }) {
+  const [name, side] = Object.entries(better)[0];
+  const title = asked.find((question) => question.name === name).title;
+  toast(say(right ? "practice_right" : "practice_wrong", { side: { left: "A", right: "B", tie: say("tie") }[side], question: title }), 9000);
+}
+
 function progress() {
   const inSet = state.done % SET;
   const goal = Math.min(SET, inSet + state.left);
@@ -116,8 +127,8 @@ function progress() {
   el("ring-done").style.strokeDashoffset = String(100 - share);
   el("ring-done").style.opacity = share ? "1" : "0"; // a round cap would show as a dot
   el("ring-text").textContent = state.left === 0 ? "✓" : String(inSet);
-  el("ring").setAttribute("aria-label", `${inSet} of ${goal} in this set, ${state.done} in all`);
-  el("pace").textContent = state.left === 0 ? `${state.done} answered` : `${state.left} to go`;
+  el("ring").setAttribute("aria-label", say("in_set", { done: inSet, goal, all: state.done }));
+  el("pace").textContent = state.left === 0 ? say("answered", { done: state.done }) : say("to_go", { left: state.left });
 }
 
 function build() {
@@ -125,7 +136,7 @@ function build() {
   el("stage").dataset.token = question.token;
   el("stage").style.setProperty("--aspect", String(question.width_px / question.height_px));
   for (const axis of document.querySelectorAll(".axis")) {
-    const buttons = CHOICES[question.clips][axis.dataset.axis].map(([value, label, more, key]) => {
+    const buttons = choicesOf(question.clips, axis.dataset.axis).map(([value, label, more, key]) => {
       const button = document.createElement("button");
       button.type = "button";
       button.className = "choice";
@@ -135,7 +146,7 @@ function build() {
       name.textContent = label;
       if (more) name.append(Object.assign(document.createElement("small"), { textContent: ` ${more}` }));
       button.append(name);
-      if (key !== label) button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
+      if (key && key !== label) button.append(Object.assign(document.createElement("kbd"), { textContent: key }));
       button.addEventListener("click", () => choose(axis.dataset.axis, value));
       return button;
     });
@@ -143,8 +154,9 @@ function build() {
   }
   delete document.body.dataset.solo;
   document.body.classList.toggle("flags-open", Object.keys(draft.flags).length > 0);
+  el("practice").hidden = !question.practice;
   el("time").max = String(question.frames - 1);
-  el("left").setAttribute("aria-label", question.clips === 2 ? "Clip A" : "The clip");
+  el("left").setAttribute("aria-label", say(question.clips === 2 ? "clip_a" : "the_clip"));
 }
 
 /** Everything on the screen that follows from draft and player. */
@@ -153,10 +165,11 @@ function show() {
   const open = draft.watched && !sending;
   for (const axis of document.querySelectorAll(".axis")) {
     for (const button of axis.querySelectorAll(".choice")) {
-      button.setAttribute("aria-pressed", String(String(draft[axis.dataset.axis]) === button.dataset.value));
+      button.setAttribute("aria-pressed", String(String(draft.answers[axis.dataset.axis]) === button.dataset.value));
       button.disabled = !open;
     }
-    axis.classList.toggle("answered", draft[axis.dataset.axis] !== null);
+    axis.classList.toggle("answered", draft.answers[axis.dataset.axis] !== undefined);
+    axis.classList.toggle("marked", ASKED.length > 2 && open && axis.dataset.axis === marked(draft));
   }
   for (const button of document.querySelectorAll(".flag")) {
     const mark = flagMark(draft, button.dataset.flag, question.clips);
@@ -164,12 +177,12 @@ function show() {
     button.setAttribute("aria-pressed", String(mark !== ""));
     button.disabled = sending;
   }
-  el("submit").disabled = !open || draft.alignment === null || draft.fidelity === null;
+  el("submit").disabled = !open || !isAnswered(draft);
   el("submit").classList.toggle("busy", sending);
   el("undo").disabled = sending || !state.undo;
-  const gate = draft.watched ? "Save and next" : question.clips === 2 ? "Watch both to the end" : "Watch to the end";
+  const gate = say(draft.watched ? "save" : question.clips === 2 ? "watch_both" : "watch_one");
   if (el("gate").textContent !== gate) el("gate").textContent = gate;
-  el("told").textContent = draft.watched ? "You can answer now." : "";
+  el("told").textContent = draft.watched ? say("can_answer") : "";
   document.body.classList.toggle("watched", draft.watched);
   showSeen(draft.watched ? 1 : player.seen);
   for (const [id, name] of [["slow", "slow"], ["loop", "loop"], ["zoom", "zoomed"]]) el(id).setAttribute("aria-pressed", String(player[name]));
@@ -217,12 +230,13 @@ async function play() {
 
 // ---------------------------------------------------------------- what raters do
 
-function choose(axis, value) {
+function choose(name, value) {
   if (!draft?.watched || sending) {
     if (draft && !sending) nudge();
     return;
   }
-  draft[axis] = draft[axis] === value ? null : value;
+  if (draft.answers[name] === value) delete draft.answers[name];
+  else draft.answers[name] = value;
   keep();
   show();
 }
@@ -243,7 +257,7 @@ function flag(name) {
 
 async function submit() {
   if (!question || sending) return;
-  if (!draft.sent && (el("submit").disabled || draft.alignment === null || draft.fidelity === null)) {
+  if (!draft.sent && (el("submit").disabled || !isAnswered(draft))) {
     if (!draft.watched) nudge();
     return;
   }
@@ -256,8 +270,8 @@ async function submit() {
     const found = await ask("api/answer", draft.sent);
     sending = false;
     take(found);
-    if (found.done % SET === 0 && found.left) toast(`${found.done} done. A good moment to rest your eyes.`);
-    else if (found.questions.length) toast("Saved", 1500);
+    if (found.done % SET === 0 && found.left) toast(say("rest", { done: found.done }));
+    else if (found.questions.length && !found.lesson) toast(say("saved"), 1500);
   } catch (error) {
     sending = false;
     await recover(error);
@@ -274,9 +288,17 @@ async function undo() {
     sending = false;
     remember(`draft.${token}`, undefined);
     take(found);
-    toast("Your last answer is open again.");
+    toast(say("open_again"));
   } catch (error) {
     sending = false;
+    await recover(error);
+  }
+}
+
+async function finish() {
+  try {
+    take(await ask("api/finish", {}));
+  } catch (error) {
     await recover(error);
   }
 }
@@ -318,11 +340,15 @@ function enter() {
     rater = recall("rater");
   }
   if (words.invite) remember("invite", words.invite);
-  if (location.hash) history.replaceState(null, "", location.pathname);
+  const platform = Object.fromEntries(parameters.filter((name) => words[name]).map((name) => [name, words[name]]));
+  if (Object.keys(platform).length) remember("participant", platform);
+  if (location.hash || location.search) history.replaceState(null, "", location.pathname);
   if (rater) return load();
   return recall("invite") ? view("intro") : closed();
 }
 
+wireEnd(finish);
+wireHearing(bearer, take, recover);
 wireJoin((who) => {
   rater = who;
   remember("rater", who);
@@ -344,14 +370,20 @@ function solo(side) {
   else document.body.dataset.solo = side;
 }
 
-function chooseAt(axis, at) {
-  const found = question && CHOICES[question.clips][axis][at];
-  if (found) choose(axis, found[0]);
+/** The answer at a place of a row of keys: row 0 is that of the first question, or of the marked one of many. */
+function chooseAt(row, at) {
+  if (!question || !draft || (ASKED.length > 2 && row > 0)) return;
+  const name = ASKED.length > 2 ? marked(draft) : ASKED[row];
+  const found = name && choicesOf(question.clips, name)[at];
+  if (found) choose(name, found[0]);
 }
 
 const toggle = () => (player.video.paused ? play() : player.video.pause());
 
-wireControls({ toggle, submit, undo, solo, flag, guide, chooseAt }, player);
+/** How many answers a row of keys has. */
+const answersIn = (row) => (question && row < ASKED.length && !(ASKED.length > 2 && row > 0) ? choicesOf(question.clips, ASKED[row]).length : 0);
+
+wireControls({ toggle, submit, undo, solo, flag, guide, chooseAt, answersIn }, player);
 
 new ResizeObserver(() => {
   el("stage").style.setProperty("--high", `${el("stage").clientHeight}px`);
@@ -376,11 +408,11 @@ player.addEventListener("trouble", async (event) => {
     return load();
   };
   if (code === 410 || code === 404) {
-    toast("A video could not be shown; here is another.");
+    toast(say("gone"));
     return again();
   }
-  if (code >= 200 && code < 400) return banner("Your browser cannot play this video (H.264). Try another browser.");
-  banner(code === 507 ? "The disk of the server is full. Trying again." : "The video cannot be loaded. Trying again.", again);
+  if (code >= 200 && code < 400) return banner(say("cannot_play"));
+  banner(say(code === 507 ? "disk_full" : "cannot_load"), again);
   setTimeout(() => event.token === question?.token && again(), 3000);
 });
 document.addEventListener("visibilitychange", () => {
