@@ -1,12 +1,13 @@
 # make demo   on a fresh machine: .venv, install, animate the bundled portrait, print the video's path
 # make test   on a fresh machine: .venv, install with the test extras, ruff, all tests
 #
-# Variables: PYTHON (3.11 or newer), VENV, TEST_WORKERS, FUZZ, CASES (folders for benchmark-parity).
+# Variables: PYTHON (3.11 or newer), VENV, TEST_WORKERS, FUZZ, KILLS, CASES (folders for benchmark-parity).
 
 PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
 FUZZ ?= 20
+KILLS ?= 20
 CASES ?= $(wildcard ../shared/golden/dit_*)
 
 BIN := $(VENV)/bin
@@ -22,13 +23,15 @@ POSE_NETWORKS = { $(POSE_FETCH) || { mkdir -p .cache && \
 	npm pack @mediapipe/holistic@0.5.1675471629 --pack-destination .cache && $(POSE_FETCH) --from .cache; }; } \
 	>/dev/null 2>&1
 
-.PHONY: help demo test fuzz lint file-tree benchmark-parity clean
+.PHONY: help demo test docs fuzz kills lint file-tree benchmark-parity clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo              animate the bundled portrait with the bundled speech; prints the video's path"
 	@echo "make test              ruff and all tests"
+	@echo "make docs              the pages as a site, with the generated reference, in docs/build; prints its path"
 	@echo "make fuzz              damaged and strange files for a while (FUZZ=times as many cases as in make test)"
+	@echo "make kills             every long command killed and begun again (KILLS=times two kills of each)"
 	@echo "make lint              ruff check and format check only"
 	@echo "make file-tree         rewrite the file tree of docs/architecture.md from the docstrings"
 	@echo "make benchmark-parity  compare with the golden cases of the released architecture (CASES=folders)"
@@ -44,8 +47,15 @@ test: $(VENV)/.installed-test
 	@$(POSE_NETWORKS) || echo "tests that need the networks of pose-light are skipped: they cannot be fetched here"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile
 
+docs: $(VENV)/.installed-test
+	$(BIN)/python -m sphinx -W --keep-going -b html -q docs docs/build
+	@echo "The site is here: $(abspath docs/build/index.html)"
+
 fuzz: $(VENV)/.installed-test
 	HALLO4_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) tests/test_fuzz.py
+
+kills: $(VENV)/.installed-test
+	HALLO4_KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cli/test_kills.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -59,7 +69,7 @@ benchmark-parity: $(VENV)/.installed
 	@for case in $(CASES); do echo "$$case"; $(BIN)/python benchmarks/parity.py "$$case" || exit 1; done
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache demo/out
+	rm -rf $(VENV) docs/build docs/generated build dist *.egg-info .pytest_cache .ruff_cache demo/out
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:

@@ -1,13 +1,13 @@
 """The site of the documentation: Sphinx with MyST and Furo, built by `make docs` into `docs/build`."""
 
+import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from site_links import outside_links  # noqa: E402 - lies beside this file
-from site_reference import safe_docstring, write_reference  # noqa: E402
+from site_reference import safe_docstring, write_reference  # noqa: E402 - lies beside this file
 
 from hallo4.version import __version__  # noqa: E402
 
@@ -19,7 +19,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 root_doc = "index"
 exclude_patterns = ["build", "site"]
 nitpicky = False
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "html_image"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 suppress_warnings = ["myst.header"]  # pages of a repository may begin their headings at any level
@@ -46,7 +46,12 @@ copybutton_exclude = ".linenos, .gp, .go, .c1"
 
 
 def setup(app):
-    """Generate the reference before pages are read, and make links out of docs/ lead to the files."""
+    """Generate the reference before pages are read."""
     app.connect("builder-inited", lambda app: write_reference(HERE / "generated"))
     app.connect("autodoc-process-docstring", safe_docstring)
-    app.connect("source-read", outside_links)
+    app.connect("source-read", folders_are_no_links)
+
+
+def folders_are_no_links(app, name, source):
+    """A link to a folder is one for readers of the repository; the site has no page for it."""
+    source[0] = re.sub(r"\[([^\]]+)\]\((?!https?:)[\w./-]+/\)", r"`\1`", source[0])

@@ -6,8 +6,8 @@
     whole_folder:             a folder of such a name      --flushed to the disk--> TARGET, in one step
 
 Whatever happens on the way (a kill, a power cut, a full disk), what stood at the target stays. What a killed
-process left behind is told by the process and machine in its name, and removed by the next write in that
-folder. Every function raises OSError where it cannot write; callers say which result that was.
+process left behind is recognised by the process and machine in its name, and removed by the next write in
+that folder. Every function raises OSError where it cannot write; callers say which result that was.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Prepare:
     estimator: Literal["auto", "dwpose", "light"] = "auto"
     """what finds keypoints where none lie beside a video"""
     speech: Literal["auto", "silero", "energy"] = "auto"
-    """what tells speech; energy goes by loudness alone"""
+    """how speech is detected; energy goes by loudness alone"""
     licence: Annotated[str, arg(metavar="TEXT")] = "unknown"
     """the licence of all videos without NAME.licence.txt; it stands in every record"""
     device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "auto"

@@ -53,11 +53,11 @@ from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage
 from hallo4.errors import InputError, OutputError
-from hallo4.lock import sole_worker
+from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines.devices import find_device
-from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_model
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS
@@ -124,7 +124,7 @@ def prepare_videos(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder.") from error
-    with sole_worker(folder / ".prepare.lock", folder, "Wait for it, or choose another folder."):
+    with sole_writer(folder, "Wait for it, or choose another folder."):
         try:
             claim_folder(folder, stamp)
             read, broken = read_sources(
@@ -161,7 +161,8 @@ def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
     """Everything of a model that decides what its shards hold."""
     rules, folder = model.backbone.windows, model.folder
     assert folder is not None
-    audio = sorted(path for path in (folder / "audio").rglob("*") if path.is_file())
+    parts = folders_of_model(folder)[-1]  # of an adapter, those of the model it changes
+    audio = sorted(path for path in (parts / "audio").rglob("*") if path.is_file())
     made_by = {
         "encode": VERSION,
         "autoencoder": weights_fingerprint(model.autoencoder),

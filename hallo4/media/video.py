@@ -48,7 +48,7 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Measure a video from its packets: exact counts, one frame decoded.
 
     Raises:
-        InputError: missing, folder, empty, not a video, without frames, cut short, or above 64 megapixels.
+        InputError: missing, folder, empty, not a video, without frames, damaged, or above 64 megapixels.
     """
     return _probed(path).info
 
@@ -65,8 +65,9 @@ def read_frames(
     So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
     repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
     the file, as in `load_audio`; before the first picture the first is shown. Pictures are as players show
-    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Files are checked at the call, not at
-    the first frame.
+    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Of a file that is cut short the whole
+    pictures are read, with a `MediaWarning` that counts them. Files are checked at the call, not at the first
+    frame.
 
     Raises:
         InputError: as `probe_video`; `start_s` at or after the end; damage found while decoding.
@@ -166,10 +167,11 @@ def _timed_frames(
     stream.thread_type = "AUTO"
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
     next_time = Fraction(0)
-    for frame in container.decode(stream):
-        time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
-        next_time = time + interval
-        yield time, frame
+    for packet in container.demux(stream):
+        for frame in () if packet.is_corrupt else packet.decode():  # `_packet_times` says where these may be
+            time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
+            next_time = time + interval
+            yield time, frame
 
 
 def _frames_from(
@@ -227,7 +229,7 @@ def _probe(path: str, stamp: tuple[int, ...]) -> _Probed:
         _check_size(path, stream.codec_context.width, stream.codec_context.height)
         codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
         has_audio = bool(container.streams.audio)
-        times, end, begins = _packet_times(path, container, stream)
+        times, end, notes, begins = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         first = next(container.decode(stream), None)
@@ -249,7 +251,7 @@ def _probe(path: str, stamp: tuple[int, ...]) -> _Probed:
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
     tolerance = min(Fraction(3, 2) * unit, Fraction(2, 1000))
-    return _Probed(info, end, tolerance, tuple(picture.notes), begins if stamped else ())
+    return _Probed(info, end, tolerance, (*notes, *picture.notes), begins if stamped else ())
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
@@ -262,15 +264,22 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 def _packet_times(
     path: str | os.PathLike[str], container: InputContainer, stream: av.VideoStream
-) -> tuple[list[Fraction | None], Fraction, tuple[Fraction, ...]]:
-    """(time of every packet that is shown, end of the last, times of those that need no other), in seconds
-    from the beginning of the file."""
+) -> tuple[list[Fraction | None], Fraction, list[str], tuple[Fraction, ...]]:
+    """(time of every whole packet that is shown, end of the last, a note if the file is cut short, times of
+    those that need no other), in seconds from the beginning of the file. InputError: none; or a damaged one
+    with whole ones behind it."""
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
-    times, begins, end, whole = [], [], Fraction(0), True
+    times, begins, end, torn = [], [], Fraction(0), False
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
-        whole &= not packet.is_corrupt
+        if packet.is_corrupt:
+            torn = True
+            continue
+        if torn:
+            raise InputError(
+                f"{shown(path)}: is damaged behind {float(end):.2f} s of pictures. Copy or export it again."
+            )
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = None if stamp is None else stamp * packet.time_base - origin
         shown_from = len(times) * interval if time is None else time
@@ -279,14 +288,13 @@ def _packet_times(
         if packet.is_keyframe and packet.pts is not None:
             begins.append(time)
     if not times or end <= 0:
-        raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
+        raise InputError(f"{shown(path)}: holds no whole frames. Give a video with pictures in it.")
     declared = declared_end(container, stream) or Fraction(0)
-    if not whole or end < declared - _MISSING_S:
-        raise InputError(
-            f"{shown(path)}: is cut short: only {float(end):.2f} s of its pictures are whole. "
-            "Copy or export it again."
-        )
-    return times, end, _apart(sorted(begins))
+    if not torn and end >= declared - _MISSING_S:
+        return times, end, [], _apart(sorted(begins))
+    of = f" of the {float(declared):.2f} s that it says it has" if declared > end else ""
+    note = f"is cut short: {len(times)} whole pictures are read, {float(end):.2f} s{of}"
+    return times, end, [note], _apart(sorted(begins))
 
 
 def _apart(times: list[Fraction]) -> tuple[Fraction, ...]:

@@ -14,11 +14,12 @@ from hallo4.media.image import load_image
 from hallo4.media.video import VideoInfo, probe_video, read_frames
 from hallo4.motion import PersonChoice, layout
 from hallo4.motion.checks import MAX_FRAMES
+from hallo4.motion.gaps import LONGEST_GAP_S, bridged
 from hallo4.pose.estimator import PoseEstimator, box_centre
 from hallo4.pose.follow import Track, follow
 from hallo4.pose.loading import load_estimator
 from hallo4.pose.person import LARGEST, chosen_one, counted, places_of
-from hallo4.pose.smooth import BRIDGED_S, bridged, smoothed
+from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
 FASTEST_FPS = 60.0
@@ -155,7 +156,7 @@ def _findings(
             f"{name}: something like a body was found in {int(track.found.sum())} of {frames} frames, and "
             "never a face: that is not sure enough. Give a video that shows the person's face."
         )
-    points, confidence, filled = bridged(track.points_px, track.confidence, track.shot, fps)
+    points, confidence, filled = bridged(track.points_px, track.confidence, fps, track.shot)
     if frames > 1:
         points = smoothed(points, confidence, track.shot, fps, _head_px(track))
     skeleton = Skeleton(
@@ -211,13 +212,14 @@ def _gap_notes(track: Track, fps: float) -> list[str]:
     long = []
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         inside = start > 0 and stop < len(missing) and track.shot[start - 1] == track.shot[stop]
-        if not inside or stop - start > BRIDGED_S * fps + 1e-6:
+        if not inside or stop - start > LONGEST_GAP_S * fps + 1e-6:
             long.append((start, stop))
     empty = sum(stop - start for start, stop in long)
     note = f"the person was not found in {int(missing.sum())} of {len(missing)} frames"
     if missing.sum() > empty:
         note += (
-            f"; {int(missing.sum()) - empty} of them in gaps of at most {BRIDGED_S:g} s, which were bridged"
+            f"; {int(missing.sum()) - empty} of them in gaps of at most {LONGEST_GAP_S:g} s, which were "
+            "bridged"
         )
     if long:
         spans = ", ".join(f"{start / fps:.2f}-{stop / fps:.2f} s" for start, stop in long[:5])

@@ -19,7 +19,7 @@ COMMANDS = {
     "weights convert": "weights convert released -o OUT",
     "weights fetch": "weights fetch pose-light -o OUT",
     "world episode": "world episode -o OUT",
-    "train": "train tiny-dpo --set start_from=model --set store=store -o OUT",
+    "train": "train tiny-dpo --set model=model --set store=store -o OUT",
     "prefer candidates": "prefer candidates OUT",
     "prefer import": "prefer import OUT tables --format parquet",
     "prefer report": "prefer report store -o OUT",

@@ -86,6 +86,20 @@ def test_a_picture_and_an_npz(place, capfd):
     assert Image.open("out.png").size == (640, 480)
 
 
+def test_the_networks_are_opened_once_and_not_for_what_is_finished(place, capfd, monkeypatch):
+    from hallo4.pose import files
+
+    opened, load = [], files.load_estimator
+    monkeypatch.setattr(files, "load_estimator", lambda *of: opened.append(of) or load(*of))
+    os.mkdir("clips")
+    for number in range(2):
+        Image.fromarray(lit()).save(f"clips/{number}.png")
+    assert said(capfd, "clips", "-o", "out")[0] == 0
+    assert len(opened) == 1
+    assert said(capfd, "clips", "-o", "out")[0] == 0
+    assert len(opened) == 1
+
+
 def fill_folder():
     os.mkdir("clips")
     for number in range(3):

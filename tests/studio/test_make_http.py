@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from hallo4.errors import CheckpointError, InputError, OutputError
-from hallo4.media import read_frames, read_provenance
+from hallo4.media import VideoWriter, read_frames, read_provenance
 from hallo4.pipelines import PortraitAnimator
 from hallo4.studio.make import open_makers
 from hallo4.studio.make.settings import Settings
@@ -166,13 +166,18 @@ def test_a_stopped_video_plays_and_goes_on(program, portrait_png, voice, makers,
     assert program.get(f"/api/uploads/{settings['voice']}").status_code == 404, "no job is made from it now"
 
 
-def test_a_job_that_fails_says_why_in_the_words_of_the_page(program, files, makers):
+def test_a_job_that_fails_says_why_in_the_words_of_the_page(program, files, makers, tmp_path):
     sound = json.dumps({"people": "none"}).encode()
     assert program.send("motion", "moves.json", sound).status_code == 422
-    job = program.add(files | {"prompt": "a person speaks"}).json()
-    job = program.wait(job["id"])
+    with VideoWriter(tmp_path / "clip.mp4", 64, 64) as writer:
+        for _ in range(5):
+            writer.write(noise_picture())
+    filmed = program.send("motion", "clip.mp4", (tmp_path / "clip.mp4").read_bytes()).json()["id"]
+    job = program.wait(program.add(files | {"motion": filmed}).json()["id"])
     assert job["status"] == "failed"
-    assert "takes no text" in job["text"]
+    assert "hallo4 weights fetch pose-light" in job["text"], (
+        "the networks are not here, and it says what to do"
+    )
     assert str(makers.queue.uploads.folder) not in json.dumps(job)
     assert program.wait(program.add(files).json()["id"])["status"] == "done", "the queue goes on"
 

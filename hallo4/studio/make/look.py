@@ -40,6 +40,7 @@ class Looks:
 
     def look(self, settings: Settings, nobody_waits: Callable[[], bool] = lambda: False) -> LookView:
         """Refused: something cannot be used, or `nobody_waits` for it any more."""
+        self._offers.check(settings)
         given = settings.uploads()
         files = {role: self._uploads.usable(found, role) for role, found in given.items()}
         names = {path: self._uploads.view(given[role]).name for role, path in files.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from hallo4.errors import CheckpointError
 from hallo4.pipelines import DEFAULT_MODEL, embedded_models, resolve_model
 from hallo4.pipelines.model_info import models_folder, read_info
-from hallo4.studio.make.settings import ModelView
+from hallo4.studio.make.settings import ModelView, Settings
 from hallo4.studio.refused import Refused
 
 
@@ -45,6 +45,13 @@ class Offers:
     def views(self) -> tuple[ModelView, ...]:
         """All of them, the first is the one that is chosen unless people choose."""
         return tuple(self._views.values())
+
+    def check(self, settings: Settings) -> None:
+        """Refused: the model is not offered, or a prompt for one that takes no text."""
+        self.folder(settings.model)
+        prompted = settings.prompt is not None or settings.negative_prompt is not None
+        if prompted and not self._views[settings.model].takes_text:
+            raise Refused(422, f"The model {settings.model} takes no text. Leave the prompt out.")
 
     def folder(self, name: str) -> Path:
         """Where a model lies. Refused: it is not offered."""

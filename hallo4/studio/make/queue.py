@@ -79,7 +79,7 @@ class Queue:
 
     def add(self, body: JobBody) -> JobView:
         """A new job at the end of the queue. Refused: a file or model that is not here, or too many jobs."""
-        self.offers.folder(body.settings.model)
+        self.offers.check(body.settings)
         job_id, names = secrets.token_hex(16), {}
         with self._changed:
             if len(self._requests) >= JOB_LIMIT:

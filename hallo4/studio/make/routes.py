@@ -17,8 +17,10 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -49,6 +51,11 @@ from hallo4.version import __version__
 WATCHED_EVERY_S = 0.25
 KEEP_ALIVE_S = 15.0
 """After so long without news a comment is sent, so that proxies keep the connection."""
+
+LOOKED_AT_ONCE = 2
+"""Files that are looked at at the same time; each may be decoded as a whole."""
+
+ResultT = TypeVar("ResultT")
 
 _HEADERS = {
     "permissions-policy": "camera=(self), microphone=(self), geolocation=()",
@@ -92,6 +99,8 @@ def make_app(queue: Queue, looks: Looks, key_fits: Callable[[str], bool]) -> Fas
 
 
 def _add_studio(app: FastAPI, queue: Queue, looks: Looks, signed: list[Any]) -> None:
+    previewing = ThreadPoolExecutor(1, "preview")
+
     @app.get("/api/studio", dependencies=signed)
     def studio() -> StudioView:
         """Models, devices and limits."""
@@ -106,9 +115,15 @@ def _add_studio(app: FastAPI, queue: Queue, looks: Looks, signed: list[Any]) -> 
         gone = threading.Event()
         watch = asyncio.create_task(_tell_when_gone(request, gone))
         try:
-            return await run_in_threadpool(looks.look, body, gone.is_set)
+            return await _in_turn(previewing, looks.look, body, gone.is_set)
         finally:
             watch.cancel()
+
+
+async def _in_turn(pool: ThreadPoolExecutor, work: Callable[..., ResultT], *arguments: Any) -> ResultT:
+    """Do what may take long and much memory in threads of its own, few at a time: those of the server answer
+    everybody."""
+    return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *arguments))
 
 
 async def _tell_when_gone(request: Request, gone: threading.Event) -> None:
@@ -118,7 +133,7 @@ async def _tell_when_gone(request: Request, gone: threading.Event) -> None:
 
 
 def _add_uploads(app: FastAPI, queue: Queue, signed: list[Any]) -> None:
-    uploads = queue.uploads
+    uploads, looking = queue.uploads, ThreadPoolExecutor(LOOKED_AT_ONCE, "look-at")
 
     @app.post("/api/uploads", dependencies=signed, status_code=201, **_takes(UploadBody))
     async def begin(body: UploadBody = Depends(json_body(UploadBody))) -> UploadView:  # noqa: B008
@@ -135,7 +150,8 @@ def _add_uploads(app: FastAPI, queue: Queue, signed: list[Any]) -> None:
             piece += part
             if len(piece) > CHUNK_BYTES:
                 raise Refused(413, f"Send at most {CHUNK_BYTES} bytes at a time.")
-        return await run_in_threadpool(uploads.add, upload_id, at, bytes(piece))
+        view = await run_in_threadpool(uploads.add, upload_id, at, bytes(piece))
+        return view if view.received < view.size else await _in_turn(looking, uploads.look_at, upload_id)
 
     @app.get("/api/uploads/{upload_id}", dependencies=signed)
     def view(upload_id: Id) -> UploadView:

@@ -15,7 +15,8 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hallo4.errors import Hallo4Error, OutputError
@@ -58,8 +59,7 @@ class Uploads:
                 f"This {word} has {_megabytes(body.size)}; {_megabytes(limit)} are allowed. "
                 "Cut or shrink it.",
             )
-        if shutil.disk_usage(self.folder).free - body.size < _SPARE_BYTES:
-            raise Refused(507, "The disk of the studio is full. Delete videos that you no longer need.")
+        self._leave_room(body.size)
         self.sweep(used)
         if sum(path.name not in used for path in self.folder.iterdir()) >= UNUSED_LIMIT:
             raise Refused(429, "Too many files wait for a job. Make videos of them, or come back tomorrow.")
@@ -71,23 +71,33 @@ class Uploads:
         return self.view(upload_id)
 
     def add(self, upload_id: str, at: int, piece: bytes) -> UploadView:
-        """Append `piece`, which begins at byte `at`; a whole file is looked at, and removed if it cannot be
-        used.
+        """Append `piece`, which begins at byte `at`; what is whole then waits for `look_at`.
 
-        Refused: no such upload, a piece that begins elsewhere (409) or exceeds the size, or an unusable file.
+        Refused: no such upload, a piece that begins elsewhere or comes while another is dealt with (409), one
+        that exceeds the size, or no room on the disk.
         """
-        with self._lock(upload_id):
+        with self._alone_with(upload_id):
             view = self.view(upload_id)
             if at != view.received:
                 raise Refused(409, f"This piece begins at {at}; {view.received} bytes are here.")
             if at + len(piece) > view.size:
                 raise Refused(413, f"This piece goes beyond the size of {view.size} bytes that was said.")
+            self._leave_room(len(piece))
             try:
                 with self.path(upload_id).open("ab") as file:
                     file.write(piece)
             except OSError as error:
                 raise OutputError(f"{upload_id}: cannot be written ({error.strerror}).") from error
-            if at + len(piece) == view.size:
+            return self.view(upload_id)
+
+    def look_at(self, upload_id: str) -> UploadView:
+        """Look at a whole file, once; it is removed if it cannot be used. May take long and much memory.
+
+        Refused: no such upload, or an unusable file.
+        """
+        with self._alone_with(upload_id):
+            view = self.view(upload_id)
+            if view.received == view.size and not view.complete:
                 self._look_at(view)
             return self.view(upload_id)
 
@@ -145,9 +155,24 @@ class Uploads:
             raise Refused(422, in_words_of_the_page(str(error), {path: view.name})) from error
         write_whole(self.folder / view.id / "facts.json", json.dumps(facts).encode())
 
-    def _lock(self, upload_id: str) -> threading.Lock:
+    def _leave_room(self, count: int) -> None:
+        """Refused: `count` more bytes leave too little of the disk."""
+        if shutil.disk_usage(self.folder).free - count < _SPARE_BYTES:
+            raise Refused(507, "The disk of the studio is full. Delete videos that you no longer need.")
+
+    @contextmanager
+    def _alone_with(self, upload_id: str) -> Iterator[None]:
+        """Nobody waits here, so that no thread of the server does. Refused: no such upload, or somebody is at
+        it."""
+        self.view(upload_id)
         with self._guard:
-            return self._locks.setdefault(upload_id, threading.Lock())
+            lock = self._locks.setdefault(upload_id, threading.Lock())
+        if not lock.acquire(blocking=False):
+            raise Refused(409, "Another piece of this file is being dealt with. Ask how far it is.")
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 def _facts(role: Role, path: Path) -> str:
