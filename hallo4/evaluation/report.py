@@ -24,7 +24,7 @@ from hallo4.evaluation.statistics import (
     rated_wins,
     sign_flip_test,
 )
-from hallo4.whole import refuse_irregular, temporary_beside, write_whole
+from hallo4.whole import real_path, refuse_irregular, temporary_beside, write_whole
 
 SCHEMA = 2
 REFERENCE = "reference"
@@ -254,7 +254,7 @@ def require_writable(out: Path) -> None:
         raise OutputError(f"{out}: is a folder; the report is a file. Choose a name that ends in .json.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        refuse_irregular(out)
+        refuse_irregular(real_path(out))
         trial = temporary_beside(out)
         trial.touch()
         trial.unlink()

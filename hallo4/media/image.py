@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import av
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import open_input
@@ -107,8 +107,12 @@ def _by_tags(frame: av.VideoFrame, image: Image.Image, name: str) -> np.ndarray:
     shown_u8 = picture.rgb(frame)
     if alpha is None:
         return shown_u8
-    below = Image.new("RGB", alpha.size, BACKGROUND)
-    return np.array(Image.composite(Image.fromarray(shown_u8), below, alpha))
+    for top in range(0, len(shown_u8), _STRIP):
+        strip = Image.fromarray(shown_u8[top : top + _STRIP])
+        below = Image.new("RGB", strip.size, BACKGROUND)
+        mask = alpha.crop((0, top, alpha.width, top + strip.height))
+        shown_u8[top : top + _STRIP] = np.asarray(Image.composite(strip, below, mask))
+    return shown_u8
 
 
 def _alpha(image: Image.Image, name: str) -> Image.Image | None:
@@ -117,7 +121,7 @@ def _alpha(image: Image.Image, name: str) -> Image.Image | None:
         image.load()
         if not image.has_transparency_data:
             return None
-        return ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
+        return _upright(image).convert("RGBA").getchannel("A")
     except Exception as error:
         raise _damaged(error, name) from error
 
@@ -193,7 +197,7 @@ def _damaged(error: Exception, name: str) -> InputError:
 
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
     """[H, W, 3] uint8, made in strips: whole copies of a large picture take hundreds of megabytes each."""
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_grey_to_rgb(image, name)
     to_srgb = _profile_transform(image, name)
@@ -202,6 +206,12 @@ def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
         strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
         picture[top : top + _STRIP] = _strip_to_rgb(strip, to_srgb)
     return picture
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; itself, not a copy, where that says nothing."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 def _strip_to_rgb(image: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> np.ndarray:

@@ -47,4 +47,5 @@ def _has_cicp(file: BinaryIO) -> bool:
 def _avif_frame(path: Path) -> av.VideoFrame | None:
     with open_media(path, "a picture") as container:
         stream = container.streams.best("video")
-        return None if stream is None else next(container.decode(stream), None)
+        known = stream is not None and stream.codec_context is not None
+        return next(container.decode(stream), None) if known else None

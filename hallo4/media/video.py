@@ -226,10 +226,15 @@ def _probe(path: str, stamp: tuple[int, ...]) -> _Probed:
         stream = container.streams.best("video")
         if stream is None:
             raise InputError(f"{shown(path)}: has no pictures, only sound. Give a video.")
+        if stream.codec_context is None:
+            raise InputError(
+                f"{shown(path)}: its pictures are coded in a way that is not known here, or its header is "
+                "damaged. Export it again, for example as H.264 in mp4."
+            )
         _check_size(path, stream.codec_context.width, stream.codec_context.height)
         codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
         has_audio = bool(container.streams.audio)
-        times, end, notes, begins = _packet_times(path, container, stream)
+        times, end, begins, notes = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         first = next(container.decode(stream), None)
@@ -264,10 +269,10 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 def _packet_times(
     path: str | os.PathLike[str], container: InputContainer, stream: av.VideoStream
-) -> tuple[list[Fraction | None], Fraction, list[str], tuple[Fraction, ...]]:
-    """(time of every whole packet that is shown, end of the last, a note if the file is cut short, times of
-    those that need no other), in seconds from the beginning of the file. InputError: none; or a damaged one
-    with whole ones behind it."""
+) -> tuple[list[Fraction | None], Fraction, tuple[Fraction, ...], list[str]]:
+    """(time of every whole packet that is shown, end of the last, times of those that need no other), in
+    seconds from the beginning of the file, and a note if the file is cut short. InputError: none; or a
+    damaged one with whole ones behind it."""
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
     times, begins, end, torn = [], [], Fraction(0), False
     for packet in container.demux(stream):
@@ -291,10 +296,10 @@ def _packet_times(
         raise InputError(f"{shown(path)}: holds no whole frames. Give a video with pictures in it.")
     declared = declared_end(container, stream) or Fraction(0)
     if not torn and end >= declared - _MISSING_S:
-        return times, end, [], _apart(sorted(begins))
+        return times, end, _apart(sorted(begins)), []
     of = f" of the {float(declared):.2f} s that it says it has" if declared > end else ""
     note = f"is cut short: {len(times)} whole pictures are read, {float(end):.2f} s{of}"
-    return times, end, [note], _apart(sorted(begins))
+    return times, end, _apart(sorted(begins)), [note]
 
 
 def _apart(times: list[Fraction]) -> tuple[Fraction, ...]:

@@ -22,6 +22,8 @@ from hallo4.pose.person import LARGEST, chosen_one, counted, places_of
 from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
+SLOWEST_FPS = 1.0
+"""Of a video with several pictures in which somebody can be followed."""
 FASTEST_FPS = 60.0
 """Of a video with more frames a second every second one is looked at, or every third, and so on."""
 SMALL_FACE_PX = 32
@@ -74,6 +76,11 @@ def estimate_video(
     choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
+    if fps is None and info.frames > 1 and info.fps < SLOWEST_FPS:
+        raise InputError(
+            f"{shown(path)}: shows {info.frames} pictures in {info.duration_s:.0f} s; to follow a person, at "
+            f"least {SLOWEST_FPS:g} a second are needed. Its time stamps may be wrong: export it again."
+        )
     fps, notes = video_rate(info) if fps is None else (fps, [])
     seconds = info.duration_s if end_s is None else min(end_s, info.duration_s)
     total = max(1, round((seconds - start_s) * fps))
@@ -126,7 +133,7 @@ def estimate_frames(
 
 def video_rate(info: VideoInfo) -> tuple[float, list[str]]:
     """The rate at which a video is looked at, and what there is to say of it."""
-    every = int(np.ceil(info.fps / FASTEST_FPS - 1e-6))
+    every = max(1, int(np.ceil(info.fps / FASTEST_FPS - 1e-6)))
     notes = []
     if every > 1:
         notes.append(f"{info.fps:g} frames a second: one in {every} was looked at")

@@ -20,8 +20,11 @@ from hallo4.models.cost import Cost, count, count_training, fused_attention, on_
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.dit_cost import WindowSize, forward_of
 from hallo4.models.precision import final_dtype
+from hallo4.training.config import TrainConfig
 from hallo4.training.tuning import TuningConfig, tuned
 
+PLANNED_RUN = TrainConfig(name="plan", steps=1, mixed_precision="bf16")
+"""Whatever this machine is, what is planned computes in bf16."""
 COUNTED_WHOLE = 6
 """Models of up to so many layers are counted as they are; deeper ones from two and three layers."""
 
@@ -103,4 +106,4 @@ def tuned_without_memory(config: Any, tuning: TuningConfig, **changes: Any) -> n
     with on_meta():
         model = PortraitDiT(**{**sizes, **changes})
         plain = replace(tuning, attention=None, compile_blocks=False)
-        return fused_attention(tuned(model, plain, text=config.text_len is not None))
+        return fused_attention(tuned(model, plain, PLANNED_RUN, text=config.text_len is not None))

@@ -120,6 +120,17 @@ def test_keypoints_may_lie_beside_their_videos_where_they_are_looked_for(place):
     refuse_output("theirs/file.keypoints.json", ["theirs/file"])
 
 
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "weights fetch"])
+def test_a_loop_of_links_is_refused_in_one_line(place, capsys, command):
+    Path("loop").symlink_to("loop")
+    Path("loop.mp4").symlink_to("loop.mp4")
+    words = COMMANDS[command].replace("A=model", "truth").replace("autoencoder:model", "truth")
+    before = everything(place)
+    assert main(words.replace("OUT", "loop.mp4" if command == "animate" else "loop").split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("hallo4: error: ")
+    assert everything(place) == before
+
+
 @pytest.mark.parametrize("out", ["/dev/null", "pipe"])
 @pytest.mark.parametrize(
     "command", ["animate", "prefer report", "evaluate compare", "world episode", "evaluate motion"]

@@ -25,7 +25,7 @@ from hallo4.evaluation.look.tools import (
     weights_used,
 )
 from hallo4.evaluation.look.video import look_at
-from hallo4.evaluation.show.charts import _ticks, strip
+from hallo4.evaluation.show.charts import _ticks, lines, strip
 from hallo4.evaluation.suites import videos as videos_module
 from hallo4.evaluation.suites.video_files import matched_clips, systems_of
 from hallo4.evaluation.suites.video_metrics import VIDEO_METRICS
@@ -321,6 +321,16 @@ def test_stream_times_see_short_and_late_sound(folders, episodes, tmp_path):
     times = stream_times(path)
     assert times.start_offset_s == pytest.approx(0.2, abs=0.005)
     assert times.length_difference_s == pytest.approx(-0.5, abs=0.05)
+
+
+def test_lines_fill_their_height_whatever_else_stands_beside_the_values():
+    values = [
+        {"start_s": 100.0 * i, "mean": 0.5 + 0.1 * i, "low": None, "high": None, "n": 9} for i in range(3)
+    ]
+    drawn = lines([("a", [0.0, 1.0, 2.0], values, "red")], "one", "s", height=100)
+    (path,) = re.findall(r'points="([^"]*)"', drawn)
+    heights = [float(point.split(",")[1]) for point in path.split()]
+    assert (max(heights), min(heights)) == (80, 24)
 
 
 def test_charts_have_round_ticks_and_no_dots_out_of_nothing():

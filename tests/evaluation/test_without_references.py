@@ -1,5 +1,4 @@
-"""Videos by themselves: what needs no reference is measured, portraits and unpaired sets are used; bad input
-is one line."""
+"""Videos by themselves: what needs no reference is measured, also with portraits; bad input is one line."""
 
 import json
 

@@ -279,6 +279,9 @@ def _make_bad(folder, kind: str):
         data = whole.read_bytes()
         frames_at = data.index(b"movi")  # keep all headers, drop every frame
         path.write_bytes(data[: frames_at - 8] + b"LIST" + struct.pack("<I", 4) + b"movi")
+    elif kind == "no_decoder":
+        write_video(path, steady(5, Fraction(25)), Fraction(1, 25), "libx264", "yuv420p")
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
     elif kind == "damaged_inside":
         whole = folder / "whole.ts"
         write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), "libx264", "yuv420p")
@@ -302,6 +305,7 @@ def _make_bad(folder, kind: str):
         ("script", "cannot be read as a video"),
         ("sound_only", "has no pictures, only sound"),
         ("no_frames", "holds no whole frames|cannot be read"),
+        ("no_decoder", "coded in a way that is not known here"),
         ("damaged_inside", r"is damaged behind \d\.\d\d s of pictures"),
     ],
 )

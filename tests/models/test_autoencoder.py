@@ -240,7 +240,7 @@ def test_bad_latents_and_configs_are_refused(model):
 
 
 def test_frames_alone_are_encoded_as_groups_that_stand_still():
-    """What does not change needs the weights of the mean alone; five frames are taken in two goes."""
+    """What does not change needs the weights of the mean alone; five frames are more than one group."""
     torch.manual_seed(0)
     for frames_per_latent in (4, 1):
         autoencoder = TinyVideoAutoencoder(4, 8, 16, frames_per_latent=frames_per_latent)

@@ -79,6 +79,28 @@ def test_many_files_that_take_long_to_look_at_neither_block_the_page_nor_run_at_
     assert max(most) <= 2, "each may need hundreds of megabytes"
 
 
+def test_a_file_is_looked_at_once_though_the_connection_broke_meanwhile(program, portrait_u8, monkeypatch):
+    go, looks = threading.Event(), []
+
+    def slow(role, path):
+        looks.append(path)
+        go.wait(60)
+        return "looked at"
+
+    monkeypatch.setattr(uploads, "_facts", slow)
+    png = png_of(portrait_u8)
+    begun = program.begin("portrait", "me.png", len(png)).json()["id"]
+    first = threading.Thread(target=program.piece, args=(begun, 0, png))
+    first.start()
+    while not looks:
+        time.sleep(0.02)
+    assert program.piece(begun, 0, png).status_code == 409
+    threading.Timer(0.3, go.set).start()
+    again = program.piece(begun, len(png), b"").json()
+    first.join()
+    assert (again["complete"], again["facts"], len(looks)) == (True, "looked at", 1)
+
+
 def test_many_previews_do_not_block_the_page(program, files, makers, monkeypatch):
     go = threading.Event()
 

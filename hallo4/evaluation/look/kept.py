@@ -55,7 +55,7 @@ class KeptLooks:
         self.folder = folder
 
     def file(self, video: Path, stamp: str) -> Path:
-        """Where the look at a video lies, or belongs."""
+        """Where the look at a video lies, or belongs; videos go by their path as it is given."""
         return self.folder / f"{_digest(video)}.{stamp}.npz"
 
     def save(self, video: Path, stamp: str, look: Look | None) -> None:
@@ -82,7 +82,7 @@ class KeptLooks:
 
 
 def _digest(video: Path) -> str:
-    return hashlib.sha256(os.fspath(video.resolve()).encode()).hexdigest()[:16]
+    return hashlib.sha256(os.fspath(video).encode()).hexdigest()[:16]
 
 
 def _arrays_of(look: Look) -> dict[str, np.ndarray]:

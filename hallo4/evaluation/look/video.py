@@ -47,6 +47,7 @@ from hallo4.media import (
 from hallo4.media.files import shown
 from hallo4.types import FPS, Audio, Skeleton
 
+BYTES_AT_ONCE = 1 << 28
 LONGEST_S = 1800.0
 """Of a video that is measured as one clip, in seconds: some kilobytes of every frame are kept."""
 FRAMES_AT_ONCE = 32
@@ -309,8 +310,10 @@ class _Looking:
 
 
 def _chunks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    while chunk := list(islice(frames, FRAMES_AT_ONCE)):
-        yield np.stack(chunk)
+    """[n, H, W, 3] of `FRAMES_AT_ONCE`, of fewer where they are large."""
+    for first in frames:
+        count = max(1, min(FRAMES_AT_ONCE, BYTES_AT_ONCE // first.nbytes))
+        yield np.stack([first, *islice(frames, count - 1)])
 
 
 def _encoded(encoder, chunk: np.ndarray, five: np.ndarray | None) -> np.ndarray:

@@ -123,14 +123,16 @@ def lines(
 ) -> str:
     """Lines with their intervals: (label, places, mean with low and high at each, colour); None is a gap.
     `unit` of the places."""
-    known = [v for _, _, values, _ in series for of in values for v in of.values() if isinstance(v, float)]
+    ends = ("mean", "low", "high")
+    found = [of[end] for _, _, values, _ in series for of in values for end in ends]
+    known = [value for value in found if value is not None]
     if not known:
         return ""
     top, bottom, left, right = 24, 20, 42, 18
     low, high = min(known), max(known)
     high = high if high > low else low + 1
-    ends = [x for _, places, _, _ in series for x in places]
-    first, last = min(ends), max(max(ends), min(ends) + 1e-6)
+    across = [x for _, places, _, _ in series for x in places]
+    first, last = min(across), max(max(across), min(across) + 1e-6)
 
     def at(x: float) -> float:
         return left + (width - left - right) * (x - first) / (last - first)

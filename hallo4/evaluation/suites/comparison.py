@@ -57,12 +57,11 @@ def compare_reports(
         refuse_output(out, [split_name(report)[1] for report in reports])
         require_writable(Path(out))
     kind, rows, runs = _together([os.fspath(report) for report in reports])
-    base = next(iter(runs)) if against is None else against
-    if base not in runs:
-        raise InputError(f"--against {base}: no report has that name; there are {', '.join(runs)}.")
+    if against is not None and against not in runs:
+        raise InputError(f"--against {against}: no report has that name; there are {', '.join(runs)}.")
     if len(runs) < 2:
         raise InputError("there is one system only; give at least two, as in SFT=a.json DPO=b.json.")
-    metrics = _TABLES[kind]
+    metrics, base = _TABLES[kind], against or next(iter(runs))
     pairs = [(name, base) for name in runs if name != base]
     found = summary(metrics, rows, list(runs), pairs, only_measured=kind == "videos")
     comparison = {

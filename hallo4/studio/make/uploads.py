@@ -76,7 +76,10 @@ class Uploads:
         Refused: no such upload, a piece that begins elsewhere or comes while another is dealt with (409), one
         that exceeds the size, or no room on the disk.
         """
-        with self._alone_with(upload_id):
+        view = self.view(upload_id)
+        if not piece and at == view.received:  # whoever lost the connection asks for it to be looked at
+            return view
+        with self._alone_with(upload_id, wait=False):
             view = self.view(upload_id)
             if at != view.received:
                 raise Refused(409, f"This piece begins at {at}; {view.received} bytes are here.")
@@ -95,7 +98,7 @@ class Uploads:
 
         Refused: no such upload, or an unusable file.
         """
-        with self._alone_with(upload_id):
+        with self._alone_with(upload_id, wait=True):
             view = self.view(upload_id)
             if view.received == view.size and not view.complete:
                 self._look_at(view)
@@ -161,13 +164,13 @@ class Uploads:
             raise Refused(507, "The disk of the studio is full. Delete videos that you no longer need.")
 
     @contextmanager
-    def _alone_with(self, upload_id: str) -> Iterator[None]:
-        """Nobody waits here, so that no thread of the server does. Refused: no such upload, or somebody is at
-        it."""
-        self.view(upload_id)
+    def _alone_with(self, upload_id: str, wait: bool) -> Iterator[None]:
+        """Only one at a time. Refused: no such upload, or somebody is at it and is not to be waited for, as
+        threads of the server never are to."""
+        self.view(upload_id)  # an id that nobody has leaves no lock
         with self._guard:
             lock = self._locks.setdefault(upload_id, threading.Lock())
-        if not lock.acquire(blocking=False):
+        if not lock.acquire(blocking=wait):
             raise Refused(409, "Another piece of this file is being dealt with. Ask how far it is.")
         try:
             yield
