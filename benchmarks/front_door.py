@@ -103,9 +103,10 @@ def main() -> None:
     }
     reports = {"start": args.folder / "start.json"}
     reports |= {way: args.folder / f"{way}.json" for way in models}
-    for way, out in reports.items():
-        model = str(models.get(way, args.start))
-        evaluate_world(model, None, args.unseen, 7, 1.96, out=out, workers=args.workers, players=0)
+    with open_engine(args.workers) as engine:
+        for way, out in reports.items():
+            model = str(models.get(way, args.start))
+            evaluate_world(model, None, args.unseen, 7, 1.96, out=out, engine=engine, players=0)
     compared = compare_reports([f"{way}={reports[way]}" for way in ("native", "front-door")])
     found = {
         way: {name: json.loads(out.read_text())["metrics"][name] for name in METRICS}
