@@ -1,12 +1,13 @@
 # make demo   on a fresh machine: .venv, install, animate the bundled portrait, print the video's path
 # make test   on a fresh machine: .venv, install with the test extras, ruff, all tests
 #
-# Variables: PYTHON (3.11 or newer), VENV, TEST_WORKERS, FUZZ, CASES (folders for benchmark-parity).
+# Variables: PYTHON (3.11 or newer), VENV, TEST_WORKERS, FUZZ, KILLS, CASES (folders for benchmark-parity).
 
 PYTHON ?= python3
 VENV ?= .venv
 TEST_WORKERS ?= 2
 FUZZ ?= 20
+KILLS ?= 20
 CASES ?= $(wildcard ../shared/golden/dit_*)
 
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ POSE_NETWORKS = { $(POSE_FETCH) || { mkdir -p .cache && \
 	npm pack @mediapipe/holistic@0.5.1675471629 --pack-destination .cache && $(POSE_FETCH) --from .cache; }; } \
 	>/dev/null 2>&1
 
-.PHONY: help demo test docs fuzz lint file-tree benchmark-parity clean
+.PHONY: help demo test docs fuzz kills lint file-tree benchmark-parity clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +31,7 @@ help:
 	@echo "make test              ruff and all tests"
 	@echo "make docs              the pages as a site, with the generated reference, in docs/build; prints its path"
 	@echo "make fuzz              damaged and strange files for a while (FUZZ=times as many cases as in make test)"
+	@echo "make kills             every long command killed and begun again (KILLS=times two kills of each)"
 	@echo "make lint              ruff check and format check only"
 	@echo "make file-tree         rewrite the file tree of docs/architecture.md from the docstrings"
 	@echo "make benchmark-parity  compare with the golden cases of the released architecture (CASES=folders)"
@@ -51,6 +53,9 @@ docs: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	HALLO4_FUZZ=$(FUZZ) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_WORKERS) tests/test_fuzz.py
+
+kills: $(VENV)/.installed-test
+	HALLO4_KILLS=$(KILLS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cli/test_kills.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -6,7 +6,7 @@ The command line turns every `Hallo4Error` into one line and exit code 2, withou
 
 
 class Hallo4Error(Exception):
-    """Base of every error that a user can cause and can mend; `str(error)` is one complete line."""
+    """Base of every error that a user can cause and can fix; `str(error)` is one complete line."""
 
 
 class InputError(Hallo4Error):

@@ -21,18 +21,15 @@ from pathlib import Path
 from filelock import BaseFileLock, FileLock, Timeout
 
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import read_input, shown
 from hallo4.json_file import read_json
-from hallo4.whole import companion
+from hallo4.whole import companion, real_path
 
 WAIT = "Wait for it, or choose another output."
-_ASKED_EVERY_S = 0.2
 _LARGEST_RECORD = 4096
+_ASKED_EVERY_S = 0.2
 # The library says so in two lines of code; nobody has to do anything about it.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning)
-
-
-class WaitingNote(UserWarning):
-    """Whom a process waits for, and at what."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,10 @@ class _Record:
     since: str
 
 
+class WaitingNote(UserWarning):
+    """Whom a process waits for, and at what."""
+
+
 @contextmanager
 def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
     """`sole_worker` of an output. Its lock is `.NAME.lock` beside a file, and `.hallo4.lock` in a folder that
@@ -53,14 +54,22 @@ def sole_writer(output: str | os.PathLike[str], instead: str = WAIT) -> Iterator
 
 
 @contextmanager
+def sole_maker(folder: str | os.PathLike[str], instead: str = WAIT) -> Iterator[None]:
+    """`sole_worker` of a folder that is made or replaced meanwhile: its lock is `.NAME.lock` beside it,
+    whether it is there or not; folders above it are made."""
+    with sole_worker(_lock_beside(folder), folder, instead):
+        yield
+
+
+@contextmanager
 def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
     """As `sole_writer`, for what several jobs need and the first of them makes: the others wait for it, with
     a `WaitingNote`."""
     lock_file = _lock_of(shared)
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, shared, WAIT):
+    if not _acquired(lock, lock_file, shared):
         warnings.warn(f"{shared}: {_holder(lock_file)} is working on it; waiting for it", WaitingNote, 3)
-        while not _acquired(lock, lock_file, shared, WAIT):
+        while not _acquired(lock, lock_file, shared):
             time.sleep(_ASKED_EVERY_S)
     with _held(lock, lock_file):
         yield
@@ -74,22 +83,22 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
     (its process id, machine and start are named), or the file cannot be made.
     """
     lock = _lock(lock_file)
-    if not _acquired(lock, lock_file, on, instead):
+    if not _acquired(lock, lock_file, on):
         raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
     with _held(lock, lock_file):
         yield
 
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
-    target = Path(output).resolve()
+    return real_path(output) / ".hallo4.lock" if Path(output).is_dir() else _lock_beside(output)
+
+
+def _lock_beside(output: str | os.PathLike[str]) -> Path:
     try:
+        target = real_path(output)
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{output}: its folder cannot be made ({error.strerror}). Choose another output."
-        ) from error
-    if target.is_dir():
-        return target / ".hallo4.lock"
+        raise OutputError(f"{output}: cannot be made ({error.strerror}). Choose another output.") from error
     return companion(target, ".", f"{target.suffix}.lock")
 
 
@@ -97,7 +106,7 @@ def _lock(lock_file: Path) -> BaseFileLock:
     return FileLock(lock_file, timeout=0, thread_local=False)  # may be let go by another thread
 
 
-def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], instead: str) -> bool:
+def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str]) -> bool:
     """Whether this process has the lock now. OutputError: its file cannot be made."""
     try:
         lock.acquire()
@@ -105,7 +114,7 @@ def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str], i
         return False
     except OSError as error:
         raise OutputError(
-            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). {instead}"
+            f"{on}: its lock {lock_file} cannot be made ({error.strerror or error}). Choose another place."
         ) from error
     return True
 
@@ -153,7 +162,7 @@ def _holder(lock_file: Path) -> str:
 def _named_by_library(lock_file: Path) -> str:
     """On disks without such locks: the number of the process and its machine, two lines of the lock file."""
     try:
-        number, host, *_ = lock_file.read_text().splitlines()
-    except (OSError, ValueError):
+        number, host, *_ = read_input(lock_file, _LARGEST_RECORD).decode().splitlines()
+    except (InputError, ValueError):
         return ""
-    return f" ({number} on {host}, by its lock {lock_file})" if number.isdigit() else ""
+    return f" ({number} on {shown(host)}, by its lock {lock_file})" if number.isdigit() else ""

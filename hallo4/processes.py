@@ -6,24 +6,16 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 from hallo4.errors import Hallo4Error, InputError
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Settings = TypeVar("Settings")
-
-_make: Callable[[], Callable[[Any], Any]] | None = None  # of a worker process
-_work_on: Callable[[Any], Any] | None = None  # what it made
 
 
 @contextmanager
@@ -63,49 +55,6 @@ def check_workers(workers: int) -> None:
     """InputError: fewer than one."""
     if workers < 1:
         raise InputError(f"workers is {workers}; use 1 or more.")
-
-
-def shared_work(
-    make: Callable[[Settings], Callable[[Item], Result]],
-    settings: Settings,
-    items: Sequence[Item],
-    workers: int,
-) -> Iterator[Result]:
-    """`make(settings)(item)` of every item as results get ready, in any order.
-
-    With more than one of `workers` in fresh processes that share the cores, each of which calls `make` (a
-    class or function of a module) once. Settings, items and results must then be picklable. InputError: fewer
-    than one worker. Hallo4Error: see `worker_pool`.
-    """
-    check_workers(workers)
-    workers = min(workers, len(items))
-    if workers <= 1:
-        if items:
-            work = make(settings)
-            yield from map(work, items)
-        return
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    with worker_pool(workers, _start_worker, (make, settings, threads)) as pool:
-        futures = [pool.submit(_work, item) for item in items]
-        for future in as_completed(futures):
-            yield future.result()
-
-
-def _start_worker(make: Callable[[Any], Callable[[Any], Any]], settings: Any, threads: int) -> None:
-    import torch
-
-    global _make
-    torch.set_num_threads(threads)
-    _make = partial(make, settings)
-
-
-def _work(item: Any) -> Any:
-    """Made with the first item, not when the process starts: an error then comes out of `shared_work`."""
-    global _work_on
-    if _work_on is None:
-        assert _make is not None
-        _work_on = _make()
-    return _work_on(item)
 
 
 class _Process(SpawnProcess):

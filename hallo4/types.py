@@ -155,7 +155,7 @@ class StepSchedule:
         """See the class."""
         if self.beta_schedule not in ("linear", "scaled_linear"):
             raise InputError(
-                f"beta_schedule is {self.beta_schedule!r}; it must be 'linear' or 'scaled_linear'. Mend it."
+                f"beta_schedule is {self.beta_schedule!r}; it must be 'linear' or 'scaled_linear'."
             )
         if not 0.0 < self.beta_start < self.beta_end < 1.0:
             raise InputError(

@@ -6,8 +6,8 @@
     whole_folder:             a folder of such a name      --flushed to the disk--> TARGET, in one step
 
 Whatever happens on the way (a kill, a power cut, a full disk), what stood at the target stays. What a killed
-process left behind is told by the process and machine in its name, and removed by the next write in that
-folder. Every function raises OSError where it cannot write; callers say which result that was.
+process left behind is recognised by the process and machine in its name, and removed by the next write in
+that folder. Every function raises OSError where it cannot write; callers say which result that was.
 """
 
 from __future__ import annotations
@@ -37,20 +37,51 @@ def whole_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     Links are followed. OSError: it cannot be written, is write-protected, or is no regular file (a folder, a
     device, a pipe), which is never replaced.
     """
-    final = Path(target).resolve()
+    final = real_path(target)
     refuse_irregular(final)
     temporary = temporary_beside(final)
     try:
-        yield temporary
-        commit(temporary, final)
+        with _naming(final, temporary):
+            yield temporary
+            commit(temporary, final)
     finally:
         discard(temporary)
+
+
+@contextmanager
+def _naming(final: Path, temporary: Path) -> Iterator[None]:
+    """An error of the disk is an OSError that names `final`, whatever a library makes of it."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        if error.errno is None:  # numpy's
+            raise OSError(errno.EIO, str(error), os.fspath(final)) from error
+        if name is None or (isinstance(name, str) and name.startswith(os.fspath(temporary))):
+            error.filename = os.fspath(final)
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        torch = isinstance(error, RuntimeError) and "inline_container" in said
+        if torch or (type(error).__name__ == "SafetensorError" and "os error" in said):
+            raise OSError(errno.EIO, said, os.fspath(final)) from error
+        raise
 
 
 def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
     """Write `content`, text as UTF-8, as a file that is there completely or not at all; see `whole_file`."""
     with whole_file(target) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """`path` with links followed. OSError: they are a loop, or no disk can have such a name."""
+    try:
+        return Path(path).resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, "its links lead in a circle", os.fspath(path)) from error
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "no file can have such a name", os.fspath(path)) from error
 
 
 def refuse_irregular(target: Path) -> None:
@@ -118,14 +149,15 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     What `target` holds is replaced as a whole: the caller knows that it may be. Folders above it are made.
     OSError: also as `refuse_fixed_folder`.
     """
-    final = Path(target).resolve()
+    final = real_path(target)
     refuse_fixed_folder(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     building = temporary_beside(final)
     building.mkdir()
     try:
-        yield building
-        place_folder(building, final)
+        with _naming(final, building):
+            yield building
+            place_folder(building, final)
     finally:
         discard(building)
 
@@ -133,7 +165,7 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 def refuse_fixed_folder(target: str | os.PathLike[str]) -> None:
     """OSError if another folder cannot take the place of the folder `target`: it is the current folder or one
     above it, whose programs would stay in the old one, or it is where a disk begins."""
-    final = Path(target).resolve()
+    final = real_path(target)
     here = Path.cwd()
     if final == here or final in here.parents:
         raise OSError(errno.EBUSY, "it is the current folder or one above it, and cannot be replaced")

@@ -134,7 +134,7 @@ def test_no_room_imports_one_below_it_in_the_list():
 
 
 def test_every_module_stands_in_a_room():
-    known = GROUND | set(ROOMS) | {""}
+    known = GROUND | set(ROOMS) | {"", "__main__"}
     assert {room_of(name_of(path)) for path in MODULES} <= known
     folders = {path.parent for path in MODULES}
     assert [str(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
@@ -151,6 +151,36 @@ def test_a_room_imports_only_what_the_plan_allows(room):
         if room_of(name) not in allowed
     ]
     assert wrong == []
+
+
+INSIDE_EVALUATION = {
+    "metric": set(),
+    "statistics": set(),
+    "report": {"metric", "statistics"},
+    "stored": {"report"},
+    "run": {"report"},
+    "networks": set(),
+    "measures": {"networks"},
+    "look": {"measures", "networks"},
+    "show": {"report", "statistics"},
+    "suites": {"metric", "statistics", "report", "stored", "run", "measures", "look", "show"},
+}
+"""The rooms of `evaluation/`: suites -> show -> report -> metric, and suites -> look -> measures."""
+
+
+def test_inside_evaluation_arrows_go_one_way():
+    def place(name: str) -> str:
+        return name.split(".")[2]
+
+    found: dict[str, set[str]] = {}
+    for path in MODULES:
+        name = name_of(path)
+        if room_of(name) == "evaluation" and name.count(".") >= 2:
+            others = (o for o in imported(path) if room_of(o) == "evaluation" and o.count(".") >= 2)
+            found.setdefault(place(name), set()).update(place(other) for other in others)
+    assert found.keys() == INSIDE_EVALUATION.keys()
+    for own, others in found.items():
+        assert others - {own} <= INSIDE_EVALUATION[own], own
 
 
 def test_modules_form_no_cycle():

@@ -127,13 +127,15 @@ def test_python_examples_call_what_exists(page):
                 module = importlib.import_module(node.module)
                 known |= {alias.asname or alias.name: getattr(module, alias.name) for alias in node.names}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            made = isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+            if made and isinstance(node.targets[0], ast.Name):
                 maker = ast.unparse(node.value.func).split(".")[0]
                 if inspect.isclass(known.get(maker)) and maker not in held:
                     known[node.targets[0].id] = known[maker]
                     held.add(node.targets[0].id)
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
+            counted = isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args)
+            if counted and "(" not in ast.unparse(node.func):
                 root, *path = ast.unparse(node.func).split(".")
                 if root in known:
                     path = path or ["__call__"] * (root in held)

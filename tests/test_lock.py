@@ -108,7 +108,7 @@ def test_a_lock_file_with_anything_in_it_is_no_obstacle(tmp_path, content):
 def test_a_place_without_room_for_it_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with (
-        pytest.raises(OutputError, match=r"a: its lock .* cannot be made \(.*\)\. Wait") as caught,
+        pytest.raises(OutputError, match=r"a: its lock .* cannot be made \(.*\)\. Choose") as caught,
         sole_worker(tmp_path / "file" / "a.lock", "a", "Wait."),
     ):
         pytest.fail("it cannot be held")

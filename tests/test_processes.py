@@ -1,6 +1,7 @@
 """Worker processes start from any script, tell what is wrong in one line, and end with their parent."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hallo4 import errors
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.processes import worker_pool
 
@@ -91,3 +93,15 @@ def _lives(process_id: int) -> bool:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_whatever_starts_processes_has_them_end_with_their_parent():
+    """So what is true here of workers and parents is true of every command."""
+    starts = re.compile(
+        r"\b((import|from) (multiprocessing|subprocess)|os\.(fork|spawn|exec|system|popen)"
+        r"|ProcessPoolExecutor\()"
+    )
+    texts = {path: path.read_text() for path in Path(errors.__file__).parent.rglob("*.py")}
+    starters = [path for path, text in texts.items() if starts.search(text)]
+    assert starters
+    assert [path for path in starters if "end_with_parent, daemon=True).start()" not in texts[path]] == []

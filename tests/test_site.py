@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PERSON_SAYS = {
     "a photo and a clip": "your_photo",
-    "hours of video": "your_data",
+    "hours of video": "your_videos",
     "systems to compare": "metrics",
     "two cores": "training",
     "never used it": "studio",

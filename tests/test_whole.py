@@ -2,12 +2,16 @@
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from hallo4 import whole
 from hallo4.whole import place_folder, temporary_beside, whole_file, whole_folder, write_whole
@@ -95,6 +99,39 @@ def test_a_disk_that_fails_leaves_the_old_file(tmp_path, monkeypatch, step):
         write_whole(target, "new")
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+WRITERS = {
+    "bytes": lambda path: path.write_bytes(bytes(50_000)),
+    "numpy": lambda path: np.save(path.open("wb"), np.zeros(50_000)),
+    "torch": lambda path: torch.save({"x": torch.zeros(50_000)}, path),
+    "safetensors": lambda path: save_file({"x": torch.zeros(50_000)}, path),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_full_disk_is_an_oserror_that_names_the_file_whatever_a_library_says(tmp_path, writer):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(OSError) as caught, whole_file(tmp_path / "a") as path:
+            WRITERS[writer](path)
+        with pytest.raises(OSError) as other, whole_folder(tmp_path / "b") as path:
+            WRITERS[writer](path / "part")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.filename == str(tmp_path / "a")
+    assert other.value.filename == str(tmp_path / "b")
+    assert caught.value.strerror
+    assert os.listdir(tmp_path) == []
+
+
+def test_other_errors_of_the_block_stay_what_they_are(tmp_path):
+    with pytest.raises(RuntimeError, match="no"), whole_file(tmp_path / "a"):
+        raise RuntimeError("no")
+    with pytest.raises(FileNotFoundError) as caught, whole_file(tmp_path / "a"):
+        (tmp_path / "source").read_bytes()
+    assert caught.value.filename == str(tmp_path / "source")
 
 
 def test_what_is_no_regular_file_is_never_replaced(tmp_path):

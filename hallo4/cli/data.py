@@ -1,4 +1,4 @@
-"""`hallo4 data prepare` and `hallo4 data look`: folders of real videos become clips to train on."""
+"""`hallo4 data prepare`, `look` and `prune`: folders of real videos become clips to train on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
@@ -52,7 +52,7 @@ class Prepare:
     estimator: Literal["auto", "dwpose", "light"] = "auto"
     """what finds keypoints where none lie beside a video"""
     speech: Literal["auto", "silero", "energy"] = "auto"
-    """what tells speech; energy goes by loudness alone"""
+    """how speech is detected; energy goes by loudness alone"""
     licence: Annotated[str, arg(metavar="TEXT")] = "unknown"
     """the licence of all videos without NAME.licence.txt; it stands in every record"""
     device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "auto"
@@ -83,14 +83,20 @@ class Look:
     """how many clips of each kind to show"""
 
 
+@dataclass(frozen=True)
+class Prune:
+    """Remove what no clip of the index needs any more: shards of videos and options that are gone, and what
+    was found in these videos."""
+
+    shards: Annotated[Positional[Path], arg(metavar="SHARDS")]
+    """a folder of `hallo4 data prepare`"""
+
+
 def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 data` and do it; the path of the result is the last line on stdout."""
-    commands = {"prepare": Prepare, "look": Look}
+    commands = {"prepare": Prepare, "look": Look, "prune": Prune}
     options = parse(commands, list(words), prog="hallo4 data", description=__doc__)
-    if isinstance(options, Prepare):
-        _prepare(options)
-    else:
-        _look(options)
+    _WORK[type(options)](options)
 
 
 def _prepare(options: Prepare) -> None:
@@ -143,6 +149,22 @@ def _look(options: Look) -> None:
     print(target)
 
 
+def _prune(options: Prune) -> None:
+    from hallo4.data import prune_shards
+
+    done = prune_shards(options.shards)
+    print(
+        f"removed: {done.shards} shards, {done.findings} findings, {done.texts} texts; "
+        f"{done.bytes_freed / 1e6:.1f} MB are free again",
+        file=sys.stderr,
+    )
+    if done.clips_left:
+        print(
+            f"{done.clips_left} clips that nobody needs lie in shards with others and stay", file=sys.stderr
+        )
+    print(options.shards)
+
+
 def _print_table(lines: list[tuple[str, str, str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -182,3 +204,6 @@ class _Progress:
         self._bars.update(self._tasks[what], completed=done, total=total)
         if self._plain and (done == total or done % max(1, total // 10) == 0):
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
+
+
+_WORK: dict[type, Any] = {Prepare: _prepare, Look: _look, Prune: _prune}

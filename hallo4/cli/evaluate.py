@@ -3,7 +3,7 @@ intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from hallo4.cli.options import parse
-from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole, Workers
+from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class World:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a page (.html), a picture and the rows are put beside it"""
+    """where the report goes; a page (.html) and the rows are put beside it"""
     model: Annotated[str, arg(metavar="A")] = "tiny-dit"
     """the model to measure: a name, a folder, `truth` or `autoencoder`"""
     against: Annotated[str | None, arg(metavar="B", help_behavior_hint="(default: nothing)")] = None
@@ -44,13 +44,13 @@ class World:
     """guidance on the sound"""
     players: Annotated[Whole, arg(metavar="N")] = 4
     """clips that the page plays, from the worst to the best"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
 class Videos:
-    """Measure folders of videos, of any systems, against references of the same file names.
+    """Measure folders of videos, of any systems, against references of the same file names or without any.
 
     Stopped with Ctrl-C, the same command goes on where it was. Exit code 3: done, but some files could not be
     measured (they are named).
@@ -58,10 +58,16 @@ class Videos:
 
     folders: tyro.conf.Positional[Annotated[tuple[str, ...], arg(metavar="FOLDER | NAME=FOLDER ...")]]
     """one folder of videos per system"""
-    against: Annotated[Path, arg(metavar="REFERENCES")]
-    """the folder of true videos, matched by file name without suffix"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; the page (.html), the rows and features are put beside it"""
+    """where the report goes; the page (.html), the rows and what was seen are put beside it"""
+    against: Annotated[Path | None, arg(metavar="REFERENCES", help_behavior_hint="(default: none)")] = None
+    """the folder of true videos, matched by file name without suffix"""
+    portraits: Annotated[Path | None, arg(metavar="PICTURES", help_behavior_hint="(default: none)")] = None
+    """a folder of portraits that the videos were made from, matched by file name without suffix"""
+    unpaired: Annotated[
+        Path | None, arg(metavar="VIDEOS", help_behavior_hint="(default: the references)")
+    ] = None
+    """a folder of true videos of any names, with which FID, KID and FVD compare"""
     pose: Literal["auto", "files", "dwpose", "light", "observer"] = "auto"
     """what finds keypoints where no NAME.keypoints.json lies beside a video: a pose estimator, nothing
     (files), or the observer of the portrait world; auto: the observer for videos that say they were made in
@@ -74,15 +80,17 @@ class Videos:
     """folder of published weights (SyncNet, Inception, I3D, LPIPS, ArcFace); what lies there is used"""
     need: Annotated[tuple[str, ...], arg(metavar="NETWORK")] = ()
     """networks without whose weights nothing is measured, such as syncnet"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "cpu"
+    """where SyncNet, Inception, I3D and LPIPS run"""
+    workers: WorkersOption = None
+    ray: RayOption = None
     players: Annotated[Whole, arg(metavar="N")] = 6
     """clips that the page shows as videos"""
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Set systems side by side that `evaluate world` measured one by one, on the same episodes.
+    """Set systems side by side that `evaluate world` or `evaluate videos` measured, on the same clips.
 
     Several reports under one name are runs of one recipe; intervals are over clips.
     """
@@ -90,9 +98,9 @@ class Compare:
     reports: tyro.conf.Positional[
         Annotated[tuple[str, ...], arg(metavar="REPORT.json | NAME=REPORT.json ...")]
     ]
-    """reports of `hallo4 evaluate world`"""
+    """reports of `hallo4 evaluate world` or `hallo4 evaluate videos`"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="COMPARISON.json")]
-    """where the comparison goes; a picture is put beside it"""
+    """where the comparison goes; a page (.html) is put beside it"""
     against: Annotated[str | None, arg(metavar="NAME", help_behavior_hint="(default: the first)")] = None
     """the system that the others are compared with"""
 
@@ -105,15 +113,15 @@ class Motion:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a picture and the rows are put beside it"""
+    """where the report goes; a page (.html) and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[Episodes, arg(metavar="N")] = 8
     """people per frequency"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ class Drift:
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
-    """where the report goes; a picture and the rows are put beside it"""
+    """where the report goes; a page (.html) and the rows are put beside it"""
     models: Annotated[tuple[str, ...], arg(name="model", metavar="A ...")] = ("tiny-dit",)
     """the models to measure: names, folders, `truth`, `autoencoder:MODEL`; with NAME= before, called so"""
     clips: Annotated[Episodes, arg(metavar="N")] = 6
@@ -133,8 +141,8 @@ class Drift:
     """how long each is"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
-    workers: Annotated[Workers, arg(metavar="N")] = 1
-    """processes that share the clips"""
+    workers: WorkersOption = None
+    ray: RayOption = None
 
 
 @dataclass(frozen=True)
@@ -165,26 +173,57 @@ def run(words: Sequence[str]) -> None:
     from rich.console import Console
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    if isinstance(options, Motion):
-        _run_motion(options, errors)
-    elif isinstance(options, Drift):
-        _run_drift(options, errors)
-    elif isinstance(options, Page):
+    if isinstance(options, Page):
         _run_page(options, errors)
-    elif isinstance(options, Compare):
-        _run_compare(options)
-    elif isinstance(options, Videos):
-        _run_videos(options, errors)
-    else:
-        _run_world(options, errors)
+        return
+    report = _measure(
+        options, lambda done, total, row: errors.print(f"{done} of {total}: {row.clip}", markup=False)
+    )
+    from hallo4.evaluation import rich_table, tables_of
+
+    for grid in tables_of(report):
+        Console().print(rich_table(grid))
+    for line in (*report["notes"], *report.get("not_measured", ())):
+        errors.print(f"note: {line}", markup=False)
+    problems = report.get("problems", ())
+    for problem in problems:
+        errors.print(
+            f"not measured: {problem['clip']} ({problem['system']}): {problem['what']}", markup=False
+        )
+    errors.print(f"page: {options.output.with_suffix('.html')}", markup=False)
+    print(options.output)
+    if problems:
+        raise SystemExit(EXIT_INCOMPLETE)
 
 
-def _run_world(options: World, errors: Any) -> None:
-    from rich.console import Console
+def _measure(options: Any, on_progress: Callable[[int, int, Any], None]) -> dict[str, Any]:
+    """The report that was asked for, which is then written."""
+    import hallo4.evaluation as evaluation
 
-    from hallo4.evaluation import evaluate_world, report_table
+    more = {"out": options.output, "on_progress": on_progress}
+    if isinstance(options, Compare):
+        return evaluation.compare_reports(options.reports, options.against, options.output)
+    from hallo4.engine import open_engine
 
-    report = evaluate_world(
+    with open_engine(options.workers, options.ray) as engine:
+        return _measure_on(options, {**more, "engine": engine})
+
+
+def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
+    import hallo4.evaluation as evaluation
+
+    if isinstance(options, Motion):
+        return evaluation.evaluate_motion(options.models, options.clips, options.seed, **more)
+    if isinstance(options, Drift):
+        return evaluation.evaluate_drift(options.models, options.clips, options.seed, options.seconds, **more)
+    more["players"] = options.players
+    if isinstance(options, Videos):
+        tools = evaluation.ToolSettings(
+            options.pose, options.weights, options.need, options.person, options.device
+        )
+        more |= {"portraits": options.portraits, "unpaired": options.unpaired}
+        return evaluation.evaluate_videos(options.folders, options.against, tools=tools, **more)
+    return evaluation.evaluate_world(
         options.model,
         options.against,
         options.episodes,
@@ -193,77 +232,8 @@ def _run_world(options: World, errors: Any) -> None:
         options.tempo,
         options.steps,
         options.guidance_scale,
-        out=options.output,
-        on_progress=lambda done, total, row: errors.print(f"{done} of {total} clips"),
-        workers=options.workers,
-        players=options.players,
+        **more,
     )
-    Console().print(report_table(report))
-    for note in report["notes"]:
-        errors.print(note, markup=False)
-    errors.print(f"page: {options.output.with_suffix('.html')}", markup=False)
-    print(options.output)
-
-
-def _run_motion(options: Motion, errors: Any) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from hallo4.evaluation import evaluate_motion
-    from hallo4.evaluation.statistics import interval_text
-
-    report = evaluate_motion(
-        options.models,
-        options.clips,
-        options.seed,
-        out=options.output,
-        on_progress=lambda done, total: (done % 20 and done < total) or errors.print(f"{done} of {total}"),
-        workers=options.workers,
-    )
-    for model, parts in report["responses"].items():
-        table = Table(title=escape(model), caption="mean [95 % interval]", title_justify="left")
-        for heading in ("part", "Hz", "gain", "delay, frames"):
-            table.add_column(heading, justify="left" if heading == "part" else "right")
-        for part, entries in parts.items():
-            for entry in entries:
-                values = (interval_text(entry[what]) for what in ("gain", "delay_frames"))
-                table.add_row(part, f"{entry['hz']:g}", *values)
-        Console().print(table)
-    print(options.output)
-
-
-def _run_drift(options: Drift, errors: Any) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from hallo4.evaluation import evaluate_drift
-    from hallo4.evaluation.statistics import interval_text
-
-    report = evaluate_drift(
-        options.models,
-        options.clips,
-        options.seed,
-        options.seconds,
-        out=options.output,
-        on_progress=lambda done, total: errors.print(f"{done} of {total}"),
-        workers=options.workers,
-    )
-    for model, drift in report["drift"].items():
-        table = Table(title=escape(model), caption="mean [95 % interval] over clips", title_justify="left")
-        beyond = report["beyond"].get(model)
-        for heading in ("metric", "first part", "last part", "last minus first"):
-            table.add_column(heading, justify="left" if heading == "metric" else "right")
-        if beyond:
-            table.add_column(escape(f"beyond {beyond['of']}"), justify="right")
-        for name, found in drift.items():
-            means = (report["curves"][model][name][part]["mean"] for part in (0, -1))
-            ends = ["-" if mean is None else f"{mean:.3g}" for mean in means]
-            changes = [found["last_minus_first"], *([beyond["last_minus_first"][name]] if beyond else [])]
-            table.add_row(name, *ends, *map(interval_text, changes))
-        Console().print(table)
-    print(options.output)
 
 
 def _run_page(options: Page, errors: Any) -> None:
@@ -272,39 +242,3 @@ def _run_page(options: Page, errors: Any) -> None:
     for page in options.pages:
         count = check_page(page) if options.check else fill_page(page)
         errors.print(f"{page}: {count} figures and tables", markup=False)
-
-
-def _run_compare(options: Compare) -> None:
-    from rich.console import Console
-
-    from hallo4.evaluation import compare_reports, comparison_table
-
-    Console().print(comparison_table(compare_reports(options.reports, options.against, options.output)))
-    print(options.output)
-
-
-def _run_videos(options: Videos, errors: Any) -> None:
-    from rich.console import Console
-
-    from hallo4.evaluation import ToolSettings, evaluate_videos, videos_table
-
-    report = evaluate_videos(
-        options.folders,
-        options.against,
-        options.output,
-        ToolSettings(options.pose, options.weights, options.need, options.person),
-        options.workers,
-        options.players,
-        on_progress=lambda done, total, row: errors.print(f"{done} of {total} clips"),
-    )
-    Console().print(videos_table(report))
-    for line in (*report["notes"], *report["not_measured"]):
-        errors.print(f"note: {line}", markup=False)
-    for problem in report["problems"]:
-        errors.print(
-            f"not measured: {problem['clip']} ({problem['system']}): {problem['what']}", markup=False
-        )
-    errors.print(f"page: {options.output.with_suffix('.html')}", markup=False)
-    print(options.output)
-    if report["problems"]:
-        raise SystemExit(EXIT_INCOMPLETE)

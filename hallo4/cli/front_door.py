@@ -38,7 +38,7 @@ EXIT_OK, EXIT_ERROR, EXIT_INTERRUPTED, EXIT_UNREAD = 0, 2, 130, 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `hallo4 ARGUMENTS` (default: those of the process) and return the exit code.
 
-    0: done; 2: the user can mend it, one line on stderr says how; 130: stopped by the user; 141: whoever read
+    0: done; 2: the user can fix it, one line on stderr says how; 130: stopped by the user; 141: whoever read
     the output has closed it, as `head` does.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             _forget_output()
             return _complain(f"what was to be printed cannot be written ({error.strerror}). Make room.")
+    if "hallo4.training.ranks" in sys.modules:  # one of several processes ends in its own way
+        sys.modules["hallo4.training.ranks"].leave(code)
     return code
 
 

@@ -68,10 +68,10 @@ def _do(options: Keypoints, jobs: Sequence[Job], alone: bool) -> None:
     """Measure what is not finished, alone with where the results go."""
     from hallo4.engine import open_engine
     from hallo4.pose.files import Measure
-    from hallo4.pose.loading import load_estimator
+    from hallo4.pose.loading import chosen_estimator
 
-    settings = (options.estimator, options.device, options.weights, options.person)
-    estimator = load_estimator(*settings[:3])  # what is missing is said before any work
+    estimator = chosen_estimator(options.estimator, options.weights)
+    settings = (estimator, options.device, options.weights, options.person)
     left = [job for job in jobs if not job.is_done(estimator, options.person)]
     _say(
         options,

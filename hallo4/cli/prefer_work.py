@@ -146,7 +146,7 @@ def _pairs(options: words.Pairs) -> None:
 
 
 def _report(options: words.Report) -> None:
-    from hallo4.evaluation.report_files import require_writable, write_with_picture
+    from hallo4.evaluation.report import require_writable, write_with_picture
     from hallo4.outputs import refuse_output
     from hallo4.preference.report import preference_report
     from hallo4.preference.report_views import draw_report, report_table

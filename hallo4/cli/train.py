@@ -1,4 +1,4 @@
-"""`hallo4 train RECIPE`: any training run; the same command resumes it."""
+"""`hallo4 train RECIPE`: any training run; the same command resumes it, also on several processes."""
 
 from __future__ import annotations
 
@@ -32,20 +32,21 @@ def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 train` and do it; the path of the result is the last line on stdout."""
     options = parse(Train, list(words), prog="hallo4 train")
 
-    from hallo4.errors import InputError
     from hallo4.outputs import refuse_output
-    from hallo4.recipes import RECIPES
-    from hallo4.training import override
+    from hallo4.recipes import RECIPES, find_recipe
+    from hallo4.training import current_group, override
+    from hallo4.training.failure import failures_shared
 
     if not options.recipe:
         for name, make in RECIPES.items():
             print(f"{name:<20} {make().summary}")
         return
-    name = options.recipe.replace("_", "-")
-    if name not in RECIPES:
-        raise InputError(f"{options.recipe!r} is no recipe; there are {', '.join(RECIPES)}.")
-    recipe = RECIPES[name]()
-    config, folder = override(recipe.config, options.changes), options.output or Path("runs") / name
+    recipe = find_recipe(options.recipe)
+    config, folder = override(recipe.config, options.changes), options.output or Path("runs") / recipe.name
     # What ends in _folder is made by the recipe itself and used again by the next run.
     refuse_output(folder, [value for key, value in vars(config).items() if not key.endswith("_folder")])
-    print(recipe(config, folder))
+    group = current_group()
+    with failures_shared(group.rank, group.size):
+        result = recipe(config, folder)
+    if group.main:
+        print(result)

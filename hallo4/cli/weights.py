@@ -56,7 +56,8 @@ class Fetch:
 class Check:
     """Compare the files that are here with the published ones, by size and SHA-256.
 
-    Exit code 2 if a file that was asked for is missing, or any is not the published one.
+    SyncNet, which publishes none, is also run on the film that its authors publish scores of, if example.avi
+    lies beside it. Exit code 2 if a file that was asked for is missing, or any is not the published one.
     """
 
     names: Annotated[
@@ -151,6 +152,9 @@ def _check(options: Check) -> None:
         findings = [(finding, folder) for finding, folder in findings if finding.state != "missing"]
     rows = [(f.file.name, f.state + _doubt(f.state), str(f.path)) for f, _ in findings]
     Console().print(_table("files from elsewhere", ("file", "is", "where"), rows))
+    for finding, _ in findings:
+        if finding.file.name == "syncnet" and finding.state in ("right", "unknown"):
+            _check_syncnet(finding.path.parent)
     bad = [item for item in findings if item[0].state in ("wrong", "missing")]
     if bad:
         first, folder = bad[0]
@@ -159,6 +163,23 @@ def _check(options: Check) -> None:
             f"{first.path}: {first.reason or 'is not there'}{more}. "
             + ("Move it away and fetch it again" if first.reason else "Fetch it")
             + f": hallo4 weights fetch {first.file.name}{f' -o {folder}' if folder else ''}."
+        )
+
+
+def _check_syncnet(folder: Path) -> None:
+    """CheckpointError: SyncNet does not say of its authors' film what is published."""
+    from hallo4.errors import CheckpointError
+    from hallo4.evaluation.look.golden import EXAMPLE, syncnet_on_example
+
+    if not (folder / EXAMPLE).is_file():
+        _notes().print(f"SyncNet was not run: {EXAMPLE} of its authors is not beside it", markup=False)
+        return
+    golden = syncnet_on_example(folder)
+    _notes().print(golden.line, markup=False)
+    if not golden.near:
+        raise CheckpointError(
+            f"{golden.line}: these are other weights, or its face was cut otherwise. Get both files again, "
+            f"or give {EXAMPLE} keypoints of DWPose beside it."
         )
 
 

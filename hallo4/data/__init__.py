@@ -16,6 +16,7 @@ _HOMES = {
     "build_cache": "latents",
     "build_sounds": "sounds",
     "prepare_videos": "prepare",
+    "prune_shards": "prune",
 }
 
 __all__ = sorted(_HOMES)

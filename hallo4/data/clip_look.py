@@ -13,7 +13,7 @@ from PIL import Image
 
 from hallo4.data.speech import covered
 from hallo4.data.stages import Findings
-from hallo4.media import collect_notes, read_frames
+from hallo4.media import collect_notes, read_frames_at
 from hallo4.motion import layout
 from hallo4.motion.overlay import overlay
 from hallo4.pipelines.canvas import portrait_canvas
@@ -42,21 +42,24 @@ def look_at_clips(
     sha256: str,
     frames: int,
     rule: CanvasRule,
+    part: range,
     found: tuple[dict[str, Any], Findings, Findings, Findings],
 ) -> Findings:
-    """Rows of all clips of `frames` frames, and their pictures (`picture_N`, JPEG).
+    """Rows of all clips of `frames` frames in `part` of a video, and their pictures (`picture_N`, JPEG).
 
-    `found`: what `probe`, `shots`, `person` and `speech` found. A row has `start` (its first frame),
-    `reference` (a frame of the same shot, outside of the clip if there is one with a face), and, of its
-    frames: `found_share` with the person's face, `face_px`, the median width of the face on the model's
+    `found`: what `probe`, `shots`, `person` (in that part) and `speech` found. A row has `start` (its first
+    frame), `reference` (a frame of the same shot, outside of the clip if there is one with a face), and, of
+    its frames: `found_share` with the person's face, `face_px`, the median width of the face on the model's
     canvas, `hands_share` with a hand, `speech_share`, the median `sharpness` of faces, the mean `level`, the
     median `change`, the usual number of `people` (None: not known) and whether there is a `cut` that only the
     tracker saw.
     """
     info, shots, person, speech = found
-    level, change = shots.arrays["level"], shots.arrays["change"]
+    level, change = (shots.arrays[name][part.start : part.stop] for name in ("level", "change"))
     points_px, confidence = person.arrays["points_px"], person.arrays["confidence"]
     total = min(len(level), len(points_px))
+    begin_s, end_s = part.start / FPS, part.stop / FPS
+    spans = [span for span in speech.values["spans"] if span[1] > begin_s and span[0] < end_s]
     size_px = (info["width_px"], info["height_px"])
     canvas = portrait_canvas(*size_px, rule.size_px, rule.multiple_px, rule.canvas_sizes_px)
     left, _, right, _ = canvas.crop_box_px
@@ -64,28 +67,31 @@ def look_at_clips(
     with_face = ~np.isnan(boxes[:, 0])
     hands = hands_seen(points_px, confidence, size_px)
     rows, unused = [], 0
-    edges = [0, *(cut for cut in shots.values["cuts"] if cut < total), total]
+    cuts = [cut - part.start for cut in shots.values["cuts"]]
+    edges = [0, *(cut for cut in cuts if 0 < cut < total), total]
     for first, behind in pairwise(edges):
         unused += (behind - first) % frames
         for start in range(first, behind - frames + 1, frames):
             span = slice(start, start + frames)
             seen = with_face[span]
+            at = part.start + start
             rows.append(
                 {
-                    "start": start,
-                    "reference": _reference(sha256, start, frames, with_face, first, behind),
+                    "start": at,
+                    "reference": part.start
+                    + _reference([at, int(sha256[:12], 16)], start, frames, with_face, first, behind),
                     "found_share": float(seen.mean()),
                     "face_px": _median(boxes[span][seen, 2] - boxes[span][seen, 0]),
                     "hands_share": float(hands[span].mean()),
-                    "speech_share": covered(speech.values["spans"], start / FPS, (start + frames) / FPS),
+                    "speech_share": covered(spans, at / FPS, (at + frames) / FPS),
                     "level": float(level[span].mean()),
                     "change": _median(change[start + 1 : start + frames]),
-                    "people": _people_near(person, start, start + frames),
-                    "cut": any(start < cut < start + frames for cut in person.values["cuts"]),
+                    "people": _people_near(person, at, at + frames),
+                    "cut": any(at < cut < at + frames for cut in person.values["cuts"]),
                 }
             )
     skeleton = Skeleton(points_px, confidence, FPS, *size_px)
-    pictures = _pictures(path, rows, frames, skeleton)
+    pictures = _pictures(path, rows, frames, part.start, skeleton)
     return Findings({"clips": rows, "unused_s": unused / FPS, "frames": total}, pictures)
 
 
@@ -122,7 +128,9 @@ def sharpness(face_u8: np.ndarray) -> float:
     return float(laplacian.std() / (grey.std() + 1.0))
 
 
-def _reference(sha256: str, start: int, frames: int, with_face: np.ndarray, first: int, behind: int) -> int:
+def _reference(
+    key: list[int], start: int, frames: int, with_face: np.ndarray, first: int, behind: int
+) -> int:
     """A frame with the face, of the same shot, drawn by key; of the clip itself only where there is no
     other."""
     usable = np.flatnonzero(with_face[first:behind]) + first
@@ -130,33 +138,32 @@ def _reference(sha256: str, start: int, frames: int, with_face: np.ndarray, firs
     among = outside if len(outside) else usable
     if not len(among):
         return start
-    return int(np.random.default_rng([start, int(sha256[:12], 16)]).choice(among))
+    return int(np.random.default_rng(key).choice(among))
 
 
 def _pictures(
-    path: Path, rows: list[dict[str, Any]], frames: int, skeleton: Skeleton
+    path: Path, rows: list[dict[str, Any]], frames: int, first: int, skeleton: Skeleton
 ) -> dict[str, np.ndarray]:
-    """Read the video once: set the `sharpness` of every row, and return a picture of each."""
+    """Set the `sharpness` of every row, and return a picture of each; `skeleton` is that of the frames from
+    `first` on."""
     boxes = face_boxes(skeleton.points_px, skeleton.confidence)
     looks = [(2 * k + 1) * frames // (2 * LOOKS) for k in range(LOOKS)]
     wanted = {row["start"] + look: n for n, row in enumerate(rows) for look in looks}
     middle = {row["start"] + frames // 2: n for n, row in enumerate(rows)}
     found: list[list[float]] = [[] for _ in rows]
     pictures = {}
-    last = max([*wanted, *middle], default=-1)
     with collect_notes([]):
-        for number, frame_u8 in enumerate(read_frames(path, FPS) if rows else ()):
-            if number in wanted and not np.isnan(boxes[number, 0]):
-                face_u8 = _cut_out(frame_u8, boxes[number])
+        for number, frame_u8 in read_frames_at(path, [*wanted, *middle], FPS):
+            inside = number - first
+            if number in wanted and not np.isnan(boxes[inside, 0]):
+                face_u8 = _cut_out(frame_u8, boxes[inside])
                 if min(face_u8.shape[:2]) >= 3:
                     found[wanted[number]].append(sharpness(face_u8))
             if number in middle:
-                drawn = overlay(frame_u8, skeleton, number, PICTURE_PX)
+                drawn = overlay(frame_u8, skeleton, inside, PICTURE_PX)
                 packed = io.BytesIO()
                 Image.fromarray(drawn).save(packed, "JPEG", quality=80)
                 pictures[f"picture_{middle[number]}"] = np.frombuffer(packed.getvalue(), np.uint8)
-            if number >= last:
-                break
     for row, values in zip(rows, found, strict=True):
         row["sharpness"] = _median(np.array(values))
     return pictures

@@ -17,7 +17,8 @@ import numpy as np
 
 from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
-from hallo4.json_file import read_json
+from hallo4.input_file import check_regular
+from hallo4.json_file import parse_json, read_json
 from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
@@ -72,7 +73,7 @@ class ClipStore:
             raise InputError(f"{self.folder} holds no clips; build them first with build_clips()")
         stamp = self.folder / "config.json"
         self.config = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
-        self._arrays = {name: [np.load(s / f"{name}.npy", mmap_mode="r") for s in shards] for name in FIELDS}
+        self._arrays = {name: [_mapped(s / f"{name}.npy") for s in shards] for name in FIELDS}
         lengths = [len(a) for a in self._arrays["curves"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
 
@@ -140,7 +141,10 @@ def _is_of(folder: Path, config: ClipStoreConfig) -> bool:
     stamp = folder / "config.json"
     if not stamp.exists():
         return False
-    built, wanted = read_json(stamp, dict[str, Any], advice=REBUILD), json.loads(json.dumps(asdict(config)))
+    built, wanted = (
+        read_json(stamp, dict[str, Any], advice=REBUILD),
+        parse_json(json.dumps(asdict(config)), str(stamp), dict[str, Any]),
+    )
     any_number = {"episodes": 0}
     if built | any_number != wanted | any_number:
         raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
@@ -166,8 +170,12 @@ def _seeds(config: ClipStoreConfig, shard: int) -> range:
     return range(config.first_seed + first, config.first_seed + last)
 
 
+def _mapped(array: Path) -> np.ndarray:
+    return np.load(check_regular(array, "clips"), mmap_mode="r", allow_pickle=False)
+
+
 def _clips_in(shard: Path) -> int:
-    return len(np.load(shard / "curves.npy", mmap_mode="r")) if shard.exists() else 0
+    return len(_mapped(shard / "curves.npy")) if shard.exists() else 0
 
 
 class _ShardBuilder:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,16 @@ from torch import Tensor
 
 from hallo4.data.latents import region_cells
 from hallo4.data.observe import skeleton_of
-from hallo4.data.stages import FindingsStore
+from hallo4.data.stages import FindingsStore, require_folder
 from hallo4.errors import CheckpointError, InputError, ShapeError
-from hallo4.media import collect_notes, read_frames
+from hallo4.media import collect_notes, read_frames_at
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion.layout import SEEN
 from hallo4.pipelines.conditions import prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
 from hallo4.pipelines.prepare_motion import prepare_motion
-from hallo4.types import FPS, FeatureStream
+from hallo4.types import FPS, FeatureStream, Skeleton
 from hallo4.weights.tensors import open_safetensors
 from hallo4.whole import write_whole
 
@@ -43,8 +43,9 @@ COMMON, SHARDS = "common", "shards"
 @dataclass(frozen=True)
 class ClipWork:
     """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with the frame
-    `reference` as the portrait. `key`: its name in the shard; `person`: the key of its keypoints; `info` of
-    the video; `stamp`: size and time of the file when it was looked at."""
+    `reference` as the portrait. `key`: its name in the shard; `person`: the key of its keypoints, which are
+    those of the frames from `part` on; `info` of the video; `stamp`: size and time of the file when it was
+    looked at."""
 
     key: str
     path: Path
@@ -52,6 +53,7 @@ class ClipWork:
     frames: int
     reference: int
     person: str
+    part: int
     info: dict[str, Any]
     prompt: str | None
     stamp: tuple[int, int]
@@ -80,9 +82,12 @@ class ClipEncoder:
 
     def __init__(self, settings: EncodeSettings) -> None:
         self.folder = settings.folder
+        require_folder(self.folder)
         self.model = load_model(settings.model, settings.device)
         self.findings = FindingsStore(settings.folder / "findings")
         self._grey_of_size: dict[str, Tensor] = {}
+        self._last_skeleton: tuple[str, Skeleton] | None = None
+        self._last_sound: tuple[tuple[Path, tuple[int, int]], FeatureStream] | None = None
 
     @torch.inference_mode()
     def __call__(self, batch: Sequence[ClipWork]) -> ShardDone:
@@ -108,21 +113,21 @@ class ClipEncoder:
         return ShardDone({key: (name, shape) for key, shape in shapes.items()}, problems)
 
     def _clips_of(self, path: Path, clips: list[ClipWork]) -> Iterator[tuple[ClipWork, dict[str, Tensor]]]:
-        """The clips of one video, which is read once."""
+        """The clips of one video, of which only their own part is read."""
         if stamp_of(path) != clips[0].stamp:
             raise InputError(f"{shown(path)}: has changed while it was prepared. Run it again.")
         sound = self._sound(path, clips[0])
+        clips = sorted(clips, key=lambda clip: clip.start)
         with collect_notes([]):  # the stages before have said them
-            references = self._frames_at(path, sorted({clip.reference for clip in clips}))
-            frames = enumerate(read_frames(path, FPS))
-            for clip in sorted(clips, key=lambda clip: clip.start):
-                behind = clip.start + clip.frames
-                taken = [
-                    self._on_canvas(frame_u8).video_pm1
-                    for number, frame_u8 in _until(frames, behind)
-                    if number >= clip.start
-                ]
+            numbers = {clip.reference for clip in clips}
+            references = dict(read_frames_at(path, numbers, FPS))
+            if len(references) < len(numbers):
+                raise InputError(f"{shown(path)}: ends before frame {max(numbers)}. Export it again.")
+            frames = read_frames_at(path, chain(*(range(c.start, c.start + c.frames) for c in clips)), FPS)
+            for clip in clips:
+                taken = [self._on_canvas(frame_u8).video_pm1 for _, frame_u8 in islice(frames, clip.frames)]
                 if len(taken) < clip.frames:
+                    behind = clip.start + clip.frames
                     raise InputError(f"{shown(path)}: ends before frame {behind}. Export it again.")
                 yield clip, self._encoded(clip, torch.stack(taken), references[clip.reference], sound)
 
@@ -135,12 +140,9 @@ class ClipEncoder:
         model, rules = self.model, self.model.backbone.windows
         spec, device = model.autoencoder.spec, model.device
         portrait = self._on_canvas(reference_u8)
-        person = self.findings.stored("person", clip.person)
-        if person is None:
-            raise InputError(f"{shown(clip.path)}: its keypoints are gone from {self.folder}. Run it again.")
-        skeleton, rho = skeleton_of(person, clip.info), rules.skeleton_rho
+        skeleton, rho = self._skeleton(clip), rules.skeleton_rho
         motion, _ = prepare_motion(skeleton, portrait, rho * len(skeleton), 0, fps=FPS * rho)
-        inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames))
+        inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames)) - rho * clip.part
         height, width = video_pm1.shape[-2:]
         with model.autoencoding():
             grey = self._grey(video_pm1)
@@ -171,21 +173,27 @@ class ClipEncoder:
         info, rules = self.model.info, self.model.backbone.windows
         return prepare_portrait(frame_u8, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
 
-    def _sound(self, path: Path, clip: ClipWork) -> FeatureStream:
-        with collect_notes([]):
-            video_sound, _ = prepare_audio(path)
-            sound = prepare_feature_sound(path, video_sound, self.model.audio_front_end)
-        frames = max(1, round(clip.info["duration_s"] * FPS))
-        return self.model.audio_front_end.stream(sound, frames * self.model.backbone.windows.audio_rho)
+    def _skeleton(self, clip: ClipWork) -> Skeleton:
+        """The keypoints of a clip's part of its video, read once for clips that follow each other."""
+        if self._last_skeleton is None or self._last_skeleton[0] != clip.person:
+            person = self.findings.stored("person", clip.person)
+            if person is None:
+                raise InputError(
+                    f"{shown(clip.path)}: its keypoints are gone from {self.folder}. Run it again."
+                )
+            self._last_skeleton = clip.person, skeleton_of(person, clip.info)
+        return self._last_skeleton[1]
 
-    @staticmethod
-    def _frames_at(path: Path, numbers: list[int]) -> dict[int, np.ndarray]:
-        wanted = set(numbers)
-        frames = _until(enumerate(read_frames(path, FPS)), max(numbers) + 1)
-        found = {number: frame_u8 for number, frame_u8 in frames if number in wanted}
-        if len(found) < len(wanted):
-            raise InputError(f"{shown(path)}: ends before frame {max(numbers)}. Export it again.")
-        return found
+    def _sound(self, path: Path, clip: ClipWork) -> FeatureStream:
+        """The sound of a video, decoded once for batches that follow each other."""
+        if self._last_sound is None or self._last_sound[0] != (path, clip.stamp):
+            self._last_sound = None  # what is kept of it on the disk goes first
+            with collect_notes([]):
+                video_sound, _ = prepare_audio(path)
+                sound = prepare_feature_sound(path, video_sound, self.model.audio_front_end)
+            rows = max(1, round(clip.info["duration_s"] * FPS)) * self.model.backbone.windows.audio_rho
+            self._last_sound = (path, clip.stamp), self.model.audio_front_end.stream(sound, rows)
+        return self._last_sound[1]
 
     def _grey(self, video_pm1: Tensor) -> Tensor:
         """Latents [1, C, F, h, w] of grey frames, made and kept once for every size of clips."""
@@ -263,11 +271,3 @@ def grey_name(height_px: int, width_px: int) -> str:
 def _as_video(frames_pm1: Tensor, device: torch.device) -> Tensor:
     """[T, 3, H, W] -> [1, 3, T, H, W] on a device."""
     return frames_pm1.transpose(0, 1)[None].to(device)
-
-
-def _until(frames: Iterator[tuple[int, np.ndarray]], behind: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Numbered frames up to number `behind` - 1, without asking for the next."""
-    for number, frame_u8 in frames:
-        yield number, frame_u8
-        if number + 1 >= behind:
-            return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 from hallo4.data.sources import Source
 from hallo4.errors import InputError
-from hallo4.media.parquet_files import read_table, write_table
+from hallo4.json_file import checked, parse_json, read_json
+from hallo4.media.parquet_files import open_mapped, read_table, write_mapped, write_table
 from hallo4.whole import write_whole
 
-INDEX, STAMP = "index.parquet", "prepared.json"
+INDEX, KEPT, STAMP = "index.parquet", "kept.arrow", "prepared.json"
 FORMAT = 1
 UNUSABLE, NO_PERSON, TOO_SHORT, SAME_FILE = "unusable", "no person", "too short", "same file"
 """Reasons of a whole video."""
+ANOTHER = "Prepare into another folder."
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,34 @@ def write_index(folder: Path, rows: Iterable[IndexRow]) -> None:
     write_table(folder / INDEX, [asdict(row) for row in rows])
 
 
+def write_kept(folder: Path, rows: Iterable[IndexRow]) -> None:
+    """Write what drawing clips needs of the kept rows, those of one latent shape behind each other, as a file
+    that is mapped and not read. OutputError: it cannot be written."""
+    kept = sorted((row for row in rows if row.kept), key=lambda row: row.latent_shape or "")
+    shapes: dict[str, list[int]] = {}
+    for number, row in enumerate(kept):
+        shapes.setdefault(row.latent_shape or "", [number, number])[1] = number + 1
+    facts = {"shapes": shapes, "licences": Counter(row.licence for row in kept)}
+    columns = {name: [getattr(row, name) for row in kept] for name in KEPT_COLUMNS}
+    write_mapped(folder / KEPT, columns, KEPT_COLUMNS, json.dumps(facts))
+
+
+KEPT_COLUMNS = {
+    **dict.fromkeys(("clip", "shard", "latent_shape", "text", "source"), "string"),
+    "face_px": "double",
+}
+"""Columns of `kept.arrow` and their types."""
+
+
+def open_kept(folder: Path) -> tuple[Any, dict[str, list[int]], dict[str, int]]:
+    """(the mapped table, latent shape -> first clip and the one behind the last, licence -> clips).
+    InputError: there is none, or it is damaged."""
+    advice = "Prepare again: shards are kept."
+    table, said = open_mapped(folder / KEPT, advice)
+    facts = parse_json(said, str(folder / KEPT), dict[str, dict[str, Any]], advice=advice)
+    return table, facts["shapes"], facts["licences"]
+
+
 def read_index(folder: Path) -> Iterator[IndexRow]:
     """All rows. InputError: there is no index, or of another form."""
     names = [field.name for field in fields(IndexRow)]
@@ -98,19 +129,14 @@ def read_index(folder: Path) -> Iterator[IndexRow]:
 def read_stamp(folder: Path) -> Stamp:
     """InputError: the folder holds no shards, or those of another version."""
     file = folder / STAMP
-    try:
-        content = json.loads(file.read_text())
-        if content.pop("format") != FORMAT:
-            raise ValueError("another format")
-        return Stamp(**content)
-    except FileNotFoundError:
+    if not file.is_file():
         raise InputError(
             f"{folder}: holds no prepared clips. Make them: hallo4 data prepare VIDEOS -o {folder}."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{file}: is damaged or of another version of hallo4 ({error}). Prepare into another folder."
-        ) from error
+        )
+    content = read_json(file, dict[str, Any], advice=ANOTHER)
+    if content.pop("format", None) != FORMAT:
+        raise InputError(f"{file}: is of another version of hallo4. {ANOTHER}")
+    return checked(content, Stamp, str(file), advice=ANOTHER)
 
 
 def claim_folder(folder: Path, stamp: Stamp) -> None:
@@ -140,5 +166,5 @@ def claim_folder(folder: Path, stamp: Stamp) -> None:
 
 def differences(one: Stamp, other: Stamp) -> list[str]:
     """What decided the content of shards and is not the same in both."""
-    first, second = (json.loads(json.dumps(stamp.made_by)) for stamp in (one, other))
+    first, second = (parse_json(json.dumps(stamp.made_by), STAMP, dict[str, Any]) for stamp in (one, other))
     return sorted(name for name in first | second if first.get(name) != second.get(name))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hallo4.data.clips import REBUILD, ClipStore
@@ -131,7 +134,7 @@ def _encoded_chunks(
     parts = []
     for start in range(0, len(store), 50):
         stop = min(start + 50, len(store))
-        path = folder / f"clips_{start:06d}.pt"
+        path = folder / f"clips_{start:06d}.safetensors"
         parts.append(_encode_chunk(store, autoencoder, range(start, stop), path, every))
         if on_progress:
             on_progress(stop, len(store))
@@ -141,16 +144,17 @@ def _encoded_chunks(
 def _encode_chunk(
     store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path, every: int
 ) -> dict[str, Tensor]:
-    """Read the chunk from `path`, or encode and save it: also when the store has grown since."""
-    if path.exists():
-        chunk = torch.load(path, weights_only=True)
+    """Read the chunk from `path`, or encode and save it: also when the store has grown since, or the file is
+    damaged."""
+    with suppress(OSError, SafetensorError, KeyError):
+        chunk = load_file(path)
         if len(chunk["video"]) == len(indices):
             return chunk
     with fast_autocast(device_of(autoencoder).type):
         clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     with whole_file(path) as temporary:
-        torch.save(chunk, temporary)
+        save_file(chunk, temporary)
     return chunk
 
 

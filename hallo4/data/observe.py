@@ -23,12 +23,11 @@ import numpy as np
 from hallo4.data.clip_look import CanvasRule, look_at_clips
 from hallo4.data.sources import Source
 from hallo4.data.speech import RATE_HZ, SpeechBy, method_version, speech_spans
-from hallo4.data.stages import Findings, FindingsStore, content_key
+from hallo4.data.stages import Findings, FindingsStore, content_key, require_folder
 from hallo4.errors import InputError, NoPersonError, ShapeError
-from hallo4.media import collect_notes, open_sound, probe_video, read_frames
+from hallo4.media import collect_notes, open_sound, probe_video, read_frames, read_frames_at
 from hallo4.media.files import shown
 from hallo4.motion.beside_video import given_skeleton
-from hallo4.motion.checks import MAX_FRAMES
 from hallo4.pose import PoseEstimator, estimate_video, load_estimator
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.scene import alike, thumbnail
@@ -44,6 +43,11 @@ _TIMES_USUAL = 4.0
 _AROUND = 12
 _PEOPLE_EVERY = 12
 """Frames between two in which people are counted."""
+PART = 15_000
+"""Frames of a part, ten minutes: one person is followed through it, and what is kept of it is in memory at
+once. No clip lies in two."""
+MAX_S = 4 * 3600
+"""As for sound."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,14 @@ class ObserveSettings:
 
 @dataclass(frozen=True)
 class Observed:
-    """What became of a source: `clips`, a row each (see `look_at_clips`), and `keys` of its stages; or a
-    `problem`, one line (`nobody`: no person was found). `made`: stages that were computed for it. `unused_s`:
-    ends of shots that are shorter than a clip.
+    """What became of a source: `clips`, a row each (see `look_at_clips`), with the keys of its `stages`, the
+    first frame of its `part` and the place of its `picture`; or a `problem`, one line (`nobody`: no person
+    was found). `made`: stages that were computed for it. `unused_s`: ends of shots that are shorter than a
+    clip.
     """
 
     source: Source
     clips: tuple[dict[str, Any], ...] = ()
-    keys: dict[str, str] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
     nobody: bool = False
@@ -84,7 +88,9 @@ class Observer:
 
     def __init__(self, settings: ObserveSettings) -> None:
         self.settings = settings
+        require_folder(settings.findings.parent)
         self.store = FindingsStore(settings.findings)
+        self._last_given: tuple[Source, Skeleton] | None = None
 
     @cached_property
     def _estimator(self) -> PoseEstimator:
@@ -117,45 +123,84 @@ class Observer:
         own, settings = {"source": source.sha256}, self.settings
         info = stage("probe", own, partial(_probe, source.path)).values
         shots = stage("shots", own, partial(_shots, source.path))
-        person = stage("person", own | self._person_by(source), partial(self._person, source, info))
         by = {"method": method_version(settings.speech)}
         speech = stage("speech", own | by, partial(_speech, source.path, info, settings.speech))
-        frames = settings.clip_frames
-        clips = stage(
-            "clips",
-            {"before": dict(keys), "frames": frames, "canvas": asdict(settings.canvas)},
-            lambda: look_at_clips(
-                source.path, source.sha256, frames, settings.canvas, (info, shots, person, speech)
-            ),
-        )
-        rows = tuple(row | {"keypoints_by": person.values["by"]} for row in clips.values["clips"])
-        return Observed(
-            *(source, rows, keys, info), unused_s=clips.values["unused_s"],
-            notes=(*info["notes"], *person.values["notes"], *speech.values["notes"]),
-        )  # fmt: skip
+        frames, total = settings.clip_frames, len(shots.arrays["level"])
+        parts = [range(start, min(start + PART, total)) for start in range(0, total, PART)]
+        rows: list[dict[str, Any]] = []
+        notes, unused_s, nobody = [*info["notes"], *speech.values["notes"]], 0.0, []
+        for part in parts:
+            of_part = {} if len(parts) == 1 else {"part": [part.start, part.stop]}
+            by = own | self._person_by(source) | of_part
+            try:
+                person = stage("person", by, partial(self._person, source, info, part, len(parts)))
+            except NoPersonError as error:
+                nobody.append(error)
+                continue
+            clips = stage(
+                "clips",
+                {"before": dict(keys), "frames": frames, "canvas": asdict(settings.canvas)},
+                partial(
+                    *(look_at_clips, source.path, source.sha256, frames, settings.canvas, part),
+                    (info, shots, person, speech),
+                ),
+            )
+            rows += [
+                row
+                | {
+                    "keypoints_by": person.values["by"],
+                    "part": part.start,
+                    "stages": dict(keys),
+                    "picture": f"{keys['clips']}/{number}",
+                }
+                for number, row in enumerate(clips.values["clips"])
+            ]
+            unused_s += clips.values["unused_s"]
+            notes += person.values["notes"]
+            del keys["clips"]
+        if len(nobody) == len(parts):
+            raise nobody[0]
+        return Observed(source, tuple(rows), info, unused_s=unused_s, notes=tuple(dict.fromkeys(notes)))
 
     def _person_by(self, source: Source) -> dict[str, Any]:
         if source.keypoints_sha256 is not None:
             return {"keypoints": source.keypoints_sha256, "person": self.settings.person}
         return {"estimator": self._estimated_by, "person": self.settings.person}
 
-    def _person(self, source: Source, info: dict[str, Any]) -> Findings:
-        """The keypoints of one person at 25 fps: those beside the video, else what an estimator finds."""
+    def _person(self, source: Source, info: dict[str, Any], part: range, parts: int) -> Findings:
+        """The keypoints of one person in `part` of a video at 25 fps: those beside the video, else what an
+        estimator finds."""
         notes: list[str] = []
+        points_px, confidence, arrays = None, None, {}
         with collect_notes(notes, source.path):
             if source.keypoints is not None:
-                size_px = (info["width_px"], info["height_px"])
-                skeleton = given_skeleton(source.keypoints, *size_px, info["fps"], self.settings.person)
-                by, cuts, people = "file", [], None
+                skeleton, by, cuts = self._given(source, info), "file", []
+                points_px, confidence = skeleton.points_px, skeleton.confidence
+                if parts > 1:
+                    span = slice(part.start, part.stop)
+                    points_px, confidence = points_px[span], confidence[span]
+                if not len(points_px):
+                    raise NoPersonError(f"{shown(source.keypoints)}: ends before {part.start / FPS:.0f} s.")
             else:
-                found = estimate_video(source.path, self._estimator, self.settings.person, fps=FPS)
-                skeleton, by = found.skeleton, self._estimator.name
-                people = _people(source.path, self._estimator, len(skeleton))
-                cuts = [round(cut * FPS) for cut in found.cuts_s]
-                notes += found.notes
-        arrays = {} if people is None else people
-        arrays |= {"points_px": skeleton.points_px, "confidence": skeleton.confidence}
+                start_s, end_s = (None, None) if parts == 1 else (part.start / FPS, part.stop / FPS)
+                found = estimate_video(
+                    *(source.path, self._estimator, self.settings.person),
+                    fps=FPS, start_s=start_s or 0.0, end_s=end_s,
+                )  # fmt: skip
+                by, notes = self._estimator.name, [*notes, *found.notes]
+                points_px, confidence = found.skeleton.points_px, found.skeleton.confidence
+                arrays = _people(source.path, self._estimator, part.start, len(points_px))
+                cuts = [part.start + round(cut * FPS) for cut in found.cuts_s]
+        arrays |= {"points_px": points_px, "confidence": confidence}
         return Findings({"by": by, "cuts": cuts, "notes": notes}, arrays)
+
+    def _given(self, source: Source, info: dict[str, Any]) -> Skeleton:
+        """The keypoints beside a video, read once for all of its parts."""
+        if self._last_given is None or self._last_given[0] != source:
+            size_px = (info["width_px"], info["height_px"])
+            skeleton = given_skeleton(source.keypoints, *size_px, info["fps"], self.settings.person)
+            self._last_given = source, skeleton
+        return self._last_given[1]
 
 
 def skeleton_of(person: Findings, info: dict[str, Any]) -> Skeleton:
@@ -168,10 +213,10 @@ def _probe(path: Path) -> Findings:
     notes: list[str] = []
     with collect_notes(notes, path):
         info = probe_video(path)
-    if info.duration_s * FPS > MAX_FRAMES:
+    if info.duration_s > MAX_S:
         raise InputError(
-            f"{shown(path)}: lasts {info.duration_s / 60:.0f} minutes; {MAX_FRAMES / FPS / 60:.0f} are "
-            "allowed. Cut it into parts."
+            f"{shown(path)}: lasts {info.duration_s / 3600:.1f} hours; {MAX_S // 3600} are allowed. Cut it "
+            "into parts."
         )
     return Findings({**vars(info), "notes": notes})
 
@@ -206,11 +251,10 @@ def find_cuts(change: np.ndarray, unlike: np.ndarray) -> list[int]:
     return cuts
 
 
-def _people(path: Path, estimator: PoseEstimator, frames: int) -> dict[str, np.ndarray]:
+def _people(path: Path, estimator: PoseEstimator, first: int, frames: int) -> dict[str, np.ndarray]:
     """How many `people` [n] are seen in the frames `people_at` [n], twice a second."""
-    at = np.arange(min(_PEOPLE_EVERY, frames) // 2, frames, _PEOPLE_EVERY)
-    numbered = enumerate(read_frames(path, FPS))
-    counts = [len(estimator.find(frame_u8)) for number, frame_u8 in numbered if number in at]
+    at = first + np.arange(min(_PEOPLE_EVERY, frames) // 2, frames, _PEOPLE_EVERY)
+    counts = [len(estimator.find(frame_u8)) for _, frame_u8 in read_frames_at(path, at.tolist(), FPS)]
     return {"people_at": at[: len(counts)], "people": np.array(counts, int)}
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hallo4.data.latents import REGIONS, frames_held, region_cells
+from hallo4.errors import CheckpointError, InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.devices import device_of
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.types import Autoencoder, WindowRules
+from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file
 
 
@@ -134,8 +135,8 @@ def _encoded(
     rules: WindowRules,
 ) -> dict[str, Tensor]:
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        return read_tensors(path, "pairs that were encoded")
+    except (InputError, CheckpointError):
         encoded = [encode_pair_window(window, autoencoder, rules) for window in windows_of(pair_id)]
         stacked = {name: torch.stack([part[name] for part in encoded]) for name in encoded[0]}
         with whole_file(path) as temporary:

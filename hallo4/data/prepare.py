@@ -45,6 +45,7 @@ from hallo4.data.index import (
     Stamp,
     claim_folder,
     write_index,
+    write_kept,
 )
 from hallo4.data.observe import Observed, Observer, ObserveSettings
 from hallo4.data.sources import Source, read_sources, video_files
@@ -52,11 +53,11 @@ from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage
 from hallo4.errors import InputError, OutputError
-from hallo4.lock import sole_worker
+from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.pipelines.devices import find_device
-from hallo4.pipelines.model_folder import LoadedModel, load_model
+from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_model
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS
@@ -123,7 +124,7 @@ def prepare_videos(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror}). Choose another folder.") from error
-    with sole_worker(folder / ".prepare.lock", folder, "Wait for it, or choose another folder."):
+    with sole_writer(folder, "Wait for it, or choose another folder."):
         try:
             claim_folder(folder, stamp)
             read, broken = read_sources(
@@ -160,7 +161,8 @@ def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
     """Everything of a model that decides what its shards hold."""
     rules, folder = model.backbone.windows, model.folder
     assert folder is not None
-    audio = sorted(path for path in (folder / "audio").rglob("*") if path.is_file())
+    parts = folders_of_model(folder)[-1]  # of an adapter, those of the model it changes
+    audio = sorted(path for path in (parts / "audio").rglob("*") if path.is_file())
     made_by = {
         "encode": VERSION,
         "autoencoder": weights_fingerprint(model.autoencoder),
@@ -231,6 +233,7 @@ class _Job:
         rows = [row.placed(self.places.get(row.clip), self.problems.get(row.clip)) for row in self.rows]
         rows.sort(key=lambda row: (row.source, row.start_s))
         write_index(self.folder, rows)
+        write_kept(self.folder, rows)
         return Prepared(self.folder, tuple(rows), self.made, tuple(_notes(self.observed, self.observe)))
 
     def _batches(self, engine: Engine, sources: list[Source]) -> Iterator[tuple[ClipWork, ...]]:
@@ -259,7 +262,8 @@ class _Job:
                 self.lacking += 1
                 yield ClipWork(
                     *(row.clip, one.source.path, clip["start"], self.observe.clip_frames, clip["reference"]),
-                    *(one.keys["person"], one.info, one.source.prompt, stamp_of(one.source.path)),
+                    *(clip["stages"]["person"], clip["part"], one.info),
+                    *(one.source.prompt, stamp_of(one.source.path)),
                 )
 
     def _encoded(self, outcome: Outcome[tuple[ClipWork, ...], ShardDone]) -> bool:
@@ -287,11 +291,11 @@ def _rows_of(
     own_prompt = stamp.made_by["prompt"]
     prompt = own_prompt if source.prompt is None else source.prompt
     rows = []
-    for number, clip in enumerate(one.clips):
+    for clip in one.clips:
         against = reasons_against(clip, one.info, settings.filters)
         made_of = {
             "source": source.sha256,
-            "person": one.keys["person"],
+            "person": clip["stages"]["person"],
             "start": clip["start"],
             "reference": clip["reference"],
             "frames": frames,
@@ -314,8 +318,8 @@ def _rows_of(
                 reference_s=clip["reference"] / FPS,
                 **{name: clip[name] for name in _MEASURED},
                 keypoints_by=clip["keypoints_by"],
-                picture=f"{one.keys['clips']}/{number}",
-                made_of=json.dumps({**made_of, "stages": one.keys, "model": stamp.model}),
+                picture=clip["picture"],
+                made_of=json.dumps({**made_of, "stages": clip["stages"], "model": stamp.model}),
             )
         )
     return rows

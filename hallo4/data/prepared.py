@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,8 @@ import torch
 from torch import Tensor
 
 from hallo4.data.encode import COMMON, MARGIN, SHARDS, grey_name
-from hallo4.data.index import INDEX, read_stamp
+from hallo4.data.index import open_kept, read_stamp
 from hallo4.errors import CheckpointError, InputError
-from hallo4.media.files import check_input
-from hallo4.media.parquet_files import pyarrow
 from hallo4.models.audio_features import audio_windows
 from hallo4.weights.tensors import open_safetensors
 
@@ -26,7 +24,8 @@ OPEN_SHARDS = 128
 class PreparedClips:
     """The kept clips in a folder of `hallo4 data prepare`, in the batches of `LatentCache`.
 
-    `stamp`: what they were made by. What is in memory is a line of the index per clip.
+    `stamp`: what they were made by. Index and shards are mapped: opening costs the same for any number of
+    clips, and so does a batch.
 
     InputError: no such folder, an index of another version, or no clip in it. MissingExtraError: pyarrow is
     not installed.
@@ -35,29 +34,24 @@ class PreparedClips:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self.stamp = read_stamp(self.folder)
-        self._table = _kept(self.folder / INDEX)
+        self._table, self._shapes, self._licences = open_kept(self.folder)
         if not len(self):
             raise InputError(
                 f"{self.folder}: none of its clips is kept. See why: hallo4 data look {self.folder}."
             )
-        shapes = self._table.column("latent_shape").combine_chunks().dictionary_encode()
-        numbers = torch.from_numpy(shapes.indices.to_numpy().copy())
-        names = shapes.dictionary.to_pylist()
-        self._groups = {name: torch.nonzero(numbers == n)[:, 0] for n, name in enumerate(names)}
         self._open: OrderedDict[str, Any] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._table)
+        return self._table.num_rows
 
-    @property
+    @cached_property
     def groups(self) -> dict[str, Tensor]:
         """ "FxHxW", a latent shape, -> indices [n] of the clips that have it; only such make a batch."""
-        return self._groups
+        return {shape: torch.arange(*edges) for shape, edges in self._shapes.items()}
 
     def licences(self) -> dict[str, int]:
         """How many clips have each licence."""
-        counts = self._table.column("licence").combine_chunks().value_counts().to_pylist()
-        return {row["values"]: row["counts"] for row in counts}
+        return dict(self._licences)
 
     def column(self, name: str) -> list:
         """A column of the index, a value for every clip: `source` or `face_px` of `IndexRow`."""
@@ -124,19 +118,6 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         self.file = open_safetensors(path)
         self.names = frozenset(self.file.keys())
-
-
-def _kept(index: Path) -> Any:
-    """The columns of kept clips that drawing needs, as a table. InputError: missing, or another version."""
-    arrow = pyarrow()
-
-    names = ["kept", "clip", "shard", "latent_shape", "text", "licence", "source", "face_px"]
-    try:
-        table = arrow.parquet.read_table(check_input(index, "an index"), columns=names, memory_map=True)
-        return table.filter(arrow.compute.field("kept")).drop_columns("kept").combine_chunks()
-    except (arrow.ArrowException, OSError, KeyError) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{index}: cannot be read ({reason}). Prepare again: shards are kept.") from error
 
 
 def _windows(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import soxr
 
 from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError
+from hallo4.input_file import open_input
 from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
@@ -107,7 +108,7 @@ def build_sounds(
         with in_turn(path):
             if not path.exists():
                 _make_sounds(path, range(first_seed, first_seed + episodes), workers, on_progress)
-    with np.load(path, allow_pickle=False) as stored:
+    with open_input(path, "sounds") as opened, np.load(opened, allow_pickle=False) as stored:
         sounds = {"features": stored["features"], "curves": stored["curves"]}
     if (found := len(sounds["features"])) != (wanted := episodes * VARIANTS):
         raise InputError(f"{path} holds {found} recordings, not {wanted}; delete it to make the sounds again")

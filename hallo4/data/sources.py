@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import InputError
+from hallo4.input_file import read_input
 from hallo4.json_file import read_json
 from hallo4.media.files import check_input, shown
 from hallo4.motion.beside_video import keypoint_file
@@ -108,9 +109,7 @@ def _text_beside(video: Path, suffix: str) -> str | None:
     file = video.with_name(video.stem + suffix)
     if not file.is_file():
         return None
-    if file.stat().st_size > MAX_TEXT_BYTES:
-        raise InputError(f"{shown(file)}: is longer than {MAX_TEXT_BYTES} bytes. Shorten it.")
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return read_input(file, MAX_TEXT_BYTES, "a text").decode().strip()
     except ValueError as error:
         raise InputError(f"{shown(file)}: is not text in UTF-8. Save it as such.") from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import socket
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,8 +21,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hallo4.errors import InputError, NoPersonError
-from hallo4.media.files import cannot_write
+from hallo4.errors import InputError, NoPersonError, OutputError
+from hallo4.input_file import open_input
+from hallo4.json_file import parse_json
+from hallo4.media.files import cannot_write, shown
 from hallo4.whole import write_whole
 
 _VALUES = "values"
@@ -31,6 +34,15 @@ def content_key(stage: str, version: int, decided_by: Mapping[str, Any]) -> str:
     """40 hexadecimal digits of a stage and of what decides its result, which must be JSON."""
     text = json.dumps([stage, version, decided_by], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def require_folder(folder: Path) -> None:
+    """OutputError: the machine on which this runs does not see `folder`, which its driver has made."""
+    if not folder.is_dir():
+        raise OutputError(
+            f"{folder}: {socket.gethostname()} does not see this folder. Put it on a disk that all machines "
+            "have under one path."
+        )
 
 
 @dataclass(frozen=True)
@@ -73,11 +85,13 @@ class FindingsStore:
 
     def stored(self, stage: str, key: str) -> Findings | None:
         """What is kept under `key`; None: nothing that can be read."""
+        path = self._path(stage, key)
         try:
-            with np.load(self._path(stage, key), allow_pickle=False) as file:
+            with open_input(path) as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
-            return Findings(json.loads(arrays.pop(_VALUES).tobytes()), arrays)
-        except (OSError, ValueError, KeyError, BadZipFile):
+            values = parse_json(arrays.pop(_VALUES).tobytes(), shown(path), dict[str, Any])
+            return Findings(values, arrays)
+        except (OSError, ValueError, KeyError, BadZipFile, InputError):
             return None
 
     def _path(self, stage: str, key: str) -> Path:

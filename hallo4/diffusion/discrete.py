@@ -59,8 +59,8 @@ def sigma_step(sigma: Tensor, schedule: StepSchedule) -> Tensor:
 
 
 def model_timestep(sigma: Tensor, schedule: StepSchedule | None) -> Tensor:
-    """What a backbone with this `schedule` is told of noise levels `sigma` [B], float32 [B]: 1000 sigma in a
-    flow model (None), else the nearest step."""
+    """The timesteps [B], float32, that a backbone with this `schedule` is given for noise levels `sigma` [B]:
+    1000 sigma in a flow model (None), else the nearest step."""
     return 1000.0 * sigma if schedule is None else sigma_step(sigma, schedule).float()
 
 

@@ -8,9 +8,9 @@ clip.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from hallo4.errors import ShapeError
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
 _Z = 1.959963984540054  # of the standard normal at 0.975
+Test = TypeVar("Test", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -80,30 +81,9 @@ def expanded(mean: float, resampled: np.ndarray, n: int) -> tuple[float, float]:
     t(n - 1) / z * sqrt(n / (n - 1)): 2.7 for 3 clips, 1.9 for 4, 1.2 for 10, 1.02 for 100. Ends may lie
     where no value can: see `Interval.within`.
     """
-    factor = _student_975(n - 1) / _Z * math.sqrt(n / (n - 1))
+    factor = _student(n - 1) / _Z * math.sqrt(n / (n - 1))
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return mean - factor * (mean - float(low)), mean + factor * (float(high) - mean)
-
-
-def paired_difference(a: Sequence[float], b: Sequence[float], seed: int = 0) -> Interval:
-    """`bootstrap_interval` of a - b, clip by clip; a clip counts only where both have a value."""
-    a, b = _paired(a, b)
-    return bootstrap_interval(a - b, seed)
-
-
-def win_rate(a: Sequence[float], b: Sequence[float], tie_margin: float = 0.0) -> Interval:
-    """Share of clips in which `a` scores higher than `b`; a difference within `tie_margin` is a tie and
-    counts half.
-
-    Wilson's score interval, not the bootstrap, which calls ten wins of ten certain. A tie varies less than
-    the coin that Wilson assumes, so with ties the interval is somewhat too wide.
-    """
-    a, b = _paired(a, b)
-    difference = a - b
-    defined = np.isfinite(difference)
-    difference = difference[defined]
-    outcome = np.where(np.abs(difference) <= tie_margin, 0.5, difference > 0)
-    return wilson_interval(float(outcome.sum()), len(outcome), int((~defined).sum()))
 
 
 def wilson_interval(successes: float, n: int, undefined: int = 0) -> Interval:
@@ -160,16 +140,17 @@ def rated_wins(outcomes: Sequence[Sequence[float]], seed: int = 0) -> RatedWins:
 
 def sign_test(wins: int, losses: int) -> float:
     """Two-sided p value of `wins` against `losses` of a fair coin, exact; ties do not count. 1 for none."""
-    n, fewer = wins + losses, min(wins, losses)
-    tail = sum(math.comb(n, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**n)
+    from scipy.stats import binomtest
+
+    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
 def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> float | None:
     """Two-sided p value of paired differences, one per clip, by flipping their signs (Fisher's
     randomisation).
 
-    Exact up to 14 clips, else 20,000 random flips. Its smallest value is 2 / 2^n, so with fewer than six
+    Exact up to 14 clips, else 20,000 random flips (SciPy's `permutation_test` takes more than ten times as
+    long for the same). Its smallest value is 2 / 2^n, so with fewer than six
     clips nothing can be told apart at 0.05. NaN are left out; None for fewer than two clips: one says
     nothing.
     """
@@ -187,46 +168,38 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> 
     return float((sums >= abs(given.sum()) - 1e-12 * np.abs(given).sum()).mean())
 
 
-def jackknife_interval(statistic: Callable[[np.ndarray], float], clips: int, groups: int = 20) -> Interval:
-    """`statistic(indices of the clips that are kept)` with a 95 % interval from leaving out groups of clips
-    in turn.
+def jackknife_interval(value: float, without: Sequence[Sequence[float]], n: int) -> Interval:
+    """`value` of a whole set of n clips with a 95 % interval from its values `without` groups of clips.
 
-    For numbers of a whole set of clips, such as Frechet distances: resampling with repetition would make
-    their bias (they grow as samples get fewer) look like a shift. Student's t with groups - 1 degrees of
-    freedom; `low` and `high` are None for fewer than three clips. The bias itself stays in the value.
+    For numbers such as Frechet distances: resampling with repetition would make their bias (they grow as
+    samples get fewer) look like a shift. Two sets drawn independently of each other give a list each, whose
+    variances add. Student's t with one degree of freedom less than the fewest groups; `low` and `high` are
+    None for fewer than three clips. The bias itself stays in the value.
     """
-    everything = np.arange(clips)
-    value = float(statistic(everything))
-    parts = np.array_split(everything, min(groups, clips))
-    if clips < 3 or not math.isfinite(value):
-        return Interval(value if math.isfinite(value) else None, None, None, clips)
-    without = np.array([statistic(np.setdiff1d(everything, part)) for part in parts])
-    k = len(parts)
-    error = math.sqrt((k - 1) / k * ((without - without.mean()) ** 2).sum())
-    half = _student_975(k - 1) * error
-    return Interval(value, value - half, value + half, clips)
+    if n < 3 or not without:
+        return Interval(value, None, None, n)
+    parts = [np.asarray(part, np.float64) for part in without]
+    variance = sum((len(p) - 1) / len(p) * ((p - p.mean()) ** 2).sum() for p in parts)
+    half = _student(min(map(len, parts)) - 1) * math.sqrt(variance)
+    return Interval(value, value - half, value + half, n)
 
 
-def _student_975(degrees: int) -> float:
-    """The 97.5 % quantile of Student's t (Hill 1970's expansion around the normal, 3 digits from 3 degrees
-    on).
-    """
-    if degrees in (1, 2):
-        return (12.7062, 4.3027)[degrees - 1]
-    z, n = _Z, degrees
-    terms = (
-        (z**3 + z) / (4 * n),
-        (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2),
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3),
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / (92160 * n**4),
-    )
-    return z + sum(terms)
+def groups_of(clips: int, groups: int = 20) -> list[np.ndarray]:
+    """Places of clips in as even groups as there can be, for `jackknife_interval`."""
+    return np.array_split(np.arange(clips), min(groups, clips))
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+def _student(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf((1 + CONFIDENCE) / 2, degrees))
+
+
+def holm(p_values: Mapping[Test, float]) -> dict[Test, float]:
     """p values of several tests, each by its name, adjusted so that one false alarm in all stays as rare as
     one test would make it (Holm 1979: the smallest times m, the next times m - 1, ..., never falling)."""
-    adjusted: dict[str, float] = {}
+    adjusted: dict[Test, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda key: p_values[key])):
         highest = max(highest, min(1.0, p_values[name] * (len(p_values) - rank)))
@@ -255,13 +228,6 @@ def _shares(outcomes: Sequence[float]) -> tuple[float, float, float]:
     if sum(counts) != len(outcomes):
         raise ShapeError(f"An outcome is 1 (won), 0.5 (tie) or 0 (lost); found {list(outcomes)[:6]}.")
     return tuple(count / len(outcomes) for count in counts)  # type: ignore[return-value]
-
-
-def _paired(a: Sequence[float], b: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    if len(a) != len(b):
-        raise ShapeError(f"Paired values come from the same clips; found {len(a)} and {len(b)}.")
-    as_array = [np.array([math.nan if v is None else v for v in side], dtype=np.float64) for side in (a, b)]
-    return as_array[0], as_array[1]
 
 
 def interval_text(interval: Mapping[str, Any] | None) -> str:

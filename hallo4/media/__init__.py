@@ -12,7 +12,7 @@ from hallo4.media.provenance import provenance_record, read_provenance
 from hallo4.media.sound_track import SoundTrack
 from hallo4.media.spooled_sound import SpooledSound, resampled
 from hallo4.media.timing import StreamTimes, stream_times
-from hallo4.media.video import VideoInfo, probe_video, read_frames
+from hallo4.media.video import VideoInfo, probe_video, read_frames, read_frames_at
 from hallo4.media.writer import VIDEO_SUFFIXES, VideoWriter, WrittenVideo, check_output
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "probe_video",
     "provenance_record",
     "read_frames",
+    "read_frames_at",
     "read_provenance",
     "resampled",
     "save_wav",

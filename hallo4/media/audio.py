@@ -45,7 +45,7 @@ def open_sound(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Sp
 
     The file is decoded and resampled (soxr, high quality) block by block, once, into a temporary file; N
     samples at rate r become round(N * sample_rate_hz / r), at least one. Encoder priming and padding are
-    removed where the container tells of them, and sound that begins later than the picture is preceded by
+    removed where the container states them, and sound that begins later than the picture is preceded by
     silence, so that second t of the sound is second t of `read_frames`.
 
     Stereo becomes the mean of its channels, other layouts are mixed by `mix_weights`. Where that makes the

@@ -30,11 +30,11 @@ MAX_PADDING = 8192
 
 
 class MediaWarning(UserWarning):
-    """Something in a media file was mended on the way in; the message is one line that says what and how."""
+    """Something in a media file was corrected on the way in; the message says in a line what and how."""
 
 
 def warn(message: str) -> None:
-    """Say one line about a mended file; the caller of the public function is named as the place."""
+    """Say one line about a corrected file; the caller of the public function is named as the place."""
     warnings.warn(message, MediaWarning, stacklevel=3)
 
 

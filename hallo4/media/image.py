@@ -10,12 +10,13 @@ from typing import BinaryIO
 
 import av
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import open_input
 from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn
-from hallo4.media.tagged_picture import picture_by_tags
+from hallo4.media.presentation import Presentation
+from hallo4.media.tagged_picture import tagged_frame
 from hallo4.whole import write_whole
 
 MIN_SIDE_PX = 16
@@ -23,6 +24,10 @@ MAX_SIDE_PX = 20_000
 MAX_PIXELS = 64_000_000
 BACKGROUND = (128, 128, 128)
 """Mid grey, what transparent pixels are laid over."""
+
+_STRIP = 256
+"""Rows that are converted at a time."""
+_PLAIN_MODES = ("L", "RGB", "RGBA", "CMYK", "YCbCr")
 
 # Raster formats only: Pillow would hand EPS to Ghostscript, for example.
 _FORMATS = (
@@ -71,31 +76,54 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
         if pictures != 1 and image.format != "MPO":  # MPO: a photo with previews behind it
             held = "damaged pictures behind the first" if pictures is None else f"{pictures} pictures"
             warn(f"{name}: holds {held}; the first one is used.")
-        picture_u8 = rgb_of(image, name)
-        if image.format == "AVIF" and image.info.get("icc_profile"):  # in a PNG, tags come first
-            return picture_u8
-        try:
-            tagged = picture_by_tags(source, image.format)
-        except (InputError, av.FFmpegError):
-            warn(f"{name}: the tags of its colours cannot be read; they are taken for sRGB.")
-            return picture_u8
-        return picture_u8 if tagged is None else _by_tags(*tagged, picture_u8, image, name)
+        frame = _tagged(source, image, name)
+        if frame is None:
+            return rgb_of(image, name)
+        return _by_tags(frame, image, name)
 
 
-def _by_tags(
-    by_tags_u8: np.ndarray, notes: list[str], picture_u8: np.ndarray, image: Image.Image, name: str
-) -> np.ndarray:
-    """The picture in the colours of its tags, laid over `BACKGROUND` where it is transparent."""
-    if by_tags_u8.shape != picture_u8.shape:
+def _tagged(source: Path, image: Image.Image, name: str) -> av.VideoFrame | None:
+    """The picture as a frame, where tags say that its colours are not those of sRGB."""
+    if image.format == "AVIF" and image.info.get("icc_profile"):  # in a PNG, tags come first
+        return None
+    try:
+        frame = tagged_frame(source, image.format)
+    except (InputError, av.FFmpegError):
+        warn(f"{name}: the tags of its colours cannot be read; they are taken for sRGB.")
+        return None
+    if frame is not None and (frame.width, frame.height) != image.size:
         warn(f"{name}: is stored in parts, so its colours are taken for sRGB, though its tags say otherwise.")
-        return picture_u8
-    for note in notes:
+        return None
+    return frame
+
+
+def _by_tags(frame: av.VideoFrame, image: Image.Image, name: str) -> np.ndarray:
+    """The picture in the colours of its tags, laid over `BACKGROUND` where it is transparent."""
+    alpha = _alpha(image, name)
+    image.close()  # its pixels are needed no more
+    picture = Presentation(frame)
+    for note in picture.notes:
         warn(f"{name}: {note}.")
-    if image.has_transparency_data:
-        alpha = ImageOps.exif_transpose(image).convert("RGBA").getchannel("A")
-        below = Image.new("RGB", alpha.size, BACKGROUND)
-        return np.array(Image.composite(Image.fromarray(by_tags_u8), below, alpha))
-    return by_tags_u8
+    shown_u8 = picture.rgb(frame)
+    if alpha is None:
+        return shown_u8
+    for top in range(0, len(shown_u8), _STRIP):
+        strip = Image.fromarray(shown_u8[top : top + _STRIP])
+        below = Image.new("RGB", strip.size, BACKGROUND)
+        mask = alpha.crop((0, top, alpha.width, top + strip.height))
+        shown_u8[top : top + _STRIP] = np.asarray(Image.composite(strip, below, mask))
+    return shown_u8
+
+
+def _alpha(image: Image.Image, name: str) -> Image.Image | None:
+    """The transparency of a picture, None where it has none. InputError: the picture is damaged."""
+    try:
+        image.load()
+        if not image.has_transparency_data:
+            return None
+        return _upright(image).convert("RGBA").getchannel("A")
+    except Exception as error:
+        raise _damaged(error, name) from error
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
@@ -122,9 +150,7 @@ def rgb_of(image: Image.Image, name: str = "the image") -> np.ndarray:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(
-            f"{name}: is damaged or cut short ({_reason(error)}). Save it again as PNG or JPEG."
-        ) from error
+        raise _damaged(error, name) from error
 
 
 def check_png(path: str | os.PathLike[str]) -> Path:
@@ -165,41 +191,72 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def _damaged(error: Exception, name: str) -> InputError:
+    return InputError(f"{name}: is damaged or cut short ({_reason(error)}). Save it again as PNG or JPEG.")
+
+
 def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    """[H, W, 3] uint8, made in strips: whole copies of a large picture take hundreds of megabytes each."""
+    image = _upright(image)
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return _deep_grey_to_rgb(image, name)
+    to_srgb = _profile_transform(image, name)
+    picture = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _STRIP):
+        strip = image.crop((0, top, image.width, min(top + _STRIP, image.height)))
+        picture[top : top + _STRIP] = _strip_to_rgb(strip, to_srgb)
+    return picture
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; itself, not a copy, where that says nothing."""
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
+
+
+def _strip_to_rgb(image: Image.Image, to_srgb: ImageCms.ImageCmsTransform | None) -> np.ndarray:
     transparent = image.has_transparency_data
-    if image.mode not in ("L", "RGB", "RGBA", "CMYK", "YCbCr"):
-        image = image.convert("RGBA" if transparent else "RGB")
-    image = _apply_profile(image, name)
+    image = _plain(image)
+    if to_srgb is not None:
+        image = ImageCms.applyTransform(image, to_srgb)
     if transparent:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
-    return np.array(image.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """In a mode that profiles know."""
+    if image.mode in _PLAIN_MODES:
+        return image
+    return image.convert("RGBA" if image.has_transparency_data else "RGB")
 
 
 def _deep_grey_to_rgb(image: Image.Image, name: str) -> np.ndarray:
     """Grey of 16 bits, or of 32 bits when the values say which range is meant."""
-    grey = np.asarray(image).astype(np.float64)
-    white = 1.0 if image.mode == "F" else 65535.0
-    if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= white):
+    grey, white = np.asarray(image), 1.0 if image.mode == "F" else 65535.0
+    if not (grey.min() >= 0 and grey.max() <= white):  # NaN is neither
         raise InputError(
             f"{name}: grey values reach from {grey.min():g} to {grey.max():g}, allowed is 0 to {white:g}. "
             "Save it with 8 or 16 bits."
         )
-    return np.repeat((grey * (255.0 / white)).round().astype(np.uint8)[..., None], 3, axis=-1)
+    picture = np.empty((*grey.shape, 3), np.uint8)
+    for top in range(0, len(grey), _STRIP):
+        levels = grey[top : top + _STRIP].astype(np.float64) * (255.0 / white)
+        picture[top : top + _STRIP] = levels.round().astype(np.uint8)[..., None]
+    return picture
 
 
-def _apply_profile(image: Image.Image, name: str) -> Image.Image:
-    """Convert the embedded colour profile, if any, to sRGB."""
+def _profile_transform(image: Image.Image, name: str) -> ImageCms.ImageCmsTransform | None:
+    """What brings the colours of the embedded profile, if there is one that fits, to sRGB."""
     profile = image.info.get("icc_profile")
     if not profile:
-        return image
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        return None
+    mode = _plain(image.crop((0, 0, 1, 1))).mode
     try:
         srgb = ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, BytesIO(profile), srgb, outputMode=mode)
+        outcome = "RGBA" if mode == "RGBA" else "RGB"
+        return ImageCms.buildTransform(BytesIO(profile), srgb, mode, outcome)
     except (ImageCms.PyCMSError, OSError) as error:
         warn(f"{name}: the colour profile does not fit the picture and is ignored ({_reason(error)}).")
-        return image
+        return None

@@ -1,13 +1,14 @@
-"""Tables as Parquet files, through pyarrow."""
+"""Tables as files, through pyarrow: Parquet, which is read, and Arrow, which is mapped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, MissingExtraError, OutputError
-from hallo4.input_file import open_input
+from hallo4.input_file import check_regular, open_input
 from hallo4.media.files import check_input
 from hallo4.whole import whole_file
 
@@ -18,6 +19,7 @@ def pyarrow() -> Any:
     """The library. MissingExtraError: not installed."""
     try:
         import pyarrow
+        import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
         raise MissingExtraError("Parquet files need pyarrow: pip install 'hallo4[parquet]'.") from error
@@ -52,3 +54,33 @@ def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error}). Choose another folder.") from error
     return len(rows)
+
+
+_FACTS = b"hallo4"
+
+
+def write_mapped(path: Path, columns: Mapping[str, list], types: Mapping[str, str], facts: str) -> None:
+    """Write columns of Arrow's `types`, by name, and a text of `facts` about them, in one stroke.
+    OutputError: they cannot be written."""
+    arrow = pyarrow()
+    schema = arrow.schema(
+        [(name, arrow.type_for_alias(types[name])) for name in columns], {_FACTS: facts.encode()}
+    )
+    try:
+        with whole_file(path) as temporary, arrow.ipc.new_file(os.fspath(temporary), schema) as writer:
+            writer.write_batch(arrow.record_batch(list(columns.values()), schema=schema))
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error}). Choose another folder.") from error
+
+
+def open_mapped(path: Path, advice: str) -> tuple[Any, str]:
+    """(record batch, facts) of such a file, whatever its length without reading it. InputError, which ends
+    with `advice`: it is not there, or damaged."""
+    arrow = pyarrow()
+    check_regular(path, "an index")
+    try:
+        with arrow.ipc.open_file(arrow.memory_map(os.fspath(path))) as file:
+            return file.get_batch(0), file.schema.metadata[_FACTS].decode()
+    except (arrow.ArrowException, OSError, KeyError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(f"{path}: is damaged ({reason}). {advice}") from error

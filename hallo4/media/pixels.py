@@ -15,7 +15,7 @@ Rounding = Literal["nearest", "down"]
 def frames_to_pm1(frames_u8: np.ndarray | Tensor) -> Tensor:
     """[..., H, W, 3] uint8 -> [..., 3, H, W] float32 in [-1, 1]; numpy's memory is copied, never shared."""
     frames = frames_u8 if isinstance(frames_u8, Tensor) else torch.tensor(frames_u8)
-    return frames.movedim(-1, -3).float().div(127.5).sub(1)
+    return frames.movedim(-1, -3).to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def pm1_to_frames(video_pm1: Tensor, rounding: Rounding = "nearest") -> np.ndarray:

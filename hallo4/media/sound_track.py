@@ -207,16 +207,16 @@ def _whole_vorbis(path: Path) -> Iterator | None:
 
 def _vorbis_blocks(path: Path) -> Iterator:
     with open_input(path) as file, soundfile.SoundFile(file) as sound:
-        order, heard = _VORBIS_ORDER.get(sound.channels), 0
+        order, decoded = _VORBIS_ORDER.get(sound.channels), 0
         yield sound.samplerate, order or ("NONE",) * sound.channels
         try:
             for block in sound.blocks(BLOCK, dtype="float32", always_2d=True):
                 yield np.ascontiguousarray(block.T)
-                heard += len(block)
+                decoded += len(block)
         except soundfile.LibsndfileError as error:
-            raise _damaged(path, heard / sound.samplerate) from error
-        if heard < sound.frames:
-            raise _damaged(path, heard / sound.samplerate)
+            raise _damaged(path, decoded / sound.samplerate) from error
+        if decoded < sound.frames:
+            raise _damaged(path, decoded / sound.samplerate)
 
 
 class _DeclaredEnd:

@@ -6,27 +6,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
-import numpy as np
 
 from hallo4.input_file import open_input
 from hallo4.media.colour import conversion_of
 from hallo4.media.files import open_media
-from hallo4.media.presentation import Presentation
 
 _CHUNKS_BEFORE_PIXELS = 100
 
 
-def picture_by_tags(path: Path, kind: str) -> tuple[np.ndarray, list[str]] | None:
-    """([H, W, 3] uint8 sRGB, upright, without its transparency; notes) of a picture of the `kind` "PNG" or
-    "AVIF" whose transfer or primaries are not those of sRGB by its tags; None: another.
-
-    InputError, or an error of the decoder: damaged.
-    """
+def tagged_frame(path: Path, kind: str | None) -> av.VideoFrame | None:
+    """A picture of the `kind` "PNG" or "AVIF" whose transfer or primaries are not those of sRGB by its tags,
+    as a frame for `Presentation`; None: another. InputError, or an error of the decoder: damaged."""
     frame = _png_frame(path) if kind == "PNG" else _avif_frame(path) if kind == "AVIF" else None
-    if frame is None or conversion_of(frame)[0] is None:
-        return None
-    picture = Presentation(frame)
-    return picture.rgb(frame), picture.notes
+    return None if frame is None or conversion_of(frame)[0] is None else frame
 
 
 def _png_frame(path: Path) -> av.VideoFrame | None:
@@ -55,4 +47,5 @@ def _has_cicp(file: BinaryIO) -> bool:
 def _avif_frame(path: Path) -> av.VideoFrame | None:
     with open_media(path, "a picture") as container:
         stream = container.streams.best("video")
-        return None if stream is None else next(container.decode(stream), None)
+        known = stream is not None and stream.codec_context is not None
+        return next(container.decode(stream), None) if known else None

@@ -37,7 +37,7 @@ class StreamTimes:
 def stream_times(path: str | os.PathLike[str]) -> StreamTimes:
     """Read them from the packets of the first video and audio stream, without decoding.
 
-    Encoder priming and padding do not count where the container tells of them. Raises InputError as
+    Encoder priming and padding do not count where the container states them. Raises InputError as
     `probe_video` for files that cannot be read or have no pictures.
     """
     with open_media(path, "a video") as container:
@@ -56,7 +56,7 @@ def _span(container: InputContainer, stream: av.stream.Stream | None) -> tuple[F
     origin = start_of(container)
     start, end = None, Fraction(0)
     for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard or packet.pts is None:
+        if packet.size == 0 or packet.is_discard or packet.is_corrupt or packet.pts is None:
             continue
         begins = packet.pts * packet.time_base - origin
         lasts = (packet.duration or 0) * packet.time_base

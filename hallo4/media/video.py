@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from functools import lru_cache, partial
+from itertools import chain, dropwhile, pairwise
 
 import av
 import numpy as np
 from av.container import InputContainer
 
 from hallo4.errors import InputError
-from hallo4.media.files import declared_end, open_media, shown, start_of, warn
+from hallo4.media.files import check_input, declared_end, open_media, shown, start_of, warn
 from hallo4.media.image import MAX_PIXELS
 from hallo4.media.presentation import Presentation
 
 _STEADY_S = 0.002  # spread of frame intervals that rounding to milliseconds explains
 _MISSING_S = Fraction(1, 10)
+_WORTH_S = Fraction(2)
+"""So much is read rather than skipped: to begin anew costs as much."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,9 @@ def probe_video(path: str | os.PathLike[str]) -> VideoInfo:
     """Measure a video from its packets: exact counts, one frame decoded.
 
     Raises:
-        InputError: missing, folder, empty, not a video, without frames, cut short, or above 64 megapixels.
+        InputError: missing, folder, empty, not a video, without frames, damaged, or above 64 megapixels.
     """
-    return _probe(path)[0]
+    return _probed(path).info
 
 
 def read_frames(
@@ -61,16 +65,18 @@ def read_frames(
     So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
     repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
     the file, as in `load_audio`; before the first picture the first is shown. Pictures are as players show
-    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Files are checked at the call, not at
-    the first frame.
+    them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Of a file that is cut short the whole
+    pictures are read, with a `MediaWarning` that counts them. Files are checked at the call, not at the first
+    frame.
 
     Raises:
         InputError: as `probe_video`; `start_s` at or after the end; damage found while decoding.
     """
     assert fps is None or fps > 0, fps
     assert 0 <= start_s < (math.inf if end_s is None else end_s), (start_s, end_s)
-    info, end, tolerance, notes = _probe(path)
-    for note in notes:
+    probed = _probed(path)
+    info, end = probed.info, probed.end
+    for note in probed.notes:
         warn(f"{shown(path)}: {note}.")
     if start_s >= info.duration_s:
         raise InputError(
@@ -81,7 +87,41 @@ def read_frames(
     end = end if end_s is None else min(end, _exact(end_s))
     if fps is None:
         return _every_picture(path, start, end)
-    return _resampled(path, Fraction(fps).limit_denominator(1001), start, end, tolerance)
+    rate = Fraction(fps).limit_denominator(1001)
+    return (rgb() for rgb in _resampled(path, probed, rate, start, end))
+
+
+def read_frames_at(
+    path: str | os.PathLike[str], ticks: Iterable[int], fps: float = 25.0
+) -> Iterator[tuple[int, np.ndarray]]:
+    """(number, frame) of those frames of `read_frames(path, fps)` whose numbers are in `ticks`, in order.
+
+    What lies between them is skipped where the file has pictures to begin at, and is not turned into
+    pictures where it has none; so a part of a long video costs what that part does. Numbers behind the end
+    give nothing. Errors as `read_frames`.
+    """
+    probed, rate = _probed(path), Fraction(fps).limit_denominator(1001)
+    for note in probed.notes:
+        warn(f"{shown(path)}: {note}.")
+    return _chosen(path, probed, rate, sorted(set(ticks)))
+
+
+def _chosen(
+    path: str | os.PathLike[str], probed: _Probed, rate: Fraction, ticks: list[int]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Runs of `ticks` that no picture to begin at parts are read in one go."""
+    while ticks:
+        run = [ticks[0]]
+        for tick in ticks[1:]:
+            if probed.begin_at(tick / rate) > run[-1] / rate + _WORTH_S:
+                break
+            run.append(tick)
+        wanted, start = set(run), run[0] / rate
+        behind = min(probed.end, (run[-1] + 1) / rate)
+        for number, rgb in enumerate(_resampled(path, probed, rate, start, behind), start=run[0]):
+            if number in wanted:
+                yield number, rgb()
+        ticks = ticks[len(run) :]
 
 
 def _exact(time_s: float) -> Fraction:
@@ -99,25 +139,25 @@ def _every_picture(path: str | os.PathLike[str], start: Fraction, end: Fraction)
 
 
 def _resampled(
-    path: str | os.PathLike[str], fps: Fraction, start: Fraction, end: Fraction, tolerance: Fraction
-) -> Iterator[np.ndarray]:
-    with open_media(path, "a video") as container:
-        stream, picture, tick, on_screen = container.streams.best("video"), None, start, None
-        for time, frame in _timed_frames(container, stream):
-            picture = picture or Presentation(frame, stream.sample_aspect_ratio)
-            # `on_screen` stays until `frame` comes; the first picture also stands for the time before it.
-            on_screen = on_screen or frame
-            while tick < min(time, end) - tolerance:
-                yield picture.rgb(on_screen)
-                tick += 1 / fps
-            on_screen = frame
-            if tick >= end - tolerance:
-                return
-        if on_screen is None:
-            raise InputError(f"{shown(path)}: no frame of the video can be decoded. Export it again.")
-        while tick < end - tolerance:
-            yield picture.rgb(on_screen)
+    path: str | os.PathLike[str], probed: _Probed, fps: Fraction, start: Fraction, end: Fraction
+) -> Iterator[Callable[[], np.ndarray]]:
+    """What makes the picture of every tick."""
+    tolerance, picture, tick, on_screen = probed.tolerance, None, start, None
+    for time, frame, pixel_aspect in _frames_from(path, probed.begin_at(start)):
+        picture = picture or Presentation(frame, pixel_aspect)
+        # `on_screen` stays until `frame` comes; the first picture also stands for the time before it.
+        on_screen = on_screen or frame
+        while tick < min(time, end) - tolerance:
+            yield partial(picture.rgb, on_screen)
             tick += 1 / fps
+        on_screen = frame
+        if tick >= end - tolerance:
+            return
+    if on_screen is None:
+        raise InputError(f"{shown(path)}: no frame of the video can be decoded. Export it again.")
+    while tick < end - tolerance:
+        yield partial(picture.rgb, on_screen)
+        tick += 1 / fps
 
 
 def _timed_frames(
@@ -127,22 +167,74 @@ def _timed_frames(
     stream.thread_type = "AUTO"
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
     next_time = Fraction(0)
-    for frame in container.decode(stream):
-        time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
-        next_time = time + interval
-        yield time, frame
+    for packet in container.demux(stream):
+        for frame in () if packet.is_corrupt else packet.decode():  # `_packet_times` says where these may be
+            time = next_time if frame.pts is None else frame.pts * frame.time_base - origin
+            next_time = time + interval
+            yield time, frame
 
 
-def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction, list[str]]:
-    """(info, exact end in seconds, how far time stamps may be off by rounding, notes on its pictures)."""
+def _frames_from(
+    path: str | os.PathLike[str], begin: Fraction
+) -> Iterator[tuple[Fraction, av.VideoFrame, Fraction | None]]:
+    """`_timed_frames`, with the aspect of a pixel, from the picture at `begin` on: 0, or the time of one that
+    needs no other. A file that does not begin there when it is told to is read from its first picture."""
+    with open_media(path, "a video") as container:
+        stream = container.streams.best("video")
+        if begin > 0:
+            container.seek(round((begin + start_of(container)) / stream.time_base), stream=stream)
+        frames = _timed_frames(container, stream)
+        if begin > 0:
+            # Pictures before the one that was sought may need others that were not read.
+            frames = dropwhile(lambda found: found[1].pts is not None and found[0] < begin, frames)
+        first = next(frames, None)
+        if begin == 0 or (first is not None and first[1].pts is not None and first[0] == begin):
+            for time, frame in chain([first] if first else [], frames):
+                yield time, frame, stream.sample_aspect_ratio
+            return
+    yield from _frames_from(path, Fraction(0))
+
+
+def _probed(path: str | os.PathLike[str]) -> _Probed:
+    """What is known of a video's packets; of a file that stays as it is, they are looked at once."""
+    stat = check_input(path, "a video").stat()
+    return _probe(os.fspath(path), (stat.st_size, stat.st_mtime_ns, stat.st_ino))
+
+
+@dataclass(frozen=True)
+class _Probed:
+    """`info`; exact `end` in seconds; how far time stamps may be off by rounding (`tolerance`); `notes` on
+    its pictures; `begins`, times of pictures that need no other, in order."""
+
+    info: VideoInfo
+    end: Fraction
+    tolerance: Fraction
+    notes: tuple[str, ...]
+    begins: tuple[Fraction, ...]
+
+    def begin_at(self, time: Fraction) -> Fraction:
+        """Where reading may begin for the picture at `time`: 0, where that is not far."""
+        place = bisect_right(self.begins, time)
+        begin = self.begins[place - 1] if place else Fraction(0)
+        return begin if begin > _WORTH_S else Fraction(0)
+
+
+@lru_cache(maxsize=64)
+def _probe(path: str, stamp: tuple[int, ...]) -> _Probed:
+    """See `_probed`; `stamp` tells a file from what stood there before."""
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         if stream is None:
             raise InputError(f"{shown(path)}: has no pictures, only sound. Give a video.")
+        if stream.codec_context is None:
+            raise InputError(
+                f"{shown(path)}: its pictures are coded in a way that is not known here, or its header is "
+                "damaged. Export it again, for example as H.264 in mp4."
+            )
         _check_size(path, stream.codec_context.width, stream.codec_context.height)
         codec, rate, unit = stream.codec_context.name, stream.average_rate, stream.time_base
         has_audio = bool(container.streams.audio)
-        times, end = _packet_times(path, container, stream)
+        times, end, begins, notes = _packet_times(path, container, stream)
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         first = next(container.decode(stream), None)
@@ -163,7 +255,8 @@ def _probe(path: str | os.PathLike[str]) -> tuple[VideoInfo, Fraction, Fraction,
         codec=codec,
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
-    return info, end, min(Fraction(3, 2) * unit, Fraction(2, 1000)), picture.notes
+    tolerance = min(Fraction(3, 2) * unit, Fraction(2, 1000))
+    return _Probed(info, end, tolerance, (*notes, *picture.notes), begins if stamped else ())
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
@@ -176,25 +269,43 @@ def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:
 
 def _packet_times(
     path: str | os.PathLike[str], container: InputContainer, stream: av.VideoStream
-) -> tuple[list[Fraction | None], Fraction]:
-    """(time of every packet that is shown, end of the last), in seconds from the beginning of the file."""
+) -> tuple[list[Fraction | None], Fraction, tuple[Fraction, ...], list[str]]:
+    """(time of every whole packet that is shown, end of the last, times of those that need no other), in
+    seconds from the beginning of the file, and a note if the file is cut short. InputError: none; or a
+    damaged one with whole ones behind it."""
     origin, interval = start_of(container), 1 / (stream.average_rate or Fraction(25))
-    times, end, whole = [], Fraction(0), True
+    times, begins, end, torn = [], [], Fraction(0), False
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue
-        whole &= not packet.is_corrupt
+        if packet.is_corrupt:
+            torn = True
+            continue
+        if torn:
+            raise InputError(
+                f"{shown(path)}: is damaged behind {float(end):.2f} s of pictures. Copy or export it again."
+            )
         stamp = packet.pts if packet.pts is not None else packet.dts
         time = None if stamp is None else stamp * packet.time_base - origin
         shown_from = len(times) * interval if time is None else time
         end = max(end, shown_from + (packet.duration * packet.time_base if packet.duration else interval))
         times.append(time)
+        if packet.is_keyframe and packet.pts is not None:
+            begins.append(time)
     if not times or end <= 0:
-        raise InputError(f"{shown(path)}: holds no frames. Give a video with pictures in it.")
+        raise InputError(f"{shown(path)}: holds no whole frames. Give a video with pictures in it.")
     declared = declared_end(container, stream) or Fraction(0)
-    if not whole or end < declared - _MISSING_S:
-        raise InputError(
-            f"{shown(path)}: is cut short: only {float(end):.2f} s of its pictures are whole. "
-            "Copy or export it again."
-        )
-    return times, end
+    if not torn and end >= declared - _MISSING_S:
+        return times, end, _apart(sorted(begins)), []
+    of = f" of the {float(declared):.2f} s that it says it has" if declared > end else ""
+    note = f"is cut short: {len(times)} whole pictures are read, {float(end):.2f} s{of}"
+    return times, end, _apart(sorted(begins)), [note]
+
+
+def _apart(times: list[Fraction]) -> tuple[Fraction, ...]:
+    """Of sorted `times` such that are a second or more apart: enough to begin at, and few in any video."""
+    kept: list[Fraction] = []
+    for time in times:
+        if not kept or time - kept[-1] >= 1:
+            kept.append(time)
+    return tuple(kept)

@@ -86,7 +86,7 @@ def audio_front_end_from_config(
         raise CheckpointError(
             f"audio front end {kind}: unknown key {unknown[0]!r}; allowed: {', '.join(sorted(allowed[kind]))}"
         )
-    name, advice = f"audio front end {kind}", f"Mend {Path(folder) / 'config.json'}."
+    name, advice = f"audio front end {kind}", f"Correct {Path(folder) / 'config.json'}."
     if kind == "log_mel":
         return checked(
             options, LogMelFrontEnd, "audio front end log_mel", error=CheckpointError, advice=advice

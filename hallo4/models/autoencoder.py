@@ -39,6 +39,8 @@ SPATIAL = 8
 
 MAX_GROUPS = 32
 """Groups that `encode_video` and `decode_video` code at once: bounds the memory, not the values."""
+MAX_STILLS = 4
+"""Frames that `encode_frames` encodes at once: what they need stays in the caches of a processor."""
 
 
 class ResidualBlock(nn.Module):
@@ -167,8 +169,10 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     def encode_frames(self, frames_pm1: Tensor) -> Tensor:
         """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame encoded as a video of one frame."""
         batch, frames = frames_pm1.shape[0], frames_pm1.shape[2]
-        singles = frames_pm1.transpose(1, 2).flatten(0, 1)[:, :, None]  # (B T) 3 1 H W
-        return self.encode_video(singles)[:, :, 0].unflatten(0, (batch, frames)).transpose(1, 2)
+        singles = frames_pm1.transpose(1, 2).flatten(0, 1)  # (B T) 3 H W
+        check_video(singles[:, :, None])
+        latents = torch.cat([self.encode_stills(chunk) for chunk in singles.split(MAX_STILLS)])
+        return latents.unflatten(0, (batch, frames)).transpose(1, 2)
 
     def decode_video(self, latents: Tensor) -> Tensor:
         """Normalised latents [B, C, F, h, w] -> [B, 3, T, H, W] with T = 4F-3 (F, of pictures), not clamped.
@@ -190,6 +194,26 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         folded = folded.contiguous(memory_format=torch.channels_last)
         linear = self.linear_encoder(F.pixel_unshuffle(folded, SPATIAL))
         return (linear + self.encoder(folded) - _column(self.latent_mean)) / _column(self.latent_std)
+
+    def encode_stills(self, frames_pm1: Tensor) -> Tensor:
+        """[n, 3, H, W] -> [n, C, h, w]: as `encode_groups` of so many copies of each frame as a group has.
+
+        Nothing changes in such a group, so all channels of the folded frames but the mean are zero, and their
+        weights are left out.
+        """
+        frames = frames_pm1.to(self.linear_encoder.weight.dtype).contiguous(memory_format=torch.channels_last)
+        linear, first = self.linear_encoder, self.encoder[1]
+        coded = F.conv2d(F.pixel_unshuffle(frames, SPATIAL), self._of_mean(linear, SPATIAL), linear.bias)
+        x = F.conv2d(
+            self.encoder[0](frames), self._of_mean(first, SPATIAL // 2), first.bias, padding=first.padding
+        )
+        coded = coded + self.encoder[2:](x)
+        return (coded - _column(self.latent_mean)) / _column(self.latent_std)
+
+    def _of_mean(self, convolution: nn.Conv2d, cell: int) -> Tensor:
+        """The weights for the mean of a group that was folded, and unshuffled by `cell`."""
+        of_channels = convolution.weight.unflatten(1, (3, self.config.frames_per_latent, cell**2))
+        return of_channels[:, :, 0].flatten(1, 2)
 
     def decode_groups(self, latents: Tensor) -> Tensor:
         """Normalised latents [n, C, h, w] -> [n, 3, 4, H, W], not clamped."""

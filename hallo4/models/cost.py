@@ -49,6 +49,23 @@ def count(run: Callable[[], Any]) -> Cost:
     return Cost(counter.flops, counter.moved_bytes, counter.kernels, counter.peak_bytes)
 
 
+def count_training(model: nn.Module, run: Callable[[], Tensor]) -> Cost:
+    """The cost of `run()`, a forward of `model`, with its backward; gradients of weights are let go as they
+    come, so that `peak_bytes` are those of activations."""
+
+    def let_go(parameter: Tensor) -> None:
+        parameter.grad = None
+
+    trained = [p for p in model.parameters() if p.requires_grad]
+    hooks = [p.register_post_accumulate_grad_hook(let_go) for p in trained]
+    counter = _Counter()
+    with counter, torch.enable_grad():
+        run().float().square().mean().backward()
+    for hook in hooks:
+        hook.remove()
+    return Cost(counter.flops, counter.moved_bytes, counter.kernels, counter.peak_bytes)
+
+
 class FusedAttention:
     """Attention as the one kernel that accelerators have for it, in place of `dit_block.SelectedBackend`.
 

@@ -6,7 +6,7 @@ frame, FFN width E. A product of [a, b] with [b, c] is 2abc FLOPs. Elementwise w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,11 +129,17 @@ def count_forward(
     model: PortraitDiT, size: WindowSize, dtype: torch.dtype, cache: DiTCache | None = None
 ) -> Cost:
     """The cost of one forward of `model`, of `dit_without_memory`; a `cache` is filled or, if full, used."""
-    config = model.config
+    return count(forward_of(model, size, dtype, cache))
+
+
+def forward_of(
+    model: PortraitDiT, size: WindowSize, dtype: torch.dtype, cache: DiTCache | None = None
+) -> Callable[[], torch.Tensor]:
+    """One forward of `model` on inputs without memory, to be counted."""
     latents = torch.empty(size.batch, *model.sample_shape(size.frames, size.height, size.width), device=META)
     timestep = torch.empty(size.batch, device=META)
-    conditions = _conditions(config, size, dtype)
-    return count(lambda: model(latents, timestep, conditions, cache))
+    conditions = _conditions(model.config, size, dtype)
+    return lambda: model(latents, timestep, conditions, cache)
 
 
 def window_memory(config: Any, size: WindowSize, dtype: torch.dtype) -> WindowMemory:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from hallo4.errors import CheckpointError, MissingExtraError
 from hallo4.input_file import check_regular, read_input
 from hallo4.json_file import MAX_BYTES, read_json
-from hallo4.weights.module_folder import StoredTensors
+from hallo4.weights.module_folder import StoredTensors, shapes_alone
 from hallo4.weights.tensors import misfits, refuse_other_kinds, shapes_of
 
 MAX_TOKENS = 512
@@ -75,8 +75,8 @@ class UMT5TextEncoder:
 
     def __init__(self, folder: str | Path, device: str | torch.device = "cpu") -> None:
         self.folder, self.device = Path(folder), torch.device(device)
-        self._model = _skeleton(self.folder / "config.json")
         self._weights = StoredTensors(self.folder)
+        self._model = _skeleton(self.folder / "config.json", len(self._weights.headers))
         _check_fit(self._weights, self._model)
         self._tokenizer = _read_tokenizer(self.folder / "tokenizer")
         self._tokenizer.check(self._model.config.vocab_size, self._model.config.eos_token_id)
@@ -173,8 +173,9 @@ def _check_fit(weights: StoredTensors, model: nn.Module) -> None:
     refuse_other_kinds(weights.headers, _FLOATS)
 
 
-def _skeleton(path: Path) -> nn.Module:
-    """`UMT5EncoderModel` of a config.json in evaluation mode, without memory for its weights."""
+def _skeleton(path: Path, tensors: int) -> nn.Module:
+    """`UMT5EncoderModel` of a config.json in evaluation mode, without memory for its weights, which are so
+    many `tensors`."""
     try:
         from transformers import UMT5Config, UMT5EncoderModel
     except ImportError as error:
@@ -188,7 +189,7 @@ def _skeleton(path: Path) -> nn.Module:
             f"{path}: model_type is {kind!r}; allowed is 'umt5'. Give the folder of a umT5 encoder."
         )
     try:
-        with torch.device("meta"):
+        with shapes_alone(tensors):
             return UMT5EncoderModel(UMT5Config.from_dict(values)).eval()
     except Exception as error:  # wrong values fail in many ways inside the library
         reason = " ".join(str(error).split())[:200]

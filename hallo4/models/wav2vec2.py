@@ -19,6 +19,8 @@ from hallo4.json_file import checked, read_json
 from hallo4.models.sound_checks import BLOCK, audio_at_rate, check_rows, check_source, finite_only
 from hallo4.ranges import Range
 from hallo4.types import FPS, Audio, SampleSource
+from hallo4.weights.module_folder import shapes_alone
+from hallo4.weights.tensors import read_headers
 
 WHOLE_S = 60
 """A sound up to this long goes through the encoder as a whole, as in the released program. With
@@ -187,13 +189,16 @@ def _mean_and_deviation(sound: SampleSource) -> tuple[float, float]:
 def _load_wav2vec2(folder: Path) -> nn.Module:
     """The encoder in evaluation mode, every tensor of it from the folder."""
     try:
-        from transformers import Wav2Vec2Model
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
     except ImportError as error:
         raise MissingExtraError(
             "wav2vec2 features need transformers, which is not installed: pip install 'hallo4[released]'"
         ) from error
     check_regular(folder / "model.safetensors", "the weights", CheckpointError)
     try:
+        config = read_json(folder / "config.json", dict[str, Any], error=CheckpointError)
+        with shapes_alone(len(read_headers([folder / "model.safetensors"]))):  # before memory is taken
+            Wav2Vec2Model(Wav2Vec2Config.from_dict(config))
         with _quiet_transformers():
             model, report = Wav2Vec2Model.from_pretrained(
                 folder,

@@ -1,11 +1,11 @@
 """Fit the pose at rest to points that were seen in a portrait, however noisy they are.
 
-    whole    size and place of the figure, told by head and shoulders
+    whole    size and place of the figure, found from head and shoulders
     head     its own size, place and tilt
     body     back under the middle of the shoulders, from where a leaning head has drawn it
     person   how this face and these shoulders differ from the mean, along the modes of `rest_pose`
 
-Hands and elbows follow the body: portraits show them too differently to be told by a few points.
+Hands and elbows follow the body: portraits show them too differently to be found from a few points.
 The person is the most probable one under a normal prior. All other steps correct no more than what noise
 cannot explain (a shrinkage as of James and Stein), so the framing of a portrait that is framed like those of
 the portrait world stays as it is. Points are complex numbers here (x + iy), in sides of the square that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,6 +13,9 @@ from hallo4.media import read_frames
 
 _LOOKS_HZ, _LOOKS = 5.0, 12
 """Five pictures a second are looked at, until this many are not black."""
+
+_LARGEST = 3840 * 2160
+"""Of larger pictures every second pixel, or fewer, are looked at."""
 
 DARK = 32
 """Levels below this are black: what compression leaves of black beside bright lines."""
@@ -61,12 +65,16 @@ def looks_like_skeleton_video(path: str | Path) -> DrawnLook:
 
 def anything_drawn(frame_u8: np.ndarray) -> bool:
     """Whether a picture [H, W, 3] is not all black."""
-    return bool((frame_u8 >= DARK).any())
+    return bool(frame_u8.max() >= DARK)
 
 
 def _shares(frame_u8: np.ndarray) -> tuple[float, float]:
     """(black, coloured) of a picture [H, W, 3] that is not all black, see `DrawnLook`."""
-    most, least = frame_u8.max(axis=-1).astype(int), frame_u8.min(axis=-1).astype(int)
+    every = math.isqrt(frame_u8[..., 0].size // _LARGEST) + 1
+    frame_u8 = frame_u8[::every, ::every]
+    most, least = frame_u8.max(axis=-1).astype(np.int16), frame_u8.min(axis=-1).astype(np.int16)
     lit = most >= DARK
+    if not lit.any():
+        return 1.0, 0.0
     coloured = lit & ((2 * (most - least) > most) | (least > _WHITE))
     return float(1 - lit.mean()), float(coloured.sum() / lit.sum())

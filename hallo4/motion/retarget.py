@@ -136,7 +136,7 @@ def _face_scale(skeleton: Skeleton, reference: Skeleton) -> tuple[float, float] 
 
 
 def _tilt(skeleton: Skeleton) -> np.ndarray:
-    """Direction from the right eye to the left, [T, 1] unit complex; 1 (upright) where nothing tells."""
+    """Direction from the right eye to the left, [T, 1] unit complex; 1 (upright) where nothing shows it."""
     for right, left in ((_RIGHT_LIDS, _LEFT_LIDS), ([layout.RIGHT_EYE], [layout.LEFT_EYE])):
         right_path, left_path = _path(skeleton, right), _path(skeleton, left)
         if right_path is not None and left_path is not None:

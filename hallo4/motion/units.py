@@ -27,7 +27,7 @@ _CENTRED = 0.25
 """Of coordinates that are counted from the middle of the picture at least this share is negative."""
 
 MOST_OUTSIDE, MANY_OUTSIDE = 0.5, 0.25
-"""Shares of the seen points outside the picture that are refused, and that are told."""
+"""Shares of the seen points outside the picture that are refused, and that are reported."""
 SMALLEST_FIGURE = 0.03
 """Longest side of the smallest figure that is accepted, in those of its picture."""
 
@@ -90,7 +90,7 @@ def refuse_implausible(
     if outside > MOST_OUTSIDE:
         raise InputError(
             f"{name}: {found} ({where}); give the size of the picture that they were made from with "
-            "--motion-size WxH, or mend the file."
+            "--motion-size WxH, or correct the file."
         )
     seen = confidence >= layout.SEEN
     frames = seen.any(axis=1)

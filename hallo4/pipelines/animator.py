@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hallo4.errors import Cancelled, InputError, OutputError
+from hallo4.errors import Cancelled, Hallo4Error, InputError, OutputError
 from hallo4.lock import sole_writer
 from hallo4.media import VideoWriter, check_output, provenance_record
 from hallo4.models.attention_backend import choose_attention
@@ -193,6 +193,10 @@ class PortraitAnimator:
             notes += self._write(target, job, work.parts(), job.total_frames, scale, reporter)
         except (KeyboardInterrupt, Cancelled) as stop:
             raise self._stopped(target, job, work, scale) from stop
+        except Hallo4Error:
+            if not work.finished():
+                work.remove()  # there is nothing in it to go on from
+            raise
         if work.left_partial_video:
             partial_video_path(target).unlink(missing_ok=True)
         work.remove()

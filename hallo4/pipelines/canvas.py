@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch.nn.functional as F
@@ -82,6 +83,7 @@ def portrait_canvas(
     return plan_canvas(image_width_px, image_height_px, size_px, multiple_px)
 
 
+@lru_cache(maxsize=256)
 def plan_canvas(image_width_px: int, image_height_px: int, size_px: int, multiple_px: int = 16) -> Canvas:
     """The canvas for an image: sides multiples of `multiple_px`, area about `size_px` squared, the image's
     own aspect.

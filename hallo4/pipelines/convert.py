@@ -21,7 +21,7 @@ from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
 from hallo4.json_file import read_json
-from hallo4.lock import WAIT, sole_worker
+from hallo4.lock import sole_maker
 from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_index import write_model_index
 from hallo4.pipelines.model_info import refuse_other_than_model
@@ -37,7 +37,7 @@ from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
 from hallo4.weights.check import file_sha256
-from hallo4.whole import companion, flush_folder, place_folder, write_whole
+from hallo4.whole import flush_folder, place_folder, write_whole
 
 STAMPS = "finished.json"
 SIDE_MULTIPLE_PX = 16
@@ -90,8 +90,7 @@ def convert_release(
     _check_settings(root, target, dtype, canvas_sizes_px, window_frames)
     parts = plan_parts(root, dtype)
     building = target.with_name(f".{target.name}.converting")
-    # Beside the folder even where one is there: that is exchanged for the new one.
-    with sole_worker(companion(target.resolve(), ".", f"{target.suffix}.lock"), target, WAIT):
+    with sole_maker(target):
         try:
             finished = _build_parts(parts, building, root, on_progress)
             _describe(building, parts, finished, dtype, canvas_sizes_px, window_frames)

@@ -331,7 +331,7 @@ def check_belonging(
     if any(side % rules.side_multiple_px for size in info.canvas_sizes_px for side in size):
         raise CheckpointError(
             f"{folder / 'model.json'}: canvas_sizes_px is {info.canvas_sizes_px}, but the backbone makes "
-            f"sides that are multiples of {rules.side_multiple_px}. Mend it."
+            f"sides that are multiples of {rules.side_multiple_px}. Correct it."
         )
     for what, found, expected in (
         ("audio/: blocks", front_end.blocks, wanted.audio_blocks),

@@ -76,7 +76,7 @@ class ModelInfo:
         elif self.trained_on is not None:
             problem = self.trained_on.problem()
         if problem:
-            raise CheckpointError(f"model {self.name!r}: {problem}. Mend model.json.")
+            raise CheckpointError(f"model {self.name!r}: {problem}. Correct model.json.")
 
 
 def embedded_models() -> list[str]:
@@ -141,7 +141,7 @@ def refuse_other_than_model(target: Path) -> None:
 
 def read_info(folder: Path) -> ModelInfo:
     """`model.json` of a resolved folder. CheckpointError: unreadable, wrong keys, impossible values."""
-    return read_json(folder / "model.json", ModelInfo, error=CheckpointError, advice="Mend it.")
+    return read_json(folder / "model.json", ModelInfo, error=CheckpointError, advice="Correct it.")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

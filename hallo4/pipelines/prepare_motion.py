@@ -148,11 +148,11 @@ def _refuse_idle_hints(motion: PathLike | Skeleton | None, hints: MotionHints) -
     if motion is None or isinstance(motion, Skeleton):
         given = "no motion is given" if motion is None else "the motion is a Skeleton, which says them itself"
         raise InputError(
-            f"size, rate and person can be told of a file of keypoints, but {given}; leave them out."
+            f"size, rate and person can be given for a file of keypoints, but {given}; leave them out."
         )
     if hints.size_px is not None or hints.fps is not None:
         raise InputError(
-            f"size and rate can be told of a file of keypoints, but {motion} is a video, which says them "
+            f"size and rate can be given for a file of keypoints, but {motion} is a video, which says them "
             "itself; leave them out."
         )
 

@@ -1,4 +1,4 @@
-"""What a running animation tells its caller: stages, frames done, time left; and what a finished one was."""
+"""What a running animation reports to its caller: stages, frames done, time left; and what was made."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from hallo4.errors import CheckpointError
 from hallo4.pipelines.released_files import Wanted, check_kind, find_files, is_mapped, open_tensors
 from hallo4.pipelines.safetensors_stream import StoredTensor
+from hallo4.weights.module_folder import shapes_alone
 from hallo4.weights.tensors import misfits
 
 
@@ -102,12 +103,13 @@ def stored_tensors(
     }
 
 
-def build_on_meta(make: Callable[[], nn.Module], file: Path) -> nn.Module:
-    """The module that `make` builds, without memory; CheckpointError: the sizes, from `file`, make none."""
+def build_on_meta(make: Callable[[], nn.Module], file: Path, tensors: int) -> nn.Module:
+    """The module that `make` builds, without memory; CheckpointError: the sizes, from `file`, make none that
+    could fit a file of so many tensors."""
     try:
-        with torch.device("meta"):
+        with shapes_alone(tensors):
             return make()
-    except (CheckpointError, TypeError, ValueError, IndexError, RuntimeError) as error:
+    except Exception as error:  # wrong types and sizes fail in many ways inside the classes
         reason = " ".join(str(error).split())
         raise CheckpointError(
             f"{file}: no model has these sizes ({reason}). Use the file that belongs to the weights."

@@ -76,7 +76,7 @@ def plan_dit_tensors(
     """`config.json` of the part and its tensors; norms, timestep and modulation layers and the output layer
     are fp32 whatever the `dtype` of the others. `sized_by`: the file that `config` was read from."""
     rules = {"mask_rule": "nearest", "known_dropped": KNOWN_DROPPED}
-    model = build_on_meta(lambda: PortraitDiT(**config, **rules), sized_by)
+    model = build_on_meta(lambda: PortraitDiT(**config, **rules), sized_by, len(found))
     sources = match_tensors(file, found, model.state_dict(), our_name, released_name)
 
     def stored_type(name: str) -> torch.dtype | None:
@@ -159,7 +159,7 @@ def _plan_autoencoder(root: Path) -> Part:
         (tensor for name, tensor in found.items() if new_name(name) == "encoder.conv_in.weight"), None
     )
     sizes = {} if first is None else {"base_dim": first.shape[0]}
-    model = build_on_meta(lambda: AutoencoderKLWan(**sizes), paths[0])
+    model = build_on_meta(lambda: AutoencoderKLWan(**sizes), paths[0], len(found))
     sources = match_tensors(paths[0], found, model.state_dict(), new_name, foreign_name)
     config = {name: value for name, value in model.config.items() if name != "_use_default_values"}
     # The released program runs its autoencoder in fp32.
@@ -180,7 +180,9 @@ def _plan_text(root: Path) -> Part:
     if "shared.weight" in found:  # transformers' class has the table under two names
         found.pop("encoder.embed_tokens.weight", None)
     config = _umt5_config({new_name(name): tensor for name, tensor in found.items()})
-    model = build_on_meta(lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**config)), paths[0])
+    model = build_on_meta(
+        lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**config)), paths[0], len(found)
+    )
     expected = model.state_dict()
     expected.pop("encoder.embed_tokens.weight", None)
     sources = match_tensors(paths[0], found, expected, new_name)
@@ -283,7 +285,7 @@ def _plan_audio(root: Path) -> Part:
         name: value for name, value in read_object(config_path).items() if name != "transformers_version"
     }
     model = build_on_meta(
-        lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**config)), config_path
+        lambda: transformers.Wav2Vec2Model(transformers.Wav2Vec2Config(**config)), config_path, len(found)
     )
     expected = model.state_dict()
     if not any(name.endswith("masked_spec_embed") for name in found):

@@ -90,7 +90,7 @@ class WorkFolder:
         except OSError as error:
             raise OutputError(
                 f"{self.path}: the work folder cannot be made ({error.strerror}); nothing was generated. "
-                "Mend that, or choose an output in another folder."
+                "Free some space or give the right to write, or choose an output in another folder."
             ) from error
 
     @property
@@ -124,7 +124,7 @@ class WorkFolder:
         except OSError as error:
             raise OutputError(
                 f"{self.path}: window {index} cannot be kept ({error.strerror}); {self.finished()} windows "
-                "are. Mend that and run the same command again."
+                "are. Free some space and run the same command again."
             ) from error
 
     def load(self, index: int) -> np.ndarray:

@@ -60,8 +60,8 @@ class Job:
     look: Path
     label: Path | None = None
 
-    def is_done(self, estimator: PoseEstimator, person: str = LARGEST) -> bool:
-        """Whether all of it is there, made of this source by this estimator, of this person."""
+    def is_done(self, estimator: str, person: str = LARGEST) -> bool:
+        """Whether all of it is there, made of this source by the estimator of that name, of this person."""
         if self.label is None or not all(p.is_file() for p in (self.skeleton, self.look, self.label)):
             return False
         try:
@@ -69,10 +69,10 @@ class Job:
         except InputError:
             return False
 
-    def made_by(self, estimator: PoseEstimator, person: str) -> bytes:
+    def made_by(self, estimator: str, person: str) -> bytes:
         """What decides the results: size and time of the source, estimator, person, and version."""
         about = self.source.stat()
-        return f"{about.st_size} {about.st_mtime_ns} {estimator.name} {person} {__version__}\n".encode()
+        return f"{about.st_size} {about.st_mtime_ns} {estimator} {person} {__version__}\n".encode()
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Measure:
         self._estimator = load_estimator(*named)
 
     def __call__(self, job: Job, on_progress: Progress = lambda done, total: None) -> Done:
-        """Measure and write; what the user can mend is the `problem` of what comes back."""
+        """Measure and write; what the user can fix is the `problem` of what comes back."""
         try:
             findings = save_keypoints(job, self._estimator, self._person, on_progress)
         except Hallo4Error as error:
@@ -155,7 +155,7 @@ def save_keypoints(
 ) -> PoseFindings:
     """Measure one file and write its skeleton and its picture, each whole or not at all.
 
-    on_progress is told frames done and to do; those of a video count twice, measured and drawn.
+    on_progress is called with frames done and to do; those of a video count twice, measured and drawn.
 
     Errors as `estimate_video`; OutputError: something cannot be written.
     """
@@ -173,7 +173,7 @@ def save_keypoints(
     save_skeleton(job.skeleton, findings.skeleton)
     if job.label is not None:
         try:
-            write_whole(job.label, job.made_by(estimator, person))
+            write_whole(job.label, job.made_by(estimator.name, person))
         except OSError as error:
             raise cannot_write(job.label, error) from error
     return findings

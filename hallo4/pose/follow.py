@@ -50,7 +50,8 @@ def follow(
     fps: float,
     on_frame: Callable[[int], None] = lambda frame: None,
 ) -> Track:
-    """Measure one person in frames [H, W, 3] uint8 that come at `fps`; `on_frame` is told how many are done.
+    """Measure one person in frames [H, W, 3] uint8 that come at `fps`; `on_frame` is called with the number
+    done.
 
     A frame without the person is a gap. Within `LOST_S` only somebody near the last place is taken for them.
     After a longer absence and after a cut the person is chosen anew. InputError of `choice`.

@@ -14,13 +14,16 @@ from hallo4.media.image import load_image
 from hallo4.media.video import VideoInfo, probe_video, read_frames
 from hallo4.motion import PersonChoice, layout
 from hallo4.motion.checks import MAX_FRAMES
+from hallo4.motion.gaps import LONGEST_GAP_S, bridged
 from hallo4.pose.estimator import PoseEstimator, box_centre
 from hallo4.pose.follow import Track, follow
 from hallo4.pose.loading import load_estimator
 from hallo4.pose.person import LARGEST, chosen_one, counted, places_of
-from hallo4.pose.smooth import BRIDGED_S, bridged, smoothed
+from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
+SLOWEST_FPS = 1.0
+"""Of a video with several pictures in which somebody can be followed."""
 FASTEST_FPS = 60.0
 """Of a video with more frames a second every second one is looked at, or every third, and so on."""
 SMALL_FACE_PX = 32
@@ -59,9 +62,10 @@ def estimate_video(
     on_progress: Progress = lambda done, total: None,
     fps: float | None = None,
     end_s: float | None = None,
+    start_s: float = 0.0,
 ) -> PoseFindings:
     """The skeleton of one person in a video, smoothed without lag, at `fps` (None: the video's own rate up to
-    60), up to `end_s` (None: to its end).
+    60), from `start_s` up to `end_s` (None: to its end). Times of cuts count from `start_s`.
 
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
@@ -72,14 +76,19 @@ def estimate_video(
     choice = PersonChoice.of(person)
     estimator = load_estimator(estimator) if isinstance(estimator, str) else estimator
     info = probe_video(path)
+    if fps is None and info.frames > 1 and info.fps < SLOWEST_FPS:
+        raise InputError(
+            f"{shown(path)}: shows {info.frames} pictures in {info.duration_s:.0f} s; to follow a person, at "
+            f"least {SLOWEST_FPS:g} a second are needed. Its time stamps may be wrong: export it again."
+        )
     fps, notes = video_rate(info) if fps is None else (fps, [])
     seconds = info.duration_s if end_s is None else min(end_s, info.duration_s)
-    total = max(1, round(seconds * fps))
+    total = max(1, round((seconds - start_s) * fps))
     if total > MAX_FRAMES:
         raise InputError(
             f"{shown(path)}: has {total} frames, and a skeleton file holds {MAX_FRAMES}. Cut it into parts."
         )
-    frames = read_frames(path, fps, end_s=end_s)
+    frames = read_frames(path, fps, start_s, end_s)
     track = follow(frames, estimator, choice, fps, lambda done: on_progress(min(done, total), total))
     return _findings(track, shown(path), (info.width_px, info.height_px), fps, choice, notes)
 
@@ -124,7 +133,7 @@ def estimate_frames(
 
 def video_rate(info: VideoInfo) -> tuple[float, list[str]]:
     """The rate at which a video is looked at, and what there is to say of it."""
-    every = int(np.ceil(info.fps / FASTEST_FPS - 1e-6))
+    every = max(1, int(np.ceil(info.fps / FASTEST_FPS - 1e-6)))
     notes = []
     if every > 1:
         notes.append(f"{info.fps:g} frames a second: one in {every} was looked at")
@@ -154,7 +163,7 @@ def _findings(
             f"{name}: something like a body was found in {int(track.found.sum())} of {frames} frames, and "
             "never a face: that is not sure enough. Give a video that shows the person's face."
         )
-    points, confidence, filled = bridged(track.points_px, track.confidence, track.shot, fps)
+    points, confidence, filled = bridged(track.points_px, track.confidence, fps, track.shot)
     if frames > 1:
         points = smoothed(points, confidence, track.shot, fps, _head_px(track))
     skeleton = Skeleton(
@@ -210,13 +219,14 @@ def _gap_notes(track: Track, fps: float) -> list[str]:
     long = []
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
         inside = start > 0 and stop < len(missing) and track.shot[start - 1] == track.shot[stop]
-        if not inside or stop - start > BRIDGED_S * fps + 1e-6:
+        if not inside or stop - start > LONGEST_GAP_S * fps + 1e-6:
             long.append((start, stop))
     empty = sum(stop - start for start, stop in long)
     note = f"the person was not found in {int(missing.sum())} of {len(missing)} frames"
     if missing.sum() > empty:
         note += (
-            f"; {int(missing.sum()) - empty} of them in gaps of at most {BRIDGED_S:g} s, which were bridged"
+            f"; {int(missing.sum()) - empty} of them in gaps of at most {LONGEST_GAP_S:g} s, which were "
+            "bridged"
         )
     if long:
         spans = ", ".join(f"{start / fps:.2f}-{stop / fps:.2f} s" for start, stop in long[:5])

@@ -1,4 +1,4 @@
-"""Points over time: short gaps bridged, jitter taken out, without lag.
+"""Points over time: jitter taken out, without lag.
 
 The One-Euro filter (Casiez, Roussel and Vogel, CHI 2012): a low pass whose cutoff rises with speed. It is run
 forwards and backwards in time and the two are averaged: what one is late the other is early, so that
@@ -7,16 +7,9 @@ reversing time reverses the result and no motion comes late or early on average.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 
 from hallo4.motion import layout
-
-BRIDGED_S = 0.4
-"""A point that is out of sight for at most this long is drawn on a straight line over the gap."""
-BRIDGED_CONFIDENCE = 0.5
-"""The most that such a point's confidence can be."""
 
 CUTOFF_HZ = 1.5
 """Of a point at rest; in the face, where lids and lips are fast, `FACE_CUTOFF_HZ`."""
@@ -25,33 +18,6 @@ CUTOFF_PER_SPEED = 8.0
 """How much the cutoff rises, in Hz, at a speed of one head a second."""
 SPEED_CUTOFF_HZ = 2.0
 """Of the low pass of the speed itself."""
-
-
-def bridged(
-    points_px: np.ndarray, confidence: np.ndarray, shot: np.ndarray, fps: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Points [T, 133, 2] and confidence [T, 133] with short gaps filled, and where [T, 133] bool.
-
-    Between two frames of one shot in which a point is seen (`layout.SEEN`), at most `BRIDGED_S` apart, it
-    moves in a straight line; its confidence is then that of the less certain end, at most
-    `BRIDGED_CONFIDENCE`. Longer gaps stay as they are.
-    """
-    points, sure = points_px.astype(np.float64), confidence.astype(np.float64)
-    filled = np.zeros(confidence.shape, bool)
-    longest = int(np.floor(BRIDGED_S * fps + 1e-6))
-    seen = confidence >= layout.SEEN
-    for point in np.flatnonzero(seen.any(axis=0) & ~seen.all(axis=0)):
-        frames = np.flatnonzero(seen[:, point])
-        for before, after in pairwise(frames):
-            if after - before < 2 or after - before - 1 > longest or shot[before] != shot[after]:
-                continue
-            inside = slice(before + 1, after)
-            share = (np.arange(before + 1, after) - before) / (after - before)
-            start, end = points[before, point], points[after, point]
-            points[inside, point] = start + share[:, None] * (end - start)
-            sure[inside, point] = min(sure[before, point], sure[after, point], BRIDGED_CONFIDENCE)
-            filled[inside, point] = True
-    return points, sure, filled
 
 
 def smoothed(

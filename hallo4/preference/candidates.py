@@ -23,7 +23,7 @@ from PIL import Image
 
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled, InputError
-from hallo4.evaluation.generators import TRUTH, weights_digest
+from hallo4.evaluation.suites.generators import TRUTH, weights_digest
 from hallo4.media import VideoWriter, collect_notes, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hallo4.errors import InputError
-from hallo4.evaluation.generators import TRUTH
+from hallo4.evaluation.suites.generators import TRUTH
 from hallo4.preference import evidence
 from hallo4.preference.answers import flagged
 from hallo4.preference.evidence import Evidence, Match

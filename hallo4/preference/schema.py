@@ -225,17 +225,17 @@ class MachineScore(_Record):
 class Pair(_Record):
     """Two clips of a condition to train on: `winner` is preferred to `loser`.
 
-    `axes`: per axis the mean ratings 1..5 of "winner" and "loser", the number "n" of ratings behind the
-    smaller side, and the "spread" (standard deviation between raters, 0 for one). `gap`: winner minus loser,
-    mean over the axes. `segment_labels`: who is better in each segment of one second, 1 (winner) to -1
-    (loser).
+    `axes`: per axis (of `AXES`, or of a measure of yours) the mean ratings 1..5 of "winner" and "loser", the
+    number "n" of ratings behind the smaller side, and the "spread" (standard deviation between raters, 0 for
+    one). `gap`: winner minus loser, mean over the axes. `segment_labels`: who is better in each segment of
+    one second, 1 (winner) to -1 (loser).
     """
 
     pair_id: Name
     condition_id: Name
     winner: Name
     loser: Name
-    axes: dict[Axis, dict[Literal["winner", "loser", "n", "spread"], Number]]
+    axes: dict[Name, dict[Literal["winner", "loser", "n", "spread"], Number]]
     gap: AtLeastZero
     weight: Positive
     split: Literal["train", "held_out"]

@@ -21,12 +21,12 @@ import numpy as np
 
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled
-from hallo4.evaluation import metrics
-from hallo4.evaluation.generators import folder_digest, text_digest
-from hallo4.evaluation.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
-from hallo4.evaluation.speech import loudness_dbfs
-from hallo4.evaluation.world_metrics import AXES as WORLD_AXES
-from hallo4.evaluation.world_metrics import JOINTS, axis_scores, clip_values, make_clip
+from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
+from hallo4.evaluation.measures import arrays as metrics
+from hallo4.evaluation.measures.speech import loudness_dbfs
+from hallo4.evaluation.suites.generators import folder_digest, text_digest
+from hallo4.evaluation.suites.world_metrics import AXES as WORLD_AXES
+from hallo4.evaluation.suites.world_metrics import JOINTS, axis_scores, clip_values, make_clip
 from hallo4.media import load_audio, load_image, read_frames
 from hallo4.models.observer import KEY_POINTS
 from hallo4.motion import load_skeleton

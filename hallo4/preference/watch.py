@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hallo4.evaluation.instrument import Measurement, load_observer, measure
-from hallo4.evaluation.world_metrics import JOINTS
+from hallo4.evaluation.look.instrument import Measurement, load_observer, measure
+from hallo4.evaluation.suites.world_metrics import JOINTS
 from hallo4.media import read_frames
 from hallo4.models.observer import KEY_POINTS, PortraitObserver
 from hallo4.types import FPS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+from hallo4.errors import InputError
 from hallo4.recipes.recipe import Recipe
 
 _HOMES = {
@@ -33,4 +34,13 @@ def _load(module: str, function: str) -> Callable[[], Recipe]:
 RECIPES: dict[str, Callable[[], Recipe]] = {name: _load(*home) for name, home in _HOMES.items()}
 """Name -> function that returns the recipe with its frozen configuration."""
 
-__all__ = ["RECIPES", "Recipe"]
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name, with hyphens or underscores. InputError: there is none."""
+    known = name.replace("_", "-")
+    if known not in RECIPES:
+        raise InputError(f"{name!r} is no recipe; there are {', '.join(RECIPES)}.")
+    return RECIPES[known]()
+
+
+__all__ = ["RECIPES", "Recipe", "find_recipe"]

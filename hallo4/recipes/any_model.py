@@ -44,7 +44,7 @@ class ModelSFTConfig(fine_tuning.FineTuneConfig):
     and see (`trainable`), or everything."""
 
     tuning: Tuning = "lora"
-    frozen_dtype: FrozenType = "bf16"
+    frozen_dtype: FrozenType = "auto"
     gradient_checkpointing: bool = True
     batch_size: BatchSize = 1
     shift: FlowShift = SHIFT
@@ -66,7 +66,7 @@ class ModelPreferencesConfig(preferences.PreferencesConfig):
     other."""
 
     tuning: Tuning = "lora"
-    frozen_dtype: FrozenType = "bf16"
+    frozen_dtype: FrozenType = "auto"
     gradient_checkpointing: bool = True
     mode: Mode = "split"
     batch_size: BatchSize = 1

@@ -32,6 +32,7 @@ from hallo4.training import (
 )
 from hallo4.training.held_out_clips import HeldOutClips
 from hallo4.training.sft import SFTBatches
+from hallo4.training.tuning import frozen_in_bf16
 from hallo4.version import __version__
 
 ADAPTER = "sft"
@@ -77,11 +78,18 @@ def check_given(config: Any, **examples: str) -> None:
 
 
 def load_for_training(config: FineTuneConfig | Any, prompts: tuple[None, None] | None = None) -> LoadedModel:
-    """`config.model` on the device of the training, in fp32, or frozen weights in bf16 at once on a GPU."""
+    """`config.model` on the device of the training, in fp32, or frozen weights in bf16 at once on a GPU.
+
+    InputError: what `config` makes of it cannot be kept.
+    """
     torch.manual_seed(config.train.seed)
     device = training_device()
-    halved = config.tuning == "lora" and config.frozen_dtype == "bf16" and device.type == "cuda"
-    return load_model(config.model, device, torch.bfloat16 if halved else torch.float32, prompts)
+    halved = (
+        device.type == "cuda" and config.tuning == "lora" and frozen_in_bf16(config, config.train, device)
+    )
+    start = load_model(config.model, device, torch.bfloat16 if halved else torch.float32, prompts)
+    check_result(start, config, config.result)
+    return start
 
 
 def fine_tune(
@@ -96,8 +104,7 @@ def fine_tune(
     `card`: its README after so many steps (None: that of a model trained further). InputError: nothing to
     hold out, or `TuningConfig` does not fit the backbone.
     """
-    check_result(start, config, config.result)
-    model = tuned(start.backbone, config, ADAPTER, text=start.prompts is not None)
+    model = tuned(start.backbone, config, config.train, ADAPTER, text=start.prompts is not None)
     rules, seed = start.backbone.windows, config.train.seed
     rows, held_out = source.split(config.held_out_share, seed)
     preview = None
@@ -108,7 +115,14 @@ def fine_tune(
     method = sft_method(name, model, start.autoencoder, *parts, preview=preview)
     result = method.run(config.train, folder)
     made = source.frames - rules.known_frames + rules.repeated_frames
-    info = replace(start.info, name=config.model_name, version=__version__, window_frames=made)
+    described = start.info.description if start.folder is None else f"{start.info.name}, trained further."
+    info = replace(
+        start.info,
+        name=config.model_name,
+        version=__version__,
+        window_frames=made,
+        description=described,
+    )
     if start.info.trained_on is not None:
         info = replace(info, trained_on=source.extends(start.info.trained_on))
     steps = result.progress.step

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hallo4.diffusion import PreferenceLossConfig
 from hallo4.errors import InputError
-from hallo4.evaluation.instrument import measure
+from hallo4.evaluation.look.instrument import measure
 from hallo4.media.pixels import pm1_to_frames
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.pipelines.plan import window_noise

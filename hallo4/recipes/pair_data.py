@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -139,12 +140,7 @@ class PairData:
         """The `Data` of a run on some `rows`: each once an epoch, with its next draw at each visit, of which
         there are `draws` (None: endless)."""
 
-        def data(index: int, generator: torch.Generator) -> dict[str, object]:
-            chosen = rows[batch_indices(len(rows), batch_size, seed, index)]
-            visits = batch_visits(len(rows), batch_size, index)
-            return self.batch(chosen, visits if draws is None else visits % draws)
-
-        return data
+        return PairBatches(self, rows, batch_size, seed, draws)
 
     def batch(self, rows: Tensor, visits: Tensor) -> dict[str, object]:
         """The fields of a `PairBatch` for `rows` [B] at their `visits` [B]."""
@@ -176,7 +172,7 @@ class PairData:
         """Views for the log: name -> bool [B], by the axis that decided, and by the sources of winner and
         loser."""
         chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
-        labels = [AXES[int(np.argmax(axis_shares(pair)))] for pair in chosen]
+        labels = [deciding_axis(pair) for pair in chosen]
         sources = [f"{source_of(clips[pair.winner])} over {source_of(clips[pair.loser])}" for pair in chosen]
         named = labels, sources
         return {
@@ -210,8 +206,36 @@ class PairData:
         return torch.tensor([float(np.sign(seconds[min(int(m / FPS), len(seconds) - 1)])) for m in middles])
 
 
+@dataclass(frozen=True)
+class PairBatches:
+    """See `PairData.training`."""
+
+    pairs: PairData
+    rows: Tensor
+    batch_size: int
+    seed: int
+    draws: int | None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __call__(self, index: int, generator: torch.Generator) -> dict[str, object]:
+        """Micro-batch `index`."""
+        chosen = self.rows[batch_indices(len(self), self.batch_size, self.seed, index)]
+        visits = batch_visits(len(self), self.batch_size, index)
+        return self.pairs.batch(chosen, visits if self.draws is None else visits % self.draws)
+
+
+def deciding_axis(pair: Pair) -> str:
+    """The axis with the largest gap; of several, the first by the order of `AXES` and then by name."""
+    gaps = {axis: of["winner"] - of["loser"] for axis, of in pair.axes.items()}
+    order = [*(axis for axis in AXES if axis in gaps), *sorted(gaps.keys() - set(AXES))]
+    return max(order, key=gaps.__getitem__)
+
+
 def axis_shares(pair: Pair) -> list[float]:
-    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1."""
+    """How much of the preference is of each axis (`AXES`), from the gaps; sum 1. Equal where neither has one,
+    as of a pair that another axis decided."""
     gaps = [
         max(pair.axes[axis]["winner"] - pair.axes[axis]["loser"], 0.0) if axis in pair.axes else 0.0
         for axis in AXES

@@ -31,7 +31,7 @@ from hallo4.recipes.fine_tuning import FineTuneConfig, check_given, load_for_tra
 from hallo4.recipes.held_out_pairs import HeldOutConfig, HeldOutPairs
 from hallo4.recipes.pair_data import PairData, pair_windows, usable_pairs, windows_of
 from hallo4.recipes.recipe import counted
-from hallo4.recipes.results import ResultKind, check_result, save_result
+from hallo4.recipes.results import ResultKind, save_result
 from hallo4.training import (
     PairConfig,
     PreferenceGuard,
@@ -39,6 +39,7 @@ from hallo4.training import (
     TrainingMethod,
     TuningConfig,
     check_learning_rate,
+    checkpoint,
     load_weights,
     pair_method,
     prediction_of,
@@ -89,13 +90,12 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
     check_given(config, model="FOLDER", store="STORE")
     check_reference(config.reference, config.tuning)
     start = load_for_training(config, prompts=(None, None))
-    check_result(start, config, config.result)
     if prediction_of(start.backbone) != config.loss.prediction:
         raise InputError(
             f"{config.model} predicts {prediction_of(start.backbone)!r}, but the loss is of "
             f"{config.loss.prediction!r}: set loss.prediction, or take the recipe of that model."
         )
-    model = tuned(start.backbone, config, ADAPTER, text=start.prompts is not None)
+    model = tuned(start.backbone, config, config.train, ADAPTER, text=start.prompts is not None)
     with main_first("the encoded pairs"):
         data, pairs, clips = load_pairs(config, start)
     splits = torch.tensor([pairs[pair_id].split == "train" for pair_id, _ in data.rows])
@@ -118,7 +118,7 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
     guard = config.guard if config.learn == "preferences" else None
     parts = (model, batches, reference, config, held_out, guard, _anchor(config, start))
     result = pair_method(config.train.name, *parts).run(config.train, folder)
-    if not (folder / "best.pt").exists():
+    if not checkpoint.exists(folder, "best"):
         raise InputError(
             f"{folder}: no preview of the run was within the guard's limits, so nothing is saved as a model. "
             "Take a lower train.optimizer.learning_rate, a larger loss.beta, or other limits (guard)."

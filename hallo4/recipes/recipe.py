@@ -6,13 +6,15 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Hallo4Error, InputError, OutputError
 from hallo4.json_file import read_json
-from hallo4.training.ranks import main_first
+from hallo4.lock import sole_maker
+from hallo4.training.ranks import current_group, main_first
 from hallo4.whole import write_whole
 
 BEGUN = "recipe.json"
@@ -39,16 +41,20 @@ class Recipe:
     run: Callable[[Any, Path], Path]
 
     def __call__(self, config: Any, folder: Path) -> Path:
-        """`run`, but in a folder of this recipe and these values alone; see `claim_run`."""
-        with main_first("the run's folder"):
-            claim_run(folder, self.name, config)
-        try:
-            return self.run(config, folder)
-        except Hallo4Error:
-            if [path.name for path in folder.iterdir()] == [BEGUN]:  # refused before anything was done
-                (folder / BEGUN).unlink()
-                folder.rmdir()
-            raise
+        """`run`, but in a folder of this recipe and these values alone, see `claim_run`, in which nobody else
+        runs one. OutputError: somebody does."""
+        with ExitStack() as held:
+            with main_first("the run's folder"):
+                if current_group().main:
+                    held.enter_context(sole_maker(folder, "Wait for it, or choose another run folder."))
+                claim_run(folder, self.name, config)
+            try:
+                return self.run(config, folder)
+            except Hallo4Error:
+                if [path.name for path in folder.iterdir()] == [BEGUN]:  # refused before anything was done
+                    (folder / BEGUN).unlink()
+                    folder.rmdir()
+                raise
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
-from hallo4.evaluation.instrument_data import ObserverData, observer_method
 from hallo4.models.observer import PortraitObserver
 from hallo4.ranges import BatchSize
+from hallo4.recipes.observer_data import ObserverData, observer_method
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.whole import whole_folder

@@ -68,9 +68,12 @@ class TrainConfig:
     """One training run: it ends after `steps` steps or `max_minutes` minutes in all, whichever comes first.
 
     The schedule follows the larger of both fractions, so that a run limited by time anneals too.
-    `accumulate`: micro-batches per step. `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
+    `ema_decay` 0: no averaging. `best_metric`: `loss` (of training)
     or a name that the preview returns; lower is better. `preview_every`: in steps; 0: at the end only.
     `mixed_precision` "auto" is bf16 where the hardware computes with it (GPUs, CPUs with AMX), else fp32.
+    `accumulate`: micro-batches per step and process. `sharding` "full": parameters, gradients, momenta and
+    mean weights are shared out among the processes (FSDP2), "none": each process has all of them (DDP);
+    "auto": as `accelerate launch --use_fsdp` says.
     """
 
     name: str
@@ -80,7 +83,8 @@ class TrainConfig:
     accumulate: BatchSize = 1
     clip_norm: Positive = 1.0
     ema_decay: Momentum = 0.999
-    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    mixed_precision: Literal["auto", "no", "bf16"] = "auto"
+    sharding: Literal["auto", "none", "full"] = "auto"
     log_every: TrainingSteps = 10
     save_minutes: Positive = 5.0
     preview_every: Whole = 0

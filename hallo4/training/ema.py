@@ -8,12 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from hallo4.training.sharding import local, whole
+
 
 class EMA:
     """The running mean of a model's trainable parameters; frozen ones cost nothing.
 
-    At update n (from 0) the decay is min(decay, (1 + n) / (10 + n)): early means forget the random start
-    quickly.
+    Of a model whose parameters are shared out among processes, each has the mean of its portions. At update
+    n (from 0) the decay is min(decay, (1 + n) / (10 + n)): early means forget the random start quickly.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -28,8 +30,8 @@ class EMA:
         """Move towards the weights of `model`."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.decay else 0.0
         parameters = dict(model.named_parameters())
-        current = [parameters[name] for name in self.weights]
-        torch._foreach_lerp_(list(self.weights.values()), current, 1.0 - decay)
+        current = [local(parameters[name]) for name in self.weights]
+        torch._foreach_lerp_([local(mean) for mean in self.weights.values()], current, 1.0 - decay)
         self.updates += 1
 
     @contextmanager
@@ -48,13 +50,7 @@ class EMA:
                 parameters[name].copy_(value)
             model.train(training)
 
-    def state_dict(self) -> dict:
-        """Weights and the number of updates."""
-        return {"updates": self.updates, "weights": self.weights}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Take over what `state_dict` gave; the names must be the same."""
-        assert state["weights"].keys() == self.weights.keys(), "the mean is of other parameters"
-        self.updates = state["updates"]
+    def make_whole(self) -> None:
+        """Gather the portions, by all processes together, where the mean is shared out."""
         for name, mean in self.weights.items():
-            mean.copy_(state["weights"][name])
+            self.weights[name] = whole(mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -120,6 +120,16 @@ class Means:
     def count(self, samples: int) -> None:
         """So many samples more."""
         self._samples += samples
+
+    def joined(self, of_all: Sequence[Means]) -> Means:
+        """Means over the values of several processes; each has counted the samples of all."""
+        together = Means()
+        together._samples = self._samples
+        for means in of_all:
+            for name, (total, number) in means._sums.items():
+                before, counted = together._sums.get(name, (0.0, 0))
+                together._sums[name] = (before + total, counted + number)
+        return together
 
     def take(self) -> tuple[dict[str, float], int]:
         """(mean of each name, samples) since the last call."""

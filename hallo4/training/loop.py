@@ -6,6 +6,11 @@
 
 All randomness is keyed, so that a run that was killed and started again goes on as if nothing had
 happened, with no generator state to store.
+
+Several processes (`hallo4.training.ranks`) take the micro-batches of a step in turns: rank r of N has
+number r, r + N, ... of it. A step has `accumulate` micro-batches for each process that the run began with,
+and keeps that number when it goes on with more or fewer processes, so that it sees the same samples and
+comes to the same weights. A process that has none left computes one again with weight 0.
 """
 
 from __future__ import annotations
@@ -13,9 +18,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,19 +28,19 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
-from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, MissingExtraError
+from hallo4.errors import Cancelled, Hallo4Error, InputError
 from hallo4.lock import sole_writer
-from hallo4.models.precision import has_bf16_units
 from hallo4.training import checkpoint
 from hallo4.training.checkpoint import TrainingProgress
 from hallo4.training.config import TrainConfig
 from hallo4.training.ema import EMA
+from hallo4.training.failure import failures_shared
 from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, ProgressLine, RunLog, plot_log, read_log
-from hallo4.training.optimizer import build_optimizers, rate_factor, set_rate
+from hallo4.training.optimizer import build_optimizers, clip_gradients, rate_factor, set_rate
 from hallo4.training.order import one_ahead
-from hallo4.training.placement import to_device_of
-from hallo4.weights.tensors import misfits, shapes_of
+from hallo4.training.placement import PlacedModel, to_device_of
+from hallo4.training.ranks import Group, current_group
 
 MAX_SKIPPED = 10
 """Steps in a row whose loss or gradient is not finite before a run gives up."""
@@ -43,11 +48,15 @@ MAX_SKIPPED = 10
 Data = Callable[[int, torch.Generator], Any]
 """(index of the micro-batch, generator keyed by it) -> a batch: a tensor or a tree of tensors, on the CPU.
 
-Called in a thread, one batch ahead. It must depend on its arguments alone.
+Called in a thread, one batch ahead. It must depend on its arguments alone. Where it has a length, that is
+the number of samples there are.
 """
 
 Preview = Callable[[int, nn.Module], Mapping[str, float] | None]
-"""(step, model with the mean weights, in eval mode) -> values for the log, or None; without gradients."""
+"""(step, model with the mean weights, in eval mode) -> values for the log, or None; without gradients.
+
+Called on all processes at once, with the same weights; a model that is shared out needs every process for
+every forward, so all must make the same calls. The values of the main process count."""
 
 Guard = Callable[[Sequence[Mapping[str, float | None]]], str | None]
 """(values of all previews so far, oldest first) -> why the run must end now, or None. In a value that is not
@@ -90,20 +99,25 @@ def train(
     """Train `model` in place, or go on where an earlier call with this `folder` stopped (default:
     `runs/NAME`).
 
-    Ctrl-C and SIGTERM finish the step, save, and raise Cancelled; the same call resumes. A run that has
-    reached its end returns at once; so does one that `guard` has ended. Hallo4Error when the loss stays
-    infinite or not a number.
-    CheckpointError when the folder holds a run of another model. OutputError when another process trains in
-    the folder, or it cannot be written.
+    Ctrl-C and SIGTERM finish the step, save, and raise Cancelled; the same call resumes, on as many processes
+    as there are then. A run that has reached its end returns at once; so does one that `guard` has ended. On
+    return every process has the whole model. Hallo4Error when the loss stays infinite or not a number, or
+    another process failed. CheckpointError when the folder holds a run of another model or name. OutputError
+    when another run trains in the folder, or it cannot be written. InputError: more processes than samples,
+    or a number format that the device does not have.
     """
+    group = current_group()
     with ExitStack() as held:
+        held.enter_context(failures_shared(group.rank, group.size))
         place = Path(folder or Path("runs") / config.name)
-        run = _Run(config, method, model, data, place, on_preview, guard, held)
+        run = _Run(config, method, model, data, place, on_preview, guard, held, group)
         try:
             with stop_signals() as stopped, run.line:
                 run.go(stopped)
         finally:
-            run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)  # gives `model.forward` back
+            run.placed.give_back_forward()
+        if run.fraction() >= 1.0:
+            run.make_whole()
     if run.fraction() < 1.0:
         raise Cancelled(
             f"Stopped at step {run.progress.step}; run the same command to go on from {run.folder}."
@@ -124,31 +138,55 @@ class _Run:
         on_preview: Preview | None,
         guard: Guard | None,
         held: ExitStack,
+        group: Group,
     ):
         if config.best_metric != "loss" and on_preview is None:
             raise InputError(
                 f"best_metric is {config.best_metric!r}, but this run has no preview; use 'loss'."
             )
+        if isinstance(data, Sized) and len(data) < group.size:
+            raise InputError(
+                f"{group.size} processes cannot share {len(data)} samples: start at most {len(data)} "
+                "(--num_processes), or prepare more clips."
+            )
         self.config, self.method, self.data, self.folder = config, method, data, folder
-        self.on_preview, self.guard = on_preview, guard
-        self.accelerator = _accelerator(config)
-        self.main = self.accelerator.is_main_process
-        self.raw = model.to(self.accelerator.device)
-        self.ema = EMA(model, config.ema_decay)
-        optimizers = build_optimizers(model, config.optimizer)
-        self.model, *self.optimizers = self.accelerator.prepare(model, *optimizers)
+        self.on_preview, self.guard, self.group = on_preview, guard, group
+        self.placed = PlacedModel(config, model, group)
+        self.model, self.raw = self.placed.model, self.placed.raw
+        self.ema = EMA(self.raw, config.ema_decay)
+        self.optimizers = build_optimizers(self.raw, config.optimizer)
         self.progress, self.skipped = TrainingProgress(), 0
         self.window, self.since_save = Means(), Means()
-        self.line = ProgressLine(config.name, quiet=not self.main)
-        if self.main:  # of several processes, it alone writes
+        self.line = ProgressLine(config.name, quiet=not group.main)
+        self._open(held)
+        self.log = RunLog(folder, self.progress.step) if group.main else None
+
+    def _open(self, held: ExitStack) -> None:
+        """Take over the folder, and what an earlier run left in it: the main process decides for all."""
+        folder, group, config = self.folder, self.group, self.config
+        changed: list[str] = []
+        if group.main:  # of several processes, it alone writes
             checkpoint.make_folder(folder)
             held.enter_context(sole_writer(folder, "Wait for it, or choose another run folder."))
-        changed = checkpoint.open_folder(folder, config) if self.main else []
-        if (folder / "last.pt").exists():
-            self._load(folder / "last.pt")
-            note = f" with another {', '.join(changed)}" if changed else ""
-            self.line.say(f"resuming {folder} at step {self.progress.step}{note}")
-        self.log = RunLog(folder, self.progress.step) if self.main else None
+            changed = checkpoint.open_folder(folder, config)
+        if group.agreed(checkpoint.exists(folder, "last") if group.main else None):
+            if not checkpoint.exists(folder, "last"):
+                raise InputError(
+                    f"{folder / 'last'} is seen by rank 0, but not here: give all processes one run folder."
+                )
+            optimizers = self.optimizers
+            self.progress = checkpoint.load(folder / "last", self.raw, self.ema, optimizers, group)
+        progress, fresh = self.progress, config.accumulate * group.size
+        notes = [f"another {', '.join(changed)}"] if changed else []
+        if progress.accumulate != config.accumulate:
+            progress.accumulate, progress.per_step = config.accumulate, fresh
+        elif progress.per_step != fresh:
+            notes.append(
+                f"{progress.per_step} micro-batches a step, as it began, on {group.size} process(es)"
+            )
+        if progress.step:
+            note = f" with {' and '.join(notes)}" if notes else ""
+            self.line.say(f"resuming {folder} at step {progress.step}{note}")
 
     def fraction(self) -> float:
         """How much of the run is over, 0 to 1: of its steps or of its time, whichever is more."""
@@ -168,11 +206,13 @@ class _Run:
         offset_s = time.monotonic() - progress.seconds
         logged_s = saved_s = progress.seconds
         self.model.train()
-        with one_ahead(self._make_batch, progress.step * config.accumulate) as batches:
+        self.first_batch = progress.micro_batches
+        with one_ahead(self._make_batch, 0) as batches:
             while fraction < 1.0 and not stop:
                 rate = set_rate(self.optimizers, rate_factor(config.schedule, progress.step, fraction))
                 self._step(batches)
                 progress.step += 1
+                progress.micro_batches += progress.per_step
                 progress.seconds, stop = self._agree(time.monotonic() - offset_s, stopped.is_set())
                 fraction = self.fraction()
                 last = stop or fraction >= 1.0
@@ -186,34 +226,45 @@ class _Run:
                     self._save()
                     saved_s = progress.seconds
 
-    def _make_batch(self, position: int) -> tuple[int, Any]:
-        """(index, batch on the CPU) of this process's micro-batch number `position`."""
-        index = position * self.accelerator.num_processes + self.accelerator.process_index
-        return index, self.data(index, keyed_generator("data", self.config.seed, index))
+    def _make_batch(self, position: int) -> tuple[int, bool, Any]:
+        """(index, whether it counts, batch on the CPU) of this process's micro-batch number `position`."""
+        per_step, group = self.progress.per_step, self.group
+        step, turn = divmod(position, -(-per_step // group.size))
+        place = turn * group.size + group.rank
+        index = self.first_batch + step * per_step + min(place, per_step - 1)
+        return index, place < per_step, self.data(index, keyed_generator("data", self.config.seed, index))
 
-    def _step(self, batches: Iterator[tuple[int, Any]]) -> None:
-        """One update from `accumulate` micro-batches; none when the loss or the gradient is not finite."""
+    def _step(self, batches: Iterator[tuple[int, bool, Any]]) -> None:
+        """One update from the micro-batches of a step; none when the loss or the gradient is not finite."""
         from accelerate.utils import find_batch_size
 
-        accelerator, accumulate = self.accelerator, self.config.accumulate
-        total = torch.zeros((), device=accelerator.device)
-        samples = 0
-        for micro in range(accumulate):
-            index, batch = next(batches)
+        group, placed = self.group, self.placed
+        share = self.progress.per_step / group.size  # gradients become means over the processes
+        turns = math.ceil(share)
+        sums = torch.zeros(2, device=group.device)
+        for turn in range(turns):
+            index, counts, batch = next(batches)
             batch = to_device_of(self.raw, batch)
             torch.manual_seed(keyed_seed("method", self.config.seed, index))
-            with accelerator.no_sync(self.model) if micro + 1 < accumulate else nullcontext():
-                with accelerator.autocast():
+            with placed.no_sync() if turn + 1 < turns else nullcontext():
+                with placed.autocast():
                     loss, metrics = self.method(self.model, batch, self.progress.step)
-                accelerator.backward(loss / accumulate)
-            total += loss.detach().float() / accumulate
-            samples += find_batch_size(batch) or 0
+                (loss / share if counts else loss * 0.0).backward()
+            if not counts:
+                continue
+            sums += torch.stack(
+                [
+                    loss.detach().float() / share,
+                    torch.tensor(float(find_batch_size(batch) or 0), device=sums.device),
+                ]
+            )
             self.window.add(
                 {f"metrics.{name}": float(torch.as_tensor(value).detach()) for name, value in metrics.items()}
             )
-        norm = float(accelerator.clip_grad_norm_(self.raw.parameters(), self.config.clip_norm))
-        loss = float(accelerator.reduce(total, "mean"))
-        self.window.count(samples * accelerator.num_processes)
+        norm = clip_gradients(self.raw.parameters(), self.config.clip_norm)
+        loss, samples = group.sum(sums).tolist()
+        loss /= group.size
+        self.window.count(round(samples))
         if math.isfinite(loss) and math.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -241,15 +292,16 @@ class _Run:
 
     def _agree(self, seconds: float, stop: bool) -> tuple[float, bool]:
         """The same clock and the same wish to stop on all processes."""
-        if self.accelerator.num_processes == 1:
+        if self.group.size == 1:
             return seconds, stop
-        own = torch.tensor([seconds, float(stop)], device=self.accelerator.device)
-        shared = self.accelerator.reduce(own, "mean")
-        return float(shared[0]), bool(shared[1] > 0)
+        own = torch.tensor([seconds, float(stop)], device=self.group.device, dtype=torch.float64)
+        shared = self.group.sum(own).tolist()
+        return shared[0] / self.group.size, shared[1] > 0
 
     def _log(self, rate: float, seconds: float) -> None:
         """Write the means since the last line, and show them."""
-        means, samples = self.window.take()
+        means, samples = self.window.joined(self.group.gathered(self.window)).take()
+        self.window = Means()
         metrics = {
             name.removeprefix("metrics."): v for name, v in means.items() if name.startswith("metrics.")
         }
@@ -264,19 +316,15 @@ class _Run:
 
     @torch.no_grad()
     def _preview(self) -> None:
-        """Hand the mean weights to the caller; log what comes back, and keep them if they are the best so
-        far."""
+        """Hand the mean weights to the caller, on all processes; log what comes back, and keep them if they
+        are the best so far."""
         if self.on_preview is None:
             return
-        if self.main:
-            self._look()
-        self.progress.ended = self._agree(0.0, self.progress.ended)[1]
-
-    def _look(self) -> None:
         with self.ema.applied(self.raw) as model:
             values = self.on_preview(self.progress.step, model) or {}
-        values = {name: float(value) for name, value in values.items()}
-        self.log.write(self.progress.step, preview=values)
+        values = self.group.agreed({name: float(value) for name, value in values.items()})
+        if self.log:
+            self.log.write(self.progress.step, preview=values)
         watched = self.config.best_metric
         if watched in values:
             self._keep_if_best(values[watched])
@@ -284,63 +332,40 @@ class _Run:
             raise InputError(
                 f"best_metric is {watched!r}, but the preview returned {sorted(values) or 'nothing'}."
             )
-        if self.guard is not None:
-            history = [record["preview"] for record in read_log(self.folder) if "preview" in record]
-            reason = self.guard(history)
-            if reason is not None:
-                self.progress.ended = True
+        reason = self.group.agreed(self._reason_to_end())
+        if reason is not None:
+            self.progress.ended = True
+            if self.log:
                 self.log.write(self.progress.step, event="ended", reason=reason)
-                self.line.say(f"ended at step {self.progress.step}: {reason}")
+            self.line.say(f"ended at step {self.progress.step}: {reason}")
+
+    def _reason_to_end(self) -> str | None:
+        """What the guard says of all previews, on the main process, which has the log."""
+        if self.guard is None or not self.log:
+            return None
+        return self.guard([record["preview"] for record in read_log(self.folder) if "preview" in record])
 
     def _save(self) -> None:
-        """Write `last.pt`, `best.pt` if the mean loss since the last save is the watched metric and the
+        """Write `last`, and `best` if the mean loss since the last save is the watched metric and the
         lowest."""
         means, _ = self.since_save.take()
-        if not self.main:
-            return
         if self.config.best_metric == "loss" and "loss" in means:
             self._keep_if_best(means["loss"])
-        checkpoint.save(self.folder / "last.pt", self._state())
-        plot_log(self.folder)
+        if self.group.main:
+            plot_log(self.folder)
+        self._write("last")  # last: it says how far all of it has come
 
     def _keep_if_best(self, value: float) -> None:
         if math.isfinite(value) and (self.progress.best is None or value < self.progress.best):
             self.progress.best = value
-            checkpoint.save(self.folder / "best.pt", self._state())
+            self._write("best")
 
-    def _state(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "model": self.raw.state_dict(),
-            "mean": self.ema.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "scaler": scaler.state_dict() if scaler else None,
-            "progress": asdict(self.progress),
-        }
+    def _write(self, which: str) -> None:
+        parts = (self.raw, self.ema, self.optimizers, self.progress, self.group)
+        checkpoint.save(self.folder / which, *parts)
 
-    def _load(self, path: Path) -> None:
-        """Take over everything from `path`; rates and decays come from the configuration, which may have
-        changed."""
-        state = checkpoint.load_run(path)
-        checkpoint.fill_model(self.raw, state["model"], path)
-        means = misfits(shapes_of(self.ema.weights), shapes_of(state["mean"]["weights"]))
-        if means:
-            raise CheckpointError(f"{path}: its mean weights are of another run: {means}. Use a new folder.")
-        self.ema.load_state_dict(state["mean"])
-        checkpoint.restore_optimizers(self.optimizers, state["optimizers"], path)
-        if self.accelerator.scaler and state["scaler"]:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.progress = TrainingProgress(**state["progress"])
-
-
-def _accelerator(config: TrainConfig) -> Any:
-    try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState
-    except ImportError as error:
-        raise MissingExtraError("Training needs accelerate: pip install 'hallo4[train]'.") from error
-    AcceleratorState._reset_state()  # else a second run in one process could not choose another precision
-    precision = config.mixed_precision
-    if precision == "auto":
-        precision = "bf16" if has_bf16_units("cuda" if torch.cuda.is_available() else "cpu") else "no"
-    return Accelerator(mixed_precision=precision)
+    def make_whole(self) -> None:
+        """What is shared out among processes is whole again on each; momenta are let go."""
+        self.optimizers.clear()
+        self.placed.make_whole()
+        self.ema.make_whole()

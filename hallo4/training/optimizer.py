@@ -12,6 +12,7 @@ from hallo4.errors import InputError
 from hallo4.models.precision import has_bf16_units
 from hallo4.training.adamw import build_adamw
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
+from hallo4.training.sharding import local, shared_out_like, whole
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the odd quintic that pushes singular values towards one (Keller Jordan, "Muon", 2024)."""
@@ -78,13 +79,20 @@ def set_rate(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> floa
     return max(group["lr"] for group in groups)
 
 
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> float:
+    """Scale the gradients so that their norm is at most `most`; the norm before, over all processes that
+    share the parameters out."""
+    return float(whole(nn.utils.clip_grad_norm_(parameters, most)))
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised (Keller Jordan, "Muon", 2024), for tensors of two or more dimensions.
 
     Differs from `torch.optim.Muon`: takes convolution kernels too (as [out, in * kernel] matrices),
     handles all tensors of one shape in one batch, and works in fp32 where the hardware has no fast bf16. The
     step has the size of an AdamW step, 0.2 sqrt(max(rows, columns)) (arXiv 2502.16982, section 2.2), so
-    rates are comparable.
+    rates are comparable. Of matrices that are shared out among processes each computes the whole direction
+    and takes its rows of it.
     """
 
     def __init__(
@@ -114,12 +122,13 @@ class Muon(torch.optim.Optimizer):
             if "momentum" not in state:
                 state["momentum"] = torch.zeros_like(parameter)
             state["momentum"].lerp_(parameter.grad, 1.0 - momentum)
-            updates.append(parameter.grad.lerp(state["momentum"], momentum).flatten(1))  # Nesterov
+            nesterov = parameter.grad.lerp(state["momentum"], momentum)
+            updates.append(whole(nesterov).flatten(1))
         directions = orthogonalize(torch.stack(updates))
         scale = 0.2 * math.sqrt(max(directions.shape[1:]))
         for parameter, direction in zip(parameters, directions, strict=True):
-            parameter.mul_(1.0 - lr * weight_decay)
-            parameter.sub_(direction.reshape(parameter.shape).to(parameter.dtype), alpha=lr * scale)
+            step = shared_out_like(direction.reshape(parameter.shape).to(parameter.dtype), parameter)
+            local(parameter).mul_(1.0 - lr * weight_decay).sub_(local(step), alpha=lr * scale)
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:

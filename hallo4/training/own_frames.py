@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hallo4.diffusion import denoise_ddim
 from hallo4.errors import InputError
+from hallo4.training.sharding import is_sharded
 from hallo4.types import Autoencoder, WindowRules
 
 CONDITIONS = ("reference", "skeleton", "audio_windows")
@@ -55,8 +56,13 @@ def own_known_latents(
     cannot correct. So the frames are made from the portrait on as a window of their own, shown,
     encoded again, and made again, `rounds` times in all, after what was made before. (The frames of several
     windows in a row would be truer to use, and cost several training steps.) InputError for a backbone whose
-    latents hold several frames.
+    latents hold several frames, or which is shared out among processes.
     """
+    if is_sharded(model):
+        raise InputError(
+            "own_known_share needs forwards of the model on some processes alone, and sharding=full needs "
+            "all of them in each: use own_known_share=0, or sharding=none."
+        )
     rules, count = model.windows, model.windows.known_frames
     if rules.frames_per_latent != 1 or model.schedule is None:
         raise InputError(

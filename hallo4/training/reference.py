@@ -17,10 +17,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from hallo4.errors import InputError
 from hallo4.training.lora import adapter_layers, adapter_parameters
 from hallo4.training.pair_batch import PairBatch
+from hallo4.training.sharding import local, shared_out_like, whole
 
 
 class Reference(Protocol):
@@ -81,8 +83,7 @@ class FrozenCopy:
     """The reference is `model` with the weights that it has now: for training all of them.
 
     Keeps a copy of what is trainable and puts it in place by exchanging pointers, so nothing is copied in a
-    step. InputError when there is dropout, or, in use, when weights are sharded among processes, whose
-    pointers the shards do not follow.
+    step. InputError when there is dropout.
     """
 
     def __init__(self, model: nn.Module):
@@ -99,23 +100,28 @@ class FrozenCopy:
     def put_in(self) -> Iterator[None]:
         """Within the block the model has the kept weights, and no graph is recorded; then all is as
         before."""
-        trained = {name: self.model.get_parameter(name) for name in self.kept}
-        if any(hasattr(parameter, "device_mesh") for parameter in trained.values()):  # DTensor
-            raise InputError(
-                "a frozen copy cannot be the reference of weights that are sharded among processes: use "
-                "reference=table, or an adapter with reference=adapter_off."
-            )
-        self.kept = {name: kept.to(trained[name].device) for name, kept in self.kept.items()}
-        self._exchange(trained)
+        for name, parameter in self._trained():  # which may have been moved, or shared out, or made whole
+            kept = self.kept[name] if isinstance(parameter, DTensor) else whole(self.kept[name])
+            self.kept[name] = shared_out_like(kept.to(parameter.device), parameter)
+        self._exchange()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self._exchange(trained)
+            self._exchange()
 
-    def _exchange(self, trained: dict[str, nn.Parameter]) -> None:
-        for name, parameter in trained.items():
-            parameter.data, self.kept[name] = self.kept[name], parameter.data
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if name in self.kept]
+
+    def _exchange(self) -> None:
+        for name, parameter in self._trained():
+            if isinstance(parameter, DTensor):  # gathered from memory that stays in its place
+                mine, kept = local(parameter.detach()), local(self.kept[name])
+                now = mine.clone()
+                mine.copy_(kept)
+                kept.copy_(now)
+            else:
+                parameter.data, self.kept[name] = self.kept[name], parameter.data
         torch.clear_autocast_cache()  # it knows weights by name, not by value
 
 

@@ -88,6 +88,10 @@ class SFTBatches:
         self.clips, self.config, self.rules, self.seed = clips, config, rules, seed
         self.groups = chosen_groups(clips.groups, rows)
 
+    def __len__(self) -> int:
+        """How many clips there are."""
+        return sum(map(len, self.groups))
+
     def __call__(self, index: int, generator: torch.Generator) -> Batch:
         """Micro-batch `index`."""
         rows = grouped_batch_indices(self.groups, self.config.batch_size, self.seed, index)

@@ -17,10 +17,12 @@ from hallo4.errors import InputError
 from hallo4.models.attention_backend import choose_attention
 from hallo4.models.devices import device_of
 from hallo4.models.precision import final_dtype
+from hallo4.training.config import TrainConfig
 from hallo4.training.lora import ATTENTION, AdapterConfig, add_lora, parts_pattern
+from hallo4.training.number_format import chosen_precision
 
 Tuning = Literal["full", "lora"]
-FrozenType = Literal["fp32", "bf16"]
+FrozenType = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,11 @@ class TuningConfig:
 
     `trainable`: names of parts of the backbone (regular expressions over whole names between dots, such as
     `attn_audio`); empty: everything, or, of an adapter, self, audio and skeleton attention. `frozen`: parts
-    that stay as they are all the same. `frozen_dtype`: of weights that are not trained; those that are stay
-    in fp32. `gradient_checkpointing` keeps block inputs alone and computes the rest twice. `attention`: a
-    backend of diffusers (None: PyTorch's own). `compile_blocks` saves a fifth of the time after a minute of
-    compilation; it needs a C++ compiler and a backbone whose blocks are alike (the DiT).
+    that stay as they are all the same. `frozen_dtype`: of weights that are not trained, "auto": bf16 where
+    the hardware computes with it; those that are trained stay in fp32. `gradient_checkpointing` keeps the
+    inputs of blocks alone and computes the rest twice. `attention`: a backend of diffusers (None: PyTorch's
+    own). `compile_blocks` saves a fifth of the time after a minute of compilation; it needs a C++ compiler
+    and a backbone whose blocks are alike (the DiT).
     """
 
     tuning: Tuning = "full"
@@ -45,8 +48,10 @@ class TuningConfig:
     compile_blocks: bool = False
 
 
-def tuned(backbone: nn.Module, config: TuningConfig, adapter: str = "dpo", text: bool = True) -> nn.Module:
-    """`backbone`, in place, as `config` says; an adapter gets the name `adapter`.
+def tuned(
+    backbone: nn.Module, config: TuningConfig, run: TrainConfig, adapter: str = "dpo", text: bool = True
+) -> nn.Module:
+    """`backbone`, in place, as `config` says, for `run`; an adapter gets the name `adapter`.
 
     Parameters that no clip reaches (`idle_parameters` of the backbone, where it says them; `text`: whether
     prompts are given) are never trained: without a gradient they stop training on several processes.
@@ -65,7 +70,7 @@ def tuned(backbone: nn.Module, config: TuningConfig, adapter: str = "dpo", text:
         raise InputError(
             f"trainable={config.trainable}, frozen={config.frozen}: nothing of the model is left to train."
         )
-    if config.frozen_dtype == "bf16":
+    if frozen_in_bf16(config, run, device_of(backbone)):
         cast_frozen(backbone, torch.bfloat16)
     if config.gradient_checkpointing:
         enable_checkpointing(backbone)
@@ -74,6 +79,19 @@ def tuned(backbone: nn.Module, config: TuningConfig, adapter: str = "dpo", text:
     if config.compile_blocks:
         backbone.compile_repeated_blocks(dynamic=False)
     return backbone
+
+
+def frozen_in_bf16(config: TuningConfig, run: TrainConfig, device: torch.device) -> bool:
+    """Whether weights that are not trained are kept in bf16. InputError: layers of both types would meet
+    without autocast."""
+    if config.frozen_dtype == "auto":
+        return chosen_precision(run, device) == "bf16"
+    if config.frozen_dtype == "bf16" and config.tuning == "full" and chosen_precision(run, device) == "no":
+        raise InputError(
+            "frozen_dtype=bf16 beside trained weights in fp32 needs train.mixed_precision=bf16; set it, or "
+            "frozen_dtype=fp32."
+        )
+    return config.frozen_dtype == "bf16"
 
 
 def trained_in_words(config: TuningConfig, model: nn.Module) -> str:

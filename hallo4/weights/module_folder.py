@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -169,6 +170,20 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path, 
     for key, hint in get_type_hints(module_class.__init__).items():
         if key in options:
             checked(options[key], hint, f"{name}: {key}", error=CheckpointError, advice="Copy it anew.")
+    try:
+        with shapes_alone(tensors):
+            return module_class(**options)
+    except Exception as error:  # wrong types and sizes fail in many ways inside the classes
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{folder / 'config.json'}: no model can be built from it ({reason})."
+        ) from error
+
+
+@contextmanager
+def shapes_alone(tensors: int) -> Iterator[None]:
+    """Modules that are built in the block have shapes, but no memory and no weights drawn. ValueError: many
+    more tensors than these, which a file holds, so its config is another's, or has no end."""
     left = 4 * tensors + 1000
 
     def count(_module: nn.Module, _name: str, _parameter: nn.Parameter) -> None:
@@ -179,14 +194,7 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path, 
 
     counting = register_module_parameter_registration_hook(count)
     try:
-        with torch.device(
-            "meta"
-        ):  # shapes without memory and without drawing weights that are replaced anyway
-            return module_class(**options)
-    except Exception as error:  # wrong types and sizes fail in many ways inside the classes
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"{folder / 'config.json'}: no model can be built from it ({reason})."
-        ) from error
+        with torch.device("meta"):
+            yield
     finally:
         counting.remove()

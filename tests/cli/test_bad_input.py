@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from hallo4.cli import main
+from hallo4.errors import CheckpointError
 from hallo4.media import VideoWriter, probe_video, save_wav
 from hallo4.types import Audio
 
@@ -265,3 +266,13 @@ def test_a_variable_frame_rate_works_and_is_noted(folder, capsys):
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     worked(capsys, ["p.png", "a.wav", "--motion", "vfr.mkv"], 5, "variable frame rate")
+
+
+def test_an_error_in_the_first_window_leaves_no_work_folder(folder, capsys, monkeypatch):
+    def fails(*_, **__):
+        raise CheckpointError("wav2vec2: cannot be read.")
+
+    monkeypatch.setattr("hallo4.pipelines.job.Job.windows", fails)
+    assert main(["animate", "p.png", "a.wav", "-o", "out.mp4", "--steps", "1", "--model", "model"]) == 2
+    assert "wav2vec2: cannot be read." in capsys.readouterr().err
+    assert not list(folder.glob(".*"))

@@ -160,22 +160,24 @@ def test_train_runs_a_recipe_with_changes(monkeypatch, capsys, tmp_path):
 
 def test_evaluate_passes_everything_on(monkeypatch, capsys):
     import hallo4.evaluation as evaluation
+    from hallo4.evaluation.report import Row
 
     asked = []
 
-    def evaluate_world(*values, out, on_progress, workers, players):
-        asked.append((values, str(out), workers, players))
-        on_progress(1, 4, {})
+    def evaluate_world(*values, out, on_progress, engine, players):
+        asked.append((values, str(out), type(engine).__name__, players))
+        on_progress(1, 4, Row("a [clip]", "A"))
         return {"notes": ["a [note]"]}
 
     monkeypatch.setattr(evaluation, "evaluate_world", evaluate_world, raising=False)
-    monkeypatch.setattr(evaluation, "report_table", lambda report: "the table", raising=False)
+    monkeypatch.setattr(evaluation, "tables_of", lambda report: ["the table"], raising=False)
+    monkeypatch.setattr(evaluation, "rich_table", lambda grid: grid, raising=False)
     words = "evaluate world --model A --against B --episodes 4 --seed 9 --tempo 2 --steps 3 -o r.json"
     assert main([*words.split(), "--workers", "2", "--players", "7"]) == 0
-    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", 2, 7)]
+    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", "Scheduler", 7)]
     said = capsys.readouterr()
     assert said.out.splitlines() == ["the table", "r.json"]
-    assert said.err.splitlines()[-2:] == ["a [note]", "page: r.html"]
+    assert said.err.splitlines()[-2:] == ["note: a [note]", "page: r.html"]
 
 
 def test_real_seconds_of_sound_in_odd_clothes(inputs, capsys, hum):

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).with_name("killed_runs.py")
-COMMANDS = ("prefer score", "evaluate videos", "keypoints", "world episode", "weights convert")
+COMMANDS = (
+    *("animate", "train", "train on preferences", "data prepare", "prefer candidates", "prefer score"),
+    *("evaluate world", "evaluate videos", "keypoints", "world episode", "weights convert"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +29,10 @@ def records(tmp_path_factory):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_killed_command_that_goes_on_leaves_what_an_unbroken_one_does(records, command):
     record = records[command]
-    assert record["operations"] > 50
-    assert record["kills"] >= 4
-    assert record["codes"] == [0, 0, 0, 0, 0]
+    assert record["codes"] == [0] * len(record["codes"]), record.get("error")
+    assert record["operations"] >= 10
+    assert len(record["codes"]) >= 4
+    assert record["kills"] >= len(record["codes"]) - 2
     assert record["different"] == []
 
 

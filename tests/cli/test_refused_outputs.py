@@ -19,7 +19,7 @@ COMMANDS = {
     "weights convert": "weights convert released -o OUT",
     "weights fetch": "weights fetch pose-light -o OUT",
     "world episode": "world episode -o OUT",
-    "train": "train tiny-dpo --set start_from=model --set store=store -o OUT",
+    "train": "train tiny-dpo --set model=model --set store=store -o OUT",
     "prefer candidates": "prefer candidates OUT",
     "prefer import": "prefer import OUT tables --format parquet",
     "prefer report": "prefer report store -o OUT",
@@ -118,6 +118,17 @@ def test_links_and_roundabout_ways_are_followed(place, out):
 
 def test_keypoints_may_lie_beside_their_videos_where_they_are_looked_for(place):
     refuse_output("theirs/file.keypoints.json", ["theirs/file"])
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "weights fetch"])
+def test_a_loop_of_links_is_refused_in_one_line(place, capsys, command):
+    Path("loop").symlink_to("loop")
+    Path("loop.mp4").symlink_to("loop.mp4")
+    words = COMMANDS[command].replace("A=model", "truth").replace("autoencoder:model", "truth")
+    before = everything(place)
+    assert main(words.replace("OUT", "loop.mp4" if command == "animate" else "loop").split()) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("hallo4: error: ")
+    assert everything(place) == before
 
 
 @pytest.mark.parametrize("out", ["/dev/null", "pipe"])

@@ -4,17 +4,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import killed_commands
 import numpy as np
 import pytest
 
 from hallo4.cli import main
-from hallo4.lock import sole_writer
+from hallo4.lock import sole_maker, sole_writer
 from hallo4.media import VideoWriter
 from hallo4.preference import PreferenceStore
 
+# What the first job of each long command holds; an episode is written in one stroke.
+LONG = {
+    "animate": "talk.mp4",
+    "train": "run",
+    "train on preferences": "run",
+    "prefer candidates": "store/clips.jsonl",
+    "prefer score": "store/scores.jsonl",
+    "evaluate world": "report.json",
+    "evaluate videos": "report.json",
+    "keypoints": "points",
+    "weights convert": "model",
+    "data prepare": "shards",
+}
+
 HOLD = """
 import sys
-from hallo4.lock import sole_writer
+from hallo4.lock import sole_maker, sole_writer
 with sole_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -60,6 +75,28 @@ def test_a_second_job_is_refused_in_one_line(place, capsys, held, command):
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     assert "is working on it. Wait for it" in error
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_second_job_of_every_long_command_is_refused(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    command = killed_commands.COMMANDS[name]
+    command.prepare(tmp_path)
+    if name == "prefer candidates":
+        PreferenceStore.create("store")
+    if name in ("data prepare", "keypoints"):
+        Path(LONG[name]).mkdir()
+    hold = sole_maker if LONG[name] in ("run", "model") else sole_writer
+    with hold(LONG[name]):
+        assert main(command.words.split()) == 2
+    assert not Path("run").exists(), "nothing is done before"
+    *before, error = capsys.readouterr().err.splitlines()
+    assert not [line for line in before if "error" in line or "Traceback" in line]
+    assert "is working on it. Wait for it" in error
+
+
+def test_all_long_commands_are_tried():
+    assert {*LONG, "world episode"} == set(killed_commands.COMMANDS)
 
 
 def test_it_says_who_works_and_a_killed_job_holds_nothing(place, capsys):

@@ -14,12 +14,12 @@ pytest.importorskip("accelerate", reason="recipes train: pip install 'hallo4[tra
 from hallo4.data.latents import RegionWeights, build_cache
 from hallo4.data.pair_latents import PairWindow, encode_pair_window
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig
-from hallo4.evaluation.instrument_data import observer_method
 from hallo4.models.devices import device_of
 from hallo4.models.observer import STATES, PortraitObserver
 from hallo4.preference import Pair
 from hallo4.recipes import held_out_pairs
 from hallo4.recipes.held_out_pairs import HeldOutConfig
+from hallo4.recipes.observer_data import observer_method
 from hallo4.recipes.pair_data import PairData
 from hallo4.recipes.tiny_audio import MouthFromAudio, TinyAudioConfig, held_out_correlation, mouth_method
 from hallo4.recipes.tiny_autoencoder import TinyAutoencoderConfig, autoencoder_method, held_out_psnr

@@ -11,25 +11,26 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from video_folders import SIZE_PX, evaluate, write
+from video_folders import CLIPS, SIZE_PX, evaluate, row, write
 
 from hallo4.cli import main
+from hallo4.engine import open_engine
 from hallo4.errors import CheckpointError, InputError, MissingExtraError
-from hallo4.evaluation import videos as videos_module
-from hallo4.evaluation.charts import _ticks, strip
-from hallo4.evaluation.video_files import matched_clips, systems_of
-from hallo4.evaluation.video_keypoints import KeypointFinder
-from hallo4.evaluation.video_look import look_at
-from hallo4.evaluation.video_metrics import VIDEO_METRICS
-from hallo4.evaluation.video_sets import SET_METRICS, set_value
-from hallo4.evaluation.video_tools import (
+from hallo4.evaluation.look.keypoints import KeypointFinder
+from hallo4.evaluation.look.tools import (
     ToolSettings,
     VideoTools,
     available_networks,
     load_tools,
     weights_used,
 )
-from hallo4.evaluation.videos import evaluate_videos
+from hallo4.evaluation.look.video import look_at
+from hallo4.evaluation.show.charts import _ticks, lines, strip
+from hallo4.evaluation.suites import videos as videos_module
+from hallo4.evaluation.suites.video_files import matched_clips, systems_of
+from hallo4.evaluation.suites.video_metrics import VIDEO_METRICS
+from hallo4.evaluation.suites.video_sets import SET_METRICS, set_value
+from hallo4.evaluation.suites.videos import evaluate_videos
 from hallo4.media import stream_times
 from hallo4.weights.catalogue import FILES
 
@@ -97,14 +98,14 @@ def test_other_sizes_rates_and_lengths_are_handled_and_said(folders, episodes):
     write(folders / "odd" / "cem.mkv", frames["cem"][:20])
     report = evaluate(folders, "odd", players=0)
     assert report["problems"] == []
-    entries = {row["clip"]: row["systems"]["odd"] for row in report["rows"]}
+    entries = {clip: row(report, clip, "odd") for clip in CLIPS}
     notes = {clip: " / ".join(entry["notes"]) for clip, entry in entries.items()}
     assert "128x128 against 64x64 px of the reference: resized" in notes["ann"]
     assert entries["ann"]["values"]["ssim"] > 0.98
     assert entries["ann"]["values"]["sharpness_ratio"] is None
     assert "12.5 fps: measured at 25" in notes["bob"]
     assert "another aspect ratio" in notes["bob"]
-    assert entries["bob"]["frames"] == 30
+    assert entries["bob"]["facts"]["frames"] == 30
     assert entries["bob"]["values"]["ssim"] is None
     assert entries["bob"]["values"]["keypoint_distance"] is None
     assert "10 frames shorter than its reference: the first 20 are compared" in notes["cem"]
@@ -123,10 +124,10 @@ def test_a_reference_of_another_rate_is_said(folders, episodes):
 def test_a_video_without_a_face_is_said_and_measured_without_one(folders, episodes):
     write(folders / "blank" / "ann.mkv", np.full_like(episodes["ann"].frames_u8, 128), episodes["ann"].audio)
     report = evaluate(folders, "blank", players=0)
-    values = report["rows"][0]["systems"]["blank"]["values"]
+    values = row(report, "ann", "blank")["values"]
     assert values["face_found_rate"] == 0
     assert values["mouth_correlation"] is None
-    assert values["face_similarity"] is None
+    assert values["portrait_similarity"] is None
     assert values["missed_keypoint_rate"] == 1
     assert values["psnr_db"] < 20
     assert any("no face found in any frame" in note for note in report["notes"])
@@ -137,19 +138,41 @@ def test_a_stopped_run_goes_on_and_changed_files_are_measured_again(folders, mon
     original = videos_module.look_at
 
     def spy(path, *more):
-        looked.append(path.name)
+        looked.append(f"{path.parent.name}/{path.name}")
         return original(path, *more)
 
     monkeypatch.setattr(videos_module, "look_at", spy)
     first = evaluate(folders, "good", players=0)
     assert len(looked) == 6
     (rows,) = folders.glob("report.*.rows.jsonl")
-    rows.write_text("\n".join(rows.read_text().splitlines()[:2]) + '\n{"clip": "ce')
+    rows.write_text("\n".join(rows.read_text().splitlines()[:4]) + '\n{"clip": "ce')
     assert evaluate(folders, "good", players=0) == first
-    assert len(looked) == 8
+    assert len(looked) == 8, "the third clip again"
     (folders / "good" / "ann.mkv").write_bytes((folders / "poor" / "ann.mkv").read_bytes())
     assert evaluate(folders, "good", players=0)["metrics"] != first["metrics"]
-    assert sorted(looked[8:]) == ["ann.mkv", "ann.mkv"]
+    assert looked[8:] == ["good/ann.mkv"], "its reference has not changed"
+
+
+def test_a_system_that_is_added_is_measured_alone_and_nothing_else_changes(folders, monkeypatch):
+    looked = []
+    original = videos_module.look_at
+
+    def spy(path, *more):
+        looked.append(path.parent.name)
+        return original(path, *more)
+
+    monkeypatch.setattr(videos_module, "look_at", spy)
+    alone = evaluate(folders, "good", players=0)
+    looked.clear()
+    both = evaluate(folders, "good", "poor", players=0)
+    assert looked == ["poor"] * 3
+    assert both["metrics"]["good"] == {n: alone["metrics"]["good"][n] for n in both["metrics"]["good"]}
+    looked.clear()
+    kept = {path: path.unlink() for path in folders.glob("report.*.rows.jsonl")}
+    fresh = evaluate(folders, "good", "poor", players=0)
+    assert len(kept) == 1
+    assert len(looked) == 9
+    assert fresh == both, "what was seen and kept gives the same values as what is seen"
 
 
 def test_references_that_come_back_bring_their_own_features_back(folders):
@@ -160,15 +183,13 @@ def test_references_that_come_back_bring_their_own_features_back(folders):
     first, other = sets_against("truth"), sets_against("poor")
     assert other != first
     assert sets_against("truth") == first
-    (features,) = folders.glob("report.*.features")
-    assert len(list(features.iterdir())) == 3, "those of other references are removed"
+    (looks,) = folders.glob("report.*.looks")
+    assert len(list(looks.iterdir())) == 9, "of every video as it is now"
 
 
 def test_rows_are_kept_under_everything_that_decides_them(folders, tmp_path, monkeypatch):
-    systems = systems_of([folders / "good"])
-
     def key(pose="auto", syncnet=None):
-        return videos_module._key(ToolSettings(pose), KeypointFinder(pose), {"syncnet": syncnet}, {}, systems)
+        return videos_module._decides(ToolSettings(pose), KeypointFinder(pose), {"syncnet": syncnet}, {})
 
     first, of_files = key(), key("files")
     assert key() == first
@@ -192,7 +213,8 @@ def test_processes_give_the_same_rows(folders):
     alone = evaluate(folders, "poor", players=0)
     for file in folders.glob("report.*.rows.jsonl"):
         file.unlink()
-    shared = evaluate(folders, "poor", players=0, workers=2)
+    with open_engine(2) as engine:
+        shared = evaluate(folders, "poor", players=0, engine=engine)
     assert shared["rows"] == alone["rows"]
 
 
@@ -301,6 +323,16 @@ def test_stream_times_see_short_and_late_sound(folders, episodes, tmp_path):
     assert times.length_difference_s == pytest.approx(-0.5, abs=0.05)
 
 
+def test_lines_fill_their_height_whatever_else_stands_beside_the_values():
+    values = [
+        {"start_s": 100.0 * i, "mean": 0.5 + 0.1 * i, "low": None, "high": None, "n": 9} for i in range(3)
+    ]
+    drawn = lines([("a", [0.0, 1.0, 2.0], values, "red")], "one", "s", height=100)
+    (path,) = re.findall(r'points="([^"]*)"', drawn)
+    heights = [float(point.split(",")[1]) for point in path.split()]
+    assert (max(heights), min(heights)) == (80, 24)
+
+
 def test_charts_have_round_ticks_and_no_dots_out_of_nothing():
     assert _ticks(0.13, 0.91) == pytest.approx([0.2, 0.4, 0.6, 0.8])
     assert strip([("a", [], "red")], "empty") == ""
@@ -331,7 +363,7 @@ def test_sound_that_cannot_be_decoded_costs_the_sound_and_not_the_clip(folders):
     (problem,) = report["problems"]
     assert (problem["clip"], problem["system"]) == ("bob", "good")
     assert "bob.mkv" in problem["what"]
-    values = report["rows"][1]["systems"]["good"]["values"]
+    values = row(report, "bob", "good")["values"]
     assert values["ssim"] == pytest.approx(1)
     assert values["mouth_correlation"] == pytest.approx(1, abs=0.01)
     assert values["mouth_sound_correlation"] is None

@@ -5,7 +5,12 @@ import pytest
 from scipy.linalg import sqrtm
 
 from hallo4.errors import InputError, ShapeError
-from hallo4.evaluation.frechet import frechet_at_infinity, frechet_distance, kernel_distance
+from hallo4.evaluation.measures.frechet import (
+    frechet_distance,
+    frechet_without,
+    kernel_distance,
+    kernel_without,
+)
 
 
 def _with_moments(rng, rows, mean, covariance):
@@ -65,14 +70,22 @@ def test_few_samples_of_one_distribution_look_far_apart():
     assert values[2048] * 2048 == pytest.approx(values[512] * 512, rel=0.2)
 
 
-def test_the_limit_of_many_samples_removes_most_of_the_bias():
+@pytest.mark.parametrize(("rows", "width"), [(60, 5), (700, 300), (600, 700)])
+def test_without_a_group_is_the_distance_of_the_rest(rows, width):
+    """Narrow, wide with covariances of full rank, and wide without: by sums over groups, and one by one."""
     rng = np.random.default_rng(4)
-    a, b = rng.normal(size=(2, 600, 48))
-    b = b + 0.25  # 48 x 0.0625
-    true = 3.0
-    assert abs(frechet_at_infinity(a, b) - true) < 0.35 * abs(frechet_distance(a, b) - true)
-    with pytest.raises(ShapeError, match="32 rows"):
-        frechet_at_infinity(a[:20], b)
+    a, b = rng.normal(size=(2, rows, width)) * np.exp(-np.arange(width) / (width / 4)) + 30.0
+    b = b + 0.1
+    groups = [np.array_split(side, 6) for side in (a, b)]
+    left = [(None, None), (0, 0), (3, None), (None, 5)]
+
+    def rest(side, place):
+        return np.concatenate([group for i, group in enumerate(groups[side]) if i != place])
+
+    for without, distance in ((frechet_without, frechet_distance), (kernel_without, kernel_distance)):
+        expected = [distance(rest(0, i), rest(1, j)) for i, j in left]
+        traces = a.var(axis=0).sum() if distance is frechet_distance else abs(expected[0])
+        assert without(*groups, left) == pytest.approx(expected, abs=2e-6 * traces)
 
 
 def test_kernel_distance_has_no_bias_and_sees_a_shift():

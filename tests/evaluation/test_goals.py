@@ -6,12 +6,12 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from hallo4.evaluation.goals import Better, goodness
-from hallo4.evaluation.html_page import ARROWS
+from hallo4.evaluation.metric import Better, goodness
+from hallo4.evaluation.report import metric_interval
+from hallo4.evaluation.show.page import SIGNS
 from hallo4.evaluation.statistics import bootstrap_interval
-from hallo4.evaluation.video_metrics import VIDEO_METRICS
-from hallo4.evaluation.video_report import _interval
-from hallo4.evaluation.world_metrics import METRICS, metric_interval
+from hallo4.evaluation.suites.video_metrics import VIDEO_METRICS
+from hallo4.evaluation.suites.world_metrics import METRICS
 
 WORST_TO_BEST = {
     "higher": [-1.0, 0.0, 3.0],
@@ -31,7 +31,7 @@ def test_nearer_to_the_goal_is_more(better):
 
 
 def test_every_goal_has_a_sign_and_is_tested_and_every_metric_has_a_goal():
-    assert set(get_args(Better)) == set(WORST_TO_BEST) == set(ARROWS)
+    assert set(get_args(Better)) == set(WORST_TO_BEST) == set(SIGNS)
     assert {m.better for m in (*METRICS.values(), *VIDEO_METRICS.values())} <= set(WORST_TO_BEST)
 
 
@@ -64,7 +64,7 @@ def test_an_unknown_goal_is_refused():
     ],
 )
 def test_the_interval_of_a_metric_ends_where_its_values_can_lie(name, values, ends):
-    free, kept = bootstrap_interval(values), metric_interval(name, values)
+    free, kept = bootstrap_interval(values), metric_interval(METRICS[name], values)
     assert kept.low == (free.low if ends[0] is None else ends[0])
     assert kept.high == (free.high if ends[1] is None else ends[1])
     assert free != kept or ends == (None, None), "the example must pass its end"
@@ -75,12 +75,14 @@ def test_an_end_never_passes_the_mean():
     odd = outside.within(0.0, 1.0)
     assert odd.low == odd.mean == outside.mean
     assert odd.high == outside.high
-    inverted = metric_interval("ssim", [-0.05, -0.03, -0.04])
+    inverted = metric_interval(METRICS["ssim"], [-0.05, -0.03, -0.04])
     assert inverted.low < inverted.mean < inverted.high
 
 
 def test_amounts_that_are_compared_with_the_reference_have_no_interval_below_zero():
     values = [0.1, 0.1, 9.0]
     assert bootstrap_interval(values).low < 0
-    assert _interval("hand_variance", values).low == _interval("temporal_flicker", values).low == 0
-    assert _interval("colour_drift", values) == bootstrap_interval(values), "a slope may be negative"
+    for name in ("hand_variance", "temporal_flicker"):
+        assert metric_interval(VIDEO_METRICS[name], values).low == 0
+    slope = metric_interval(VIDEO_METRICS["colour_drift"], values)
+    assert slope == bootstrap_interval(values), "a slope may be negative"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hallo4.errors import CheckpointError, InputError, ShapeError
-from hallo4.evaluation import dynamics, identity, keypoints, video_measures
+from hallo4.evaluation.measures import dynamics, identity, keypoints
+from hallo4.evaluation.suites import video_measures
 from hallo4.motion import layout
 from hallo4.types import Skeleton
 

@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from hallo4.errors import CheckpointError, InputError, ShapeError
-from hallo4.evaluation.instrument import load_observer, measure, true_key_points
-from hallo4.evaluation.instrument_data import (
+from hallo4.evaluation.look.instrument import load_observer, measure, true_key_points
+from hallo4.evaluation.look.speech import measure_speech_response
+from hallo4.evaluation.measures.speech import loudness_dbfs, speech_and_pauses
+from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
+from hallo4.recipes.observer_data import (
     Disturbance,
     ObserverData,
     _blur,
@@ -17,8 +20,6 @@ from hallo4.evaluation.instrument_data import (
     observation_targets,
     observer_method,
 )
-from hallo4.evaluation.speech import loudness_dbfs, measure_speech_response, speech_and_pauses
-from hallo4.models.observer import KEY_POINTS, STATES, PortraitObserver
 from hallo4.types import FPS, Audio
 from hallo4.weights.module_folder import save_weights
 

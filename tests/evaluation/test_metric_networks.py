@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from hallo4.errors import CheckpointError, InputError, ShapeError
-from hallo4.evaluation.fvd import PROTOCOLS, clip_starts, fvd_features, resized_224
+from hallo4.evaluation.measures.fvd import PROTOCOLS, clip_starts, fvd_features, resized_224
 from hallo4.evaluation.networks.i3d import InceptionI3d, load_i3d_disco, load_i3d_stylegan_v
 from hallo4.evaluation.networks.inception import FidInception, load_inception, resized_299
 from hallo4.evaluation.networks.lpips import Lpips, load_lpips

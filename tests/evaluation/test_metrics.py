@@ -7,7 +7,7 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from hallo4.errors import InputError, ShapeError
-from hallo4.evaluation import metrics
+from hallo4.evaluation.measures import arrays as metrics
 
 RNG = np.random.default_rng(7)
 

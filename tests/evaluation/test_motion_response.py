@@ -11,8 +11,11 @@ pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 
 
 from hallo4.cli import main
 from hallo4.errors import Cancelled, InputError
-from hallo4.evaluation import evaluate_motion, generators, motion_response
-from hallo4.evaluation.motion_response import (
+from hallo4.evaluation import evaluate_motion
+from hallo4.evaluation.report import Row
+from hallo4.evaluation.suites import generators
+from hallo4.evaluation.suites import motion as motion_response
+from hallo4.evaluation.suites.motion import (
     FRAMES,
     PARTS,
     SKELETON_RHO,
@@ -91,6 +94,7 @@ def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatc
     made = {"frozen": _Frozen(), "late": _Late()}
     monkeypatch.setattr(generators, "load_generator", lambda name: made.get(name) or real(name))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     report = evaluate_motion(["truth", "still=frozen", "late"], clips=2, frequencies_hz=[2.0])
     for part in PARTS:
         truth, frozen, late = (report["responses"][name][part][0] for name in ("truth", "still", "late"))
@@ -114,12 +118,12 @@ def test_a_stopped_measurement_goes_on_and_keeps_models_apart(monkeypatch, tmp_p
     monkeypatch.setattr(generators, "weights_digest", lambda name: weights[name])
     monkeypatch.setattr(motion_response, "PARTS", {"head": PARTS["head"]})
 
-    def stop(done, total):
+    def stop(done, total, row):
         if done == 3:
             raise KeyboardInterrupt
 
     models, out = ["late", "again=frozen"], tmp_path / "motion.json"
-    with pytest.raises(Cancelled, match=r"3 of 4 clips: they are kept in .*\.rows\.jsonl; the same command"):
+    with pytest.raises(Cancelled, match=r"3 of 4 videos: they are kept in .*\.rows\.jsonl; the same command"):
         evaluate_motion(models, clips=2, frequencies_hz=[2.0], out=out, on_progress=stop)
     assert not out.exists()
     asked.clear()
@@ -135,18 +139,17 @@ def test_a_stopped_measurement_goes_on_and_keeps_models_apart(monkeypatch, tmp_p
 def test_frequencies_that_frames_cannot_show_are_refused():
     with pytest.raises(InputError, match=r"13 Hz.*12\.5 Hz"):
         evaluate_motion(["truth"], frequencies_hz=[13.0])
-    with pytest.raises(InputError, match="0 clips"):
+    with pytest.raises(InputError, match="clips is 0"):
         evaluate_motion(["truth"], clips=0)
 
 
-def test_the_command_writes_report_and_picture(tmp_path, monkeypatch, capsys):
-    pytest.importorskip("matplotlib")
-    monkeypatch.setattr("hallo4.evaluation.motion_response._Judge", _Quick)
+def test_the_command_writes_report_and_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("hallo4.evaluation.suites.motion._Judge", _Quick)
     out = tmp_path / "motion.json"
     assert main(["evaluate", "motion", "--model", "truth", "--clips", "2", "-o", str(out)]) == 0
     report = json.loads(out.read_text())
     assert [entry["gain"]["mean"] for entry in report["responses"]["truth"]["head"]] == [1.0] * 10
-    assert out.with_suffix(".png").stat().st_size > 10_000
+    assert out.with_suffix(".html").read_text().count("<polyline") == 2 * len(PARTS)
     shown = capsys.readouterr().out
     assert "delay, frames" in shown
     assert [shown.count(part) for part in PARTS] == [10, 10, 8], "the mouth moves no faster than 8 Hz"
@@ -156,8 +159,8 @@ class _Quick:
     def __init__(self, settings):
         pass
 
-    def __call__(self, item):
-        return item, [1.0, 0.0]
+    def __call__(self, job):
+        return [Row(job.clip, *job.stamps, facts={"response": [1.0, 0.0]})]
 
 
 def test_a_mouth_that_never_opens_has_no_gain_and_no_delay():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hallo4.errors import InputError
-from hallo4.evaluation.named_paths import named_models, split_name
+from hallo4.evaluation.run import named_models, split_name
 
 
 def test_a_name_stands_before_the_first_equals_sign() -> None:

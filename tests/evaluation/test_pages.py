@@ -8,7 +8,7 @@ import pytest
 from hallo4.cli import main
 from hallo4.errors import InputError
 from hallo4.evaluation import check_page, fill_page
-from hallo4.evaluation.world_metrics import METRICS
+from hallo4.evaluation.suites.world_metrics import METRICS
 
 ROOT = Path(__file__).parent.parent.parent
 INTERVAL = {"mean": 0.12345, "low": 0.1, "high": 0.2, "n": 4}
@@ -19,6 +19,7 @@ def page(tmp_path):
     report = {
         "model": "some-model", "episodes": 4, "settings": {"seconds": 2.0}, "rows": [{"clip": 7}],
         "metrics": {"ssim": INTERVAL, "psnr_db": dict.fromkeys(("mean", "low", "high"), None) | {"n": 0}},
+        "definitions": {"ssim": {"better": "higher"}},
     }  # fmt: skip
     (tmp_path / "r.json").write_text(json.dumps(report))
     comparison = {
@@ -105,6 +106,6 @@ def test_every_page_of_the_project_says_what_its_reports_say():
 
 
 def test_shown_metrics_exist():
-    from hallo4.evaluation.pages import SHOWN
+    from hallo4.evaluation.show.markdown import SHOWN
 
     assert SHOWN.keys() <= METRICS.keys()

@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from hallo4.errors import ShapeError
 from hallo4.evaluation import statistics
 from hallo4.evaluation.statistics import (
     bootstrap_interval,
+    groups_of,
     jackknife_interval,
-    paired_difference,
+    rated_wins,
     sign_flip_test,
     wilson_interval,
-    win_rate,
 )
 
 
@@ -56,7 +55,7 @@ def test_the_same_key_gives_the_same_interval_and_another_key_nearly_so():
 def test_one_clip_has_no_interval_and_none_has_no_mean():
     assert bootstrap_interval([0.7]).as_json() == {"mean": 0.7, "low": None, "high": None, "n": 1}
     assert bootstrap_interval([]).as_json() == {"mean": None, "low": None, "high": None, "n": 0}
-    assert win_rate([1.0], [0.0]).as_json() == {"mean": 1.0, "low": None, "high": None, "n": 1}
+    assert rated_wins([[1.0]]).win_rate.as_json() == {"mean": 1.0, "low": None, "high": None, "n": 1}
 
 
 def test_undefined_clips_are_counted_and_leave_the_mean_alone():
@@ -64,35 +63,11 @@ def test_undefined_clips_are_counted_and_leave_the_mean_alone():
     assert (interval.mean, interval.n, interval.undefined) == (2.0, 2, 2)
 
 
-def test_a_paired_difference_does_not_see_how_much_clips_differ_from_each_other():
-    rng = np.random.default_rng(2)
-    clip = rng.normal(0, 100, 30)
-    difference = paired_difference(clip + 1 + rng.normal(0, 0.1, 30), clip)
-    assert difference.low > 0.9
-    assert difference.high < 1.1
-    assert paired_difference([1.0, float("nan")], [0.0, 0.0]).undefined == 1
-
-
-def test_win_rate_counts_ties_half_and_is_antisymmetric():
-    a, b = [1, 1, 1, 0, 0.5], [0, 0, 1, 1, 0.51]
-    rate = win_rate(a, b, tie_margin=0.05)
-    assert rate.mean == pytest.approx((1 + 1 + 0.5 + 0 + 0.5) / 5)
-    other = win_rate(b, a, tie_margin=0.05)
-    assert other.mean == pytest.approx(1 - rate.mean)
-    assert (other.low, other.high) == pytest.approx((1 - rate.high, 1 - rate.low))
-
-
 def test_ten_wins_of_ten_are_not_certain():
     z_squared = 1.959963984540054**2
-    rate = win_rate(np.ones(10), np.zeros(10))
+    rate = rated_wins([[1.0]] * 10).win_rate
     assert (rate.mean, rate.high) == pytest.approx((1.0, 1.0))
     assert rate.low == pytest.approx(10 / (10 + z_squared))  # Wilson's bound for n of n
-
-
-def test_sides_of_different_length_are_refused():
-    for function in (paired_difference, win_rate):
-        with pytest.raises(ShapeError, match="3 and 2"):
-            function([1, 2, 3], [1, 2])
 
 
 def test_sign_flips_are_exact_for_few_clips_and_never_certain():
@@ -108,11 +83,30 @@ def test_sign_flips_are_exact_for_few_clips_and_never_certain():
 
 def test_the_jackknife_of_a_mean_is_the_textbook_interval():
     values = np.random.default_rng(1).normal(size=12)
-    interval = jackknife_interval(lambda kept: values[kept].mean(), 12)
+    without = [np.delete(values, part).mean() for part in groups_of(12)]
+    interval = jackknife_interval(values.mean(), [without], 12)
     half = student_t.ppf(0.975, 11) * values.std(ddof=1) / math.sqrt(12)
     assert interval.mean == pytest.approx(values.mean())
-    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-3)
-    assert jackknife_interval(lambda kept: values[kept].mean(), 2).low is None
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-9)
+    assert jackknife_interval(values.mean(), [without], 2).low is None
+
+
+def test_the_jackknife_of_two_independent_sets_adds_their_variances():
+    a, b = np.random.default_rng(2).normal(size=(2, 15))
+    without = [
+        [np.delete(a, i).mean() - b.mean() for i in range(15)],
+        [a.mean() - np.delete(b, i).mean() for i in range(15)],
+    ]
+    interval = jackknife_interval(a.mean() - b.mean(), without, 15)
+    half = student_t.ppf(0.975, 14) * math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 15)
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=1e-9)
+
+
+def test_groups_are_even_and_hold_every_clip_once():
+    for clips in (3, 19, 20, 47):
+        groups = groups_of(clips)
+        assert sorted(np.concatenate(groups)) == list(range(clips))
+        assert max(map(len, groups)) - min(map(len, groups)) <= 1
 
 
 def test_stretched_ends_stay_where_values_can_lie():

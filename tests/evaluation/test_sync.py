@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from hallo4.errors import InputError, ShapeError
-from hallo4.evaluation.mfcc import mfcc, syncnet_mfcc
+from hallo4.evaluation.measures.mfcc import mfcc, syncnet_mfcc
+from hallo4.evaluation.measures.sync import FaceCropper, face_boxes, sync_score, syncnet_score, windows_of
 from hallo4.evaluation.networks.syncnet import SyncNet
-from hallo4.evaluation.sync import FaceCropper, face_boxes, sync_score, syncnet_score, windows_of
 from hallo4.motion import layout
 from hallo4.types import Audio, Skeleton
 

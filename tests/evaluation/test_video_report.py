@@ -9,43 +9,46 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hallo4.evaluation.report_page import report_page
-from hallo4.evaluation.video_files import REFERENCE, System
-from hallo4.evaluation.video_report import build_report, videos_table
-
-UNREADABLE = {"file": "x.mp4", "problem": "x.mp4: not a video"}
+from hallo4.evaluation import rich_table, tables_of
+from hallo4.evaluation.report import REFERENCE, Row
+from hallo4.evaluation.show.page import page
+from hallo4.evaluation.suites.video_files import System
+from hallo4.evaluation.suites.video_report import found_in
 
 
 def build(own=None, features=None, **systems):
-    """A report of rows made up: system -> values of each clip, None where its video cannot be read."""
-    clips = len(next(iter(systems.values())))
+    """What a report says of rows made up: system -> values of each clip, None where its video cannot be
+    read."""
     rows = []
-    for i in range(clips):
-        given = {name: column[i] for name, column in systems.items()}
-        entries = {name: UNREADABLE if v is None else _entry(v) for name, v in given.items()}
-        reference = UNREADABLE if own and own[i] is None else _entry(own[i] if own else {})
-        rows.append({"clip": f"clip{i}", REFERENCE: reference, "systems": entries})
+    for i in range(len(next(iter(systems.values())))):
+        given = {REFERENCE: own[i] if own else {}, **{name: column[i] for name, column in systems.items()}}
+        rows += [_row(f"clip{i}", name, values) for name, values in given.items()]
+
+    def of(system, name):
+        sides = {clip: found.get(system, {}) for clip, found in (features or {}).items()}
+        return {clip: found[name] for clip, found in sides.items() if name in found}
+
     named = [System(name, Path(name)) for name in systems]
-    return build_report(named, Path("truth"), rows, features or {}, [], [], {"weights": {}})
+    found = found_in(named, rows, of, unpaired=False)
+    report = {**found, "problems": found["set_problems"], "references": "truth", "notes": [], "version": "1"}
+    return {**report, "kind": "videos", "rows": rows, "systems": systems}
 
 
-def _entry(values):
-    return {
-        "file": "x.mp4",
-        "keypoints": None,
-        "identity_against": None,
-        "values": values,
-        "notes": [],
-        "curves": {},
-    }
+def _row(clip, system, values):
+    if values is None:
+        return Row(clip, system, problem="x.mp4: not a video")
+    return Row(clip, system, values, facts={"file": "x.mp4", "keypoints": None, "identity_against": None})
+
+
+def report_page(report):
+    return page("Videos", "", report, report["rows"])
 
 
 def page_row(report, name):
     """A metric's row of the summary, as cells without tags and the class of each."""
-    found = re.search(
-        rf'<tr><td title="[^"]*">{re.escape(name)}<small>(.*?)</tr>', report_page(report, [], 0)
-    )
-    cells = re.findall(r'<td class="num([^"]*)">(.*?)</td>', found.group(1))
+    row = rf'<tr><td title="[^"]*">{re.escape(name)}<small>(.*?)</tr>'
+    found = re.search(row, report_page(report), re.DOTALL)
+    cells = re.findall(r'<td class="num([^"]*)">(.*?)</td>', found.group(1), re.DOTALL)
     return [(kind.strip(), re.sub("<[^>]*>", " ", text)) for kind, text in cells]
 
 
@@ -61,7 +64,7 @@ def best(report, name):
 
 def terminal(report):
     console = Console(file=io.StringIO(), width=300)
-    console.print(videos_table(report))
+    console.print(rich_table(*tables_of(report)))
     return console.file.getvalue()
 
 
@@ -105,7 +108,7 @@ def test_a_set_metric_that_failed_is_a_problem_that_the_page_and_the_table_name(
     (problem,) = report["problems"]
     assert (problem["clip"], problem["system"]) == ("e_fid[file]", "ours")
     assert "vectors of different width (4, 5)" in problem["what"]
-    assert "vectors of different width (4, 5)" in report_page(report, [], 0)
+    assert "vectors of different width (4, 5)" in report_page(report)
     assert "failed" in page_row(report, "e_fid[file]")[0][1]
     assert "failed" in next(line for line in terminal(report).splitlines() if "e_fid[file]" in line)
 
@@ -120,8 +123,8 @@ def test_a_mean_over_fewer_clips_says_so_and_clips_that_cannot_be_read_are_count
     assert report["unmeasured"] == {"ours": 1, REFERENCE: 1}
     assert "n = 3 of 4" in page_row(report, "ssim")[0][1]
     assert "n = 2 of 4" in page_row(report, "csim")[0][1]
-    page = report_page(report, [], 0)
-    assert "<th>ours<small>3 of 4 clips measured</small></th>" in page
+    text = report_page(report)
+    assert "<th>ours<small>3 of 4 clips measured</small></th>" in text
     lines = terminal(report).splitlines()
     assert "ours (3 of 4 clips)" in " ".join(lines)
     assert "(n=3)" in next(line for line in lines if " ssim " in line)
@@ -132,7 +135,7 @@ def test_nothing_is_said_of_clips_that_all_count():
     report = build(ours=[{"ssim": 0.4}, {"ssim": 0.5}, {"ssim": 0.6}], own=[{"face_found_rate": 1.0}] * 3)
     assert report["unmeasured"] == {"ours": 0, REFERENCE: 0}
     assert "n =" not in page_row(report, "ssim")[0][1]
-    assert "clips measured" not in report_page(report, [], 0)
+    assert "clips measured" not in report_page(report)
     assert "(n=3)" not in terminal(report)
 
 
@@ -177,9 +180,9 @@ def test_where_a_metric_has_a_goal_the_difference_in_distance_stands_beside_p():
     assert pair["p_value"]["subject_dynamics"] == 2 / 2**clips
     assert pair["goal_difference"]["sharpness_ratio"]["mean"] == pytest.approx(math.log(1.25) - math.log(2))
     assert "ssim" not in pair["goal_difference"]
-    page = report_page(report, [], 0)
-    (line,) = re.findall(r"<tr[^>]*><td>subject_dynamics</td>.*?</tr>", page)
+    text = report_page(report)
+    (line,) = re.findall(r"<tr[^>]*><td>subject_dynamics</td>.*?</tr>", text, re.DOTALL)
     cells = re.findall(r'<td class="num">(.*?)(?:<small>|</td>)', line)
     assert cells[:2] == ["6", f"{nearer['mean']:.3g}"]
-    (line,) = re.findall(r"<tr[^>]*><td>ssim</td>.*?</tr>", page)
+    (line,) = re.findall(r"<tr[^>]*><td>ssim</td>.*?</tr>", text, re.DOTALL)
     assert '<td class="num"></td>' in line

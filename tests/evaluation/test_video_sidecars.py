@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from video_folders import SIZE_PX, evaluate
+from video_folders import CLIPS, SIZE_PX, evaluate, row
 
 from hallo4.cli import main
-from hallo4.evaluation.identity import PatchEncoder
-from hallo4.evaluation.video_keypoints import KeypointFinder
-from hallo4.evaluation.video_look import look_at
-from hallo4.evaluation.video_tools import ToolSettings, VideoTools
+from hallo4.evaluation.look.keypoints import KeypointFinder
+from hallo4.evaluation.look.tools import ToolSettings, VideoTools
+from hallo4.evaluation.look.video import look_at
+from hallo4.evaluation.measures.identity import PatchEncoder
 from hallo4.motion import save_skeleton
 from hallo4.types import Skeleton
 
@@ -28,7 +28,7 @@ def test_keypoints_and_expressions_beside_a_video_are_used(folders, episodes):
             save_skeleton(folders / folder / f"{name}.keypoints.json", episode.skeleton)
             np.save(folders / folder / f"{name}.expression.npy", rng.normal(size=(30, 5)))
     report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
-    assert report["rows"][0]["systems"]["good"]["keypoints"] == "file"
+    assert row(report, "ann", "good")["facts"]["keypoints"] == "file"
     assert report["metrics"]["good"]["keypoint_distance"]["mean"] == 0
     assert report["sets"]["good"]["e_fid[file]"]["samples"] == 90
     broken = rng.normal(size=(30, 5))
@@ -63,13 +63,13 @@ def test_damaged_files_beside_a_video_or_reference_cost_only_what_they_give(fold
         assert report["metrics"][system]["ssim"]["n"] == 3
         assert report["metrics"][system]["keypoint_distance"]["n"] == 2
         assert report["metrics"][system]["hand_visible_rate"]["n"] == 3
-    assert report["rows"][2]["reference"]["keypoints"] is None, "not the observer's in their place"
+    assert row(report, "cem", "reference")["facts"]["keypoints"] is None, "not the observer's in their place"
 
 
 def test_keypoints_of_another_resolution_are_brought_to_the_video(folders, episodes):
     video, skeleton = folders / "truth" / "ann.mkv", episodes["ann"].skeleton
     sidecar = folders / "truth" / "ann.keypoints.npz"
-    tools = VideoTools(KeypointFinder("files"), {"face_similarity": PatchEncoder()})
+    tools = VideoTools(KeypointFinder("files"), {"portrait_similarity": PatchEncoder()})
 
     def look_with(scale):
         size = np.int64(np.float32(scale) * SIZE_PX)
@@ -81,7 +81,7 @@ def test_keypoints_of_another_resolution_are_brought_to_the_video(folders, episo
         other = look_with(scale)
         assert (other.skeleton.width_px, other.skeleton.height_px) == (SIZE_PX, SIZE_PX)
         assert other.skeleton.points_px == pytest.approx(own.skeleton.points_px, abs=0.1)
-        assert other.faces["face_similarity"] == pytest.approx(own.faces["face_similarity"], abs=2.5)
+        assert other.faces["portrait_similarity"] == pytest.approx(own.faces["portrait_similarity"], abs=2.5)
     refused = look_with((2, 1))
     assert refused.skeleton is None
     assert refused.faces == {}
@@ -109,7 +109,7 @@ def test_keypoints_without_confidence_are_no_face(folders, episodes):
             unsure[:15] = 1
         save_skeleton(folders / "good" / f"{name}.keypoints.json", _with(skeleton, confidence=unsure))
     report = evaluate(folders, "good", tools=ToolSettings(pose="files"), players=0)
-    values = {row["clip"]: row["systems"]["good"]["values"] for row in report["rows"]}
+    values = {clip: row(report, clip, "good")["values"] for clip in CLIPS}
     assert {clip: found["face_found_rate"] for clip, found in values.items()} == {
         "ann": 0,
         "bob": 0.5,
@@ -135,12 +135,12 @@ def test_features_that_are_not_finite_are_named_and_left_out(folders, episodes):
         "i3d_stylegan_v": lambda clips: clips.mean(dim=(1, 3, 4)),
     }
     tools = VideoTools(
-        KeypointFinder("files"), {"csim": Broken(), "face_similarity": PatchEncoder()}, networks
+        KeypointFinder("files"), {"csim": Broken(), "portrait_similarity": PatchEncoder()}, networks
     )
     look, _ = look_at(folders / "truth" / "ann.mkv", tools)
     assert set(look.features) == {"i3d_stylegan_v"}
     assert np.isnan(look.faces["csim"]).all(), "a vector that is not finite is no frame without a face"
-    assert np.isfinite(look.faces["face_similarity"]).all()
+    assert np.isfinite(look.faces["portrait_similarity"]).all()
     faces, *others = look.problems
     assert faces == "ann.mkv: 1 of 30 feature vectors of broken are not finite (NaN)."
     assert others[0].startswith("ann.mkv: FVD, protocol disco: ")
@@ -159,7 +159,7 @@ def test_keypoints_in_fractions_are_measured_like_those_in_pixels(folders, episo
     pixels, fractions = (report["metrics"][name]["keypoint_distance"] for name in ("good", "poor"))
     assert pixels["mean"] > 0.01
     np.testing.assert_allclose(fractions["mean"], pixels["mean"], rtol=1e-4)
-    notes = report["rows"][0]["systems"]["poor"]["notes"]
+    notes = row(report, "ann", "poor")["notes"]
     assert any("coordinates are fractions (0..1) and were scaled" in note for note in notes)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from disturbances import blur, frozen, hidden_hands, late, noise, swapped
 
-from hallo4.evaluation.goals import value_range
-from hallo4.evaluation.instrument import OBSERVER_FOLDER, load_observer, measure
-from hallo4.evaluation.world_metrics import METRICS, TIE_MARGIN, axis_scores, clip_values, make_clip
+from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
+from hallo4.evaluation.metric import TIE_MARGIN, value_range
+from hallo4.evaluation.suites.world_metrics import METRICS, axis_scores, clip_values, make_clip
 from hallo4.world import make_episode
 
 SECONDS, SIZE_PX = 2.0, 128

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from hallo4.evaluation.video_files import videos_in
+from hallo4.evaluation.suites.video_files import videos_in
 from hallo4.media import load_audio, load_image
 from hallo4.media.names import as_stored, below
 from hallo4.motion.beside_video import keypoint_file

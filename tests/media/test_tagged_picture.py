@@ -116,7 +116,7 @@ def test_damaged_tags_are_said(tmp_path, monkeypatch):
     def broken(path, kind):
         raise av.InvalidDataError(1, "broken")
 
-    monkeypatch.setattr("hallo4.media.image.picture_by_tags", broken)
+    monkeypatch.setattr("hallo4.media.image.tagged_frame", broken)
     content = io.BytesIO()
     Image.new("RGB", (32, 32), (9, 9, 9)).save(content, "PNG")
     (tmp_path / "p.png").write_bytes(content.getvalue())

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from hallo4.errors import InputError
-from hallo4.media import probe_video, read_frames
+from hallo4.media import MediaWarning, probe_video, read_frames
 
 SIZE = 32
 
@@ -279,12 +279,16 @@ def _make_bad(folder, kind: str):
         data = whole.read_bytes()
         frames_at = data.index(b"movi")  # keep all headers, drop every frame
         path.write_bytes(data[: frames_at - 8] + b"LIST" + struct.pack("<I", 4) + b"movi")
-    elif kind.startswith("cut"):
-        whole = folder / f"whole.{kind[4:]}"
-        codec = ("ffv1", "bgr0") if kind == "cut_mkv" else ("libx264", "yuv420p")
-        write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), *codec)
-        kept = whole.stat().st_size - 3 if kind == "cut_in_last_frame.mp4" else whole.stat().st_size * 3 // 4
-        path.write_bytes(whole.read_bytes()[:kept])
+    elif kind == "no_decoder":
+        write_video(path, steady(5, Fraction(25)), Fraction(1, 25), "libx264", "yuv420p")
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+    elif kind == "damaged_inside":
+        whole = folder / "whole.ts"
+        write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), "libx264", "yuv420p")
+        data = bytearray(whole.read_bytes())
+        pictures = [at for at in range(0, len(data), 188) if data[at + 1] & 0x1F == 1 and data[at + 2] == 0]
+        data[pictures[len(pictures) // 2] + 1] |= 0x80  # "there is an error in this packet"
+        path.write_bytes(data)
     return path
 
 
@@ -300,10 +304,9 @@ def _make_bad(folder, kind: str):
         ("still", "cannot be read as a video"),
         ("script", "cannot be read as a video"),
         ("sound_only", "has no pictures, only sound"),
-        ("no_frames", "holds no frames|cannot be read"),
-        ("cut_mkv", "cut short"),
-        ("cut_mp4", "cut short"),
-        ("cut_in_last_frame.mp4", "cut short"),
+        ("no_frames", "holds no whole frames|cannot be read"),
+        ("no_decoder", "coded in a way that is not known here"),
+        ("damaged_inside", r"is damaged behind \d\.\d\d s of pictures"),
     ],
 )
 def test_bad_files_are_one_line_at_the_call(tmp_path, kind, words):
@@ -313,3 +316,34 @@ def test_bad_files_are_one_line_at_the_call(tmp_path, kind, words):
             call(path)
         assert "bad." in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pixel_format", "of"),
+    [
+        ("mkv", "ffv1", "bgr0", " of the 2.00 s that it says it has"),
+        ("mp4", "libx264", "yuv420p", " of the 2.00 s that it says it has"),
+        ("mov", "libx264", "yuv420p", " of the 2.00 s that it says it has"),
+        ("webm", "libvpx-vp9", "yuv420p", " of the 2.00 s that it says it has"),
+        ("avi", "mpeg4", "yuv420p", ""),
+    ],
+)
+def test_what_is_whole_of_a_video_that_is_cut_short_is_read(tmp_path, suffix, codec, pixel_format, of):
+    whole, cut = tmp_path / f"whole.{suffix}", tmp_path / f"cut.{suffix}"
+    write_video(whole, steady(50, Fraction(25)), Fraction(1, 25), codec, pixel_format)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 9 // 10])
+    with pytest.warns(MediaWarning, match=r"is cut short: (\d+) whole pictures") as said:
+        frames = list(read_frames(cut))
+    assert 35 < len(frames) < 50
+    note = f"cut.{suffix}: is cut short: {len(frames)} whole pictures are read, {len(frames) / 25:.2f} s{of}."
+    assert str(said[0].message).endswith(note)
+    for frame, expected in zip(frames, read_frames(whole), strict=False):
+        np.testing.assert_array_equal(frame, expected)
+    assert probe_video(cut).frames == len(frames)
+
+
+def test_one_torn_picture_at_the_end_costs_one(tmp_path):
+    write_video(tmp_path / "a.mp4", steady(50, Fraction(25)), Fraction(1, 25), "libx264", "yuv420p")
+    (tmp_path / "a.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:-3])
+    with pytest.warns(MediaWarning, match=r"49 whole pictures are read, 1\.96 s of the 2\.00 s"):
+        assert len(list(read_frames(tmp_path / "a.mp4"))) == 49

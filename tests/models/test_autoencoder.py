@@ -237,3 +237,17 @@ def test_bad_latents_and_configs_are_refused(model):
         TinyVideoAutoencoder(fine_width=96, coarse_width=256)
     with pytest.raises(ShapeError, match="more than 4 patches"):
         model.initialize_linear_path(torch.zeros(1, 3, 4, 16, 16))
+
+
+def test_frames_alone_are_encoded_as_groups_that_stand_still():
+    """What does not change needs the weights of the mean alone; five frames are more than one group."""
+    torch.manual_seed(0)
+    for frames_per_latent in (4, 1):
+        autoencoder = TinyVideoAutoencoder(4, 8, 16, frames_per_latent=frames_per_latent)
+        for weights in autoencoder.encoder.parameters():
+            torch.nn.init.normal_(weights, std=0.1)
+        frames = torch.rand(1, 3, 5, 16, 24) * 2 - 1
+        with torch.no_grad():
+            stills = autoencoder.encode_frames(frames)
+            groups = frames[0].transpose(0, 1)[:, :, None].expand(-1, -1, frames_per_latent, -1, -1)
+            torch.testing.assert_close(stills[0].transpose(0, 1), autoencoder.encode_groups(groups))

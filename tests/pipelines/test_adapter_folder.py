@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hallo4.errors import CheckpointError, OutputError
-from hallo4.evaluation.generators import weights_digest
+from hallo4.evaluation.suites.generators import weights_digest
 from hallo4.pipelines import ModelInfo, load_model, model_folder, model_info
 from hallo4.pipelines.model_folder import load_autoencoder, save_adapter_folder
 

@@ -28,9 +28,9 @@ def test_a_card_says_what_it_knows_how_it_was_made_and_that_its_videos_are_marke
 def test_lips_follow_what_is_said_and_joints_the_skeleton(name):
     """One unseen person, two seconds: the gates of the cards, by the truth of the world."""
     pytest.importorskip("espeakng_loader", reason="the world is needed: pip install 'hallo4[world]'")
-    from hallo4.evaluation.generators import load_generator
-    from hallo4.evaluation.instrument import load_observer, measure
-    from hallo4.evaluation.world_metrics import clip_values, make_clip
+    from hallo4.evaluation.look.instrument import load_observer, measure
+    from hallo4.evaluation.suites.generators import load_generator
+    from hallo4.evaluation.suites.world_metrics import clip_values, make_clip
     from hallo4.world import make_episode
 
     episode = make_episode(5_000_004, 2.0)

@@ -7,11 +7,12 @@ import pytest
 
 from hallo4.errors import InputError
 from hallo4.motion import PersonChoice
+from hallo4.motion.gaps import BRIDGED_CONFIDENCE, bridged
 from hallo4.pose import Candidate, PersonPose, PoseEstimator
 from hallo4.pose.estimator import box_centre, box_side
 from hallo4.pose.follow import follow
 from hallo4.pose.measure import _findings, estimate_image
-from hallo4.pose.smooth import BRIDGED_CONFIDENCE, bridged, smoothed
+from hallo4.pose.smooth import smoothed
 
 FPS = 25.0
 SIZE = (320, 180)
@@ -267,14 +268,14 @@ def test_short_gaps_of_a_point_are_bridged_and_long_ones_are_not():
     values[sure < 0.3] = -999
     points, confidence = one_point(values, sure)
     shot = np.zeros(40, int)
-    bridged_px, bridged_sure, filled = bridged(points, confidence, shot, FPS)
+    bridged_px, bridged_sure, filled = bridged(points, confidence, FPS, shot)
     np.testing.assert_allclose(bridged_px[[5, 6, 7, 30], 0, 0], [5, 6, 7, 30])
     np.testing.assert_allclose(bridged_sure[[5, 6, 7], 0], 0.4)  # no surer than the less certain end
     assert bridged_sure[30, 0] == BRIDGED_CONFIDENCE
     assert (bridged_sure[12:23, 0] == 0).all()
     np.testing.assert_array_equal(np.flatnonzero(filled[:, 0]), [5, 6, 7, 30])
     shot[6:] = 1
-    assert not bridged(points, confidence, shot, FPS)[2][:8].any()
+    assert not bridged(points, confidence, FPS, shot)[2][:8].any()
 
 
 def test_boxes():

@@ -2,17 +2,21 @@
 
 import os
 import sys
+from fractions import Fraction
+from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 from toy_networks import save_detector, save_pose, yolox_rows
 
 from hallo4.cli import main
+from hallo4.errors import InputError
 from hallo4.media import VideoInfo, VideoWriter, probe_video, read_frames
 from hallo4.motion import load_skeleton
 from hallo4.pose import plan_jobs, save_keypoints
-from hallo4.pose.measure import video_rate
+from hallo4.pose.measure import estimate_video, video_rate
 
 SIZE = (160, 120)
 
@@ -84,6 +88,20 @@ def test_a_picture_and_an_npz(place, capfd):
     assert said(capfd, "p.png", "-o", "out.npz")[:2] == (0, ["out.npz"])
     assert len(load_skeleton("out.npz")) == 1
     assert Image.open("out.png").size == (640, 480)
+
+
+def test_the_networks_are_opened_once_and_not_for_what_is_finished(place, capfd, monkeypatch):
+    from hallo4.pose import files
+
+    opened, load = [], files.load_estimator
+    monkeypatch.setattr(files, "load_estimator", lambda *of: opened.append(of) or load(*of))
+    os.mkdir("clips")
+    for number in range(2):
+        Image.fromarray(lit()).save(f"clips/{number}.png")
+    assert said(capfd, "clips", "-o", "out")[0] == 0
+    assert len(opened) == 1
+    assert said(capfd, "clips", "-o", "out")[0] == 0
+    assert len(opened) == 1
 
 
 def fill_folder():
@@ -229,3 +247,16 @@ def test_a_fast_video_keeps_its_duration(place, capfd):
     skeleton = load_skeleton("o.json")
     assert (len(skeleton), skeleton.fps) == (24, 60.0)
     np.testing.assert_allclose(skeleton.points_px[4:-4, 0, 0], 38.5 + 2 * np.arange(4, 20), atol=1)
+
+
+def test_pictures_an_hour_apart_show_no_movement(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for second in (0, 3600):
+            frame = av.VideoFrame(64, 64, "yuvj420p")
+            frame.pts, frame.time_base = second * 25, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(InputError, match=r"a\.mp4: shows 2 pictures in 3600 s"):
+        estimate_video(tmp_path / "a.mp4", estimator=SimpleNamespace(name="none"))

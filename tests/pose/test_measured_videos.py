@@ -10,8 +10,10 @@ from filmed_photograph import filmed
 from PIL import Image
 
 from hallo4.errors import CheckpointError
-from hallo4.evaluation import ToolSettings, evaluate_videos, keypoints, video_keypoints
-from hallo4.evaluation.video_keypoints import KeypointFinder
+from hallo4.evaluation import ToolSettings, evaluate_videos
+from hallo4.evaluation.look import keypoints as video_keypoints
+from hallo4.evaluation.look.keypoints import KeypointFinder
+from hallo4.evaluation.measures import keypoints
 from hallo4.media import VideoWriter, probe_video, provenance_record
 from hallo4.motion import load_skeleton, save_skeleton
 from hallo4.pose import estimate_image
@@ -62,7 +64,7 @@ def test_a_film_is_perfect_beside_itself_and_its_shift_is_measured(folders, monk
     assert {name: same[name] for name in perfect} == pytest.approx(perfect)
     assert {name: same[name] for name in zero} == dict.fromkeys(zero, 0)
     assert {name: same[name] for name in own} == pytest.approx(own), "what judges a video alone"
-    assert same["face_similarity"] > 0.95
+    assert same["portrait_similarity"] > 0.95
     assert shifted["keypoint_distance"] * 512 == pytest.approx(3, abs=0.3)
     assert shifted["face_landmark_distance"] < 0.02, "the face itself has not changed"
     assert shifted["psnr_db"] < 30
@@ -103,9 +105,8 @@ def test_identity_is_measured_against_the_portrait_and_it_is_said(folders, photo
     def similarity(side="same"):
         report = evaluate(folders, "same", pose="light")
         assert report["problems"] == [], report["problems"]
-        row = report["rows"][0]
-        entry = row["reference"] if side == "reference" else row["systems"][side]
-        return entry["values"]["face_similarity"], entry["identity_against"], report
+        (entry,) = [row for row in report["rows"] if row["system"] == side]
+        return entry["values"]["portrait_similarity"], entry["facts"]["identity_against"], report
 
     by_first_face, against, _ = similarity()
     assert against == "first face of the reference"
@@ -137,7 +138,7 @@ def test_a_portrait_without_a_face_is_a_problem_and_no_reason_to_take_another(fo
     report = evaluate(folders, "same", pose="light")
     (problem,) = report["problems"]
     assert (problem["system"], "me.portrait.png: no person" in problem["what"]) == ("reference", True)
-    assert "face_similarity" not in report["metrics"]["same"]
+    assert "portrait_similarity" not in report["metrics"]["same"]
     assert report["metrics"]["same"]["keypoint_distance"]["mean"] == 0
     Image.new("RGB", (200, 200)).save(folders / "truth" / "me.portrait.webp")
     (problem,) = evaluate(folders, "same", pose="light")["problems"]

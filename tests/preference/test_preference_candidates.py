@@ -10,7 +10,7 @@ from preference_records import clip
 
 from hallo4.engine import open_engine
 from hallo4.errors import Cancelled, InputError
-from hallo4.evaluation.instrument import Measurement
+from hallo4.evaluation.look.instrument import Measurement
 from hallo4.media import VideoWriter, load_audio, probe_video, read_frames, read_provenance, save_wav
 from hallo4.models.observer import KEY_POINTS
 from hallo4.preference import PreferenceStore, candidates, gold, watch
@@ -112,7 +112,7 @@ def test_an_episode_of_the_world_becomes_a_condition(empty):
 
 
 def test_candidates_are_people_that_nothing_else_sees():
-    from hallo4.evaluation.world import EVALUATION_SEEDS, INSTRUMENT_SEEDS, TRAINING_SEEDS
+    from hallo4.evaluation.suites.world import EVALUATION_SEEDS, INSTRUMENT_SEEDS, TRAINING_SEEDS
 
     for others in (TRAINING_SEEDS, INSTRUMENT_SEEDS):
         assert max(PREFERENCE_SEEDS.start, others.start) >= min(PREFERENCE_SEEDS.stop, others.stop)

@@ -9,7 +9,7 @@ from preference_records import both, clip, condition, pair, rating
 from rich.console import Console
 
 from hallo4.errors import OutputError
-from hallo4.evaluation.report_files import write_with_picture
+from hallo4.evaluation.report import write_with_picture
 from hallo4.evaluation.statistics import rated_wins
 from hallo4.preference import GoldAnswer, PreferenceStore
 from hallo4.preference.agreement import krippendorff_alpha

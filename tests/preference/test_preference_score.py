@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from preference_records import clip, condition
 
-from hallo4.evaluation.instrument import Measurement, true_key_points
-from hallo4.evaluation.speech import loudness_dbfs
+from hallo4.evaluation.look.instrument import Measurement, true_key_points
+from hallo4.evaluation.measures.speech import loudness_dbfs
 from hallo4.media import load_audio, save_wav
 from hallo4.motion import save_skeleton
 from hallo4.preference import MachineScore, PreferenceStore, score

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,18 +13,13 @@ from torch import nn
 
 from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, OutputError
 from hallo4.lock import sole_writer
-from hallo4.training import TrainConfig, load_weights, read_log, train
+from hallo4.training import TrainConfig, load_weights, override, read_log, train
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
+from hallo4.training.number_format import chosen_precision
 
-CONFIG = TrainConfig(
-    name="line",
-    steps=12,
-    log_every=4,
-    ema_decay=0.9,
-    mixed_precision="no",
-    optimizer=OptimizerConfig(learning_rate=0.05),
-    schedule=ScheduleConfig(warmup_steps=2),
-)
+OPTIMIZER, SCHEDULE = OptimizerConfig(learning_rate=0.05), ScheduleConfig(warmup_steps=2)
+SHORT = {"name": "line", "steps": 12, "log_every": 4, "ema_decay": 0.9, "mixed_precision": "no"}
+CONFIG = TrainConfig(**SHORT, optimizer=OPTIMIZER, schedule=SCHEDULE)
 
 
 def make_model() -> nn.Linear:
@@ -46,18 +42,17 @@ def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_it_learns_and_leaves_a_full_folder(tmp_path):
     model = make_model()
     result = train(replace(CONFIG, steps=150, ema_decay=0.0), method, model, data, folder=tmp_path)
     assert result.progress.step == 150
     torch.testing.assert_close(weights(model), torch.tensor([1.0, -2.0, 0.5, 0.25]), rtol=0, atol=0.05)
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "last.pt",
-        "best.pt",
-        "log.jsonl",
-        "loss.png",
-        "config.json",
-    }
+    expected = {"last", "best", "log.jsonl", "loss.png", "config.json"}
+    assert {p.name for p in tmp_path.iterdir()} == expected
     records = read_log(tmp_path)
     assert [r["step"] for r in records] == [*range(4, 150, 4), 150]
     assert records[-1]["loss"] < 0.1 * records[0]["loss"]
@@ -288,8 +283,18 @@ def test_a_folder_of_another_run_is_refused_in_one_line(tmp_path):
     muon = replace(CONFIG, optimizer=OptimizerConfig(kind="muon"))
     with pytest.raises(CheckpointError, match="another optimizer"):
         train(muon, method, make_model(), data, folder=tmp_path)
-    (tmp_path / "last.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(CheckpointError, match="Cannot read"):
+    with pytest.raises(CheckpointError, match="holds a run of 'line', and this is 'curve'"):
+        train(replace(CONFIG, name="curve"), method, make_model(), data, folder=tmp_path)
+    (tensors,) = (tmp_path / "last").glob("*.safetensors")
+    whole = tensors.read_bytes()
+    tensors.write_bytes(whole[:-8])
+    with pytest.raises(CheckpointError, match=f"has {len(whole) - 8} bytes instead of {len(whole)}"):
+        train(CONFIG, method, make_model(), data, folder=tmp_path)
+    tensors.write_bytes(bytes(len(whole)))
+    with pytest.raises(CheckpointError, match="Cannot read the checkpoint"):
+        train(CONFIG, method, make_model(), data, folder=tmp_path)
+    (tmp_path / "last" / "state.json").write_text('{"progress": {"step": -1}}')
+    with pytest.raises(CheckpointError, match=r"state.json"):
         train(CONFIG, method, make_model(), data, folder=tmp_path)
 
 
@@ -340,16 +345,16 @@ def test_a_guard_ends_a_run_for_good_at_that_very_step(tmp_path):
 
 def test_a_second_training_in_a_folder_is_refused_and_changes_nothing(tmp_path):
     train(CONFIG, method, make_model(), data, folder=tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with sole_writer(tmp_path), pytest.raises(OutputError, match="Wait for it, or choose another run folder"):
         train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
     train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
 
 
 def test_a_full_disk_leaves_configuration_and_log_of_the_run(tmp_path, monkeypatch):
     train(CONFIG, method, make_model(), data, folder=tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -357,4 +362,39 @@ def test_a_full_disk_leaves_configuration_and_log_of_the_run(tmp_path, monkeypat
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         train(replace(CONFIG, steps=24), method, make_model(), data, folder=tmp_path)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
+
+
+def test_a_checkpoint_of_single_files_is_not_overwritten(tmp_path):
+    torch.save({"model": {}}, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last.pt is a checkpoint of an older hallo4"):
+        train(CONFIG, method, make_model(), data, folder=tmp_path)
+    assert contents(tmp_path).keys() == {"last.pt"}
+
+
+def test_sharing_needs_several_processes_and_samples_enough(tmp_path):
+    with pytest.raises(InputError, match="sharding=full needs several processes, and this is one"):
+        train(replace(CONFIG, sharding="full"), method, make_model(), data, folder=tmp_path)
+
+    class Nothing(list):
+        __call__ = staticmethod(data)
+
+    with pytest.raises(InputError, match="1 processes cannot share 0 samples"):
+        train(CONFIG, method, make_model(), Nothing(), folder=tmp_path)
+
+
+def test_number_formats_that_cannot_be_trained_in_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="mixed_precision: found 'fp16'"):
+        override(CONFIG, ["mixed_precision=fp16"])
+    gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    with pytest.raises(InputError, match=r"Tesla T4 does not compute in bf16: use --set train.mixed"):
+        chosen_precision(replace(CONFIG, mixed_precision="bf16"), gpu)
+    assert chosen_precision(CONFIG, gpu) == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(InputError, match="accelerate launch asks for --mixed_precision fp16"):
+        train(CONFIG, method, make_model(), data, folder=tmp_path)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    auto = replace(CONFIG, mixed_precision="auto")
+    assert chosen_precision(auto, torch.device("cpu")) == "bf16"

@@ -12,13 +12,14 @@ from torch import nn
 from hallo4.diffusion.keyed import keyed_generator, keyed_seed
 from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.models.precision import has_bf16_units
-from hallo4.training.checkpoint import fill_model, load, save
+from hallo4.training.checkpoint import TrainingProgress, load_weights, save
 from hallo4.training.config import OptimizerConfig, ScheduleConfig
 from hallo4.training.ema import EMA
 from hallo4.training.interrupt import stop_signals
 from hallo4.training.log import Means, RunLog, clock, plot_log, read_log
 from hallo4.training.optimizer import Muon, build_optimizers, orthogonalize, rate_factor
 from hallo4.training.order import batch_indices, one_ahead
+from hallo4.training.ranks import Group
 
 # ---------------------------------------------------------------- order
 
@@ -182,34 +183,50 @@ def test_mean_weights_follow_the_warmed_up_recursion():
 # ---------------------------------------------------------------- files
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "last.pt"
-    save(path, {"x": torch.ones(2)})
-    with pytest.raises(Exception, match="pickle"):
-        save(path, {"x": lambda: 0})  # cannot be written
-    assert torch.equal(load(path)["x"], torch.ones(2))
+def saved(folder, model):
+    """A checkpoint of `model` after a step of AdamW."""
+    (optimizer,) = build_optimizers(model, OptimizerConfig())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    parts = (EMA(model, 0.5), [optimizer], TrainingProgress(step=1))
+    save(folder, model, *parts, Group(0, 1, torch.device("cpu")))
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path, model = tmp_path / "last", nn.Linear(2, 3)
+    saved(path, model)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hallo4.training.checkpoint.place_folder", full)
+        with pytest.raises(OutputError, match=r"Cannot write the checkpoint .*last: No space"):
+            saved(path, model)
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before
     assert list(tmp_path.iterdir()) == [path]
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
-        save(tmp_path / "file" / "last.pt", {})
-
-
-def test_a_pickle_is_not_run(tmp_path):
-    torch.save({"x": print}, tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match="Cannot read"):
-        load(tmp_path / "bad.pt")
-    with pytest.raises(CheckpointError, match="No checkpoint"):
-        load(tmp_path / "none.pt")
+        saved(tmp_path / "file" / "last", model)
 
 
 def test_wrong_tensors_are_named(tmp_path):
-    model = nn.Linear(2, 3)
-    weights = {"weight": torch.zeros(3, 4), "extra": torch.zeros(1)}
+    saved(tmp_path / "last", nn.Linear(2, 3))
+    wrong = nn.Linear(2, 4, bias=False)
+    wrong.extra = nn.Parameter(torch.zeros(1))
     found = (
-        r"1 missing \(bias\); 1 unexpected \(extra\); 1 mis-shaped \(weight \[3, 4\] instead of \[3, 2\]\)"
+        r"1 missing \(extra\); 1 unexpected \(bias\); 1 mis-shaped \(weight \[3, 2\] instead of \[4, 2\]\)"
     )
     with pytest.raises(CheckpointError, match=found):
-        fill_model(model, weights, tmp_path)
+        load_weights(tmp_path, wrong)
+    with pytest.raises(CheckpointError, match="No checkpoint"):
+        load_weights(tmp_path, wrong, "best")
+    model = nn.Linear(2, 3)
+    model.weight.data[0, 0] = float("nan")
+    saved(tmp_path / "last", model)
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        load_weights(tmp_path, nn.Linear(2, 3))
 
 
 # ---------------------------------------------------------------- log

@@ -94,16 +94,20 @@ class InceptionI3d(nn.Module):
         return self.logits(F.avg_pool3d(x, (2, 7, 7), stride=1))[:, :, :, 0, 0]
 
 
-def load_i3d_disco(folder: str | os.PathLike[str] | None = None) -> Callable[[Tensor], Tensor]:
+def load_i3d_disco(
+    folder: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+) -> Callable[[Tensor], Tensor]:
     """Clips [B, 3, 16, 224, 224] in [-1, 1] -> [B, 400], logits averaged over time. CheckpointError: no
     weights.
     """
     path = find_weights("i3d_disco", folder)
-    network = with_published(InceptionI3d, read_tensors(path, "I3D weights"), path)
+    network = with_published(InceptionI3d, read_tensors(path, "I3D weights"), path).to(device)
     return lambda clips: network(clips).mean(dim=2)
 
 
-def load_i3d_stylegan_v(folder: str | os.PathLike[str] | None = None) -> Callable[[Tensor], Tensor]:
+def load_i3d_stylegan_v(
+    folder: str | os.PathLike[str] | None = None, device: str | torch.device = "cpu"
+) -> Callable[[Tensor], Tensor]:
     """The same call, [B, 3, 16, 224, 224] -> [B, 400], by the TorchScript of StyleGAN-V. CheckpointError:
     none.
     """
@@ -113,7 +117,7 @@ def load_i3d_stylegan_v(folder: str | os.PathLike[str] | None = None) -> Callabl
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is old, and so is this file
-            network = torch.jit.load(str(path), map_location="cpu").eval()
+            network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: cannot be read as TorchScript ({reason}). Copy it anew.") from error

@@ -1,0 +1,254 @@
+"""Figures and tables of Markdown pages that come from reports, so that text and JSON cannot disagree.
+
+In a page, paths count from its folder::
+
+    SSIM <!-- figure: results/a.json#metrics.ssim .3f -->0.780 [0.766, 0.792]<!-- /figure -->
+
+    <!-- leaderboard: results/a.json results/b.json -->
+    | model | ... |                                          one row per report of `hallo4 evaluate world`
+    <!-- /leaderboard -->
+
+    <!-- comparison: results/c.json -->
+    | | SFT | DPO | ... |                                    of `hallo4 evaluate compare`
+    <!-- /comparison -->
+
+`fill_page` writes what stands between the marks anew; `check_page` refuses a page where it differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hallo4.errors import InputError, OutputError
+from hallo4.input_file import read_input
+from hallo4.json_file import MAX_BYTES, checked, read_json
+from hallo4.ranges import Episodes, Seconds
+from hallo4.whole import write_whole
+
+_MARK = re.compile(
+    r"(?P<open><!-- (?P<kind>figure|leaderboard|comparison): (?P<what>[^>]*?) -->)"
+    r"(?P<text>.*?)(?P<close><!-- /(?P=kind) -->)",
+    re.DOTALL,
+)
+_OPENED = re.compile(r"<!-- (figure|leaderboard|comparison):")
+_FORMAT = re.compile(r"[+ -]?,?(\.\d{1,2})?[defgn%]?")
+_PLACE = re.compile(r"(?P<file>[^#\s]+)#(?P<keys>\S+)(?: (?P<format>\S+))?")
+
+
+def fill_page(page: str | Path) -> int:
+    """Write all marked figures and tables of `page` anew; returns how many there are.
+
+    InputError: the page or a report cannot be read, a mark says nothing that is there, or is not closed.
+    OutputError: the page cannot be written.
+    """
+    path = Path(page)
+    text = _read(path)
+    filled, count = _filled(path, text)
+    if filled != text:
+        try:
+            write_whole(path, filled)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Mend its permissions."
+            ) from error
+    return count
+
+
+def check_page(page: str | Path) -> int:
+    """How many marked figures and tables `page` has; InputError, with the line, if one is not as reported."""
+    path = Path(page)
+    text = _read(path)
+    filled, count = _filled(path, text)
+    for number, (found, wanted) in enumerate(zip(text.splitlines(), filled.splitlines()), start=1):
+        if found != wanted:
+            raise InputError(
+                f"{path} line {number} is not what the reports say; it should be: {wanted.strip()[:200]}  "
+                f"Write it anew: hallo4 evaluate page {path}"
+            )
+    if filled != text:
+        raise InputError(f"{path}: a table has other rows than the reports: hallo4 evaluate page {path}")
+    return count
+
+
+def _filled(path: Path, text: str) -> tuple[str, int]:
+    found = list(_MARK.finditer(text))
+    if len(found) != len(_OPENED.findall(text)):
+        raise InputError(f"{path}: a mark is not closed, as by <!-- /figure -->. Close it.")
+
+    def fill(mark: re.Match[str]) -> str:
+        try:
+            inside = _MAKERS[mark["kind"]](path.parent, mark["what"])
+        except (KeyError, ValueError, TypeError, IndexError) as error:
+            line = text.count("\n", 0, mark.start()) + 1
+            raise InputError(
+                f"{path} line {line}: {mark['kind']} {mark['what']!r} names nothing that is there ({error}). "
+                "Mend the mark."
+            ) from error
+        return mark["open"] + inside + mark["close"]
+
+    return _MARK.sub(fill, text), len(found)
+
+
+def _figure(folder: Path, what: str) -> str:
+    place = _PLACE.fullmatch(what)
+    if place is None:
+        raise ValueError("it must be FILE#KEY.KEY, and a format such as .3f if you like")
+    value: Any = _json(folder / place["file"])
+    for key in place["keys"].split("."):
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    form = place["format"] or ".3g"
+    if not _FORMAT.fullmatch(form):
+        raise ValueError(f"{form[:20]!r} is no format of a figure, such as .3f")
+    return _text(value, form)
+
+
+def _text(value: Any, form: str) -> str:
+    """`mean [low, high]` of an interval, the value itself of anything else."""
+    if isinstance(value, Mapping):
+        ends = (value["low"], value["high"])
+        mean = format(value["mean"], form)
+        return mean if None in ends else f"{mean} [{', '.join(format(end, form) for end in ends)}]"
+    return value if isinstance(value, str) else format(value, form)
+
+
+SHOWN = {
+    "lip_sync_correlation": ".3f",
+    "lip_sync_abs_lag_frames": ".2f",
+    "mouth_closed_in_silence": ".3f",
+    "joint_error_fraction": ".4f",
+    "blink_correlation": ".2f",
+    "jitter_ratio": ".2f",
+    "motion_amplitude_ratio": ".2f",
+    "ssim": ".3f",
+    "psnr_db": ".1f",
+    "colour_overlap": ".3f",
+    "sharpness_ratio": ".2f",
+}
+"""Metrics of the leaderboard, and how they are written."""
+
+
+def _leaderboard(folder: Path, what: str) -> str:
+    """One row per report, in the order given; a metric that a report has not is a dash."""
+    reports = [_json(folder / name, Standing) for name in what.split()]
+    header = ["model", "clips", *SHOWN]
+    rows = []
+    for report in reports:
+        cells = [f"`{report['model']}`", f"{report['episodes']} x {report['settings']['seconds']:g} s"]
+        for metric, form in SHOWN.items():
+            value = report["metrics"].get(metric)
+            cells.append("-" if value is None or value["mean"] is None else _text(value, form))
+        rows.append(cells)
+    better = ["", "", *(_goal(metric, reports) for metric in SHOWN)]
+    return _table(header, [better, *rows])
+
+
+def _goal(metric: str, reports: Sequence[Mapping[str, Any]]) -> str:
+    """Where good values of a metric lie, as the reports say that have it."""
+    said = (report["definitions"].get(metric) for report in reports)
+    return next((definition["better"] for definition in said if definition is not None), "")
+
+
+def _comparison(folder: Path, what: str) -> str:
+    """Win rates per axis and metrics of every system; what no score is made of is marked with *."""
+    found = _json(folder / what, Comparison)
+    names = list(found["runs"])
+    header = [
+        "",
+        *(name if found["runs"][name] == 1 else f"{name}, {found['runs'][name]} runs" for name in names),
+    ]
+    rows = []
+    axes = dict.fromkeys(axis for pair in found["compared"].values() for axis in pair["win_rate"])
+    for axis in axes:
+        rates = [
+            "" if name == found["against"] else _text(found["compared"][name]["win_rate"][axis], ".1%")
+            for name in names
+        ]
+        rows.append([f"wins against {found['against']}, {axis}", *rates])
+    for metric in found["metrics"][names[0]]:
+        values = [found["metrics"][name].get(metric) for name in names]
+        if all(value is not None and value["mean"] is not None for value in values):
+            mark = " *" if metric in found["unscored"] else ""
+            rows.append([metric + mark, *(_text(value, SHOWN.get(metric, ".3f")) for value in values)])
+    return _table(header, rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+@dataclass(frozen=True)
+class MeanInterval:
+    """A mean with its interval; null where there is none."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Of the definition of a metric, what a leaderboard says."""
+
+    better: str
+
+
+@dataclass(frozen=True)
+class StandingSettings:
+    """Of the settings of a report, what a leaderboard says."""
+
+    seconds: Seconds
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a leaderboard says of a report."""
+
+    model: str
+    episodes: Episodes
+    settings: StandingSettings
+    metrics: dict[str, MeanInterval | None]
+    definitions: dict[str, Goal]
+
+
+@dataclass(frozen=True)
+class WinRates:
+    """Win rates of a system by axis."""
+
+    win_rate: dict[str, MeanInterval]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `hallo4 evaluate compare` writes, as far as a page shows it."""
+
+    against: str
+    runs: dict[str, Episodes]
+    metrics: dict[str, dict[str, MeanInterval | None]]
+    compared: dict[str, WinRates]
+    unscored: tuple[str, ...]
+
+
+_MAKERS: dict[str, Callable[[Path, str], str]] = {
+    "figure": _figure,
+    "leaderboard": _leaderboard,
+    "comparison": _comparison,
+}
+
+
+def _json(path: Path, kind: Any = Any) -> Any:
+    """A report as it was written, checked to be a `kind`."""
+    report = read_json(path)
+    checked(report, kind, str(path))
+    return report
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_input(path, MAX_BYTES, "a page").decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error}). Give the path of a text file.") from error

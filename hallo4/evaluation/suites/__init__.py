@@ -1,0 +1,1 @@
+"""What is evaluated: models in the portrait world, folders of videos, long videos, fast motion."""
