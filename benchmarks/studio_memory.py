@@ -33,8 +33,9 @@ def resident_mb(pid: int) -> float:
 
 
 def workers_of(pid: int) -> list[int]:
-    """Processes below a process, at any depth."""
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Processes below a process, at any depth, whichever of its threads started them."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(word) for found in lists for word in found.read_text().split()]
     return children + [below for child in children for below in workers_of(child)]
 
 
