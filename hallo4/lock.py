@@ -23,7 +23,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import read_input, shown
 from hallo4.json_file import read_json
-from hallo4.whole import companion
+from hallo4.whole import companion, real_path
 
 WAIT = "Wait for it, or choose another output."
 _LARGEST_RECORD = 4096
@@ -90,12 +90,12 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
-    target = Path(output).resolve()
+    target = real_path(output)
     return target / ".hallo4.lock" if target.is_dir() else _lock_beside(target)
 
 
 def _lock_beside(output: str | os.PathLike[str]) -> Path:
-    target = Path(output).resolve()
+    target = real_path(output)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

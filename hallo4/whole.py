@@ -37,7 +37,7 @@ def whole_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     Links are followed. OSError: it cannot be written, is write-protected, or is no regular file (a folder, a
     device, a pipe), which is never replaced.
     """
-    final = Path(target).resolve()
+    final = real_path(target)
     refuse_irregular(final)
     temporary = temporary_beside(final)
     try:
@@ -45,6 +45,14 @@ def whole_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         commit(temporary, final)
     finally:
         discard(temporary)
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """With links followed. OSError: a loop of them."""
+    try:
+        return Path(path).resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path)) from error
 
 
 def write_whole(target: str | os.PathLike[str], content: bytes | str) -> None:
@@ -118,7 +126,7 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     What `target` holds is replaced as a whole: the caller knows that it may be. Folders above it are made.
     OSError: also as `refuse_fixed_folder`.
     """
-    final = Path(target).resolve()
+    final = real_path(target)
     refuse_fixed_folder(final)
     final.parent.mkdir(parents=True, exist_ok=True)
     building = temporary_beside(final)
@@ -133,7 +141,7 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 def refuse_fixed_folder(target: str | os.PathLike[str]) -> None:
     """OSError if another folder cannot take the place of the folder `target`: it is the current folder or one
     above it, whose programs would stay in the old one, or it is where a disk begins."""
-    final = Path(target).resolve()
+    final = real_path(target)
     here = Path.cwd()
     if final == here or final in here.parents:
         raise OSError(errno.EBUSY, "it is the current folder or one above it, and cannot be replaced")
