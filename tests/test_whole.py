@@ -213,3 +213,13 @@ def test_a_folder_that_programs_stand_in_is_not_replaced(tmp_path, monkeypatch, 
     with pytest.raises(OSError, match="cannot be replaced"), whole_folder(target):
         pytest.fail("no work is done")
     assert os.listdir(tmp_path) == ["here"]
+
+
+def test_a_loop_of_links_is_an_error_of_the_disk(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for write in (
+        lambda: write_whole(tmp_path / "loop", b""),
+        lambda: whole_folder(tmp_path / "loop").__enter__(),
+    ):
+        with pytest.raises(OSError, match="Too many levels of symbolic links"):
+            write()
