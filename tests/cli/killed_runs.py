@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from killed_commands import COMMANDS, ROUNDS, stand_ins
+from safetensors.torch import load_file
 
 from hallo4.cli import front_door, main
 
@@ -90,7 +91,17 @@ def content(path):
         state = torch.load(path, weights_only=True)
         state.get("progress", {}).pop("seconds", None)
         return frozen(state)
+    if path.suffix == ".safetensors":  # tensors of a checkpoint come in any order
+        return {name: (str(t.dtype), t.shape, frozen(t)) for name, t in load_file(path).items()}
+    if path.name == "state.json":
+        return without_clocks(json.loads(held))
     return hashlib.sha256(held).hexdigest()
+
+
+def without_clocks(state):
+    if isinstance(state, dict):
+        return {name: without_clocks(value) for name, value in state.items() if name not in CLOCKS}
+    return state
 
 
 def frozen(state):
