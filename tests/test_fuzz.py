@@ -100,7 +100,8 @@ CASES = {
     "released/Wan2.1_Encoders/google/umt5-xxl/tokenizer.json": CONVERT,
     "released/wav2vec/wav2vec2-base-960h/config.json": CONVERT,
     "begun/config.json": "train toy-run -o begun",
-    "begun/last.pt": "train toy-run -o begun",
+    "begun/last/state.json": "train toy-run -o begun",
+    "begun/last/shard-00001-model-00001-of-00001.safetensors": "train toy-run -o begun",
     "begun/log.jsonl": "train toy-run -o begun",
 }
 

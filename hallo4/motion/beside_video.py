@@ -21,7 +21,7 @@ ASPECT_TOLERANCE = 0.02
 def keypoint_file(video: Path) -> Path | None:
     """The keypoint file beside a video (`NAME.keypoints.json` or `.npz`), if it has one."""
     named = (as_stored(video.with_name(video.stem + suffix)) for suffix in SIDECARS)
-    return next((file for file in named if file.is_file()), None)
+    return next((file for file in named if file.exists()), None)
 
 
 def given_skeleton(file: Path, width: int, height: int, fps: float, person: str | None = None) -> Skeleton:

@@ -162,7 +162,7 @@ def read_state(path: Path) -> tuple[_State, dict[str, Stored]]:
 
 def exists(folder: Path, which: Literal["last", "best"]) -> bool:
     """Whether the run in `folder` has saved that checkpoint."""
-    return (Path(folder) / which / STATE).is_file()
+    return (Path(folder) / which / STATE).exists()
 
 
 # ---------------------------------------------------------------------- tensors by name

@@ -19,7 +19,7 @@ def portrait_file(video: Path) -> Path | None:
     InputError: there are two.
     """
     named = (as_stored(video.with_name(f"{video.stem}.portrait{suffix}")) for suffix in PICTURES)
-    files = [file for file in named if file.is_file()]
+    files = [file for file in named if file.exists()]
     if len(files) > 1:
         raise InputError(
             f"{video.name}: has two portraits beside it, {files[0].name} and {files[1].name}. Leave one."
