@@ -29,7 +29,7 @@ STRANGE = (
     *([], {}, [[[]]], [1], {"a": 1}, ["x"], "\0", "\ud800", "x" * 400, "../../x", "/dev/zero", "é\n"),
 )
 ROOT = Path(__file__).parent.parent
-MADE = {"out.mp4", "look.png", "c.json", "c.png", "new", "begun", "report"}
+MADE = {"out.mp4", "look.png", "c.json", "c.html", "c.png", "new", "begun", "report"}
 """What the commands of the cases write."""
 
 
