@@ -32,7 +32,7 @@ class RunLog:
         kept = [record for record in read_log(folder) if record["step"] <= step] if step else []
         text = "".join(json.dumps(record) + "\n" for record in kept)
         try:
-            if not self.path.exists() or self.path.read_text() != text:
+            if not self.path.exists() or self.path.read_bytes() != text.encode():
                 write_whole(self.path, text)
         except OSError as error:
             raise self._cannot_write(error) from error
