@@ -50,6 +50,8 @@ from hallo4.types import FPS, Audio, Skeleton
 BYTES_AT_ONCE = 1 << 28
 LONGEST_S = 1800.0
 """Of a video that is measured as one clip, in seconds: some kilobytes of every frame are kept."""
+MOST_PIXELS = 1 << 24
+"""Of a frame that is measured, as many as 4096 x 4096: comparing takes some 50 bytes of each."""
 FRAMES_AT_ONCE = 32
 FID_EVERY_FRAMES = 5
 Read = TypeVar("Read")
@@ -96,15 +98,11 @@ def look_at(
     portrait lies beside it.
 
     A damaged file beside the video, or a feature that is not finite, is left out and named in `problems`.
-    Raises InputError for a video that cannot be read to its end, or is longer than `LONGEST_S`.
+    Raises InputError for a video that cannot be read to its end, is longer than `LONGEST_S`, or has frames of
+    more than `MOST_PIXELS`.
     """
     for video in (path, *([] if reference is None else [reference])):
-        lasts_s = probe_video(video).duration_s
-        if lasts_s > LONGEST_S:
-            raise InputError(
-                f"{shown(video)}: lasts {lasts_s:.0f} s; a clip that is measured lasts at most "
-                f"{LONGEST_S:.0f} s. Cut it into clips."
-            )
+        _check_measurable(video, probe_video(video))
     info, times = probe_video(path), stream_times(path)
     looking = _Looking(path, info, tools, portrait)
     beside = None if reference is None else Comparing(info, probe_video(reference), tools)
@@ -307,6 +305,19 @@ class _Looking:
             frames = read_frames(self.path, FPS)
         faces = (cropper(t, frame) for t, frame in enumerate(frames))
         return self._unless_damaged(syncnet_score, network, faces, self.frames, audio, self.tools.device)
+
+
+def _check_measurable(video: Path, info: VideoInfo) -> None:
+    if info.width_px * info.height_px > MOST_PIXELS:
+        raise InputError(
+            f"{shown(video)}: has frames of {info.width_px}x{info.height_px}; a clip that is measured has at "
+            "most the pixels of 4096x4096. Scale it down."
+        )
+    if info.duration_s > LONGEST_S:
+        raise InputError(
+            f"{shown(video)}: lasts {info.duration_s:.0f} s; a clip that is measured lasts at most "
+            f"{LONGEST_S:.0f} s. Cut it into clips."
+        )
 
 
 def _chunks(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
