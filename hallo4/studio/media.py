@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import open_input
 from hallo4.media import VideoWriter, load_audio, read_frames
@@ -32,7 +33,6 @@ from hallo4.motion import load_skeleton
 from hallo4.motion.layout import FACE, JAW, NOSE_BASE, SEEN
 from hallo4.preference.schema import Clip, Condition
 from hallo4.preference.store import PreferenceStore
-from hallo4.processes import shared_work
 from hallo4.types import Audio, Skeleton
 
 GAP_PX = 16
@@ -202,10 +202,12 @@ class BlindMedia:
         todo = [order for name, order in orders.items() if not (self._folder / f"{name}.mp4").is_file()]
         failed = {}
         settings = (self._store.folder, self._folder)
-        for done, (order, why) in enumerate(shared_work(Maker, settings, todo, workers), start=1):
-            if why is not None:
-                failed[tuple(clip.clip_id for clip in order.clips)] = why
-            on_progress(done, len(todo))
+        with open_engine(max(1, min(workers, len(todo)))) as engine:
+            for done, outcome in enumerate(engine.map(Stage(Maker, settings), todo), start=1):
+                order, why = outcome.result()
+                if why is not None:
+                    failed[tuple(clip.clip_id for clip in order.clips)] = why
+                on_progress(done, len(todo))
         return failed
 
     def view(self, clips: Sequence[Clip]) -> View:
