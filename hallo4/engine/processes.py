@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext, SpawnProcess
@@ -140,6 +142,24 @@ def serve(connection: Connection, environment: dict[str, str]) -> None:
         except (OSError, EOFError):
             return
         connection.send(getattr(runner, what)(number, packed))
+
+
+@contextmanager
+def one_worker(prepare: Callable[[], object]) -> Iterator[ProcessPoolExecutor]:
+    """A process that works on what it is given, in turn, and calls `prepare` first: for work that comes from
+    outside, one by one, and is no stage. Its end before that of the block is a BrokenProcessPool."""
+    pool = ProcessPoolExecutor(1, _CONTEXT, _begin, (prepare,))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _begin(prepare: Callable[[], object]) -> None:
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    prepare()
 
 
 def end_with_parent() -> None:

@@ -17,8 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hallo4.errors import Hallo4Error, OutputError
-from hallo4.processes import worker_pool
+from hallo4.engine.processes import one_worker
+from hallo4.errors import OutputError
 from hallo4.studio.make import worker
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.offers import Offers
@@ -203,7 +203,7 @@ class Queue:
     def _serve(self, device: str) -> None:
         """Have the jobs made on `device`, one after the other, by a process that is replaced if it ends."""
         while not self._closed:
-            with suppress(Hallo4Error), worker_pool(1, worker.prepare) as pool:
+            with suppress(BrokenProcessPool), one_worker(worker.prepare) as pool:
                 for job_id in self._next_jobs():
                     self._have_made(job_id, pool, device)
 
