@@ -9,7 +9,7 @@ import types
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hallo4.evaluation import report_rows
+from hallo4.evaluation import report, stored
 from hallo4.models import PortraitDiT, PortraitUNet, TinyVideoAutoencoder
 from hallo4.pipelines.adapter import AdapterConfig
 from hallo4.pipelines.model_info import ModelInfo
@@ -36,11 +36,9 @@ def files_page() -> str:
             "## Reports of hallo4 evaluate",
             "What has to stand in a report to be used again by `compare` and by pages; more may stand there. "
             "[What the metrics mean](../metrics.md).",
-            _record("REPORT.json of evaluate world", report_rows.WorldReport),
-            _record("A row of it, and a line of REPORT.KEY.rows.jsonl", report_rows.WorldRow),
-            _record("COMPARISON.json of evaluate compare", report_rows.Comparison),
-            _record("A mean with its interval", report_rows.MeanInterval),
-            _record("A row of evaluate videos", report_rows.VideosRow),
+            _record("A row, one of every clip and system", report.Row),
+            _record("REPORT.json of evaluate world, besides schema and kind", stored._World),
+            _record("REPORT.json of evaluate videos, likewise", stored._Videos),
             "## Preference store",
             "A folder with one file per kind of record; lines are only ever appended. Each line also holds "
             f"`schema_version`, now {schema.SCHEMA_VERSION}. "

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hallo4.data.clips import REBUILD, ClipStore
-from hallo4.errors import InputError
+from hallo4.errors import CheckpointError, InputError
 from hallo4.json_file import read_json
 from hallo4.lock import in_turn
 from hallo4.media.pixels import frames_to_pm1
@@ -28,6 +27,7 @@ from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion import layout
 from hallo4.ranges import NotNegative, check_ranges
+from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
 
 REGIONS = ("mouth", "eyes", "hands")
@@ -146,8 +146,8 @@ def _encode_chunk(
 ) -> dict[str, Tensor]:
     """Read the chunk from `path`, or encode and save it: also when the store has grown since, or the file is
     damaged."""
-    with suppress(OSError, SafetensorError, KeyError):
-        chunk = load_file(path)
+    with suppress(InputError, CheckpointError, KeyError):
+        chunk = read_tensors(path, "clips that were encoded")
         if len(chunk["video"]) == len(indices):
             return chunk
     with fast_autocast(device_of(autoencoder).type):

@@ -284,7 +284,9 @@ class PreferenceStore:
     def sole_writer_of(self, table: Literal["clips", "scores"]) -> Iterator[None]:
         """Hold a table while a long job fills it. OutputError, with the other's process id: another one
         does."""
-        with sole_writer(self.folder / table, "Wait for it; then the same command goes on."):
+        # A name that nothing in the store ever has: the lock of a folder moves into it once it is there.
+        rows = self.folder / f"{table}.rows"
+        with sole_writer(rows, "Wait for it; then the same command goes on."):
             yield
 
     # ---------------------------------------------------------------------- within

@@ -30,7 +30,7 @@ def records(tmp_path_factory):
 def test_a_killed_command_that_goes_on_leaves_what_an_unbroken_one_does(records, command):
     record = records[command]
     assert record["codes"] == [0] * len(record["codes"]), record.get("error")
-    assert record["operations"] >= 10
+    assert record["operations"] >= 5  # those of a database are not seen
     assert len(record["codes"]) >= 4
     assert record["kills"] >= len(record["codes"]) - 2
     assert record["different"] == []

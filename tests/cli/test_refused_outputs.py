@@ -79,6 +79,7 @@ def everything(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
+        if not path.name.endswith(("-wal", "-shm"))  # of a database that is open
     }
 
 

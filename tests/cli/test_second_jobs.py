@@ -18,8 +18,8 @@ LONG = {
     "animate": "talk.mp4",
     "train": "run",
     "train on preferences": "run",
-    "prefer candidates": "store/clips.jsonl",
-    "prefer score": "store/scores.jsonl",
+    "prefer candidates": "store/clips.rows",
+    "prefer score": "store/scores.rows",
     "evaluate world": "report.json",
     "evaluate videos": "report.json",
     "keypoints": "points",
@@ -45,8 +45,8 @@ SECOND = {
     ],
     "points": ["keypoints theirs -o points --estimator light", "keypoints truth -o points --estimator light"],
     "points/a.keypoints.json": ["keypoints theirs/a.mp4 -o points/a.keypoints.json"],
-    "store/scores": ["prefer score store"],
-    "store/clips": [
+    "store/scores.rows": ["prefer score store"],
+    "store/clips.rows": [
         "prefer candidates store --model truth --episodes 1 --seconds 0.4 --size-px 64",
         "prefer import store tables --format parquet",
     ],
@@ -66,12 +66,19 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def names_beside(held):
+    """Without what an open database has beside it."""
+    return sorted(
+        path.name for path in Path(held).parent.iterdir() if not path.name.endswith(("-wal", "-shm"))
+    )
+
+
 @pytest.mark.parametrize(("held", "command"), [(held, word) for held in SECOND for word in SECOND[held]])
 def test_a_second_job_is_refused_in_one_line(place, capsys, held, command):
     with sole_writer(held):
-        before = sorted(path.name for path in Path(held).parent.iterdir())
+        before = names_beside(held)
         assert main(command.split()) == 2
-        assert sorted(path.name for path in Path(held).parent.iterdir()) == before
+        assert names_beside(held) == before
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
     assert "is working on it. Wait for it" in error

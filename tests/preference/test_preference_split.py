@@ -84,6 +84,6 @@ def test_curated_pairs_do_not_leak(tmp_path):
             name = f"{side}{n}"
             store.add_clip(clip(name, of=f"c{n}"))
             store.add_ratings([r for rater in "xyz" for r in both(rater, clip_id=name, value=value)])
-    pairs = curate(store, Curation(held_out_fraction=0.3)).pairs
+    pairs = curate(store, Curation(held_out_fraction=0.3, evidence="scores")).pairs
     check_no_leak(pairs, store.conditions())
     assert Counter(p.split for p in pairs) == {"train": 14, "held_out": 6}

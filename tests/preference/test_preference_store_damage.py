@@ -146,14 +146,14 @@ def test_where_it_lies_decides_the_journal(store, monkeypatch):
 
 MOUNTS = """/dev/sda / ext4 rw 0 0
 proc /proc proc rw 0 0
-filer:/x /home/anna nfs4 rw 0 0
-/dev/sdb /home/anna/local\\040disk xfs rw 0 0
+filer:/x /data/anna nfs4 rw 0 0
+/dev/sdb /data/anna/local\\040disk xfs rw 0 0
 """
 
 
 @pytest.mark.parametrize(
     ("place", "far"),
-    [("/home/anna/store", True), ("/home/anna/local disk/store", False), ("/home/annabel", False)],
+    [("/data/anna/store", True), ("/data/anna/local disk/store", False), ("/data/annabel", False)],
 )
 def test_network_file_systems_are_told(monkeypatch, place, far):
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: MOUNTS)
