@@ -33,6 +33,8 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "data": ("pyarrow", "silero_vad"),
     "cluster": ("ray",),
+    "eight-bit": ("bitsandbytes",),
+    "docs": ("sphinx", "myst_parser", "furo"),
     "studio": ("fastapi", "uvicorn"),
     "identity": ("onnxruntime",),
     "pose": ("onnxruntime", "ai_edge_litert"),
