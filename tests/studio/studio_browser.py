@@ -153,7 +153,8 @@ class Page(Browser):
         """From the link to the first question, by keyboard alone."""
         self.driver.get(server.rate)
         self.until("document.body.dataset.view === 'intro'")
-        self.press(Keys.TAB, name, Keys.TAB, Keys.SPACE, Keys.TAB, Keys.ENTER)
+        languages = self.js("document.querySelectorAll('.languages a').length")
+        self.press(*[Keys.TAB] * (languages + 1), name, Keys.TAB, Keys.SPACE, Keys.TAB, Keys.ENTER)
         self.until("document.body.dataset.view === 'rating'")
 
     def token(self):

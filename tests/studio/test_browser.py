@@ -96,6 +96,18 @@ def test_a_reload_keeps_question_and_choices(server):
         page.until("document.getElementById('ring').ariaLabel.includes('2 in all')")
 
 
+def test_the_language_that_was_chosen_stays_after_a_reload(server):
+    with Page() as page:
+        page.driver.get(server.rate)
+        page.until("document.body.dataset.view === 'intro'")
+        page.driver.find_element(By.CSS_SELECTOR, "a[lang=de]").click()
+        page.until("document.documentElement.lang === 'de' && document.body.dataset.view === 'intro'")
+        assert "invite" not in page.js("location.href")
+        page.driver.refresh()
+        page.until("document.body.dataset.view === 'intro'")
+        assert page.js("document.documentElement.lang") == "de"
+
+
 def test_two_raters_in_parallel_with_double_submits(server):
     wrong, tokens = [], {}
 

@@ -81,6 +81,18 @@ def answer(session, rater, alignment, fidelity="tie", flags=()):
     return True
 
 
+def open_to(session, rater):
+    """The ordinary questions that the rater has not had and that nobody else fills."""
+    return set(session._plan().open_to(rater, session._taken(rater)))
+
+
+def answers_until_done(session, rater):
+    count = 0
+    while answer(session, rater, "tie"):
+        count += 1
+    return count
+
+
 def rank(clip):
     """0 for the best clip of a condition: "k0" in the first, "k2" in the second, "k1" in the third ..."""
     return (int(clip[1:3]) + int(clip[-1])) % 3
@@ -151,11 +163,12 @@ def test_what_is_not_answered_for_long_is_open_to_others(open_session, clock):
     session = open_session(study(quotas={"per_question": 1}))
     join(session, "sleepy", "anna")
     held = [session._state.tasks[q["token"]].question for q in session.questions("sleepy")["questions"]]
-    assert session.questions("anna")["left"] == 88 - len(held)
+    before = open_to(session, "anna")
+    assert len(before) == 88 - len(held) and not before & set(held)
     clock.now += LEASE_MS + 1
-    assert session.questions("anna")["left"] == 88
-    while answer(session, "anna", "tie"):
-        pass
+    assert open_to(session, "anna") == before | set(held)
+    announced = session.questions("anna")["left"]
+    assert answers_until_done(session, "anna") == announced, "checks are announced too"
     asked = {task.question for task in session._state.history("anna")}
     assert set(held) <= asked
     kept = [session._state.tasks[q["token"]].question for q in session.questions("sleepy")["questions"]]
@@ -178,7 +191,7 @@ def test_after_two_minutes_an_answer_is_sealed(open_session, store, clock):
 def test_new_clips_and_gold_are_taken_up_while_serving(open_session, store):
     session = open_session()
     join(session, "anna")
-    before = session.questions("anna")["left"]
+    before = open_to(session, "anna")
     store.add_clip(
         Clip(
             "c05-k9",
@@ -197,7 +210,10 @@ def test_new_clips_and_gold_are_taken_up_while_serving(open_session, store):
             None,
         )
     )
-    assert session.questions("anna")["left"] == before + 3
+    announced = session.questions("anna")["left"]
+    added = open_to(session, "anna") - before
+    assert sorted(question.clips for question in added) == [(f"c05-k{k}", "c05-k9") for k in range(3)]
+    assert answers_until_done(session, "anna") == announced, "checks are announced too"
 
 
 def test_what_cannot_be_shown_to_one_is_taken_from_all(open_session, store):

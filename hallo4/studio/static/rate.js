@@ -342,7 +342,8 @@ function enter() {
   if (words.invite) remember("invite", words.invite);
   const platform = Object.fromEntries(parameters.filter((name) => words[name]).map((name) => [name, words[name]]));
   if (Object.keys(platform).length) remember("participant", platform);
-  if (location.hash || location.search) history.replaceState(null, "", location.pathname);
+  const chosen = words.lang ? `?${new URLSearchParams({ lang: words.lang })}` : ""; // stays, for a reload
+  if (location.hash || location.search) history.replaceState(null, "", location.pathname + chosen);
   if (rater) return load();
   return recall("invite") ? view("intro") : closed();
 }
