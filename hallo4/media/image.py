@@ -16,12 +16,14 @@ from hallo4.errors import InputError, OutputError
 from hallo4.input_file import open_input
 from hallo4.media.files import cannot_write, check_folder, check_input, shown, warn
 from hallo4.media.presentation import Presentation
-from hallo4.media.tagged_picture import tagged_frame
+from hallo4.media.tagged_picture import has_png_tags, tagged_frame
 from hallo4.whole import write_whole
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 20_000
 MAX_PIXELS = 64_000_000
+MAX_CLEAR_TAGGED_PIXELS = 40_000_000
+"""Of a transparent PNG with tags of HDR or a wide gamut: while it is converted, a pixel takes 21 bytes."""
 BACKGROUND = (128, 128, 128)
 """Mid grey, what transparent pixels are laid over."""
 
@@ -85,6 +87,13 @@ def load_image(path: str | os.PathLike[str]) -> np.ndarray:
 def _tagged(source: Path, image: Image.Image, name: str) -> av.VideoFrame | None:
     """The picture as a frame, where tags say that its colours are not those of sRGB."""
     if image.format == "AVIF" and image.info.get("icc_profile"):  # in a PNG, tags come first
+        return None
+    large = image.format == "PNG" and image.width * image.height > MAX_CLEAR_TAGGED_PIXELS
+    if large and image.has_transparency_data and has_png_tags(source):
+        warn(
+            f"{name}: is transparent and has more than {MAX_CLEAR_TAGGED_PIXELS // 10**6} megapixels, so its "
+            "colours are taken for sRGB, whatever its tags say. Scale it down, or remove the transparency."
+        )
         return None
     try:
         frame = tagged_frame(source, image.format)

@@ -21,8 +21,13 @@ def tagged_frame(path: Path, kind: str | None) -> av.VideoFrame | None:
     return None if frame is None or conversion_of(frame)[0] is None else frame
 
 
+def has_png_tags(path: Path) -> bool:
+    """Whether a PNG has the chunk for such tags (PNG 3, 11.3.2.6); its pixels are not read."""
+    with open_input(path, "a picture") as file:
+        return _has_cicp(file)
+
+
 def _png_frame(path: Path) -> av.VideoFrame | None:
-    """The picture, where it has the chunk for such tags (PNG 3, 11.3.2.6)."""
     with open_input(path, "a picture") as file:
         if not _has_cicp(file):
             return None

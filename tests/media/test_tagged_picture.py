@@ -10,7 +10,7 @@ import pytest
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from PIL import Image
 
-from hallo4.media import load_image
+from hallo4.media import image, load_image
 from hallo4.media.colour import srgb_code
 from hallo4.media.files import MediaWarning
 
@@ -93,6 +93,23 @@ def test_transparent_hdr_lies_over_grey(tmp_path):
         found = load_image(tmp_path / "p.png")
     assert (found[:, :32] == 128).all()
     assert np.abs(found[:, 32:] - EXPECTED[None, 32:, None]).max() <= 1
+
+
+def test_a_very_large_transparent_one_is_taken_for_srgb_and_it_is_said(tmp_path, monkeypatch):
+    """Converted, it would take more memory than any picture may."""
+    opaque = np.full((HEIGHT, WIDTH), 65535, np.uint16)
+    write_png(tmp_path / "p.png", greys(LEVELS), alpha=opaque)
+    write_png(tmp_path / "q.png", greys(LEVELS))
+    write_png(tmp_path / "s.png", greys(LEVELS), alpha=opaque)
+    monkeypatch.setattr(image, "MAX_CLEAR_TAGGED_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.warns(MediaWarning, match=r"p\.png: is transparent and has more .* taken for sRGB"):
+        found = load_image(tmp_path / "p.png")
+    assert (found == (greys(LEVELS) >> 8)).all()
+    with pytest.warns(MediaWarning, match=r"q\.png: is HDR"):
+        load_image(tmp_path / "q.png")
+    monkeypatch.setattr(image, "MAX_CLEAR_TAGGED_PIXELS", HEIGHT * WIDTH)
+    with pytest.warns(MediaWarning, match=r"s\.png: is HDR"):
+        load_image(tmp_path / "s.png")
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
