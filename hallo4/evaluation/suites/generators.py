@@ -22,6 +22,7 @@ from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
 from hallo4.types import Autoencoder
+from hallo4.weights.check import file_sha256
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
@@ -75,7 +76,7 @@ def folder_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json")):
         digest.update(os.fspath(path.relative_to(folder)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()[:16]
 
 
