@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from hallo4.errors import Hallo4Error, InputError
 
 _AT_ONCE = sum(getattr(os, flag, 0) for flag in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+_HASHED_BYTES = 16 * 1024 * 1024
+"""Read at a time when a file is hashed."""
 
 
 def shown(path: str | os.PathLike[str]) -> str:
@@ -90,3 +95,16 @@ def why(error: Exception) -> str:
 
 def _size(count: int) -> str:
     return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count} bytes"
+
+
+def file_sha256(
+    path: str | os.PathLike[str], advance: Callable[[int], object] = lambda count: None, what: str = "a file"
+) -> str:
+    """Hexadecimal SHA-256 of a file, read piece by piece. `advance` is called with the bytes of every piece
+    that is done. Errors: as `open_input`."""
+    digest = hashlib.sha256()
+    with open_input(path, what) as handle:
+        while piece := handle.read(_HASHED_BYTES):
+            digest.update(piece)
+            advance(len(piece))
+    return digest.hexdigest()

@@ -53,6 +53,7 @@ from hallo4.data.speech import speech_method
 from hallo4.data.stages import content_key
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage
 from hallo4.errors import InputError, OutputError
+from hallo4.input_file import file_sha256
 from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
@@ -61,7 +62,6 @@ from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_mo
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS
-from hallo4.weights.check import file_sha256
 
 CLIPS_PER_SHARD = 64
 UNKNOWN = "unknown"

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hallo4.errors import InputError
-from hallo4.input_file import read_input
+from hallo4.input_file import file_sha256, read_input
 from hallo4.json_file import read_json
 from hallo4.media.files import check_input, shown
 from hallo4.motion.beside_video import keypoint_file
 from hallo4.pose.files import VIDEOS
-from hallo4.weights.check import file_sha256
 from hallo4.whole import write_whole
 
 LICENCE_SUFFIX, PROMPT_SUFFIX = ".licence.txt", ".prompt.txt"

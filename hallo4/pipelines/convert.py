@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.errors import Cancelled, CheckpointError, InputError, OutputError
+from hallo4.input_file import file_sha256
 from hallo4.json_file import read_json
 from hallo4.lock import sole_maker
 from hallo4.outputs import refuse_output
@@ -36,7 +37,6 @@ from hallo4.pipelines.released_part import Part
 from hallo4.pipelines.released_plans import DIT_TYPES, StoredType, plan_parts
 from hallo4.pipelines.safetensors_stream import write_tensors
 from hallo4.version import __version__
-from hallo4.weights.check import file_sha256
 from hallo4.whole import flush_folder, place_folder, write_whole
 
 STAMPS = "finished.json"

@@ -6,9 +6,10 @@ import os
 from importlib.util import find_spec
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import file_sha256
 from hallo4.pose.estimator import PoseEstimator
 from hallo4.weights.catalogue import BUNDLES
-from hallo4.weights.check import file_sha256, find_weights
+from hallo4.weights.check import find_weights
 from hallo4.weights.places import present, weights_root
 
 ESTIMATORS = {"dwpose": "pose-dwpose", "light": "pose-light"}

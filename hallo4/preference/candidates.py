@@ -24,7 +24,7 @@ from PIL import Image
 from hallo4.engine import THIS_PROCESS, Engine, Outcome, Stage, raise_lost
 from hallo4.errors import Cancelled, InputError
 from hallo4.evaluation.suites.generators import TRUTH, weights_digest
-from hallo4.input_file import open_input
+from hallo4.input_file import file_sha256
 from hallo4.media import VideoWriter, collect_notes, load_audio, provenance_record, read_frames
 from hallo4.media.files import shown
 from hallo4.pipelines import PortraitAnimator, resolve_model
@@ -230,7 +230,7 @@ def register_video(
     It is shown at 25 fps, scaled to the size of the condition's other clips, cut to the length of the sound
     and given the condition's sound. InputError: unreadable; shorter than the sound; of another shape.
     """
-    digest = _sha256(Path(video))[:16] if Path(video).is_file() else ""
+    digest = file_sha256(video, what="a video")[:16] if Path(video).is_file() else ""
     source = Source(system, checkpoint or system, seed, {"file": digest}, consent)
     known = store.clips().get(source.clip_id(condition.condition_id))
     if known is not None:
@@ -301,7 +301,7 @@ def _encoded(
         checkpoint=source.checkpoint,
         settings=dict(source.settings),
         path=relative,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         fps=FPS,
         frames=wanted,
         width_px=width,
@@ -339,8 +339,3 @@ def _scaled(frame_u8: np.ndarray, width: int, height: int) -> np.ndarray:
     if frame_u8.shape[:2] == (height, width):
         return frame_u8
     return np.asarray(Image.fromarray(frame_u8).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _sha256(video: Path) -> str:
-    with open_input(video, "a video") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from hallo4.errors import CheckpointError, InputError
-from hallo4.input_file import open_input
+from hallo4.input_file import file_sha256
 from hallo4.weights.catalogue import FILES, WeightFile
 from hallo4.weights.places import folder_of, present
 
 State = Literal["right", "unknown", "wrong", "missing"]
 """`right`: the published file; `unknown`: here, but no SHA-256 is known to compare it with (or it was not
 asked for); `wrong`: another or a damaged file."""
-
-HASHED_BYTES = 16 * 1024 * 1024
-"""Read at a time when a file is hashed."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +76,3 @@ def find_weights(name: str, folder: str | os.PathLike[str] | None = None) -> Pat
             f"{file.where}."
         )
     return finding.path
-
-
-def file_sha256(path: Path, advance: Callable[[int], object] = lambda count: None) -> str:
-    """Hexadecimal SHA-256 of a file; every report states it for the weights it used. `advance` is called with
-    the bytes of every piece that is done."""
-    digest = hashlib.sha256()
-    with open_input(path, "a weight file") as handle:
-        while piece := handle.read(HASHED_BYTES):
-            digest.update(piece)
-            advance(len(piece))
-    return digest.hexdigest()

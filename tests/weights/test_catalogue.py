@@ -8,9 +8,10 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import file_sha256
 from hallo4.weights import check
 from hallo4.weights.catalogue import BUNDLES, FILES, HubFile, WeightFile, files_named
-from hallo4.weights.check import check_file, file_sha256, find_weights
+from hallo4.weights.check import check_file, find_weights
 from hallo4.weights.places import folder_of, present, weights_root
 
 ROOT = Path(__file__).parents[2]

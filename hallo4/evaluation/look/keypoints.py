@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
+from hallo4.input_file import file_sha256
 from hallo4.json_file import read_json
 from hallo4.media import VideoInfo, collect_notes, read_provenance
 from hallo4.motion import PersonChoice, save_skeleton
@@ -27,7 +28,6 @@ from hallo4.pose.loading import ESTIMATORS, estimator_files
 from hallo4.pose.person import LARGEST
 from hallo4.types import FPS, KEYPOINTS, Skeleton
 from hallo4.version import __version__
-from hallo4.weights.check import file_sha256
 from hallo4.whole import companion, write_whole
 from hallo4.world.files import MADE_BY
 

@@ -16,10 +16,11 @@ from hallo4.errors import InputError, MissingExtraError
 from hallo4.evaluation.look.keypoints import KeypointFinder, Pose
 from hallo4.evaluation.measures.fvd import PROTOCOLS
 from hallo4.evaluation.measures.identity import ARCFACE_RUNS, ArcFaceEncoder, FaceEncoder, PatchEncoder
+from hallo4.input_file import file_sha256
 from hallo4.pipelines.devices import find_device
 from hallo4.pose.person import LARGEST
 from hallo4.weights.catalogue import FILES
-from hallo4.weights.check import file_sha256, find_weights
+from hallo4.weights.check import find_weights
 from hallo4.weights.onnx_session import require_onnxruntime
 from hallo4.weights.places import folder_of, present
 

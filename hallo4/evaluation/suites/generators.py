@@ -18,11 +18,11 @@ import torch
 
 from hallo4.errors import CheckpointError
 from hallo4.evaluation.run import Job, text_digest
+from hallo4.input_file import file_sha256
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
 from hallo4.types import Autoencoder
-from hallo4.weights.check import file_sha256
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
