@@ -77,6 +77,7 @@ class Page(Browser):
 
     def looked(self):
         self.until("!document.getElementById('look-body').hidden && !document.querySelector('.look.stale')")
+        self.until("document.getElementById('look-picture').naturalWidth > 0")  # decoded after it is shown
 
     def go(self, title, consent="agreed"):
         self.element("title").send_keys(title)
