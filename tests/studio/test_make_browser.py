@@ -162,6 +162,14 @@ def test_on_a_phone_again_compare_and_delete(server, files, tmp_path):
         assert page.js("document.querySelector('[name=consent]:checked')") is None, "asked for every video"
         page.element("seed").clear()
         page.element("seed").send_keys("8")
+        labels = "[...document.getElementById('speed').options].map((option) => option.textContent)"
+        assert page.js(labels) == [
+            "Full quality: 2 steps",
+            "Fast: 1 step, about 2 times as fast",
+            "Draft: 1 step, about 4 times as fast",
+        ]
+        page.element("speed").send_keys("Draft")
+        assert page.js("document.getElementById('guidance_scale').placeholder") == "1, by the speed"
         page.element("title").clear()
         page.go("Other", "no_real_person")
         second = page.done("Other")
@@ -169,7 +177,8 @@ def test_on_a_phone_again_compare_and_delete(server, files, tmp_path):
         assert page.js(f"document.querySelector('{first} [data-do=compare]').ariaPressed") == "true"
         page.press_button(f"{second} [data-do=compare]")
         page.until("document.getElementById('compare').open")
-        assert page.js("document.getElementById('compare-rows').innerText").split() == ["Seed", "0", "8"]
+        rows = "[...document.getElementById('compare-rows').rows].map((row) => row.innerText.split('\\t'))"
+        assert page.js(rows) == [["Seed", "0", "8"], ["Speed", "Full quality", "Draft"]]
         page.press_button("#compare-play")
         page.until("document.getElementById('compare-a').currentTime > 0.1")
         now = "document.getElementById('compare-{}').currentTime"

@@ -224,13 +224,13 @@ class Queue:
         if isinstance(failure, BrokenProcessPool):
             raise failure
 
-    def _task(self, job_id: str) -> tuple[Path, Path, dict[Role, Path], str]:
+    def _task(self, job_id: str) -> tuple[Path, Path, dict[Role, Path], str, tuple[int, float]]:
         """What the worker is told. Refused: the model is not offered any more, or a file is gone."""
-        request = self._requests[job_id]
-        uploads = request.body.settings.uploads()
+        settings = self._requests[job_id].body.settings
+        uploads = settings.uploads()
         files = {role: self.uploads.usable(found, role) for role, found in uploads.items()}
-        model = os.fspath(self.offers.folder(request.body.settings.model))
-        return self._folder / job_id, self._stopping, files, model
+        model = os.fspath(self.offers.folder(settings.model))
+        return self._folder / job_id, self._stopping, files, model, self.offers.effort(settings)
 
     def _next_jobs(self) -> Iterator[str]:
         """Jobs to be made, as they come, until the queue is closed."""

@@ -34,8 +34,16 @@ def prepare() -> None:
         os.nice(5)
 
 
-def make(folder: Path, stopping: Path, files: dict[Role, Path], model: str, device: str) -> None:
-    """Make the job in `folder` from `files` with the model at `model`, and write how it ended.
+def make(
+    folder: Path,
+    stopping: Path,
+    files: dict[Role, Path],
+    model: str,
+    effort: tuple[int, float],
+    device: str,
+) -> None:
+    """Make the job in `folder` from `files` with the model at `model`, with `effort`: denoising steps and
+    guidance scale. Write how it ended.
 
     Nothing is written where the work was interrupted because a file `stopping` is there: the job goes on at
     the next start.
@@ -51,7 +59,7 @@ def make(folder: Path, stopping: Path, files: dict[Role, Path], model: str, devi
     names = {path: request.names[role] for role, path in files.items()} | {folder: request.body.title}
     watch = _Watch(job)
     try:
-        outcome = _animate(job, request, stopping, files, model, device, watch)
+        outcome = _animate(job, request, stopping, files, model, effort, device, watch)
     except Cancelled:
         if not job.asked_to_stop():
             return
@@ -75,10 +83,11 @@ def _animate(
     stopping: Path,
     files: dict[Role, Path],
     model: str,
+    effort: tuple[int, float],
     device: str,
     watch: _Watch,
 ) -> Outcome:
-    settings = request.body.settings
+    settings, (steps, guidance_scale) = request.body.settings, effort
     watch.say(ProgressView(stage="load"))
     animator = _animator(model, device, (settings.prompt, settings.negative_prompt))
     result = animator.animate(
@@ -87,8 +96,8 @@ def _animate(
         files.get("motion"),
         job.video,
         seed=settings.seed,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
+        steps=steps,
+        guidance_scale=guidance_scale,
         fit_motion=settings.fit_motion,
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,
