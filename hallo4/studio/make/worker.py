@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.lock import in_turn
 from hallo4.media import probe_video
 from hallo4.motion import MotionHints
 from hallo4.pipelines import PortraitAnimator, Progress
@@ -52,11 +53,24 @@ def make(
     request = job.request()
     if request is None:
         return
+    with in_turn(folder / "worker"):  # the one of a server that was killed may need a moment to end
+        _make(job, request, stopping, files, model, effort, device)
+
+
+def _make(
+    job: JobFolder,
+    request: Request,
+    stopping: Path,
+    files: dict[Role, Path],
+    model: str,
+    effort: tuple[int, float],
+    device: str,
+) -> None:
     started = time.monotonic()
     if job.video.is_file():  # killed between the video and its outcome
         job.end(Outcome(status="done", frames=probe_video(job.video).frames, text="finished before a stop"))
         return
-    names = {path: request.names[role] for role, path in files.items()} | {folder: request.body.title}
+    names = {path: request.names[role] for role, path in files.items()} | {job.path: request.body.title}
     watch = _Watch(job)
     try:
         outcome = _animate(job, request, stopping, files, model, effort, device, watch)
