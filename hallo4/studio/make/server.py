@@ -64,11 +64,10 @@ def open_makers(
     except ModuleNotFoundError as error:
         raise missing_extra() from error
     offers, names = Offers(models), _devices(devices)
-    home = Path(folder).resolve()
-    _make_folder(home)
+    home = make_folder(folder)
     alone = nullcontext() if shared else sole_worker(home / ".lock", home, IN_USE)
     with alone:
-        key = load_secrets(home / "keys.json", {"maker": 16})["maker"]
+        key = load_key(home)
         uploads = Uploads(home / "uploads")
         queue = Queue(home, uploads, offers, names)
         looks = Looks(home / "looks", uploads, offers, names[0])
@@ -107,10 +106,18 @@ def _devices(wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(str(find_device(name)) for name in wanted))
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: str | Path) -> Path:
+    """The folder of a studio, made if it is not there. OutputError: it cannot be."""
+    home = Path(folder).resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}). Choose another folder for the studio."
+            f"{home}: cannot be made ({error.strerror}). Choose another folder for the studio."
         ) from error
+    return home
+
+
+def load_key(home: Path) -> str:
+    """The key of the studio in the folder `home`; see `load_secrets`."""
+    return load_secrets(home / "keys.json", {"maker": 16})["maker"]
