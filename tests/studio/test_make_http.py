@@ -19,7 +19,6 @@ from hallo4.errors import CheckpointError, InputError, OutputError
 from hallo4.media import VideoWriter, read_frames, read_provenance
 from hallo4.pipelines import PortraitAnimator
 from hallo4.studio.make import open_makers
-from hallo4.studio.make.offers import speeds_of
 from hallo4.studio.make.settings import Settings
 from hallo4.studio.make.uploads import CHUNK_BYTES, KEPT_S, LIMIT_BYTES
 from hallo4.studio.refused import Refused
@@ -109,41 +108,6 @@ def test_what_would_be_made(program, files):
     assert program.client.get(looked["picture"]).content.startswith(b"\x89PNG")
     steps = [program.post("/api/preview", files | {"steps": n}).json()["estimate"] for n in (2, 9)]
     assert ["2 steps each" in steps[0], "9 steps each" in steps[1]] == [True, True]
-
-
-def test_a_speed_chooses_steps_and_guidance_and_what_is_given_comes_first(
-    program, files, tiny_model_folder, portrait_png, voice, tmp_path
-):
-    offered = next(
-        model for model in program.get("/api/studio").json()["models"] if model["name"] == "testling"
-    )
-    effort = {name: (of["steps"], of["guidance_scale"]) for name, of in offered["speeds"].items()}
-    assert effort == {"full": (2, 2.0), "fast": (1, 2.0), "draft": (1, 1.0)}, "of 2 steps with guidance"
-    assert [of["times"] for of in offered["speeds"].values()] == [1, 2, 4]
-    looked = [
-        program.post("/api/preview", files | {"speed": "fast"} | more).json()["estimate"]
-        for more in ({}, {"steps": 9})
-    ]
-    assert ["1 steps each" in looked[0], "9 steps each" in looked[1]] == [True, True]
-    job = program.wait(program.add(files | {"speed": "draft"}).json()["id"])
-    assert job["settings"]["speed"] == "draft", "so that the same can be made again"
-    (tmp_path / "http.mp4").write_bytes(program.client.get(job["video"]).content)
-    (tmp_path / "me.png").write_bytes(portrait_png)
-    (tmp_path / "hello.wav").write_bytes(voice(0.6))
-    animator = PortraitAnimator.from_pretrained(tiny_model_folder, device="cpu")
-    effort = {"seed": 5, "steps": 1, "guidance_scale": 1.0}
-    animator.animate(tmp_path / "me.png", tmp_path / "hello.wav", output=tmp_path / "here.mp4", **effort)
-    ours, theirs = (np.stack(list(read_frames(tmp_path / name))) for name in ("here.mp4", "http.mp4"))
-    np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.parametrize(
-    ("steps", "scale", "expected"),
-    [(50, 3.5, [(50, 3.5, 1), (25, 3.5, 2), (13, 1.0, 100 / 13)]), (1, 1.0, [(1, 1.0, 1)] * 3)],
-)
-def test_the_speeds_of_a_model(steps, scale, expected):
-    found = speeds_of(steps, scale)
-    assert [(of.steps, of.guidance_scale, of.times) for of in found.values()] == expected
 
 
 def test_a_preview_that_nobody_waits_for_is_not_made(makers, program, files):
