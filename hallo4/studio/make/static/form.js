@@ -134,13 +134,18 @@ export function wireForm(api, offered, say) {
       say(job.ahead ? `The video is in the queue, ${job.ahead} before it.` : "The video is being made.");
       el("title").value = "";
       for (const choice of el("form").elements.consent) choice.checked = false; // asked once for every video
-      if (matchMedia("(max-width: 900px)").matches) el("gallery").scrollIntoView({ behavior: "smooth" });
+      if (matchMedia("(max-width: 900px)").matches) bring("gallery");
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       complain(error.message);
     } finally {
       el("go").disabled = false;
     }
+  }
+
+  /** Scroll to a part of the page. */
+  function bring(part) {
+    el(part).scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
   }
 
   function complain(text, field) {
@@ -158,7 +163,7 @@ export function wireForm(api, offered, say) {
     el("title").value = job.title;
     for (const [role, slot] of Object.entries(slots)) slot.set(job.inputs[role] ?? null);
     el("settings").open = true;
-    el("form").scrollIntoView({ behavior: "smooth" });
+    bring("form");
     el("seed").focus({ preventScroll: true });
     say("The settings are in the form. Change what you like, answer the question about consent, and press Make the video.");
   }
