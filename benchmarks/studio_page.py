@@ -1,4 +1,4 @@
-"""How soon the studio's page can be used while a video is made: `python benchmarks/studio_page.py [--loads 20]`.
+"""How soon the page of the studio can be used while a video is made: `python benchmarks/studio_page.py`.
 
 Opens a studio in a temporary folder with one worker on the CPU, starts a job that lasts longer than the
 measurement, and loads the page in headless Chromium again and again, without its cache. Measured from the
@@ -19,9 +19,9 @@ from pathlib import Path
 from studio_memory import begin, wait_for
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-from studio_pictures import browser, serving, until  # noqa: E402
+from studio_pictures import browser, serving, until
 
-from hallo4.studio.make import open_makers  # noqa: E402
+from hallo4.studio.make import open_makers
 
 WATCH = """
 const seen = {};
