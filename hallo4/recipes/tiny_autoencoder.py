@@ -22,6 +22,7 @@ from hallo4.pipelines.model_folder import saved_autoencoder
 from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.types import AutoencoderSpec
 from hallo4.whole import whole_folder
 
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
@@ -29,12 +30,16 @@ REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEF
 
 @dataclass(frozen=True)
 class AutoencoderSizes:
-    """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures."""
+    """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures. `finest_width`: of a
+    16x16x4 code, which has three levels of blocks."""
 
     latent_channels: Width = 24
     fine_width: Width = 128
     coarse_width: Width = 256
     frames_per_latent: Literal[1, 4] = 4
+    finest_width: Width | None = None
+    encoder_blocks: tuple[int, ...] = (2, 1)
+    decoder_blocks: tuple[int, ...] = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -81,10 +86,10 @@ class TinyAutoencoderConfig:
 class AutoencoderData:
     """Batches of (`groups_pm1` [n, 3, rho, c, c], `weights` [n, 1, 1, c, c])."""
 
-    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, rho: int | None = None) -> None:
-        """`rho`: frames of a group; None: of a new model."""
+    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, spec: AutoencoderSpec) -> None:
+        """`spec`: of the autoencoder that is trained."""
         self.store, self.config = store, config
-        self.rho = config.sizes.frames_per_latent if rho is None else rho
+        self.rho, self.cell_px = spec.frames_per_latent, spec.cell_px
 
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The batch of this generator."""
@@ -122,7 +127,7 @@ class AutoencoderData:
         if rng.random() < 0.5:
             region = REGIONS[int(rng.integers(len(REGIONS)))]
             corner = points[region].mean(0) - self.config.crop_px / 2 + rng.normal(0, 12, 2)
-        x, y = (np.clip(np.round(corner / 8), 0, room // 8) * 8).astype(int)
+        x, y = (np.clip(np.round(corner / self.cell_px), 0, room // self.cell_px) * self.cell_px).astype(int)
         return int(x), int(y)
 
 
@@ -181,7 +186,7 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = _start(config, store, start)
-    data = AutoencoderData(store, config, model.config.frames_per_latent)
+    data = AutoencoderData(store, config, model.spec)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
@@ -207,7 +212,8 @@ def _start(
     if start is not None:
         model = start.train().requires_grad_(True)
     else:
-        model, data = TinyVideoAutoencoder(**asdict(config.sizes)), AutoencoderData(store, config)
+        model = TinyVideoAutoencoder(**asdict(config.sizes))
+        data = AutoencoderData(store, config, model.spec)
         groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
         model.initialize_linear_path(torch.cat(groups))
     if config.freeze_encoder:

@@ -30,6 +30,8 @@ from hallo4.training.own_frames import own_known_latents
 from hallo4.training.sft import draw_batch, excerpt, sft_objective
 from hallo4.types import AutoencoderSpec, ConditionSpec, StepSchedule
 
+SPEC = AutoencoderSpec(24, 4, 8, independent_latents=True)
+
 SIZE, FRAMES = 96, 7
 
 
@@ -64,7 +66,7 @@ def crop_origin(crop_u8, pictures):
 
 def test_crops_are_parts_of_the_clips_on_the_grid_of_latents(noise_store):
     config = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0, still_share=0.5)
-    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    batch = AutoencoderData(noise_store, config, SPEC)(0, torch.Generator().manual_seed(1))
     assert batch["groups_pm1"].shape == (12, 3, 4, 32, 32)
     assert batch["weights"].shape == (12, 1, 1, 32, 32)
     pictures = np.stack([noise_store.get("frames_u8", i) for i in range(3)])
@@ -87,13 +89,13 @@ def test_crops_are_parts_of_the_clips_on_the_grid_of_latents(noise_store):
 
 def test_skeleton_crops_stand_still_and_weigh_no_mouth(noise_store):
     config = TinyAutoencoderConfig(batch_size=8, crop_px=96, skeleton_share=1.0)
-    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    batch = AutoencoderData(noise_store, config, SPEC)(0, torch.Generator().manual_seed(1))
     assert torch.equal(batch["groups_pm1"], batch["groups_pm1"][:, :, :1].expand(-1, -1, 4, -1, -1))
     assert set(batch["weights"].unique().tolist()) == {1.0, 4.0}
 
 
 def test_a_batch_depends_on_its_generator_alone(noise_store):
-    data = AutoencoderData(noise_store, TinyAutoencoderConfig(batch_size=2, crop_px=32))
+    data = AutoencoderData(noise_store, TinyAutoencoderConfig(batch_size=2, crop_px=32), SPEC)
     first, again, other = (data(k, torch.Generator().manual_seed(s)) for k, s in ((0, 1), (9, 1), (0, 2)))
     assert torch.equal(first["groups_pm1"], again["groups_pm1"])
     assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
