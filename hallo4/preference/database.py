@@ -90,6 +90,12 @@ class Database:
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
 
+    def changes(self) -> tuple[int, int]:
+        """Another value than before when the file was changed: by another process or `Database`, or by this
+        one."""
+        with self.reading() as connection:
+            return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
+
     def leave_no_trace(self) -> None:
         """After a deletion: what was deleted is also gone from the write-ahead log and from free pages."""
         with self.says_what_failed(), self._turn:

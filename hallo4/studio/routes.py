@@ -125,7 +125,7 @@ def _add_study(app: FastAPI, session: Session) -> None:
 
 
 def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> Any:
-    def rater_of(request: Request) -> str:
+    async def rater_of(request: Request) -> str:
         name, _, key = bearer(request).partition(":")
         if not session.knows(name, key):
             limits.take(STRANGERS)
@@ -152,7 +152,8 @@ def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> A
 
     @app.get("/api/questions")
     def questions(who: str = rater) -> dict:
-        return session.questions(who)
+        with session.turn_of(who):
+            return session.questions(who)
 
     @app.post("/api/answer")
     async def answer(who: str = rater, body: AnswerBody = Depends(json_body(AnswerBody))) -> dict:  # noqa: B008
@@ -172,8 +173,9 @@ def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> A
 
 def _both(session: Session, who: str, act: Any, *words: Any) -> dict:
     """Do something for a rater, and say what comes next."""
-    act(who, *words)
-    return session.questions(who)
+    with session.turn_of(who):
+        act(who, *words)
+        return session.questions(who)
 
 
 def _add_sound_check(app: FastAPI, session: Session, rater: Any) -> None:

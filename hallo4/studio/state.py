@@ -76,6 +76,8 @@ class State:
     unsealed: dict[str, Task] = field(default_factory=dict)
     withdrawn: dict[Question, str] = field(default_factory=dict)
     unsafe: dict[str, set[str]] = field(default_factory=dict)
+    unsafe_clips: frozenset[str] = frozenset()
+    """What nobody is shown any more."""
     orphans: list[str] = field(default_factory=list)
 
     def apply(self, event: Event) -> None:
@@ -104,10 +106,11 @@ class State:
             self.unsealed[event.token] = task
             for clip, flags in task.flags.items():
                 if "unsafe" in flags:
-                    self.unsafe.setdefault(clip, set()).add(event.token)
+                    self._note_unsafe(clip, event.token)
             return
         for tokens in self.unsafe.values():
             tokens.discard(event.token)
+        self._count_unsafe()
         self.unsealed.pop(event.token, None)
         if isinstance(event, Undone):
             task.taken_back, task.answered = task.answered, None
@@ -130,12 +133,14 @@ class State:
             if rating.event_id.partition("-")[0] not in self.tasks:
                 for clip, flags in rating.flags.items():
                     if "unsafe" in flags:
-                        self.unsafe.setdefault(clip, set()).add(rating.event_id)
+                        self._note_unsafe(clip, rating.event_id)
 
-    @property
-    def unsafe_clips(self) -> frozenset[str]:
-        """What nobody is shown any more."""
-        return frozenset(clip for clip, tokens in self.unsafe.items() if tokens)
+    def _note_unsafe(self, clip: str, said_in: str) -> None:
+        self.unsafe.setdefault(clip, set()).add(said_in)
+        self._count_unsafe()
+
+    def _count_unsafe(self) -> None:
+        self.unsafe_clips = frozenset(clip for clip, tokens in self.unsafe.items() if tokens)
 
 
 class Taken(Mapping[Question, Set[str]]):

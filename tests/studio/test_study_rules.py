@@ -164,7 +164,7 @@ def test_the_quota_ends_with_a_code_of_one_s_own(opened):
     other = bert.post("/api/finish", {}).json()["ended"]["code"]
     assert len(other) == len(ended["ended"]["code"]) == 10
     assert other != ended["ended"]["code"]
-    state = fold(studio.session._journal.read().values())
+    state = fold(studio.session._memory._journal.read().values())
     assert {name: of.reason for name, of in state.ended.items()} == {"anna": "complete", "bert": "complete"}
 
 
@@ -237,7 +237,8 @@ def test_unsafe_flags_of_ratings_from_elsewhere_hide_their_clip_too(opened, stor
     store.add_rating(
         replace(rating, event_id="from-elsewhere", rater_id="x", flags={rating.clip_a: ("unsafe",)})
     )
-    with studio.session._turn(fresh=True):
+    studio.session._memory._left_at = None  # as at a start
+    with studio.session._turn():
         assert studio.session._state.unsafe_clips == {rating.clip_a}
 
 
@@ -275,6 +276,32 @@ def test_an_excluded_rater_is_asked_no_more_and_their_questions_are_asked_again(
     assert len(join("cleo").questions()["questions"]) == 2
     with pytest.raises(InputError, match="has no rater nobody"):
         list(exclude_raters(studio.session.store, ["nobody"], None, "x"))
+
+
+def test_a_request_is_one_stroke_on_the_disk(opened):
+    studio, join = opened(study())
+    anna = join("anna")
+    rate_all(anna, count=1)
+    question = anna.questions()["questions"][0]
+    said = []
+    studio.session.store.database._open().set_trace_callback(said.append)
+    anna.answer(question)
+    assert [line for line in said if line.startswith("BEGIN")] == ["BEGIN IMMEDIATE"]
+    assert said.count("COMMIT") == 1
+    written = [line.split()[2] for line in said if line.startswith("INSERT")]
+    assert written == ["ratings", "ratings", "events", "events"], "the answer before, this one, a new question"
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_clips_that_are_added_meanwhile_are_asked_about(opened, store_folder, elsewhere):
+    from dataclasses import replace
+
+    studio, join = opened(study())
+    asked = rate_all(join("anna"))
+    store = PreferenceStore.open(store_folder) if elsewhere else studio.session.store
+    clip = next(iter(store.clips().values()))
+    store.add_clip(replace(clip, clip_id="new", source_system="new"))
+    assert rate_all(join("bert")) > asked
 
 
 def test_sheets_have_a_row_per_answer_and_per_rater(opened, store_folder):
