@@ -65,7 +65,7 @@ class Metric:
         return score if math.isfinite(score) else math.nan
 
     def points_of(self, a: float | None, b: float | None, reference: float | None) -> tuple[float, float]:
-        """What both sides get, NaN where one has no value: nobody wins by being undefined."""
+        """What both sides get, NaN where one has no value: an undefined value wins nothing."""
         scores = self.score(a, reference), self.score(b, reference)
         if not all(map(math.isfinite, scores)):
             return math.nan, math.nan

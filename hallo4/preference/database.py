@@ -6,7 +6,7 @@
     read:  BEGIN -> only rows added since the last call are parsed -> COMMIT
 
 What was acknowledged survives a kill and a power cut; what was not is not there at all. The journal is a
-write-ahead log (WAL), so nobody who reads waits for who writes. Its index is memory that is shared by the
+write-ahead log (WAL), so reading never waits for writing. Its index is memory that is shared by the
 processes of one machine, so on a network file system the file has a rollback journal instead: safe from
 several machines as far as that file system keeps its locks, and slower.
 """
@@ -43,7 +43,7 @@ _NETWORK = (
     "fuse.sshfs",
     "fuse.gluster",
 )
-_FULL_OR_BROKEN = "Free some space or mend the permissions, then try again."
+_FULL_OR_BROKEN = "Free some space or correct the permissions, then try again."
 
 
 class Database:

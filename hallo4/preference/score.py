@@ -177,7 +177,7 @@ def judge_world_clip(frames_u8: np.ndarray, seen: Measurement, truth: WorldTruth
 def judge_files_clip(
     frames_u8: np.ndarray, seen: Measurement, store: PreferenceStore, condition: Condition
 ) -> Judgement:
-    """A clip whose truth nobody knows, from what was asked for: its sound, skeleton and portrait.
+    """A clip whose truth is not known, from what was asked for: its sound, skeleton and portrait.
 
     Alignment: the mouth follows the loudness, and body joints follow the skeleton (correlations from 0 up;
     places are not compared, as the skeleton was fitted to the portrait). Fidelity: the frames' colours are

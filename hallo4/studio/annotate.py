@@ -123,8 +123,8 @@ def serve(
         raise InputError("one of the stores was named twice. Name each once.")
     alone = len(folders) == 1
     with ExitStack() as stack:
-        # Whether the port can be had is known before copies are made, but nobody waits at it meanwhile: pages
-        # that are refused try again.
+        # Whether the port can be had is known before copies are made, but it is opened when the server can
+        # answer: pages that are refused try again.
         with listen(host, port):
             pass
         studios = [

@@ -33,8 +33,8 @@ from hallo4.studio.record import (
     Ended,
     Event,
     Given,
-    Heard,
     Joined,
+    SoundChecked,
     Undone,
     Withdrawn,
 )
@@ -74,12 +74,12 @@ class Session:
         self._unsealable: list[str] = []
         self._plan_key: Any = None
         with self._turn():
-            self._state.withdrawn.clear()  # perhaps mended since; tried once more
+            self._state.withdrawn.clear()  # perhaps repaired since; tried once more
 
     @contextmanager
     def turn_of(self, rater: str) -> Iterator[None]:
-        """One request of a rater: all that it calls is one stroke on the disk. Refused: nobody of that name,
-        or no longer."""
+        """One request of a rater: all that it calls is one transaction. Refused: there is no such rater, or
+        no longer."""
         with self._turn():
             if rater not in self._state.joined:
                 raise Refused(401, "This page is not signed in. Open the link that you were given.")
@@ -135,15 +135,15 @@ class Session:
             return found.rater_id
 
     def knows(self, rater: str, key: str) -> bool:
-        """Whether `key` is that of `rater`; waits for nobody, so one who was deleted meanwhile may still be
+        """Whether `key` is that of `rater`; waits for no lock, so one who was deleted meanwhile may still be
         known here: see `turn_of`."""
         return same_key(self._state.joined.get(rater), key)
 
-    def heard(self, rater: str) -> None:
+    def sound_checked(self, rater: str) -> None:
         """The rater passed the sound check."""
         with self._turn():
-            if rater not in self._state.heard:
-                self._record(Heard(rater, self.now_ms()))
+            if rater not in self._state.sound_checked:
+                self._record(SoundChecked(rater, self.now_ms()))
 
     def finish(self, rater: str) -> None:
         """Give the rater a code who has nothing more to answer; a second call changes nothing."""
@@ -167,7 +167,7 @@ class Session:
             ended = self._state.ended.get(rater)
             if ended is not None:
                 return self._for_page(rater, [], 0, ended)
-            if self.study.checks.sound_check and rater not in self._state.heard:
+            if self.study.checks.sound_check and rater not in self._state.sound_checked:
                 return {**self._for_page(rater, [], 1, None), "sound_check": True}
             hand = self._hand(rater)
             plan = self._plan()
@@ -208,7 +208,7 @@ class Session:
             self._record(Undone(token, self.now_ms()))
 
     def clips_of(self, token: str) -> list[Clip]:
-        """What a question that may be looked at now shows, left first; waits for nobody. Refused: none of
+        """What a question that may be looked at now shows, left first; waits for no lock. Refused: none of
         that token."""
         state, clips = self._state, self._memory.clips
         task = state.tasks.get(token)
@@ -334,7 +334,7 @@ class Session:
                 self._record(Withdrawn(task.given.token, why, self.now_ms()))
 
     def _for_page(self, rater: str, hand: list[Task], left: int, ended: Ended | None) -> dict:
-        """All that the page is told, without anything that tells what a question is about."""
+        """All that the page gets, without anything that shows what a question is about."""
         last = self._last_answer(rater)
         undo = last if last and not last.sealed and not ended and last.given.role != "practice" else None
         practised = lesson(last, self._memory.gold) if last and last.given.role == "practice" else None

@@ -18,8 +18,8 @@ from hallo4.studio.record import (
     Ended,
     Event,
     Given,
-    Heard,
     Joined,
+    SoundChecked,
     Undone,
     Withdrawn,
 )
@@ -67,7 +67,7 @@ class State:
     """The fold of all events."""
 
     joined: dict[str, Joined] = field(default_factory=dict)
-    heard: set[str] = field(default_factory=set)
+    sound_checked: set[str] = field(default_factory=set)
     ended: dict[str, Ended] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     by_rater: dict[str, list[str]] = field(default_factory=dict)
@@ -77,7 +77,7 @@ class State:
     withdrawn: dict[Question, str] = field(default_factory=dict)
     unsafe: dict[str, set[str]] = field(default_factory=dict)
     unsafe_clips: frozenset[str] = frozenset()
-    """What nobody is shown any more."""
+    """Clips that are shown no more."""
     orphans: list[str] = field(default_factory=list)
 
     def apply(self, event: Event) -> None:
@@ -85,8 +85,8 @@ class State:
         if isinstance(event, Joined):
             self.joined[event.rater_id] = event
             self.by_rater.setdefault(event.rater_id, [])
-        elif isinstance(event, Heard):
-            self.heard.add(event.rater_id)
+        elif isinstance(event, SoundChecked):
+            self.sound_checked.add(event.rater_id)
         elif isinstance(event, Ended):
             self.ended[event.rater_id] = event
         elif isinstance(event, Given):
@@ -150,7 +150,7 @@ class Taken(Mapping[Question, Set[str]]):
         self._state, self._rater, self._since, self._uncounted = state, rater, fresh_since_ms, uncounted
 
     def __getitem__(self, question: Question) -> Set[str]:
-        """The raters; KeyError: nobody was ever asked."""
+        """The raters; KeyError: no rater was ever asked."""
         return {
             holder
             for holder, task in self._state.by_question[question].items()

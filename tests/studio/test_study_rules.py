@@ -141,13 +141,25 @@ def test_a_sound_check_comes_before_the_first_question(opened, monkeypatch):
     check = anna.get("/api/tones").json()
     sound = anna.get("/" + check["media"])
     assert (sound.headers["content-type"], sound.content[:4]) == ("audio/wav", b"RIFF")
-    assert anna.post("/api/heard", {"token": check["token"], "count": 4}).status_code == 409
-    assert anna.post("/api/heard", {"token": check["token"], "count": 3}).status_code == 409, (
+    assert anna.post("/api/sound_check", {"token": check["token"], "count": 4}).status_code == 409
+    assert anna.post("/api/sound_check", {"token": check["token"], "count": 3}).status_code == 409, (
         "tones are used once"
     )
     check = anna.get("/api/tones").json()
-    assert len(anna.post("/api/heard", {"token": check["token"], "count": 3}).json()["questions"]) == 2
+    assert len(anna.post("/api/sound_check", {"token": check["token"], "count": 3}).json()["questions"]) == 2
     assert len(anna.questions()["questions"]) == 2, "it is remembered"
+
+
+def test_a_sound_check_of_an_older_store_counts(opened, store_folder):
+    studio, join = opened(study(checks={"sound_check": True}))
+    anna = join("anna")
+    with studio.session.store.database.writing() as connection:
+        connection.execute(
+            "INSERT INTO events (key, about, record) VALUES ('heard-anna', 'anna', ?)",
+            ('{"schema_version": 2, "event": "heard", "rater_id": "anna", "at_unix_ms": 1}',),
+        )
+    studio.session._memory._left_at = None  # as at a start
+    assert len(anna.questions()["questions"]) == 2
 
 
 def test_the_quota_ends_with_a_code_of_one_s_own(opened):
@@ -289,7 +301,9 @@ def test_a_request_is_one_stroke_on_the_disk(opened):
     assert [line for line in said if line.startswith("BEGIN")] == ["BEGIN IMMEDIATE"]
     assert said.count("COMMIT") == 1
     written = [line.split()[2] for line in said if line.startswith("INSERT")]
-    assert written == ["ratings", "ratings", "events", "events"], "the answer before, this one, a new question"
+    assert written == ["ratings", "ratings", "events", "events"], (
+        "the answer before, this one, a new question"
+    )
 
 
 @pytest.mark.parametrize("elsewhere", [True, False])

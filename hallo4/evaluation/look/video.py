@@ -59,7 +59,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen and heard in a video of T frames at 25 fps (`info`: as stored).
+    """What was measured of a video of T frames at 25 fps (`info`: as stored).
 
     `sharpness` [T], `colour` [T, 3] mean RGB, `flicker` [T-2] levels, `speed` [T-1, 3] of whole, subject
     and background in widths per second (NaN: no person); `skeleton` and `keypoints_from` (`file`, `observer`

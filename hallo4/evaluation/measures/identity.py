@@ -54,7 +54,7 @@ class PatchEncoder:
 
 
 ARCFACE_RUNS = ("CSIM runs ArcFace", "identity")
-"""What `require_onnxruntime` is told."""
+"""What `require_onnxruntime` names in its error."""
 
 
 class ArcFaceEncoder:

@@ -52,9 +52,7 @@ def fill_page(page: str | Path) -> int:
         try:
             write_whole(path, filled)
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}). Mend its permissions."
-            ) from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror}). Make it writable.") from error
     return count
 
 
@@ -86,7 +84,7 @@ def _filled(path: Path, text: str) -> tuple[str, int]:
             line = text.count("\n", 0, mark.start()) + 1
             raise InputError(
                 f"{path} line {line}: {mark['kind']} {mark['what']!r} names nothing that is there ({error}). "
-                "Mend the mark."
+                "Correct the mark."
             ) from error
         return mark["open"] + inside + mark["close"]
 

@@ -3,7 +3,7 @@
     episode of a minute --> model --> instrument --> parts of five seconds --metrics, clip by clip--> curves
     slope of each clip's curve, and last minus first part --> mean over clips with its interval: the drift
 
-A window is told only of the few frames before it, so that errors may be handed on. `truth` and
+A window is conditioned on only a few frames before it, so that errors may accumulate. `truth` and
 `autoencoder:MODEL` show what a video without drift looks like: part of every curve is what the clips are
 about, and only the difference to theirs is drift.
 """
@@ -157,7 +157,7 @@ def _curve(name: str, rows: list[list[float | None]]) -> list[dict[str, Any]]:
 
 
 def _drift(rows: list[list[float | None]]) -> dict[str, Any]:
-    """Of clips' curves; a part without a value (nobody silent in it, say) is left out of the slope."""
+    """Of clips' curves; a part without a value (no silence in it, say) is left out of the slope."""
     curves = np.array(rows, dtype=np.float64)  # None is NaN
     slopes = [60 * drift_per_second(curve, fps=1 / PART_S) for curve in curves]
     return {

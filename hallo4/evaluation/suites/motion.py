@@ -7,7 +7,7 @@
 
 Both are measured by the instrument, on generated and on rendered frames, so that its own damping cancels;
 only `truth` is compared with the skeleton itself, to show that damping. A response of 1 follows exactly;
-below 1 the motion is damped. Skeletons at 25 fps can say up to 12.5 Hz; a model that is told of every fourth
+below 1 the motion is damped. Skeletons at 25 fps can say up to 12.5 Hz; a model that is given every fourth
 frame only cannot follow beyond 3.1 Hz; none can do better than its `autoencoder`, measured like a model.
 """
 
