@@ -110,8 +110,13 @@ def test_the_language_that_was_chosen_stays_after_a_reload_and_in_the_resume_lin
         page.element("consent").click()
         page.element("begin").click()
         page.until("document.body.dataset.view === 'rating'")
+        page.until("document.body.classList.contains('watched')")
         page.press("h")
         page.until("document.getElementById('guide').open")
+        videos = "[...document.querySelectorAll('video.source')]"
+        assert page.js(f"{videos}.every((video) => video.paused)")
+        page.press(Keys.ESCAPE)
+        page.until(f"{videos}.some((video) => !video.paused)")
         resume = page.js("document.getElementById('resume').value")
     with Page() as elsewhere:
         elsewhere.driver.get(resume)

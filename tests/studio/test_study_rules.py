@@ -4,44 +4,17 @@ import csv
 import io
 
 import pytest
-from studio_people import ONCE, Person, events, study
+from studio_people import events, rate_all, study
 
 pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
-from fastapi.testclient import TestClient
 
 from hallo4.errors import InputError
 from hallo4.preference import GoldAnswer, PreferenceStore
-from hallo4.studio.annotate import open_studio
-from hallo4.studio.raters import delete_rater, exclude_raters
+from hallo4.studio.raters import exclude_raters
 from hallo4.studio.sheets import answer_sheet, payment_sheet
 from hallo4.studio.state import fold
 
 GOLD = ("condition-0-gamma9-dpo", "condition-0-wavy-beta")
-
-
-@pytest.fixture
-def opened(store_folder):
-    """opened(study) -> (studio, person): a studio, and who joins under a name."""
-    stack = []
-
-    def make(asks=ONCE):
-        manager = open_studio(store_folder, study=asks)
-        studio = manager.__enter__()
-        stack.append(manager)
-        client = TestClient(studio.app)
-        return studio, lambda name, **more: Person(client, studio.keys, name, **more)
-
-    yield make
-    for manager in reversed(stack):
-        manager.__exit__(None, None, None)
-
-
-def rate_all(person, *said, count=100):
-    answered = 0
-    while answered < count and (hand := person.questions()["questions"]):
-        assert person.answer(hand[0], *said).status_code == 200
-        answered += 1
-    return answered
 
 
 # ---------------------------------------------------------------------- names
@@ -150,18 +123,6 @@ def test_a_sound_check_comes_before_the_first_question(opened, monkeypatch):
     assert len(anna.questions()["questions"]) == 2, "it is remembered"
 
 
-def test_a_sound_check_of_an_older_store_counts(opened, store_folder):
-    studio, join = opened(study(checks={"sound_check": True}))
-    anna = join("anna")
-    with studio.session.store.database.writing() as connection:
-        connection.execute(
-            "INSERT INTO events (key, about, record) VALUES ('heard-anna', 'anna', ?)",
-            ('{"schema_version": 2, "event": "heard", "rater_id": "anna", "at_unix_ms": 1}',),
-        )
-    studio.session._memory._left_at = None  # as at a start
-    assert len(anna.questions()["questions"]) == 2
-
-
 def test_the_quota_ends_with_a_code_of_one_s_own(opened):
     studio, join = opened(study(quotas={"per_rater": 3}))
     anna, bert = join("anna"), join("bert")
@@ -257,27 +218,6 @@ def test_unsafe_flags_of_ratings_from_elsewhere_hide_their_clip_too(opened, stor
 # ---------------------------------------------------------------------- raters
 
 
-def test_a_person_s_answers_can_be_deleted_while_the_page_is_served(opened, store_folder):
-    studio, join = opened(study())
-    anna, bert = join("anna"), join("bert")
-    for person in (anna, bert):
-        rate_all(person, count=3)
-    studio.session.seal()
-    other = PreferenceStore.open(store_folder)
-    assert delete_rater(other, "anna") == 6
-    assert anna.get("/api/questions").status_code == 401
-    assert bert.questions()["done"] == 3
-    assert {r.rater_id for r in studio.session.store.ratings()} == {"bert"}
-    studio.session.seal()
-    assert "anna" not in str(events(other))
-    assert join("anna").joined.status_code == 200, "the name is free again"
-    for table in ("events", "ratings"):
-        rows = str(other.database._open().execute(f"SELECT record FROM {table}").fetchall())
-        assert anna.key not in rows
-    with pytest.raises(InputError, match="has no rater nobody"):
-        delete_rater(other, "nobody")
-
-
 def test_an_excluded_rater_is_asked_no_more_and_their_questions_are_asked_again(opened, store_folder):
     studio, join = opened(study(quotas={"per_question": 1}))
     anna = join("anna")
@@ -288,34 +228,6 @@ def test_an_excluded_rater_is_asked_no_more_and_their_questions_are_asked_again(
     assert len(join("cleo").questions()["questions"]) == 2
     with pytest.raises(InputError, match="has no rater nobody"):
         list(exclude_raters(studio.session.store, ["nobody"], None, "x"))
-
-
-def test_a_request_is_one_stroke_on_the_disk(opened):
-    studio, join = opened(study())
-    anna = join("anna")
-    rate_all(anna, count=1)
-    question = anna.questions()["questions"][0]
-    said = []
-    studio.session.store.database._open().set_trace_callback(said.append)
-    anna.answer(question)
-    assert [line for line in said if line.startswith("BEGIN")] == ["BEGIN IMMEDIATE"]
-    assert said.count("COMMIT") == 1
-    written = [line.split()[2] for line in said if line.startswith("INSERT")]
-    assert written == ["ratings", "ratings", "events", "events"], (
-        "the answer before, this one, a new question"
-    )
-
-
-@pytest.mark.parametrize("elsewhere", [True, False])
-def test_clips_that_are_added_meanwhile_are_asked_about(opened, store_folder, elsewhere):
-    from dataclasses import replace
-
-    studio, join = opened(study())
-    asked = rate_all(join("anna"))
-    store = PreferenceStore.open(store_folder) if elsewhere else studio.session.store
-    clip = next(iter(store.clips().values()))
-    store.add_clip(replace(clip, clip_id="new", source_system="new"))
-    assert rate_all(join("bert")) > asked
 
 
 def test_sheets_have_a_row_per_answer_and_per_rater(opened, store_folder):

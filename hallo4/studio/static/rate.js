@@ -217,7 +217,8 @@ function showTime() {
 }
 
 async function start() {
-  if (CALM || document.hidden || el("guide").open) {
+  if (el("guide").open) return el("guide").addEventListener("close", start, { once: true });
+  if (CALM || document.hidden) {
     el("big-play").hidden = false;
     return;
   }
@@ -361,6 +362,7 @@ wireJoin((who) => {
 function guide(open) {
   if (!open) return el("guide").close();
   if (rater) el("resume").value = linkHere(language, `rater=${rater.rater}&key=${rater.key}`);
+  if (!player.video.paused) el("guide").addEventListener("close", play, { once: true });
   player.video.pause();
   el("guide").showModal();
 }
