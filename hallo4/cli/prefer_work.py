@@ -100,6 +100,8 @@ def _annotate(options: words.Annotate) -> None:
                 _say(f"{folder}")
             _say(f"raters:    {of.rate}")
             _say(f"organiser: {of.admin}")
+            if study.platform.participant is not None:
+                _say(f"to try it: {of.rate}&{study.platform.participant}=anybody")
 
     serve(
         *(options.stores, options.host, options.port, study, options.seed),
