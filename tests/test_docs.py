@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import runpy
 import shlex
@@ -70,6 +71,7 @@ def test_the_readme_opens_with_the_moving_picture_and_the_two_commands():
     text = (ROOT / "README.md").read_text()
     places = [text.index(word) for word in ("docs/media/demo.webp", "\nmake demo", "\nmake test", "\n## ")]
     assert places == sorted(places)
+    assert text.count("\n") <= 150
 
 
 def test_make_targets_exist():
@@ -127,7 +129,7 @@ def documented_settings() -> dict[str, set[str]]:
     for line in commands():
         words = shlex.split(line)
         recipe = next((name for name in RECIPES if f"hallo4 train {name} " in line), None)
-        said = [value for word, value in zip(words, words[1:], strict=False) if word == "--set"]
+        said = [value for word, value in itertools.pairwise(words) if word == "--set"]
         if recipe is not None:
             settings.setdefault(recipe, set()).update(value for value in said if "$" not in value)
     return settings

@@ -94,7 +94,10 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
         ("<!-- figure: r.json --><!-- /figure -->", "FILE#KEY"),
         ("<!-- figure: none.json#a --><!-- /figure -->", "none.json: no such file"),
         ("<!-- leaderboard: c.json --><!-- /leaderboard -->", "c.json: model is missing"),
-        ("<!-- table:\n| a | b |\n| c |\n--><!-- /table -->", "line 1: table .* of 'c' has 1 cells, the header 2"),
+        (
+            "<!-- table:\n| a | b |\n| c |\n--><!-- /table -->",
+            "line 1: table .* of 'c' has 1 cells, the header 2",
+        ),
         ("<!-- table:\n| a |\n| $(r.json#none.{x,y}) |\n--><!-- /table -->", "line 1: table .*'none'"),
         ("<!-- leaderboard: r.json; beauty --><!-- /leaderboard -->", "leaderboard .*'beauty'"),
         ("<!-- figure: r.json#episodes .999999999f --><!-- /figure -->", "no format of a figure"),

@@ -194,7 +194,9 @@ def _comparison(folder: Path, what: str) -> str:
         values = [found["metrics"][name].get(metric) for name in names]
         if all(value is not None and value["mean"] is not None for value in values):
             mark = " *" if metric in found["unscored"] else ""
-            rows.append([_words(metric) + mark, *(_text(value, SHOWN.get(metric, ".3f")) for value in values)])
+            rows.append(
+                [_words(metric) + mark, *(_text(value, SHOWN.get(metric, ".3f")) for value in values)]
+            )
     return _table(header, rows)
 
 
