@@ -19,9 +19,9 @@ from pathlib import Path
 from studio_memory import begin, wait_for
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
-from studio_pictures import browser, serving, until  # noqa: E402
+from studio_pictures import browser, serving, until
 
-from hallo4.studio.make import open_makers  # noqa: E402
+from hallo4.studio.make import open_makers
 
 WATCH = """
 const seen = {};

@@ -17,8 +17,10 @@ from torch import Tensor
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
 from hallo4.pipelines.model_folder import saved_autoencoder
+from hallo4.pipelines.portrait_pose import load_observer
 from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
@@ -48,9 +50,10 @@ class TinyAutoencoderConfig:
     times.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
-    pictures. `difference_weight` is that of the error of frame differences. `start_from`: a folder with an
-    autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion models
-    trained on them stay valid.
+    pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
+    distance of the last frames of groups in the features of the embedded observer. `start_from`: a folder
+    with an autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion
+    models trained on them stay valid.
     """
 
     start_from: str | None = None
@@ -68,6 +71,7 @@ class TinyAutoencoderConfig:
     region_weight: NotNegative = 4.0
     mouth_weight: NotNegative = 8.0
     difference_weight: NotNegative = 3.0
+    perceptual_weight: NotNegative = 0.0
     latent_noise: NotNegative = 0.06
     latent_penalty: NotNegative = 1e-4
     train: TrainConfig = field(
@@ -131,9 +135,10 @@ class AutoencoderData:
         return int(x), int(y)
 
 
-def autoencoder_method(config: TinyAutoencoderConfig):
+def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver | None = None):
     """Weighted squared error of the reconstruction from noisy latents and of its changes from frame to frame,
-    and a pull of latents towards unit size.
+    the perceptual distance by `observer` (needed if that has a weight), and a pull of latents towards unit
+    size.
 
     Without the second term motion inside a group of four frames is lost: it is small beside appearance.
     `motion_kept` in the log is the share of the squared changes that is explained.
@@ -153,6 +158,10 @@ def autoencoder_method(config: TinyAutoencoderConfig):
             "psnr_db": float(-10 * torch.log10(error.mean((1, 2, 3, 4)).detach() / 4).mean()),
             "latent_rms": float(latents.detach().square().mean().sqrt()),
         }
+        if config.perceptual_weight:
+            apart = perceptual_distance(observer, reconstruction[:, :, -1], groups[:, :, -1]).mean()
+            loss = loss + config.perceptual_weight * apart
+            values["perceptual_distance"] = float(apart.detach())
         if groups.shape[2] == 1:
             return loss, values
         changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
@@ -191,7 +200,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
 
-    result = train(config.train, autoencoder_method(config), model, data, folder=folder, on_preview=preview)
+    method = autoencoder_method(config, load_observer() if config.perceptual_weight else None)
+    result = train(config.train, method, model, data, folder=folder, on_preview=preview)
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:
             portraits = (

@@ -12,6 +12,7 @@ from hallo4.data import ClipStore
 from hallo4.diffusion.discrete import step_sigma
 from hallo4.errors import InputError
 from hallo4.models.dit import PortraitDiT
+from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
@@ -133,6 +134,28 @@ def test_the_loss_of_the_autoencoder_is_the_weighted_error_and_the_pull():
     assert float(loss) == pytest.approx(0.04 * 3 / (1 + 3) + 0.5 * (1 + 0.25) / 2)
     assert metrics["psnr_db"] == pytest.approx(-10 * math.log10(0.02 / 4), abs=1e-3)
     assert metrics["latent_rms"] == pytest.approx(math.sqrt(0.625))
+
+
+def test_the_perceptual_term_sees_a_blurred_frame_and_no_change_of_nothing():
+    torch.manual_seed(0)
+    observer = PortraitObserver(width=4)
+    groups = torch.rand(2, 3, 4, 32, 32) * 2 - 1
+    weights = torch.ones(2, 1, 1, 32, 32)
+    frames = groups[:, :, -1]
+    blurred = torch.nn.functional.avg_pool2d(frames, 3, stride=1, padding=1)
+    apart = perceptual_distance(observer, torch.cat([frames, blurred]), torch.cat([frames, frames]))
+    assert apart[:2].tolist() == [0.0, 0.0]
+    assert apart[2:].min() > 1e-3
+    same = SimpleNamespace(encode_groups=lambda x: 0 * x, decode_groups=lambda latents: groups + 0 * latents)
+    config = TinyAutoencoderConfig(latent_penalty=0.0, perceptual_weight=2.0)
+    batch = {"groups_pm1": groups, "weights": weights}
+    loss, metrics = autoencoder_method(config, observer)(same, batch, 0)
+    assert (loss.item(), metrics["perceptual_distance"]) == (0.0, 0.0)
+    same.decode_groups = lambda latents: torch.cat([groups[:, :, :-1], blurred[:, :, None]], dim=2)
+    with_term, metrics = autoencoder_method(config, observer)(same, batch, 0)
+    without, _ = autoencoder_method(replace(config, perceptual_weight=0.0))(same, batch, 0)
+    assert metrics["perceptual_distance"] == pytest.approx(float(apart[2:].mean()))
+    assert (with_term - without).item() == pytest.approx(2 * float(apart[2:].mean()), rel=1e-4)
 
 
 @pytest.fixture(scope="module")
