@@ -185,8 +185,8 @@ class PortraitObserver(ModelMixin, ConfigMixin):
         )
 
     def features(self, frames_pm1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[B, 3, H, W], H and W multiples of 8 -> what its stages see: [B, D, H/2, W/2], [B, 2D, H/4, W/4] and
-        [B, 4D, H/8, W/8]."""
+        """[B, 3, H, W], H and W multiples of 8 -> what its stages see: [B, D, H/2, W/2], [B, 2D, H/4, W/4]
+        and [B, 4D, H/8, W/8]."""
         at_64 = self.at_64(frames_pm1)
         at_32 = self.at_32(at_64)
         return at_64, at_32, self.at_16(at_32)
