@@ -55,10 +55,10 @@ def exclude_raters(
 def raters_table(store: PreferenceStore) -> Table:
     """Every rater with checks, agreement, pace and state."""
     table = Table(title=f"raters of {store.folder.name}", title_justify="left")
-    table.add_column("rater")
+    table.add_column("rater", no_wrap=True)  # whole, for --delete
     for head in ("answers", "minutes", "s each", "gold", "repeats", "kappa", "left", "can't judge"):
-        table.add_column(head, justify="right")
-    table.add_column("state")
+        table.add_column(head, justify="right", overflow="fold")
+    table.add_column("state", overflow="fold")
     for row in rater_rows(store):
         report = row.report
         table.add_row(

@@ -41,7 +41,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     known = {"late": late, "frozen": frozen}
     true_loader = generators.load_generator
     monkeypatch.setattr(world, "make_episode", make)
-    monkeypatch.setattr(world, "load_observer", lambda folder: reader)
+    monkeypatch.setattr(world, "load_observer", lambda: reader)
     monkeypatch.setattr(
         generators, "load_generator", lambda name, *a: known.get(name) or true_loader(name, *a)
     )
