@@ -15,9 +15,9 @@ from hallo4.evaluation.measures.fvd import PROTOCOLS, ClipFeatures, clip_starts,
 from hallo4.evaluation.networks.i3d import InceptionI3d, load_i3d_disco, load_i3d_stylegan_v
 from hallo4.evaluation.networks.inception import FidInception, load_inception, resized_299
 from hallo4.evaluation.networks.lpips import Lpips, load_lpips
-from hallo4.evaluation.networks.published import with_published
-from hallo4.evaluation.networks.syncnet import SyncNet, load_syncnet
+from hallo4.sync.network import SyncNet, load_syncnet
 from hallo4.weights.catalogue import FILES
+from hallo4.weights.published import with_published
 
 PUBLISHED = {
     SyncNet: {

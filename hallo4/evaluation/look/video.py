@@ -27,15 +27,7 @@ from hallo4.evaluation.measures import arrays, dynamics
 from hallo4.evaluation.measures.fvd import ClipFeatures, resized_224
 from hallo4.evaluation.measures.identity import align_face, faces_found, five_points
 from hallo4.evaluation.measures.keypoints import mouth_opening
-from hallo4.evaluation.measures.speech import loudness_dbfs
-from hallo4.evaluation.measures.sync import (
-    FaceCropper,
-    SyncScore,
-    face_boxes,
-    loudness_curve,
-    syncnet_score,
-    windows_of,
-)
+from hallo4.evaluation.measures.speech import loudness_curve, loudness_dbfs
 from hallo4.media import (
     StreamTimes,
     VideoInfo,
@@ -47,6 +39,13 @@ from hallo4.media import (
 )
 from hallo4.media.files import shown
 from hallo4.motion.beside_video import keypoint_file
+from hallo4.sync.score import (
+    FaceCropper,
+    SyncScore,
+    face_boxes,
+    syncnet_score,
+    windows_of,
+)
 from hallo4.types import FPS, Audio, Skeleton
 
 BYTES_AT_ONCE = 1 << 28
