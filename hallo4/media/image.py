@@ -109,7 +109,7 @@ def _tagged(source: Path, image: Image.Image, name: str) -> av.VideoFrame | None
 def _by_tags(frame: av.VideoFrame, image: Image.Image, name: str) -> np.ndarray:
     """The picture in the colours of its tags, laid over `BACKGROUND` where it is transparent."""
     alpha = _alpha(image, name)
-    image.close()  # its pixels are needed no more
+    image.close()  # its pixels are not needed any more
     picture = Presentation(frame)
     for note in picture.notes:
         warn(f"{name}: {note}.")
