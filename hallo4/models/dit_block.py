@@ -14,7 +14,7 @@ from hallo4.tables import cached_table
 
 PICTURE_THETA = 30.0
 """Base of the skeleton attention's position table. A picture has tens of patches a side, not thousands: all
-waves are short enough to tell neighbours apart, and the slowest spans about a hundred patches."""
+waves are short enough to distinguish neighbours, and the slowest spans about a hundred patches."""
 
 SHORT_KEYS = 512
 """Up to so many keys, a CPU multiplies plainly in bf16: the backward of PyTorch's fused kernel takes 33 ms

@@ -2,7 +2,7 @@
 
     conditions --embed, once--> ConditionTokens --project, in every block--> BlockConditions
 
-Without a cache both are computed anew at every step, inside `forward`, where sharding, offloading and
+Without a cache both are computed again at every step, inside `forward`, where sharding, offloading and
 compilation see them. With one they are filled in at the first step and kept as far as memory allows.
 """
 
