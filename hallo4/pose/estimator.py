@@ -50,7 +50,7 @@ class PoseEstimator(Protocol):
     name: str
 
     def find(self, frame_u8: np.ndarray) -> list[Candidate]:
-        """Everybody in the frame, in no order; [] if nobody is seen."""
+        """All people in the frame, in no order; [] if no person is seen."""
         ...
 
     def look(self, frame_u8: np.ndarray, near: Candidate | PersonPose) -> PersonPose | None:
