@@ -48,7 +48,8 @@ def test_so_long_is_bridged_and_a_frame_more_is_not(fps, longest):
     left = without(whole, range(10, 11 + longest))
     same, (note,) = bridge_gaps(left)
     assert same is left
-    assert f"no person was seen in {longest + 1} of 60 frames (10-{10 + longest}), longer than the 0.4 s" in note
+    lost = f"{longest + 1} of 60 frames (10-{10 + longest})"
+    assert f"no person was seen in {lost}, longer than the 0.4 s" in note
 
 
 def test_random_gaps_as_a_slow_loop_bridges_them():

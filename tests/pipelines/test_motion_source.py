@@ -279,7 +279,8 @@ def test_frames_that_a_detector_lost_are_drawn_between_their_neighbours(square):
     lost = replace(moving, points_px=moving.points_px.copy(), confidence=moving.confidence.copy())
     lost.points_px[5:7], lost.confidence[5:7] = 0, 0
     source, notes = prepare_motion(lost, square, 12, seed=0)
-    assert notes == ["skeleton: no person was seen in 2 of 12 frames (5-6); bridged from the frames around them"]
+    said = "no person was seen in 2 of 12 frames (5-6); bridged from the frames around them"
+    assert notes == [f"skeleton: {said}"]
     found = source.skeleton(np.arange(12))
     np.testing.assert_allclose(found.points_px, moving.points_px, atol=0.5)
     sure = moving.confidence.copy()
