@@ -93,7 +93,10 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
         ("<!-- figure: r.json#metrics.colour --><!-- /figure -->", "line 1: figure .*'colour'"),
         ("<!-- figure: r.json --><!-- /figure -->", "FILE#KEY"),
         ("<!-- figure: none.json#a --><!-- /figure -->", "none.json: no such file"),
-        ("<!-- leaderboard: c.json --><!-- /leaderboard -->", "c.json: model is missing"),
+        (
+            "<!-- leaderboard: c.json --><!-- /leaderboard -->",
+            r"line 1: leaderboard 'c\.json' asks for what the report does not have \('episodes'\)",
+        ),
         (
             "<!-- table:\n| a | b |\n| c |\n--><!-- /table -->",
             "line 1: table .* of 'c' has 1 cells, the header 2",

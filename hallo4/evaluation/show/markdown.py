@@ -28,14 +28,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import read_input
-from hallo4.json_file import MAX_BYTES, checked, read_json
-from hallo4.ranges import Episodes, Seconds
+from hallo4.json_file import MAX_BYTES, read_json
 from hallo4.whole import write_whole
 
 _MARK = re.compile(
@@ -63,9 +61,7 @@ def fill_page(page: str | Path) -> int:
         try:
             write_whole(path, filled)
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}). Mend its permissions."
-            ) from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror}). Make it writable.") from error
     return count
 
 
@@ -93,11 +89,11 @@ def _filled(path: Path, text: str) -> tuple[str, int]:
     def fill(mark: re.Match[str]) -> str:
         try:
             inside = _MAKERS[mark["kind"]](path.parent, mark["what"])
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             line = text.count("\n", 0, mark.start()) + 1
             raise InputError(
-                f"{path} line {line}: {mark['kind']} {mark['what']!r} names nothing that is there ({error}). "
-                "Mend the mark."
+                f"{path} line {line}: {mark['kind']} {mark['what']!r} asks for what the report does not "
+                f"have ({error}). Correct the mark."
             ) from error
         return mark["open"] + inside + mark["close"]
 
@@ -108,7 +104,7 @@ def _figure(folder: Path, what: str) -> str:
     place = _PLACE.fullmatch(what)
     if place is None:
         raise ValueError("it must be FILE#KEY.KEY, and a format such as .3f if you like")
-    value: Any = _json(folder / place["file"])
+    value: Any = read_json(folder / place["file"])
     for key in place["keys"].split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
     form = place["format"] or ".3g"
@@ -148,7 +144,7 @@ def _leaderboard(folder: Path, what: str) -> str:
     Columns are the metrics named behind a semicolon; without any, the clips and all of `SHOWN`.
     """
     files, _, named = what.partition(";")
-    reports = [_json(folder / name, Standing) for name in files.split()]
+    reports = [read_json(folder / name, dict) for name in files.split()]
     shown = {metric: SHOWN[metric] for metric in named.split() or SHOWN}
     header = ["model", *([] if named else ["clips"]), *map(_words, shown)]
     rows = []
@@ -176,7 +172,7 @@ def _goal(metric: str, reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _comparison(folder: Path, what: str) -> str:
     """Win rates per axis and metrics of every system; what no score is made of is marked with *."""
-    found = _json(folder / what, Comparison)
+    found = read_json(folder / what, dict)
     names = list(found["runs"])
     header = [
         "",
@@ -227,71 +223,12 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-@dataclass(frozen=True)
-class MeanInterval:
-    """A mean with its interval; null where there is none."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Of the definition of a metric, what a leaderboard says."""
-
-    better: str
-
-
-@dataclass(frozen=True)
-class StandingSettings:
-    """Of the settings of a report, what a leaderboard says."""
-
-    seconds: Seconds
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a leaderboard says of a report."""
-
-    model: str
-    episodes: Episodes
-    settings: StandingSettings
-    metrics: dict[str, MeanInterval | None]
-    definitions: dict[str, Goal]
-
-
-@dataclass(frozen=True)
-class WinRates:
-    """Win rates of a system by axis."""
-
-    win_rate: dict[str, MeanInterval]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `hallo4 evaluate compare` writes, as far as a page shows it."""
-
-    against: str
-    runs: dict[str, Episodes]
-    metrics: dict[str, dict[str, MeanInterval | None]]
-    compared: dict[str, WinRates]
-    unscored: tuple[str, ...]
-
-
 _MAKERS: dict[str, Callable[[Path, str], str]] = {
     "figure": _figure,
     "leaderboard": _leaderboard,
     "comparison": _comparison,
     "table": _figures,
 }
-
-
-def _json(path: Path, kind: Any = Any) -> Any:
-    """A report as it was written, checked to be a `kind`."""
-    report = read_json(path)
-    checked(report, kind, str(path))
-    return report
 
 
 def _read(path: Path) -> str:
