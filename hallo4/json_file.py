@@ -20,7 +20,7 @@ from hallo4.errors import Hallo4Error, InputError
 from hallo4.input_file import read_input, shown
 
 MAX_BYTES = 1 << 26
-"""Of a file of settings, a report or a table; readers of larger files say so."""
+"""Size limit of settings, reports and tables; readers of larger files give their own."""
 MAX_DEPTH = 64
 """Lists and objects in each other."""
 

@@ -107,7 +107,7 @@ class Engine(Protocol):
 
 
 ATTEMPTS = 3
-"""So many workers may die of one record, or of opening one stage."""
+"""How many workers may die while they work on one record, or open one stage."""
 
 Answer = tuple[str, Any]
 """What a worker says: ("opened", None), ("value", the result), ("lost", the error of a record) or ("ends", an

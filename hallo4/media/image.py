@@ -23,7 +23,7 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 20_000
 MAX_PIXELS = 64_000_000
 MAX_CLEAR_TAGGED_PIXELS = 40_000_000
-"""Of a transparent PNG with tags of HDR or a wide gamut: while it is converted, a pixel takes 21 bytes."""
+"""Limit for a transparent PNG with HDR or wide-gamut tags: its conversion takes 21 bytes a pixel."""
 BACKGROUND = (128, 128, 128)
 """Mid grey, what transparent pixels are laid over."""
 

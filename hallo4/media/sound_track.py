@@ -22,7 +22,7 @@ from hallo4.media.spooled_sound import BLOCK
 from hallo4.media.wav_header import StreamedWav, WavHeader, read_wav_header
 
 LONGEST_S = 4 * 3600
-"""Of a sound, in seconds: what a temporary file may hold, and a video of it last."""
+"""Longest sound, in seconds: what a temporary file may hold, and how long a video of it may last."""
 _GAP_S = Fraction(20, 1000)  # holes in the time stamps below this are rounding of the container, not silence
 _MISSING_S = Fraction(1, 10)  # a stream this much shorter than its container says has lost its end
 _LONGEST_GAP_S = 3600

@@ -23,7 +23,7 @@ from hallo4.media.presentation import Presentation
 _STEADY_S = 0.002  # spread of frame intervals that rounding to milliseconds explains
 _MISSING_S = Fraction(1, 10)
 _WORTH_S = Fraction(2)
-"""So much is read rather than skipped: seeking costs as much."""
+"""Gaps up to this long are read rather than skipped: seeking costs as much."""
 
 
 @dataclass(frozen=True)

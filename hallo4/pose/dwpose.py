@@ -32,7 +32,7 @@ _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.3
 _PADDING = 1.25
 _BINS_PER_PX = 2.0
 _SAME_PERSON = 0.3
-"""Boxes of one person in two frames overlap at least so much."""
+"""Least overlap (IoU) of the boxes of one person in two frames."""
 
 
 class DwposeEstimator:

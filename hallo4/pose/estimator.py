@@ -45,7 +45,7 @@ class PersonPose:
 @runtime_checkable
 class PoseEstimator(Protocol):
     """Frames [H, W, 3] uint8 RGB, one at a time and in any size, -> people. Keeps nothing between calls: what
-    is known of the last frame is handed in again."""
+    is known of the last frame is an argument."""
 
     name: str
 

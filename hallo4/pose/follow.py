@@ -17,7 +17,7 @@ from hallo4.pose.scene import alike, thumbnail
 from hallo4.types import KEYPOINTS
 
 LOST_S = 1.0
-"""Who has been out of sight for so long is not waited for: the choice is made again, and said."""
+"""After this long out of sight, in seconds, the person is chosen again, with a note."""
 _NEAR = 1.5
 """Between two frames a head moves less than this many of its sizes ..."""
 _LARGER = 2.0

@@ -23,14 +23,14 @@ from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
 SLOWEST_FPS = 1.0
-"""Of a video with several pictures in which a person can be followed."""
+"""Lowest rate of a video in which a person can be followed."""
 FASTEST_FPS = 60.0
-"""Of a video with more frames a second every second one is looked at, or every third, and so on."""
+"""Highest rate that is measured; of faster videos every second frame is taken, or every third, and so on."""
 SMALL_FACE_PX = 32
-"""Below this width a face's points are coarse, and it is said."""
+"""Below this width a face's points are coarse, and a note says so."""
 
 FEW_FRAMES = 5
-"""Fewer do not tell whether a person comes and goes."""
+"""Fewer frames do not show whether a person comes and goes."""
 
 Progress = Callable[[int, int], None]
 """Called with frames done and frames in all."""

@@ -28,7 +28,7 @@ WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 STORED_TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 MAPPED_AT_ONCE_BYTES = 32_000_000
-"""A file is mapped again after so many bytes; till then, pages that were read count as memory in use."""
+"""A file is mapped again after this many bytes; till then, pages that were read count as memory in use."""
 
 Placing = Callable[[nn.Module], Callable[[str, Tensor], Tensor]]
 
