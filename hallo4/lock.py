@@ -90,7 +90,7 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 
 def is_locked(lock_file: Path) -> bool:
-    """Whether somebody holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
+    """Whether a process holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
 
     OutputError: it cannot be looked at.
     """
