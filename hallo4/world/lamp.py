@@ -71,14 +71,20 @@ class Lamp:
     def shine(self, picture_u8: np.ndarray) -> np.ndarray:
         """The lit picture [H, W, 3] uint8 of colours [H, W, 3]."""
         self._finish()
-        lit, shaded = (np.array(c, np.float32) for c in (self.look.lit, self.look.shaded))
-        level, covered = self._level[..., None], self._covered[..., None]
-        light = shaded + (lit - shaded) * np.minimum(level, 1.0)
-        light = 1 + covered * (light - 1)
-        colours = picture_u8 * light
-        # What shines adds light of the lamp's own colour, whatever the colour below.
-        colours += (255 * covered) * np.maximum(level - 1.0, 0.0) * lit
-        return np.clip(colours * self._vignette + 0.5, 0, 255).astype(np.uint8)
+        level = np.minimum(self._level, 1.0)
+        gloss = np.maximum(self._level - 1.0, 0.0) * self._covered * 255
+        lit_u8 = np.empty_like(picture_u8)
+        for channel, (lit, shaded) in enumerate(zip(self.look.lit, self.look.shaded)):
+            light = level * np.float32(lit - shaded)
+            light += np.float32(shaded - 1)
+            light *= self._covered
+            light += 1
+            light *= picture_u8[..., channel]
+            light += gloss  # what shines is white, whatever the colour below
+            light *= self._vignette
+            np.minimum(light, 255, out=light)
+            lit_u8[..., channel] = light
+        return lit_u8
 
     def _finish(self) -> None:
         light, self._light = self._light, None
@@ -121,7 +127,7 @@ class Lamp:
 
 
 def vignette(view: View) -> np.ndarray:
-    """[H, W, 1]: the corners are a little darker."""
+    """[H, W]: the corners are a little darker."""
     x = np.linspace(-1, 1, view.width_px, dtype=np.float32)
     y = np.linspace(-1, 1, view.height_px, dtype=np.float32)[:, None]
-    return (1 - 0.13 * np.clip(x**2 + y**2 - 0.35, 0, None))[..., None]
+    return 1 - np.float32(0.13) * np.clip(x**2 + y**2 - np.float32(0.35), 0, None)

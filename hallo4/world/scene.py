@@ -22,6 +22,8 @@ from hallo4.world.rig import FACE_RADIUS, Body, HeadFrame, body, head_frame
 from hallo4.world.shading import Lights, Surface
 
 SUPERSAMPLING = 4
+LIT_SUPERSAMPLING = 3
+"""Shading hides the steps of edges that flat colours would show."""
 
 
 def face_state(performance: Performance, t: int) -> FaceState:
@@ -49,7 +51,7 @@ def draw_frame(
     somebody in the lit world, from `surface_of`."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     lamp = None if surface is None else Lamp(surface.look, view, surface.vignette)
-    painter = Painter(view, backdrop, SUPERSAMPLING, lamp)
+    painter = Painter(view, backdrop, SUPERSAMPLING if lamp is None else LIT_SUPERSAMPLING, lamp)
     lights = None if surface is None else Lights(surface, head, limbs)
     painter.lay(lights and lights.back_hair)
     draw_back_hair(painter, head, identity)
@@ -76,9 +78,10 @@ def draw_frame(
 def draw_backdrop(identity: Identity, view: View) -> Image.Image:
     """The room behind the person, at the painter's drawing size: a square that covers the picture, cut off
     evenly."""
-    width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
     if identity.look is not None:
-        return paint_place(identity, view).resize((width, height), Image.Resampling.NEAREST)
+        place, times = paint_place(identity, view), LIT_SUPERSAMPLING
+        return place.resize((place.width * times, place.height * times), Image.Resampling.NEAREST)
+    width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
     size = max(width, height)
     cut_x, cut_y = (width - size) / 2, (height - size) / 2
     rng = np.random.default_rng(identity.layout_seed)
@@ -259,13 +262,14 @@ def _draw_arm(
     top = shoulder + (0, 0.02)
     painter.lay(lights and lights.limb(top, elbow, 0.058))
     painter.fill(capsule(top, elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
-    if wrist[1] - 0.15 > painter.view.bottom:
+    reach = 0.15 if lights is None else 0.2
+    if wrist[1] - reach > painter.view.bottom:
         return
     cuff = wrist + (elbow - wrist) * 0.10
     if lights is not None:
         painter.lay(lights.hand)
         draw_wrist(painter, cuff, wrist, identity)
-    painter.lay(lights and lights.limb(elbow, cuff, 0.058))
+    painter.lay(lights and lights.limb(elbow, cuff, 0.058, casts=True))
     painter.fill(capsule(elbow, cuff, 0.062, 0.046), rim)
     painter.fill(capsule(elbow, cuff, 0.054, 0.038), sleeve)
     painter.lay(lights and lights.hand)
