@@ -98,12 +98,15 @@ def _size(count: int) -> str:
 
 
 def file_sha256(
-    path: str | os.PathLike[str], advance: Callable[[int], object] = lambda count: None, what: str = "a file"
+    path: str | os.PathLike[str],
+    advance: Callable[[int], object] = lambda count: None,
+    what: str = "a file",
+    advice: str | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of a file, read piece by piece. `advance` is called with the bytes of every piece
-    that is done. Errors: as `open_input`."""
+    that is done. Errors: as `open_input`, with its `advice`."""
     digest = hashlib.sha256()
-    with open_input(path, what) as handle:
+    with open_input(path, what, advice=advice) as handle:
         while piece := handle.read(_HASHED_BYTES):
             digest.update(piece)
             advance(len(piece))

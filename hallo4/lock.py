@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from hallo4.errors import InputError, OutputError
+from hallo4.errors import InputError, LockedError, OutputError
 from hallo4.input_file import read_input, shown
 from hallo4.json_file import read_json
 from hallo4.whole import companion, real_path
@@ -79,14 +79,28 @@ def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
 def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> Iterator[None]:
     """Hold `lock_file`, which is made and removed again, while the block works on `on`.
 
-    `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it
-    (its process id, machine and start are named), or the file cannot be made.
+    `instead` says in a sentence what the other may do. LockedError: another process, or thread, holds it
+    (its process id, machine and start are named). OutputError: the file cannot be made.
     """
     lock = _lock(lock_file)
     if not _acquired(lock, lock_file, on):
-        raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
+        raise LockedError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
     with _held(lock, lock_file):
         yield
+
+
+def is_locked(lock_file: Path) -> bool:
+    """Whether somebody holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
+
+    OutputError: it cannot be looked at.
+    """
+    if not lock_file.exists():
+        return False
+    lock = _lock(lock_file)
+    if not _acquired(lock, lock_file, lock_file):
+        return True
+    with _released(lock, lock_file):
+        return False
 
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
@@ -121,8 +135,14 @@ def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str]) -
 
 @contextmanager
 def _held(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
-    try:
+    with _released(lock, lock_file):
         _sign(lock_file)
+        yield
+
+
+@contextmanager
+def _released(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
+    try:
         yield
     finally:
         # Removed while it is held: nobody can take a file that is then deleted under them.

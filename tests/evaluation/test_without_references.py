@@ -10,8 +10,8 @@ from video_folders import CLIPS, row, write
 
 from hallo4.cli import main
 from hallo4.evaluation import ToolSettings, evaluate_videos
-from hallo4.evaluation.networks.syncnet import SyncNet
 from hallo4.evaluation.suites.video_metrics import ALONE
+from hallo4.sync.network import SyncNet
 from hallo4.weights.catalogue import FILES
 
 

@@ -133,10 +133,11 @@ def test_uploads_leave_room_on_the_disk_whatever_was_promised(program, monkeypat
 
 
 def test_ids_that_nobody_has_leave_nothing_behind(program, makers):
-    before = len(makers.queue.uploads._locks)
+    folder = makers.queue.uploads.folder
+    before = set(folder.rglob("*"))
     for number in range(20):
         assert program.piece(f"{number:032x}", 0, b"x").status_code == 404
-    assert len(makers.queue.uploads._locks) == before
+    assert set(folder.rglob("*")) == before
 
 
 def test_a_picture_that_unfolds_to_gigabytes_is_refused_by_its_header(program):

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hallo4.errors import InputError, ShapeError
-from hallo4.evaluation.measures.mfcc import syncnet_mfcc
+from hallo4.sync.cepstra import syncnet_mfcc
 from hallo4.types import Audio, Skeleton
 
 if TYPE_CHECKING:
-    from hallo4.evaluation.networks.syncnet import SyncNet
+    from hallo4.sync.network import SyncNet
 
 MAX_SHIFT = 15
 _WINDOW_FRAMES, _CEPSTRA_PER_FRAME, _WINDOW_CEPSTRA = 5, 4, 20
@@ -173,18 +173,6 @@ class FaceCropper:
         across = half * (1 + _CROP_SCALE)
         crop = padded[max(0, int(y - half)) : int(y + down), max(0, int(x - across)) : int(x + across)]
         return np.asarray(Image.fromarray(crop).resize((_CROP_PX, _CROP_PX), Image.Resampling.BILINEAR))
-
-
-# ---------------------------------------------------------------------- sync by loudness, without any weights
-
-LOUD_RANGE_DB = 40.0
-
-
-def loudness_curve(loudness_dbfs: np.ndarray) -> np.ndarray:
-    """[T] dB -> [T] dB, cut 40 dB below the loudest frame: what a mouth's opening roughly follows in
-    speech.
-    """
-    return np.maximum(loudness_dbfs, loudness_dbfs.max() - LOUD_RANGE_DB)
 
 
 def _median(curve: np.ndarray) -> np.ndarray:

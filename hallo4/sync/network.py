@@ -15,8 +15,8 @@ import os
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.published import with_published
 from hallo4.weights.check import find_weights
+from hallo4.weights.published import with_published
 from hallo4.weights.tensors import read_tensors
 
 FACE_PX = 224
@@ -63,7 +63,7 @@ class SyncNet(nn.Module):
         return self.netfclip(self.netcnnlip(faces_bgr).flatten(1))
 
     def embed_sound(self, cepstra: Tensor) -> Tensor:
-        """[B, 1, 13, 20] float, as `mfcc.syncnet_mfcc` gives them -> [B, 1024]. ShapeError for other
+        """[B, 1, 13, 20] float, as `cepstra.syncnet_mfcc` gives them -> [B, 1024]. ShapeError for other
         shapes.
         """
         if cepstra.shape[1:] != (1, 13, CEPSTRA):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from hallo4.errors import InputError, ShapeError
-from hallo4.evaluation.measures.mfcc import mfcc, syncnet_mfcc
-from hallo4.evaluation.measures.sync import FaceCropper, face_boxes, sync_score, syncnet_score, windows_of
-from hallo4.evaluation.networks.syncnet import SyncNet
 from hallo4.motion import layout
+from hallo4.sync.cepstra import mfcc, syncnet_mfcc
+from hallo4.sync.network import SyncNet
+from hallo4.sync.score import FaceCropper, face_boxes, sync_score, syncnet_score, windows_of
 from hallo4.types import Audio, Skeleton
 
 RNG = np.random.default_rng(0)
