@@ -60,7 +60,7 @@ def draw_frame(
     painter.lay(lights and lights.neck)
     _draw_neck(painter, head, limbs, identity)
     painter.lay(lights and lights.torso)
-    _draw_torso(painter, limbs, identity)
+    _draw_torso(painter, limbs, identity, lights)
     painter.lay(lights and lights.face)
     draw_face(painter, head, identity, face_state(performance, t))
     painter.lay(lights and lights.front_hair)
@@ -154,7 +154,7 @@ def _draw_neck(painter: Painter, head: HeadFrame, limbs: Body, identity: Identit
     painter.fill(capsule(chin, limbs.neck + (0, 0.03), 0.085, 0.085), _neck_shade(identity))
 
 
-def _draw_torso(painter: Painter, limbs: Body, identity: Identity) -> None:
+def _draw_torso(painter: Painter, limbs: Body, identity: Identity, lights: Lights | None) -> None:
     cloth, accent = identity.cloth, identity.cloth_accent
     rs, ls, neck = limbs.right_shoulder, limbs.left_shoulder, limbs.neck
     y = max(rs[1], ls[1])
@@ -177,10 +177,10 @@ def _draw_torso(painter: Painter, limbs: Body, identity: Identity) -> None:
         for k in range(3):
             at = y + 0.02 + 0.055 * k
             painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
-    _draw_neckline(painter, neck, identity)
+    _draw_neckline(painter, neck, identity, lights)
 
 
-def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> None:
+def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity, lights: Lights | None) -> None:
     """What makes the garment: scoop, collar, hood, roll neck or bib."""
     style, cloth, accent = identity.clothes, identity.cloth, identity.cloth_accent
     shade = mix(cloth, (20, 16, 40), 0.2)
@@ -196,7 +196,9 @@ def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> No
             ]
         )
         painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
+        painter.lay(lights and lights.neck)
         painter.fill(rim, _neck_shade(identity))
+        painter.lay(lights and lights.torso)
     if style == "collar":
         for side in (-1, 1):
             painter.fill(
@@ -257,7 +259,8 @@ def _draw_arm(
     identity: Identity,
     lights: Lights | None,
 ) -> None:
-    rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
+    rim = mix(identity.cloth, (16, 12, 36), 0.42 if lights is None else 0.25)
+    sleeve = mix(identity.cloth, (255, 255, 255), 0.07)
     wrist = hand.joints[0]
     top = shoulder + (0, 0.02)
     painter.lay(lights and lights.limb(top, elbow, 0.058))
