@@ -23,7 +23,8 @@ class Episode:
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
     world: Annotated[Literal["drawn-1", "lit-1"], arg(metavar="WORLD")] = "drawn-1"
-    """drawn-1: flat colours, what the embedded models know; lit-1: the same people with light, places, bending fingers and faster motion"""
+    """drawn-1 has flat colours and is what the embedded models know; lit-1 shows the same people with light,
+    places behind them, fingers that bend and faster motion"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
     """how long it lasts"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128

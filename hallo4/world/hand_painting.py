@@ -26,7 +26,7 @@ _FOLDED = 0.42
 
 def draw_jointed_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
     """The hand over whatever is there; the wrist's end is left to the sleeve."""
-    assert hand.curl is not None and identity.look is not None
+    assert hand.curl is not None
     ink = _Ink(painter, identity)
     fingers = hand.joints[1:].reshape(5, 4, 2)
     folded = [bool(c > _FOLDED) for c in hand.curl]
@@ -82,11 +82,16 @@ class _Ink:
 
     def folded_finger(self, chain: np.ndarray, radii: np.ndarray) -> None:
         """A finger that is seen to its middle joint, with its end folded under or over the palm."""
-        for grow, color, move in ((_OUTLINE, self.edge, 0.0), (0.0, self.shade, 0.0), (-0.014 * H, self.skin, 0.2)):
+        for grow, color, move in (
+            (_OUTLINE, self.edge, 0.0),
+            (0.0, self.shade, 0.0),
+            (-0.014 * H, self.skin, 0.2),
+        ):
             shift = self.to_light * move * radii[1]
             for a, b in ((0, 1), (1, 2), (2, 3)):
                 self.painter.fill(
-                    capsule(chain[a] + shift, chain[b] + shift, radii[a] + grow, radii[b] + grow, 6), color,
+                    capsule(chain[a] + shift, chain[b] + shift, radii[a] + grow, radii[b] + grow, 6),
+                    color,
                     inside=grow <= 0,
                 )
         self.painter.ellipse(chain[1] + self.to_light * 0.3 * radii[1], *2 * (0.4 * radii[1],), self.light)
@@ -114,7 +119,9 @@ class _Ink:
             chain, radius = fingers[k], _RADII[k][3]
             end = chain[3] - chain[2]
             unit = end / max(np.linalg.norm(end), 1e-6)
-            nail = capsule(chain[3] - unit * 0.2 * radius, chain[3] + unit * 0.25 * radius, 0.6 * radius, 0.62 * radius)
+            nail = capsule(
+                chain[3] - unit * 0.2 * radius, chain[3] + unit * 0.25 * radius, 0.6 * radius, 0.62 * radius
+            )
             self.painter.fill(nail, self.nail, inside=True)
             if k:
                 side = np.array([-unit[1], unit[0]]) * _RADII[k][1] * 0.55

@@ -1,4 +1,4 @@
-"""The worlds by name, and what the lit one adds to a person: light, a place behind them, cloth, livelier motion.
+"""The worlds by name, and what the lit one adds to a person: light, a place behind them, cloth.
 
 `drawn-1` has flat colours and is what the embedded models were trained on. `lit-1` is the same people saying
 the same words, with light and shade, a blurred place behind them, hands whose fingers bend, and faster motion

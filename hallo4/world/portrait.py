@@ -120,7 +120,9 @@ def draw_face(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     y = np.concatenate([y, 0.0 - np.sin(skull) * 1.12])
     painter.fill(head(x, y, 0.0), identity.skin)
     # Flat cheeks have a round blush; on lit ones it fades outwards.
-    rings = ((1.0, 0.45),) if identity.look is None else ((1.25, 0.10), (1.0, 0.10), (0.75, 0.10), (0.45, 0.10))
+    rings = (
+        ((1.0, 0.45),) if identity.look is None else ((1.25, 0.10), (1.0, 0.10), (0.75, 0.10), (0.45, 0.10))
+    )
     for side in (-1.0, 1.0):
         a = np.linspace(0, 2 * np.pi, 18)
         for grown, opacity in rings:
@@ -208,7 +210,9 @@ def _draw_nose(painter: Painter, head: HeadFrame, identity: Identity, shade: tup
     loop = smooth_loop(tip)
     if identity.look is not None:  # its form is in the relief; there remain the nostrils
         for side in (-1, 1):
-            painter.ellipse(head(side * 0.075 * size, 0.475, 0.98)[0], 0.0085, 0.0048, mix(shade, (60, 16, 20), 0.5))
+            painter.ellipse(
+                head(side * 0.075 * size, 0.475, 0.98)[0], 0.0085, 0.0048, mix(shade, (60, 16, 20), 0.5)
+            )
         return
     painter.fill(head(loop[:, 0], loop[:, 1] + 0.02, 1.02), shade)
     painter.fill(head(loop[:, 0] * 0.85, loop[:, 1] - 0.02, 1.14), mix(identity.skin, light, 0.5))

@@ -47,8 +47,8 @@ def draw_frame(
     backdrop: Image.Image,
     surface: Surface | None = None,
 ) -> np.ndarray:
-    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and so does `surface`, of
-    somebody in the lit world, from `surface_of`."""
+    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and `surface`, of
+    somebody in the lit world, likewise from `surface_of`."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     lamp = None if surface is None else Lamp(surface.look, view, surface.vignette)
     painter = Painter(view, backdrop, SUPERSAMPLING if lamp is None else LIT_SUPERSAMPLING, lamp)
@@ -71,8 +71,6 @@ def draw_frame(
     ):
         _draw_arm(painter, shoulder, elbow, hand, identity, lights)
     return painter.picture()
-
-
 
 
 def draw_backdrop(identity: Identity, view: View) -> Image.Image:

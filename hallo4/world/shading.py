@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hallo4.world.identity import Identity
 from hallo4.world.framing import View
+from hallo4.world.identity import Identity
 from hallo4.world.lamp import Field, Light, Shadow, vignette
 from hallo4.world.look import Look
 from hallo4.world.rig import Body, HeadFrame
@@ -23,8 +23,8 @@ _AXIS = np.arange(-_REACH, _REACH + 1e-6, _CELL, dtype=np.float32)
 
 @dataclass(frozen=True)
 class Surface:
-    """What of a person's light does not change in a clip. `normals` [n, n, 3] of the face and `strands` [n, n]
-    of the hair over face coordinates, `mottle` [n, n]: the unevenness of skin. `vignette` [H, W]."""
+    """What of a person's light does not change in a clip. `normals` [n, n, 3] of the face and `strands`
+    [n, n] of the hair over face coordinates, `mottle` [n, n]: the unevenness of skin. `vignette` [H, W]."""
 
     look: Look
     normals: np.ndarray
@@ -59,8 +59,8 @@ def _face_normals(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarra
         height = height - 0.05 * _bump(x, y, side * 0.36, 0.62, 0.06, 0.16)
     fall, across = np.gradient(height, _CELL)
     inside = np.sqrt(np.maximum(0.03, 1 - (x / 1.12) ** 2 - (y / 1.45) ** 2))
-    normals = np.stack(np.broadcast_arrays(x / 1.12**2 / 0.95 - across * inside,
-                                           y / 1.45**2 / 0.95 - fall * inside, inside / 0.95), -1)  # fmt: skip
+    toward_x, toward_y = 0.95 * x / 1.12**2 - across * inside, 0.95 * y / 1.45**2 - fall * inside
+    normals = np.stack(np.broadcast_arrays(toward_x, toward_y, inside), -1)
     return (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32)
 
 
