@@ -52,8 +52,8 @@ def act(
     """Everything of an episode but its pictures: who, what is said, how they move, and the truth about it.
 
     Head, body and hands move `tempo` times as fast as people of this world do. The performance is seen `rho`
-    times a frame, as conditions of a higher rate are: rho*T values, of which every rho-th belongs to a frame. In another `world`
-    the same person says the same, with other gestures.
+    times a frame, as conditions of a higher rate are: rho*T values, of which every rho-th belongs to a frame.
+    In another `world` the same person says the same, with other gestures.
     InputError for values out of range.
     """
     if not 0.04 <= seconds <= MAX_SECONDS:

@@ -1,5 +1,5 @@
-"""Livelier motion of the lit world: hands that point, count, close and open, and, in a share of the clips, heads
-and hands that move up to four times a second."""
+"""Livelier motion of the lit world: hands that point, count, close and open; and, in a share of the clips,
+heads and hands that move up to four times a second."""
 
 from __future__ import annotations
 
@@ -82,7 +82,11 @@ def _hand(
     at, here = 0, _target(rng, brisk) if active and rng.random() < 0.75 else _AT_REST
     while at < frames:
         raised = active and talk[min(at, frames - 1)] > 0.25
-        length = int(rng.integers(4, 11) if brisk else rng.integers(7, 18)) if raised else int(rng.integers(16, 28))
+        length = (
+            int(rng.integers(4, 11) if brisk else rng.integers(7, 18))
+            if raised
+            else int(rng.integers(16, 28))
+        )
         there = _target(rng, brisk) if raised else _AT_REST + rng.normal(0, 0.01, 9)
         if raised and rng.random() < 0.35:  # the hand stays, and stresses what is said
             there = here + np.r_[rng.normal(0, 0.022 if brisk else 0.012, 2), np.zeros(7)]

@@ -7,7 +7,7 @@ import numpy as np
 from hallo4.world.hand_joints import HAND_LENGTH as H
 from hallo4.world.hand_joints import Hand
 from hallo4.world.identity import Identity, mix
-from hallo4.world.painter import Painter, capsule, circle, smooth_loop
+from hallo4.world.painter import Painter, capsule, smooth_loop
 
 _RADII = H * np.array(
     [
@@ -26,7 +26,7 @@ _FOLDED = 0.42
 
 def draw_jointed_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
     """The hand over whatever is there; the wrist's end is left to the sleeve."""
-    assert hand.curl is not None and identity.look is not None
+    assert hand.curl is not None
     ink = _Ink(painter, identity)
     fingers = hand.joints[1:].reshape(5, 4, 2)
     folded = [bool(c > _FOLDED) for c in hand.curl]
@@ -40,7 +40,7 @@ def draw_jointed_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
     ink.rim(palm)
     for k in stretched:
         ink.finger(fingers[k], _RADII[k])
-    painter.fill(palm, identity.skin)
+    painter.fill(palm, identity.skin, inside=True)
     if hand.facing < 0:
         ink.back(hand.joints, stretched, folded[0])
         return
@@ -49,7 +49,7 @@ def draw_jointed_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
         ink.folded_finger(fingers[k], _RADII[k])
     ink.finger(fingers[0], _RADII[0])
     # The ball of the thumb has no edge towards the palm.
-    painter.fill(capsule(hand.joints[1], fingers[0][1], 0.078 * H, 0.062 * H), identity.skin)
+    painter.fill(capsule(hand.joints[1], fingers[0][1], 0.078 * H, 0.062 * H), identity.skin, inside=True)
 
 
 class _Ink:
@@ -73,19 +73,26 @@ class _Ink:
 
     def finger(self, chain: np.ndarray, radii: np.ndarray) -> None:
         """A finger [4, 2] that does not come back over itself: edge, shade, skin and a strip of light."""
-        fill = self.painter.fill
-        fill(_along(chain, radii + _OUTLINE), self.edge)
-        fill(_along(chain, radii), self.shade)
-        fill(_along(chain + self.to_light * 0.20 * radii[:, None], radii * 0.82), self.skin)
-        fill(_along(chain[1:] + self.to_light * 0.34 * radii[1:, None], radii[1:] * 0.36), self.light)
+        fill, ways = self.painter.fill, _ways(chain)
+        fill(_along(chain, ways, radii + _OUTLINE), self.edge)
+        fill(_along(chain, ways, radii), self.shade, inside=True)
+        fill(_along(chain + 0.20 * radii[1] * self.to_light, ways, 0.82 * radii), self.skin, inside=True)
+        lit = chain[1:] + 0.34 * radii[1] * self.to_light
+        fill(_along(lit, ways[1:], 0.36 * radii[1:]), self.light, inside=True)
 
     def folded_finger(self, chain: np.ndarray, radii: np.ndarray) -> None:
         """A finger that is seen to its middle joint, with its end folded under or over the palm."""
-        for grow, color, move in ((_OUTLINE, self.edge, 0.0), (0.0, self.shade, 0.0), (-0.014 * H, self.skin, 0.2)):
+        for grow, color, move in (
+            (_OUTLINE, self.edge, 0.0),
+            (0.0, self.shade, 0.0),
+            (-0.014 * H, self.skin, 0.2),
+        ):
             shift = self.to_light * move * radii[1]
             for a, b in ((0, 1), (1, 2), (2, 3)):
                 self.painter.fill(
-                    capsule(chain[a] + shift, chain[b] + shift, radii[a] + grow, radii[b] + grow, 6), color
+                    capsule(chain[a] + shift, chain[b] + shift, radii[a] + grow, radii[b] + grow, 6),
+                    color,
+                    inside=grow <= 0,
                 )
         self.painter.ellipse(chain[1] + self.to_light * 0.3 * radii[1], *2 * (0.4 * radii[1],), self.light)
 
@@ -112,24 +119,32 @@ class _Ink:
             chain, radius = fingers[k], _RADII[k][3]
             end = chain[3] - chain[2]
             unit = end / max(np.linalg.norm(end), 1e-6)
-            nail = capsule(chain[3] - unit * 0.2 * radius, chain[3] + unit * 0.25 * radius, 0.6 * radius, 0.62 * radius)
-            self.painter.fill(nail, self.nail)
+            nail = capsule(
+                chain[3] - unit * 0.2 * radius, chain[3] + unit * 0.25 * radius, 0.6 * radius, 0.62 * radius
+            )
+            self.painter.fill(nail, self.nail, inside=True)
             if k:
                 side = np.array([-unit[1], unit[0]]) * _RADII[k][1] * 0.55
                 self.painter.stroke(np.array([chain[1] - side, chain[1] + side]), 0.014 * H, self.shade)
 
 
-def _along(chain: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Outline round a chain of joints [n, 2] with these half widths, round at both ends."""
+def _ways(chain: np.ndarray) -> np.ndarray:
+    """Unit vectors [n, 2] along a chain of joints, at each of them."""
     bones = np.diff(chain, axis=0)
-    bones = bones / np.maximum(np.hypot(bones[:, 0], bones[:, 1])[:, None], 1e-9)
+    bones /= np.maximum(np.hypot(bones[:, 0], bones[:, 1]), 1e-9)[:, None]
     ways = np.concatenate([bones[:1], bones[:-1] + bones[1:], bones[-1:]])
-    ways = ways / np.maximum(np.hypot(ways[:, 0], ways[:, 1])[:, None], 1e-9)
-    left = np.stack([ways[:, 1], -ways[:, 0]], 1) * radii[:, None]
-    turns = np.linspace(-np.pi / 2, np.pi / 2, 7)[1:-1, None]
-    ends = np.cos(turns), np.sin(turns)
-    tip = chain[-1] + radii[-1] * ways[-1] * ends[0] + left[-1] * -ends[1]
-    root = chain[0] - radii[0] * ways[0] * ends[0] + left[0] * ends[1]
+    return ways / np.maximum(np.hypot(ways[:, 0], ways[:, 1]), 1e-9)[:, None]
+
+
+_TURN = np.linspace(-np.pi / 2, np.pi / 2, 7)[1:-1, None]
+_COS, _SIN = np.cos(_TURN), np.sin(_TURN)
+
+
+def _along(chain: np.ndarray, ways: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Outline round a chain of joints [n, 2] with these half widths, round at both ends."""
+    left = ways[:, ::-1] * (radii[:, None] * (1.0, -1.0))
+    tip = chain[-1] + radii[-1] * _COS * ways[-1] - _SIN * left[-1]
+    root = chain[0] - radii[0] * _COS * ways[0] + _SIN * left[0]
     return np.concatenate([chain + left, tip, (chain - left)[::-1], root])
 
 
@@ -161,5 +176,4 @@ def draw_wrist(painter: Painter, cuff: np.ndarray, wrist: np.ndarray, identity: 
     """Skin from the sleeve to the hand."""
     edge = mix(identity.skin, (70, 22, 24), 0.52)
     painter.fill(capsule(cuff, wrist, 0.150 * H + _OUTLINE, 0.135 * H + _OUTLINE), edge)
-    painter.fill(capsule(cuff, wrist, 0.150 * H, 0.135 * H), identity.skin)
-    painter.fill(circle(wrist, 0.13 * H), identity.skin)
+    painter.fill(capsule(cuff, wrist, 0.150 * H, 0.135 * H), identity.skin, inside=True)

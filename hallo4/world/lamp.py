@@ -4,8 +4,8 @@
     lamp.cover(points)       (by the painter) these pixels belong to it
     lamp.shine(picture)      colours times light
 
-A field is a function of x [w] and y [h, 1] in parts of the person's square; it gives the brightness [h, w]: 0 is
-turned away from the key light, 1 faces it, and what is above 1 shines.
+A field is a function of x [w] and y [h, 1] in parts of the person's square; it gives the brightness [h, w]:
+0 is turned away from the key light, 1 faces it, and what is above 1 shines.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SHADOW_CELL_PX = 4
 
 @dataclass(frozen=True)
 class Shadow:
-    """A soft shadow on what was laid before: moved by `offset` and blurred by `blur`, in parts of the person's
-    square; `strength` 1 takes all of the key light."""
+    """A soft shadow on what was laid before: moved by `offset` and blurred by `blur`, in parts of the
+    person's square; `strength` 1 takes all of the key light."""
 
     offset: tuple[float, float]
     blur: float
@@ -71,14 +71,20 @@ class Lamp:
     def shine(self, picture_u8: np.ndarray) -> np.ndarray:
         """The lit picture [H, W, 3] uint8 of colours [H, W, 3]."""
         self._finish()
-        lit, shaded = (np.array(c, np.float32) for c in (self.look.lit, self.look.shaded))
-        level, covered = self._level[..., None], self._covered[..., None]
-        light = shaded + (lit - shaded) * np.minimum(level, 1.0)
-        light = 1 + covered * (light - 1)
-        colours = picture_u8 * light
-        # What shines adds light of the lamp's own colour, whatever the colour below.
-        colours += (255 * covered) * np.maximum(level - 1.0, 0.0) * lit
-        return np.clip(colours * self._vignette + 0.5, 0, 255).astype(np.uint8)
+        level = self._level
+        gloss = np.maximum(level - 1.0, 0.0) * self._covered * 90
+        lit_u8 = np.empty_like(picture_u8)
+        for channel, (lit, shaded) in enumerate(zip(self.look.lit, self.look.shaded)):
+            light = level * np.float32(lit - shaded)
+            light += np.float32(shaded - 1)
+            light *= self._covered
+            light += 1
+            light *= picture_u8[..., channel]
+            light += gloss  # what shines is paler than its colour
+            light *= self._vignette
+            np.minimum(light, 255, out=light)
+            lit_u8[..., channel] = light
+        return lit_u8
 
     def _finish(self) -> None:
         light, self._light = self._light, None
@@ -105,7 +111,7 @@ class Lamp:
         wide = Image.new("L", (small.width + 2 * margin, small.height + 2 * margin))
         wide.paste(small, (margin, margin))
         wide = wide.filter(ImageFilter.GaussianBlur(blur))
-        # Resampled to a tenth of a cell, so that it moves as smoothly as what casts it.
+        # Placed between the cells, so that it moves as smoothly as what casts it.
         left = corner[0] + shadow.offset[0] * unit - margin * cell
         top = corner[1] + shadow.offset[1] * unit - margin * cell
         height, width = self._level.shape
@@ -114,14 +120,12 @@ class Lamp:
         if x1 <= x0 or y1 <= y0:
             return
         place = (1 / cell, 0, (x0 - left) / cell, 0, 1 / cell, (y0 - top) / cell)
-        cast = wide.transform(
-            (x1 - x0, y1 - y0), Image.Transform.AFFINE, place, Image.Resampling.BILINEAR
-        )
+        cast = wide.transform((x1 - x0, y1 - y0), Image.Transform.AFFINE, place, Image.Resampling.BILINEAR)
         self._level[y0:y1, x0:x1] *= 1 - np.asarray(cast, np.float32) * np.float32(shadow.strength / 255)
 
 
 def vignette(view: View) -> np.ndarray:
-    """[H, W, 1]: the corners are a little darker."""
+    """[H, W]: the corners are a little darker."""
     x = np.linspace(-1, 1, view.width_px, dtype=np.float32)
     y = np.linspace(-1, 1, view.height_px, dtype=np.float32)[:, None]
-    return (1 - 0.13 * np.clip(x**2 + y**2 - 0.35, 0, None))[..., None]
+    return 1 - np.float32(0.13) * np.clip(x**2 + y**2 - np.float32(0.35), 0, None)

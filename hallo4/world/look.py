@@ -1,4 +1,4 @@
-"""The worlds by name, and what the lit one adds to a person: light, a place behind them, cloth, livelier motion.
+"""The worlds by name, and what the lit one adds to a person: light, a place behind them, cloth.
 
 `drawn-1` has flat colours and is what the embedded models were trained on. `lit-1` is the same people saying
 the same words, with light and shade, a blurred place behind them, hands whose fingers bend, and faster motion
@@ -21,11 +21,11 @@ PLACES = ("room", "window", "bokeh", "garden", "sky", "paper", "curtain", "brick
 PATTERNS = ("none", "none", "knit", "stripes", "check", "dots", "twill")
 
 _LIGHTS = (
-    ((1.10, 1.07, 1.04), (0.47, 0.48, 0.56)),  # daylight
-    ((1.16, 1.05, 0.90), (0.48, 0.43, 0.54)),  # a low sun
-    ((1.10, 1.09, 1.08), (0.53, 0.50, 0.52)),  # a soft box
-    ((1.12, 1.04, 0.94), (0.44, 0.39, 0.45)),  # a lamp in the evening
-    ((1.04, 1.07, 1.12), (0.46, 0.45, 0.52)),  # a cloudy sky
+    ((1.06, 1.03, 1.00), (0.50, 0.46, 0.50)),  # daylight
+    ((1.12, 1.02, 0.88), (0.52, 0.43, 0.49)),  # a low sun
+    ((1.06, 1.05, 1.03), (0.55, 0.49, 0.50)),  # a soft box
+    ((1.08, 1.00, 0.91), (0.48, 0.39, 0.42)),  # a lamp in the evening
+    ((1.01, 1.03, 1.06), (0.50, 0.46, 0.51)),  # a cloudy sky
 )
 
 

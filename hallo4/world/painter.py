@@ -35,9 +35,9 @@ class Painter:
         if self._lamp is not None and light is not None:
             self._lamp.lay(light)
 
-    def fill(self, points: Points, color: Color, opacity: float = 1.0) -> None:
-        """Fill a closed polygon."""
-        if self._lamp is not None and opacity >= 1:
+    def fill(self, points: Points, color: Color, opacity: float = 1.0, inside: bool = False) -> None:
+        """Fill a closed polygon. `inside`: it lies within what was filled before."""
+        if self._lamp is not None and opacity >= 1 and not inside:
             self._lamp.cover(points)
         ink = color if opacity >= 1 else (*color, round(255 * opacity))
         self._draw.polygon((points * self._scale + self._origin).ravel().tolist(), fill=ink)

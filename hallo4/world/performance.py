@@ -86,7 +86,8 @@ def paced(
     """`calm` [T] seen `rho` times a frame, [rho*T], with a body that moves `tempo` times as fast.
 
     Another body is acted out for so much longer and shown so much faster; at tempo 1 it is the calm one.
-    What moves fast by itself is left out there. Lips, lids, brows and gaze keep their pace. Between the frames of what was acted out: straight lines.
+    What moves fast by itself is left out there. Lips, lids, brows and gaze keep their pace. Between the
+    frames of what was acted out: straight lines.
     """
     frames = len(calm)
     body = calm

@@ -9,8 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Performance:
-    """Curves of one clip, each [T], [T, 2] or (curl) [T, 5] float32. Angles in radians; lengths in parts of the
-    person's square.
+    """Curves of one clip, each [T], [T, 2] or (curl) [T, 5] float32. Angles in radians; lengths in parts of
+    the person's square.
 
     `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right
     of the picture,

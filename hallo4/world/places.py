@@ -66,15 +66,19 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> tuple[float, ...]:
 
 
 def _discs(
-    rng: np.random.Generator, picture: Image.Image, colours: list[Color], count: int, top: float, bottom: float,
-    strength: float = 0.6,
-) -> Image.Image:  # fmt: skip
+    rng: np.random.Generator,
+    picture: Image.Image,
+    colours: list[Color],
+    count: int,
+    heights: tuple[float, float],
+    strength: float,
+) -> Image.Image:
     """Lights out of focus: discs with a brighter rim, added to the picture."""
     glow = Image.new("RGB", picture.size)
     for _ in range(count):
         spot = Image.new("RGB", picture.size)
         draw = ImageDraw.Draw(spot)
-        x, y, r = rng.uniform(0, 1), rng.uniform(top, bottom), rng.uniform(0.018, 0.062)
+        x, y, r = rng.uniform(0, 1), rng.uniform(*heights), rng.uniform(0.018, 0.062)
         colour = mix((0, 0, 0), colours[int(rng.integers(len(colours)))], rng.uniform(0.35, 1.0) * strength)
         box = _box(x - r, y - r, x + r, y + r)
         draw.ellipse(box, fill=colour, outline=mix(colour, (255, 255, 255), 0.18), width=1)
@@ -105,8 +109,12 @@ def _room(rng: np.random.Generator, identity: Identity) -> Image.Image:
         draw.rectangle(_box(side - 0.01, shelf, side + 0.40, shelf + 0.022), fill=wood)
     other = 0.82 if side == 0.0 else 0.16
     draw.rectangle(_box(other - 0.11, 0.12, other + 0.11, 0.40), fill=mix(wall, (40, 34, 34), 0.6))
-    draw.rectangle(_box(other - 0.09, 0.14, other + 0.09, 0.38), fill=mix(identity.wall_accent, (240, 232, 220), 0.5))
-    draw.ellipse(_box(other - 0.06, 0.22, other + 0.03, 0.34), fill=mix(identity.wall_accent, (90, 70, 90), 0.4))
+    draw.rectangle(
+        _box(other - 0.09, 0.14, other + 0.09, 0.38), fill=mix(identity.wall_accent, (240, 232, 220), 0.5)
+    )
+    draw.ellipse(
+        _box(other - 0.06, 0.22, other + 0.03, 0.34), fill=mix(identity.wall_accent, (90, 70, 90), 0.4)
+    )
     picture = _blurred(picture, 0.016)
     return _lamp_glow(picture, other, 0.66, (255, 214, 150), 0.55)
 
@@ -145,7 +153,7 @@ def _bokeh(rng: np.random.Generator, identity: Identity) -> Image.Image:
     picture = _toned(_gradient(mix(base, (40, 44, 80), 0.3), mix(base, (70, 44, 40), 0.3)),
                      0.25 * _clouds(rng, (3, 6)))  # fmt: skip
     colours = [(255, 190, 110), (255, 224, 170), (255, 140, 90), (140, 180, 255), identity.wall_accent]
-    return _discs(rng, picture, colours, 46, 0.02, 0.85)
+    return _discs(rng, picture, colours, 46, (0.02, 0.85), 0.6)
 
 
 def _garden(rng: np.random.Generator, identity: Identity) -> Image.Image:
@@ -157,7 +165,7 @@ def _garden(rng: np.random.Generator, identity: Identity) -> Image.Image:
     hedge = np.clip((line + 0.25 + 0.75 * _clouds(rng, (4, 9, 18))) * 5, 0, 1)[..., None]
     mixed = np.asarray(picture, np.float32) * (1 - hedge) + green * hedge
     picture = _blurred(Image.fromarray(mixed.astype(np.uint8)), 0.018)
-    return _discs(rng, picture, [(255, 246, 190), (230, 240, 180), (255, 255, 240)], 16, 0.05, 0.75, 0.28)
+    return _discs(rng, picture, [(255, 246, 190), (230, 240, 180), (255, 255, 240)], 16, (0.05, 0.75), 0.28)
 
 
 def _sky(rng: np.random.Generator, identity: Identity) -> Image.Image:
@@ -169,8 +177,12 @@ def _sky(rng: np.random.Generator, identity: Identity) -> Image.Image:
     mixed = mixed + cloud * (np.array((255, 226, 208) if low_sun else (250, 250, 252)) - mixed)
     picture = Image.fromarray(mixed.astype(np.uint8))
     draw = ImageDraw.Draw(picture)
-    for k, (height, colour) in enumerate(((0.56, (120, 134, 160)), (0.66, (92, 112, 112)), (0.78, (78, 98, 66)))):
-        ridge = height + 0.05 * np.interp(np.arange(0, 1.01, 0.02), np.linspace(0, 1, 7 + 3 * k), rng.uniform(-1, 1, 7 + 3 * k))
+    for k, (height, colour) in enumerate(
+        ((0.56, (120, 134, 160)), (0.66, (92, 112, 112)), (0.78, (78, 98, 66)))
+    ):
+        ridge = height + 0.05 * np.interp(
+            np.arange(0, 1.01, 0.02), np.linspace(0, 1, 7 + 3 * k), rng.uniform(-1, 1, 7 + 3 * k)
+        )
         line = [(x * _SIDE, y * _SIDE) for x, y in zip(np.arange(0, 1.01, 0.02), ridge)]
         draw.polygon([*line, (_SIDE, _SIDE), (0, _SIDE)], fill=mix(colour, bottom, 0.25))
     picture = _blurred(picture, 0.014)
@@ -182,7 +194,13 @@ def _sky(rng: np.random.Generator, identity: Identity) -> Image.Image:
 def _paper(rng: np.random.Generator, identity: Identity) -> Image.Image:
     wall = mix(identity.wall, (96, 92, 96), 0.35)
     picture = _toned(_gradient(wall, mix(wall, (24, 22, 30), 0.42)), 0.10 * _clouds(rng, (4, 9, 20, 40)))
-    return _lamp_glow(_blurred(picture, 0.006), 0.5 - 0.12 * np.sign(identity.look.key[0]), 0.42, mix(wall, (255, 255, 255), 0.75), 0.55)
+    return _lamp_glow(
+        _blurred(picture, 0.006),
+        0.5 - 0.12 * np.sign(identity.look.key[0]),
+        0.42,
+        mix(wall, (255, 255, 255), 0.75),
+        0.55,
+    )
 
 
 def _curtain(rng: np.random.Generator, identity: Identity) -> Image.Image:
@@ -197,7 +215,11 @@ def _curtain(rng: np.random.Generator, identity: Identity) -> Image.Image:
 
 def _bricks(rng: np.random.Generator, identity: Identity) -> Image.Image:
     mortar = mix(identity.wall, (150, 144, 138), 0.6)
-    brick = mix(identity.wall, (150, 84, 62), 0.68) if rng.random() < 0.6 else mix(identity.wall, (214, 208, 200), 0.65)
+    brick = (
+        mix(identity.wall, (150, 84, 62), 0.68)
+        if rng.random() < 0.6
+        else mix(identity.wall, (214, 208, 200), 0.65)
+    )
     picture = Image.new("RGB", (_SIDE, _SIDE), mix(mortar, brick, 0.35))
     draw = ImageDraw.Draw(picture)
     rows, columns = 15, 7
@@ -205,7 +227,9 @@ def _bricks(rng: np.random.Generator, identity: Identity) -> Image.Image:
         for column in range(-1, columns + 1):
             x, y = (column + 0.5 * (row % 2)) / columns, row / rows
             tone = mix(brick, (30, 20, 20) if rng.random() < 0.5 else (250, 236, 220), rng.uniform(0, 0.22))
-            draw.rectangle(_box(x + 0.006, y + 0.006, x + 1 / columns - 0.004, y + 1 / rows - 0.004), fill=tone)
+            draw.rectangle(
+                _box(x + 0.006, y + 0.006, x + 1 / columns - 0.004, y + 1 / rows - 0.004), fill=tone
+            )
     return _blurred(_toned(picture, 0.10 * _clouds(rng, (5, 12, 40))), 0.007)
 
 

@@ -22,6 +22,8 @@ from hallo4.world.rig import FACE_RADIUS, Body, HeadFrame, body, head_frame
 from hallo4.world.shading import Lights, Surface
 
 SUPERSAMPLING = 4
+LIT_SUPERSAMPLING = 3
+"""Shading hides the steps of edges that flat colours would show."""
 
 
 def face_state(performance: Performance, t: int) -> FaceState:
@@ -45,11 +47,11 @@ def draw_frame(
     backdrop: Image.Image,
     surface: Surface | None = None,
 ) -> np.ndarray:
-    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and so does `surface`, of
-    somebody in the lit world, from `surface_of`."""
+    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and `surface`, of
+    somebody in the lit world, likewise from `surface_of`."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     lamp = None if surface is None else Lamp(surface.look, view, surface.vignette)
-    painter = Painter(view, backdrop, SUPERSAMPLING, lamp)
+    painter = Painter(view, backdrop, SUPERSAMPLING if lamp is None else LIT_SUPERSAMPLING, lamp)
     lights = None if surface is None else Lights(surface, head, limbs)
     painter.lay(lights and lights.back_hair)
     draw_back_hair(painter, head, identity)
@@ -58,7 +60,7 @@ def draw_frame(
     painter.lay(lights and lights.neck)
     _draw_neck(painter, head, limbs, identity)
     painter.lay(lights and lights.torso)
-    _draw_torso(painter, limbs, identity)
+    _draw_torso(painter, limbs, identity, lights)
     painter.lay(lights and lights.face)
     draw_face(painter, head, identity, face_state(performance, t))
     painter.lay(lights and lights.front_hair)
@@ -71,14 +73,13 @@ def draw_frame(
     return painter.picture()
 
 
-
-
 def draw_backdrop(identity: Identity, view: View) -> Image.Image:
     """The room behind the person, at the painter's drawing size: a square that covers the picture, cut off
     evenly."""
-    width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
     if identity.look is not None:
-        return paint_place(identity, view).resize((width, height), Image.Resampling.NEAREST)
+        place, times = paint_place(identity, view), LIT_SUPERSAMPLING
+        return place.resize((place.width * times, place.height * times), Image.Resampling.NEAREST)
+    width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
     size = max(width, height)
     cut_x, cut_y = (width - size) / 2, (height - size) / 2
     rng = np.random.default_rng(identity.layout_seed)
@@ -151,7 +152,7 @@ def _draw_neck(painter: Painter, head: HeadFrame, limbs: Body, identity: Identit
     painter.fill(capsule(chin, limbs.neck + (0, 0.03), 0.085, 0.085), _neck_shade(identity))
 
 
-def _draw_torso(painter: Painter, limbs: Body, identity: Identity) -> None:
+def _draw_torso(painter: Painter, limbs: Body, identity: Identity, lights: Lights | None) -> None:
     cloth, accent = identity.cloth, identity.cloth_accent
     rs, ls, neck = limbs.right_shoulder, limbs.left_shoulder, limbs.neck
     y = max(rs[1], ls[1])
@@ -174,10 +175,10 @@ def _draw_torso(painter: Painter, limbs: Body, identity: Identity) -> None:
         for k in range(3):
             at = y + 0.02 + 0.055 * k
             painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
-    _draw_neckline(painter, neck, identity)
+    _draw_neckline(painter, neck, identity, lights)
 
 
-def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> None:
+def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity, lights: Lights | None) -> None:
     """What makes the garment: scoop, collar, hood, roll neck or bib."""
     style, cloth, accent = identity.clothes, identity.cloth, identity.cloth_accent
     shade = mix(cloth, (20, 16, 40), 0.2)
@@ -193,7 +194,9 @@ def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> No
             ]
         )
         painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
+        painter.lay(lights and lights.neck)
         painter.fill(rim, _neck_shade(identity))
+        painter.lay(lights and lights.torso)
     if style == "collar":
         for side in (-1, 1):
             painter.fill(
@@ -254,18 +257,20 @@ def _draw_arm(
     identity: Identity,
     lights: Lights | None,
 ) -> None:
-    rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
+    rim = mix(identity.cloth, (16, 12, 36), 0.42 if lights is None else 0.25)
+    sleeve = mix(identity.cloth, (255, 255, 255), 0.07)
     wrist = hand.joints[0]
     top = shoulder + (0, 0.02)
     painter.lay(lights and lights.limb(top, elbow, 0.058))
     painter.fill(capsule(top, elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
-    if wrist[1] - 0.15 > painter.view.bottom:
+    reach = 0.15 if lights is None else 0.2
+    if wrist[1] - reach > painter.view.bottom:
         return
     cuff = wrist + (elbow - wrist) * 0.10
     if lights is not None:
         painter.lay(lights.hand)
         draw_wrist(painter, cuff, wrist, identity)
-    painter.lay(lights and lights.limb(elbow, cuff, 0.058))
+    painter.lay(lights and lights.limb(elbow, cuff, 0.058, casts=True))
     painter.fill(capsule(elbow, cuff, 0.062, 0.046), rim)
     painter.fill(capsule(elbow, cuff, 0.054, 0.038), sleeve)
     painter.lay(lights and lights.hand)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hallo4.world.identity import Identity
 from hallo4.world.framing import View
+from hallo4.world.identity import Identity
 from hallo4.world.lamp import Field, Light, Shadow, vignette
 from hallo4.world.look import Look
 from hallo4.world.rig import Body, HeadFrame
@@ -18,12 +18,13 @@ Cloth = Callable[..., np.ndarray]
 _CELL = 1 / 48
 _REACH = 1.9
 """The relief is kept for face coordinates from -1.9 to 1.9, in cells of 1/48 half face widths."""
+_AXIS = np.arange(-_REACH, _REACH + 1e-6, _CELL, dtype=np.float32)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What of a person's light does not change in a clip. `normals` [n, n, 3] of the face and `strands` [n, n]
-    of the hair over face coordinates, `mottle` [n, n]: the unevenness of skin. `vignette` [H, W, 1]."""
+    """What of a person's light does not change in a clip. `normals` [n, n, 3] of the face and `strands`
+    [n, n] of the hair over face coordinates, `mottle` [n, n]: the unevenness of skin. `vignette` [H, W]."""
 
     look: Look
     normals: np.ndarray
@@ -38,29 +39,28 @@ def surface_of(identity: Identity, view: View) -> Surface:
     look = identity.look
     assert look is not None
     rng = np.random.default_rng(look.seed)
-    axis = np.arange(-_REACH, _REACH + 1e-6, _CELL, dtype=np.float32)
-    x, y = axis[None, :], axis[:, None]
+    x, y = _AXIS[None, :], _AXIS[:, None]
     normals = _face_normals(identity, x, y)
-    strands, mottle = _strands(identity, rng, x, y), _mottle(rng, len(axis))
+    strands, mottle = _strands(identity, rng, x, y).astype(np.float32), _mottle(rng, len(_AXIS))
     return Surface(look, normals, strands, mottle, cloth_of(identity), vignette(view))
 
 
 def _face_normals(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """An ellipsoid with brows, sockets, cheekbones, a nose, lips and a chin."""
     size, gap = identity.nose_size, 0.435 * identity.eye_gap
-    nose = 0.30 * _bump(x, y, 0, 0.40, 0.115 * size, 0.10) + 0.15 * _bump(x, y, 0, 0.12, 0.085, 0.26)
-    nose += sum(0.10 * _bump(x, y, side * 0.13 * size, 0.43, 0.06, 0.055) for side in (-1, 1))
-    height = nose - 0.05 * _bump(x, y, 0, 0.60, 0.05, 0.06) + 0.11 * _bump(x, y, 0, 1.06, 0.26, 0.13)
+    nose = 0.17 * _bump(x, y, 0, 0.39, 0.12 * size, 0.11) + 0.085 * _bump(x, y, 0, 0.10, 0.10, 0.26)
+    nose += sum(0.045 * _bump(x, y, side * 0.14 * size, 0.43, 0.07, 0.06) for side in (-1, 1))
+    height = nose - 0.05 * _bump(x, y, 0, 0.60, 0.05, 0.06) + 0.08 * _bump(x, y, 0, 1.04, 0.26, 0.14)
     height += 0.08 * _bump(x, y, 0, 0.76, 0.30, 0.11) - 0.06 * _bump(x, y, 0, 0.92, 0.26, 0.05)
     for side in (-1, 1):
-        height = height - 0.16 * _bump(x, y, side * gap, -0.02, 0.27, 0.20)
+        height = height - 0.10 * _bump(x, y, side * gap, -0.02, 0.27, 0.20)
         height = height + 0.07 * _bump(x, y, side * 0.45, -0.42, 0.30, 0.10)
-        height = height + 0.12 * _bump(x, y, side * 0.60, 0.36, 0.22, 0.17)
+        height = height + 0.075 * _bump(x, y, side * 0.58, 0.36, 0.24, 0.18)
         height = height - 0.05 * _bump(x, y, side * 0.36, 0.62, 0.06, 0.16)
     fall, across = np.gradient(height, _CELL)
     inside = np.sqrt(np.maximum(0.03, 1 - (x / 1.12) ** 2 - (y / 1.45) ** 2))
-    normals = np.stack(np.broadcast_arrays(x / 1.12**2 / 0.95 - across * inside,
-                                           y / 1.45**2 / 0.95 - fall * inside, inside / 0.95), -1)  # fmt: skip
+    toward_x, toward_y = 0.95 * x / 1.12**2 - across * inside, 0.95 * y / 1.45**2 - fall * inside
+    normals = np.stack(np.broadcast_arrays(toward_x, toward_y, inside), -1)
     return (normals / np.linalg.norm(normals, axis=-1, keepdims=True)).astype(np.float32)
 
 
@@ -114,15 +114,18 @@ def head_fields(surface: Surface, head: HeadFrame) -> dict[str, Field]:
     third = np.cross(rotation[0], rotation[1])
     key = (np.concatenate([rotation, third[None]]).T @ np.array(surface.look.key)).astype(np.float32)
     toward = surface.normals @ key
-    half = key + third_seen(rotation, third)
-    shine = np.clip(surface.normals @ (half / np.linalg.norm(half)), 0, 1) ** 22
-    skin = _soft(toward) + 0.15 * shine + surface.mottle
+    half = key + np.concatenate([rotation[:, 2], third[2:]])
+    shine = np.maximum(surface.normals @ (half / np.linalg.norm(half)).astype(np.float32), 0)
+    for _ in range(4):
+        shine *= shine
+    skin = _soft(toward) + np.float32(0.16) * shine + surface.mottle
     # Hair is a rounder, rougher shell; a band of shine lies where the shell turns to the light.
     crown = np.clip(toward, 0, 1)
-    band = np.exp(-0.5 * ((_axis()[:, None] + 1.02 + 0.12 * np.cos(2.2 * (_axis() - 0.5 * key[0]))) / 0.13) ** 2)
-    band = band * np.clip(1.1 - np.abs(_axis() - 0.45 * np.sign(key[0])), 0, 1)
-    front = 0.20 + 0.72 * crown + surface.strands + band * (0.22 + 1.6 * surface.strands)
-    back = 0.20 + 0.25 * np.clip(_axis() * key[0] * 0.8 + 0.6, 0, 1) + 0.9 * surface.strands
+    turned = _AXIS - key[0]
+    band = np.exp(-30 * (_AXIS[:, None] + 1.0 + np.float32(0.12) * np.cos(2.2 * turned)) ** 2)
+    band *= np.clip(1.1 - np.abs(turned), 0, 1) * (0.22 + 1.6 * surface.strands)
+    front = 0.20 + 0.72 * crown + surface.strands + band
+    back = 0.20 + 0.25 * np.clip(_AXIS * key[0] * 0.8 + 0.6, 0, 1) + 0.9 * surface.strands
     back = np.broadcast_to(back, front.shape)
     return {
         "face": _on_head(head, skin, 0.95),
@@ -131,18 +134,9 @@ def head_fields(surface: Surface, head: HeadFrame) -> dict[str, Field]:
     }
 
 
-def third_seen(rotation: np.ndarray, third: np.ndarray) -> np.ndarray:
-    """Unit vector to the viewer in face coordinates."""
-    return np.concatenate([rotation, third[None]]).T @ np.array([0.0, 0.0, 1.0])
-
-
-def _axis() -> np.ndarray:
-    return np.arange(-_REACH, _REACH + 1e-6, _CELL, dtype=np.float32)
-
-
 def _soft(toward: np.ndarray) -> np.ndarray:
     """Brightness by the cosine to the light: skin scatters light round the edge of its shadow."""
-    return np.clip((toward + 0.32) / 1.16, 0, 1) ** 1.15
+    return 0.06 + 0.94 * np.clip((toward + 0.42) / 1.28, 0, 1)
 
 
 def _on_head(head: HeadFrame, texture: np.ndarray, depth: float) -> Field:
@@ -188,14 +182,14 @@ def cloth_of(identity: Identity) -> Cloth:
     """Folds and weave: (s, n) along and across a piece of cloth -> what they add to its brightness."""
     look = identity.look
     rng = np.random.default_rng([look.seed, 5])
-    a, b, c, d = rng.uniform(0, 2 * np.pi, 4)
+    a, b, c = rng.uniform(0, 2 * np.pi, 3).tolist()
     pattern = look.pattern
 
     def cloth(s: np.ndarray, n: np.ndarray, near: np.ndarray | float = 1.0) -> np.ndarray:
         folds = np.sin(70 * s + 22 * n + a + 1.8 * np.sin(24 * n + 9 * s + b))
-        folds = np.exp(-4.0 * np.abs(folds)) * (0.6 + 0.4 * np.sin(31 * n - 17 * s + c))
-        level = -0.13 * folds * np.exp(-(np.asarray(near) / 0.13) ** 2)
-        return level + weave(pattern, s, n + 0.001 * d)
+        folds = np.exp(np.abs(folds) * -4.0) * (0.6 + 0.4 * np.sin(31 * n - 17 * s + c))
+        level = -0.13 * folds * np.exp(np.square(near) * (-1 / 0.13**2))
+        return level + weave(pattern, s, n)
 
     return cloth
 
@@ -248,10 +242,11 @@ class Lights:
         self.front_hair = Light(fields["front_hair"], _shadow(look, 0.020, 0.010, 0.5))
         self.hand = Light(even_field(0.90), _shadow(look, 0.022, 0.012, 0.6))
 
-    def limb(self, start: np.ndarray, end: np.ndarray, radius: float) -> Light:
+    def limb(self, start: np.ndarray, end: np.ndarray, radius: float, casts: bool = False) -> Light:
         """A sleeve from start to end."""
         look = self._surface.look
-        return Light(limb_field(look, start, end, radius, self._surface.cloth), _shadow(look, 0.02, 0.014, 0.5))
+        field = limb_field(look, start, end, radius, self._surface.cloth)
+        return Light(field, _shadow(look, 0.02, 0.014, 0.5) if casts else None)
 
 
 def _shadow(look: Look, distance: float, blur: float, strength: float) -> Shadow:
