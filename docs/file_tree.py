@@ -8,7 +8,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 START, END = "<!-- file tree: made by `make file-tree` -->", "<!-- end of the file tree -->"
 ORDER = [
     *("types.py", "errors.py", "lazy.py", "version.py", "media", "motion", "world", "weights", "pose"),
-    *("models", "diffusion"),
+    *("sync", "models", "diffusion"),
     *("pipelines", "data", "training", "evaluation", "preference", "studio", "recipes", "cli"),
 ]
 """Reading order, as in docs/architecture.md; what is not named here comes last."""

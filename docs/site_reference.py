@@ -19,7 +19,7 @@ import site_records
 ROOT = Path(__file__).parent.parent
 ROOMS = (
     *("pipelines", "media", "motion", "pose", "world", "weights", "models", "diffusion", "data", "training"),
-    *("evaluation", "preference", "studio", "recipes"),
+    *("evaluation", "sync", "preference", "studio", "recipes"),
 )
 """Those that are used most come first."""
 GROUND = ("types", "errors")

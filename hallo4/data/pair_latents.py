@@ -1,10 +1,12 @@
-"""Windows of preference pairs as latents: what preference training reads, encoded once and kept on disk."""
+"""Windows of preference pairs as latents: what preference training reads, encoded once and mapped."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hallo4.data.latents import REGIONS, frames_held, region_cells
+from hallo4.data.mapped import OPEN_FILES, MappedTensors, stacked
 from hallo4.errors import CheckpointError, InputError
+from hallo4.input_file import file_sha256
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.devices import device_of
 from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.types import Autoencoder, WindowRules
-from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file
 
 
@@ -97,6 +100,46 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
     return row | flags | {"regions": regions}
 
 
+class EncodedPairs:
+    """Windows of pairs in the files of `encode_pairs`, pair -> file, mapped: in memory is what is drawn.
+
+    `rows`: (pair, number of its window) of each, pairs in the order of `files`. `latent_shape` (F, h, w), of
+    all of them. InputError: windows of several shapes. CheckpointError: a file is gone or damaged.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = dict(files)
+        self._opened = lru_cache(OPEN_FILES)(MappedTensors)  # safe in threads: previews draw, too
+        self.rows: list[tuple[str, int]] = []
+        shapes: dict[tuple[int, ...], str] = {}
+        for pair_id, file in self.files.items():
+            windows, _, *latent_shape = MappedTensors(file).shape("winner")
+            shapes.setdefault(tuple(latent_shape), pair_id)
+            self.rows += [(pair_id, number) for number in range(windows)]
+        if len(shapes) > 1:
+            found = ", ".join(f"{'x'.join(map(str, shape))} of {pair}" for shape, pair in shapes.items())
+            raise InputError(
+                f"the pairs have latents of several shapes ({found}), and a batch has one. Keep the pairs of "
+                "each size of picture in a store of their own."
+            )
+        (self.latent_shape,) = shapes
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: Tensor) -> dict[str, Tensor]:
+        """`rows` [B] with the names of `encode_pair_window`, float32 or bool, and the batch as axis 0."""
+        return stacked([self._window(*self.rows[row]) for row in rows.tolist()])
+
+    def sha256(self) -> str:
+        """Of the content of all files, in their order; they are read piece by piece."""
+        return hashlib.sha256(" ".join(map(file_sha256, self.files.values())).encode()).hexdigest()
+
+    def _window(self, pair_id: str, number: int) -> dict[str, Tensor]:
+        opened = self._opened(self.files[pair_id])
+        return {name: opened[name][number] for name in opened.names}
+
+
 def encode_pairs(
     pair_ids: Sequence[str],
     windows_of: Callable[[str], Iterable[PairWindow]],
@@ -105,40 +148,37 @@ def encode_pairs(
     made_for: str,
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Tensor], list[tuple[str, int]]]:
-    """(tensors of `encode_pair_window` with all windows of all pairs as axis 0; pair and number of each row).
+) -> EncodedPairs:
+    """All windows of all pairs, each pair in a file of `folder` with the tensors of `encode_pair_window` and
+    its windows as axis 0.
 
-    Each pair is kept in a file of `folder`, named after the pair, the autoencoder's weights and what else
-    decides the windows (`made_for`, in words), and read from there the next time; a damaged file is made
-    again.
+    A file is named after the pair, the autoencoder's weights and what else decides the windows (`made_for`,
+    in words), and used again the next time; a damaged one is made again. InputError: see `EncodedPairs`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     assert isinstance(autoencoder, nn.Module)
     made_with = f"{weights_fingerprint(autoencoder)} {made_for}"
-    parts, rows = [], []
+    files = {}
     for done, pair_id in enumerate(pair_ids, start=1):
         name = hashlib.sha256(f"{pair_id} {made_with}".encode()).hexdigest()[:24]
-        encoded = _encoded(folder / f"{name}.safetensors", windows_of, pair_id, autoencoder, rules)
-        parts.append(encoded)
-        rows += [(pair_id, number) for number in range(len(encoded["winner"]))]
+        file = files[pair_id] = folder / f"{name}.safetensors"
+        if not _is_whole(file):
+            _encode_pair(windows_of(pair_id), autoencoder, rules, file)
         if on_progress is not None:
             on_progress(done, len(pair_ids))
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}, rows
+    return EncodedPairs(files)
 
 
-def _encoded(
-    path: Path,
-    windows_of: Callable[[str], Iterable[PairWindow]],
-    pair_id: str,
-    autoencoder: Autoencoder,
-    rules: WindowRules,
-) -> dict[str, Tensor]:
-    try:
-        return read_tensors(path, "pairs that were encoded")
-    except (InputError, CheckpointError):
-        encoded = [encode_pair_window(window, autoencoder, rules) for window in windows_of(pair_id)]
-        stacked = {name: torch.stack([part[name] for part in encoded]) for name in encoded[0]}
-        with whole_file(path) as temporary:
-            save_file(stacked, temporary)
-        return stacked
+def _is_whole(file: Path) -> bool:
+    with suppress(CheckpointError):
+        return "winner" in MappedTensors(file).names
+    return False
+
+
+def _encode_pair(
+    windows: Iterable[PairWindow], autoencoder: Autoencoder, rules: WindowRules, file: Path
+) -> None:
+    encoded = [encode_pair_window(window, autoencoder, rules) for window in windows]
+    with whole_file(file) as temporary:
+        save_file({name: torch.stack([part[name] for part in encoded]) for name in encoded[0]}, temporary)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hallo4.data.encode import COMMON, MARGIN, SHARDS, grey_name
 from hallo4.data.index import open_kept, read_stamp
+from hallo4.data.mapped import OPEN_FILES, MappedTensors, stacked
 from hallo4.errors import CheckpointError, InputError
 from hallo4.models.audio_features import audio_windows
-from hallo4.weights.tensors import open_safetensors
-
-OPEN_SHARDS = 128
-"""Shards that are kept open: mapped, not loaded."""
 
 
 class PreparedClips:
@@ -39,7 +34,7 @@ class PreparedClips:
             raise InputError(
                 f"{self.folder}: none of its clips is kept. See why: hallo4 data look {self.folder}."
             )
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._opened = lru_cache(OPEN_FILES)(MappedTensors)  # safe in threads: previews draw, too
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -78,46 +73,27 @@ class PreparedClips:
                 "take those of one of `groups`."
             )
         clips = [self._clip(row["shard"], row["clip"]) for row in rows]
-        batch = {
-            name: torch.stack([clip[name] for clip in clips]) for name in clips[0] if name != "audio_features"
-        }
-        batch["audio_windows"] = torch.stack([_windows(clip["audio_features"]) for clip in clips])
+        batch = stacked(clips)
         height, width = (8 * side for side in batch["video"].shape[-2:])
-        batch["grey"] = self._common(grey_name(height, width), "grey")
+        batch["grey"] = self._common(grey_name(height, width), "grey").float()
         if rows[0]["text"] is not None:
-            batch["text"] = _padded([self._common(row["text"], "text")[0] for row in rows])
-        return {name: t if t.dtype == torch.bool else t.float() for name, t in batch.items()}
+            batch["text"] = _padded([self._common(row["text"], "text")[0].float() for row in rows])
+        return batch
 
     def _clip(self, shard: str, clip: str) -> dict[str, Tensor]:
-        opened = self._shard(shard)
+        opened = self._opened(self.folder / SHARDS / f"{shard}.safetensors")
         names = ("video", "reference", "skeleton", "known", "audio_features", "regions")
         there = [name for name in names if f"{clip}/{name}" in opened.names]
         if "video" not in there:
             raise CheckpointError(
                 f"{self.folder / SHARDS / shard}.safetensors: does not hold clip {clip}. Prepare again."
             )
-        return {name: opened.file.get_tensor(f"{clip}/{name}") for name in there}
-
-    def _shard(self, name: str) -> _Opened:
-        if name in self._open:
-            self._open.move_to_end(name)
-            return self._open[name]
-        opened = self._open[name] = _Opened(self.folder / SHARDS / f"{name}.safetensors")
-        while len(self._open) > OPEN_SHARDS:
-            self._open.popitem(last=False)
-        return opened
+        held = {name: opened[f"{clip}/{name}"] for name in there}
+        return held | {"audio_windows": _windows(held.pop("audio_features"))}
 
     @lru_cache(maxsize=64)  # noqa: B019 - lives as long as the data set
     def _common(self, file: str, name: str) -> Tensor:
-        return _Opened(self.folder / COMMON / f"{file}.safetensors").file.get_tensor(name)
-
-
-class _Opened:
-    """A mapped shard and the names in it."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = open_safetensors(path)
-        self.names = frozenset(self.file.keys())
+        return MappedTensors(self.folder / COMMON / f"{file}.safetensors")[name]
 
 
 def _windows(features: Tensor) -> Tensor:

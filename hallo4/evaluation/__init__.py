@@ -39,7 +39,6 @@ _HOMES = {
     "measure_speech_response": "look.speech",
     "frechet_distance": "measures.frechet",
     "kernel_distance": "measures.frechet",
-    "sync_score": "measures.sync",
 }
 
 __all__ = sorted(_HOMES)

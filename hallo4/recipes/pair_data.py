@@ -11,7 +11,7 @@ what its next window knows: the one condition in which winner and loser differ.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hallo4.data.latents import RegionWeights, frames_held
-from hallo4.data.pair_latents import PairWindow
+from hallo4.data.pair_latents import EncodedPairs, PairWindow
 from hallo4.diffusion import PairDrawConfig, pair_draws
 from hallo4.diffusion.keyed import keyed_seed
 from hallo4.diffusion.pair_loss import AXES
@@ -121,17 +121,16 @@ class PairData:
 
     def __init__(
         self,
-        tensors: Mapping[str, Tensor],
-        rows: Sequence[tuple[str, int]],
+        encoded: EncodedPairs,
         pairs: Mapping[str, Pair],
         draw: PairDrawConfig,
         regions: RegionWeights,
         info: ModelInfo,
         rules: WindowRules,
     ) -> None:
-        self.tensors, self.rows, self.pairs = tensors, rows, pairs
+        self.encoded, self.rows, self.pairs = encoded, encoded.rows, pairs
         self.draw, self.regions, self.info, self.rules = draw, regions, info, rules
-        self.dense = any(pairs[pair_id].segment_labels is not None for pair_id, _ in rows)
+        self.dense = any(pairs[pair_id].segment_labels is not None for pair_id, _ in self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -144,8 +143,7 @@ class PairData:
 
     def batch(self, rows: Tensor, visits: Tensor) -> dict[str, object]:
         """The fields of a `PairBatch` for `rows` [B] at their `visits` [B]."""
-        part = {name: value[rows] for name, value in self.tensors.items()}
-        part = {name: value if value.dtype == torch.bool else value.float() for name, value in part.items()}
+        part = self.encoded.batch(rows)
         keys = [f"{pair_id}/{number}" for pair_id, number in (self.rows[row] for row in rows.tolist())]
         draws = pair_draws(self.draw, keys, visits.tolist(), part["winner"].shape[1:])
         chosen = [self.pairs[self.rows[row][0]] for row in rows.tolist()]
@@ -196,7 +194,7 @@ class PairData:
         """[F] in -1, 0, 1: who is better in each latent frame, from the labels of the pair's seconds."""
         pair_id, number = self.rows[row]
         seconds = self.pairs[pair_id].segment_labels
-        latent_frames = self.tensors["winner"].shape[2]
+        latent_frames = self.encoded.latent_shape[0]
         if seconds is None:
             return torch.ones(latent_frames)
         frames = self.info.window_frames

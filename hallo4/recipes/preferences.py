@@ -44,7 +44,6 @@ from hallo4.training import (
     pair_method,
     prediction_of,
     sft_method,
-    tensors_hash,
     trained_in_words,
     training_autocast,
     tuned,
@@ -108,7 +107,7 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
     autocast = partial(training_autocast, config.train, start.device.type)
     with main_first("the table of the reference"):
         table = folder / "reference.safetensors"
-        told = (tensors_hash(data.tensors), table, counted("rows of the reference's table"))
+        told = (data.encoded.sha256, table, counted("rows of the reference's table"))
         reference = make_reference(model, config, len(data), data.batch, autocast, *told)
     training, seed = splits.nonzero()[:, 0], config.train.seed
     looked_at = (data, _spread(~splits, config.held_out.windows), clips, start, reference)
@@ -150,7 +149,7 @@ def load_pairs(
             f"{config.store}: has no pairs to train on; make them: hallo4 prefer pairs {config.store}"
         )
     pairs = {pair.pair_id: pair for pair in kept}
-    tensors, rows = encode_pairs(
+    encoded = encode_pairs(
         list(pairs),
         lambda pair_id: pair_windows(store, pairs[pair_id], start),
         start.autoencoder,
@@ -159,7 +158,7 @@ def load_pairs(
         config.pairs_folder,
         counted("pairs encoded"),
     )
-    data = PairData(tensors, rows, pairs, config.draw, config.regions, start.info, start.backbone.windows)
+    data = PairData(encoded, pairs, config.draw, config.regions, start.info, start.backbone.windows)
     return data, pairs, store.clips()
 
 

@@ -190,7 +190,7 @@ class BlindMedia:
     def make_all(
         self, wanted: Iterable[Sequence[Clip]], workers: int = 1, on_progress: Progress = lambda *_: None
     ) -> dict[tuple[str, ...], str]:
-        """Make every copy that is not there, in `workers` processes; remove those that nobody wants any more.
+        """Make every copy that is not there, in `workers` processes; remove those that are no longer wanted.
 
         Returns why, by the ids of its clips, for each that cannot be made. OutputError: the disk is full.
         """

@@ -72,22 +72,22 @@ def make_reference(
     rows: int,
     make_batch: Callable[[Tensor, Tensor], Mapping[str, Any]],
     autocast: Callable[[], AbstractContextManager],
-    data: str,
+    fingerprint: Callable[[], str],
     file: Path,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Reference:
     """The reference of `config` for `model` as it is now, before any training.
 
     A table is of all `rows` of pairs, measured on `make_batch(rows [b], visits [b])` under `autocast` of the
-    training, and kept in `file`; `data`: a fingerprint of the pairs. InputError: a table of other pairs,
-    weights or draws lies there.
+    training, and kept in `file`; `fingerprint()`: of the encoded pairs, asked for where a table is.
+    InputError: a table of other pairs, weights or draws lies there.
     """
     if config.reference == "adapter_off":
         return AdapterOff(model)
     if config.reference == "frozen":
         return FrozenCopy(model)
     with autocast(), torch.no_grad():
-        stamp = table_stamp(model, data, config.draw, config.loss)
+        stamp = table_stamp(model, fingerprint(), config.draw, config.loss)
         if file.exists():
             return Table.load(file, stamp)
         now = _AsItIs()

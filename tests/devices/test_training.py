@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 from pretend_device import pretend_device
+from safetensors.torch import save_file
 
 pytest.importorskip("accelerate", reason="recipes train: pip install 'hallo4[train]'")
 
 from hallo4.data.latents import RegionWeights, build_cache
-from hallo4.data.pair_latents import PairWindow, encode_pair_window
+from hallo4.data.pair_latents import EncodedPairs, PairWindow, encode_pair_window
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig
 from hallo4.models.devices import device_of
 from hallo4.models.observer import STATES, PortraitObserver
@@ -104,13 +105,16 @@ def pair_rows(model, sides=("winner", "loser")):
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def pairs_of(model, tensors):
+def pairs_of(model, tensors, folder):
     axes = {axis: {"winner": 2.0, "loser": 1.0, "n": 3, "spread": 0.0} for axis in ("alignment", "fidelity")}
     pair = Pair("p", "c", "w", "l", axes, gap=1.0, weight=1.0, split="held_out", segment_labels=(1.0,))
     made_for = (PairDrawConfig(drop_rate=0.5), RegionWeights(), model.info, model.backbone.windows)
-    return PairData(tensors, [("p", 0), ("p", 1)], {"p": pair}, *made_for)
+    folder.mkdir(exist_ok=True)
+    save_file(tensors, folder / "p.safetensors")
+    return PairData(EncodedPairs({"p": folder / "p.safetensors"}), {"p": pair}, *made_for)
 
 
+@pytest.mark.usefixtures("computes_in_fp32")
 @pytest.mark.parametrize("family", ["tiny_model", "tiny_unet"])
 def test_pairs_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(family, request, there):
     model = request.getfixturevalue(family)
@@ -123,13 +127,13 @@ def test_pairs_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(family, 
         torch.testing.assert_close(tensor, expected[name], rtol=0, atol=2e-3, msg=name)
 
 
-def preference_step(model, tensors, mode):
+def preference_step(model, tensors, mode, folder):
     """(loss, summed gradient of the adapter) of a step on both rows."""
     attention = AdapterConfig(rank=2, alpha=2.0)
     backbone = add_lora(model.backbone, attention, parts=["attn1"])
     kind = "flow" if backbone.schedule is None else "v"
     rows = torch.tensor([0, 1])
-    batch = PairBatch(**to_device_of(backbone, pairs_of(model, tensors).batch(rows, rows)))
+    batch = PairBatch(**to_device_of(backbone, pairs_of(model, tensors, folder).batch(rows, rows)))
     config = PreferenceLossConfig(prediction=kind)
     loss, stats = pair_step(backbone, batch, predict, AdapterOff(backbone), config, mode)
     loss.backward()
@@ -139,20 +143,20 @@ def preference_step(model, tensors, mode):
 
 @pytest.mark.parametrize("mode", ["batched", "split"])
 @pytest.mark.parametrize("family", ["tiny_model", "tiny_unet"])
-def test_a_step_of_preference_training_is_the_same_on_another_device(family, mode, request, there):
+def test_a_step_of_preference_training_is_the_same_on_another_device(family, mode, request, there, tmp_path):
     model = request.getfixturevalue(family)
     tensors = pair_rows(there(model, "cpu"))
     torch.manual_seed(SEED)
-    expected = preference_step(there(model, "cpu"), tensors, mode)
+    expected = preference_step(there(model, "cpu"), tensors, mode, tmp_path / "here")
     with pretend_device() as device:
         torch.manual_seed(SEED)
-        found = preference_step(there(model, device), tensors, mode)
+        found = preference_step(there(model, device), tensors, mode, tmp_path / "there")
     assert found == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("family", ["tiny_model", "tiny_unet"])
 def test_a_preview_of_preference_training_brings_its_pairs_and_windows_along(
-    family, request, there, monkeypatch
+    family, request, there, monkeypatch, tmp_path
 ):
     model = request.getfixturevalue(family)
     tensors, seen = pair_rows(there(model, "cpu")), []
@@ -166,7 +170,13 @@ def test_a_preview_of_preference_training_brings_its_pairs_and_windows_along(
         backbone = add_lora(start.backbone, AdapterConfig(rank=2, alpha=2.0), parts=["attn1"])
         kind = "flow" if backbone.schedule is None else "v"
         config = (HeldOutConfig(), PreferenceLossConfig(prediction=kind), PreferenceGuard())
-        what = (pairs_of(model, tensors), torch.tensor([0, 1]), clips, start, AdapterOff(backbone))
+        what = (
+            pairs_of(model, tensors, tmp_path / "pairs"),
+            torch.tensor([0, 1]),
+            clips,
+            start,
+            AdapterOff(backbone),
+        )
         held_out = held_out_pairs.HeldOutPairs(*what, *config, TrainConfig("run", 1))
         held_out.before_training(backbone)
         values = held_out(1, backbone)
@@ -210,6 +220,7 @@ class _Store:
         return rng.integers(0, 256, (32, 32, 3) if name == "portrait_u8" else (5, 32, 32, 3), np.uint8)
 
 
+@pytest.mark.usefixtures("computes_in_fp32")
 def test_clips_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(tiny_model, there, tmp_path):
     expected = build_cache(_Store(), there(tiny_model, "cpu").autoencoder, tmp_path / "here").tensors
     with pretend_device() as device:

@@ -9,7 +9,7 @@ from hallo4.cli import main
 from hallo4.errors import InputError
 from hallo4.evaluation.look import golden
 from hallo4.evaluation.look.golden import CONFIDENCE, DISTANCE, EXAMPLE, OFFSET_FRAMES, syncnet_on_example
-from hallo4.evaluation.measures.sync import SyncScore
+from hallo4.sync.score import SyncScore
 from hallo4.weights.catalogue import FILES
 
 

@@ -10,8 +10,8 @@ from video_folders import CLIPS, row, write
 
 from hallo4.cli import main
 from hallo4.evaluation import ToolSettings, evaluate_videos
-from hallo4.evaluation.networks.syncnet import SyncNet
 from hallo4.evaluation.suites.video_metrics import ALONE
+from hallo4.sync.network import SyncNet
 from hallo4.weights.catalogue import FILES
 
 
@@ -55,6 +55,16 @@ def test_portraits_are_whom_videos_are_compared_with(folders, episodes):
     swapped.unlink()
     (problem,) = measured(folders, "good", portraits=folders / "faces")["problems"]
     assert problem["what"] == "has no portrait named ann"
+
+
+def test_where_nothing_finds_a_face_one_line_says_so_for_videos_and_portraits(folders, episodes):
+    (folders / "faces").mkdir()
+    for name in CLIPS:
+        Image.fromarray(episodes[name].portrait_u8).save(folders / "faces" / f"{name}.png")
+    report = measured(folders, "good", portraits=folders / "faces", tools=ToolSettings(pose="files"))
+    assert report["problems"] == []
+    (said,) = [line for line in report["not_measured"] if "keypoints" in line]
+    assert said.startswith("Lips, hands, faces and keypoints of 3 videos: not measured")
 
 
 def test_whole_sets_compare_with_unpaired_videos_of_any_names(folders, episodes):

@@ -1,17 +1,19 @@
 """From a store to batches of pairs: what winner and loser share, what counts, what is kept on disk."""
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from hallo4.data.latents import RegionWeights
-from hallo4.data.pair_latents import PairWindow, encode_pair_window, encode_pairs
+from hallo4.data.pair_latents import EncodedPairs, PairWindow, encode_pair_window, encode_pairs
 from hallo4.diffusion import PairDrawConfig
-from hallo4.errors import InputError
+from hallo4.errors import CheckpointError, InputError
 from hallo4.media import read_frames, save_wav
 from hallo4.models.window_conditions import DiTWindows
 from hallo4.motion import default_rest_pose, idle_motion, save_skeleton
@@ -63,7 +65,7 @@ def work(tiny_model_folder, tiny_model, portrait_u8, hum, tmp_path_factory):
 def data(work):
     """The encoded first pair: two rows."""
     first = work.pairs[0]
-    tensors, rows = encode_pairs(
+    encoded = encode_pairs(
         [first.pair_id],
         lambda _: pair_windows(work.store, first, work.model),
         work.model.autoencoder,
@@ -72,7 +74,7 @@ def data(work):
         work.folder / "latents",
     )
     made_for = (work.model.info, work.model.backbone.windows)
-    return PairData(tensors, rows, {first.pair_id: first}, PairDrawConfig(), RegionWeights(), *made_for)
+    return PairData(encoded, {first.pair_id: first}, PairDrawConfig(), RegionWeights(), *made_for)
 
 
 def test_pairs_whose_clips_have_idle_motion_of_their_own_are_left_out_by_name(work):
@@ -153,13 +155,17 @@ def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights
         rules = work.model.backbone.windows
         return encode_pairs([first.pair_id], windows, autoencoder, rules, made_for, tmp_path)
 
-    fresh, rows = encode()
-    again, _ = encode()
+    both = torch.tensor([0, 1])
+    encoded = encode()
+    fresh, again = encoded.batch(both), encode().batch(both)
     assert len(calls) == 1
-    assert rows == [(first.pair_id, 0), (first.pair_id, 1)]
+    assert encoded.rows == [(first.pair_id, 0), (first.pair_id, 1)]
     assert all(torch.equal(fresh[name], again[name]) for name in fresh)
-    next(tmp_path.glob("*.safetensors")).write_bytes(b"torn")
-    assert torch.equal(encode()[0]["winner"], fresh["winner"])
+    file = next(tmp_path.glob("*.safetensors"))
+    whole = file.read_bytes()
+    file.unlink()  # its pages may be mapped
+    file.write_bytes(whole[:-1])
+    assert torch.equal(encode().batch(both)["winner"], fresh["winner"])
     assert len(calls) == 2
     other = type(work.model.autoencoder)(latent_channels=4, fine_width=8, coarse_width=16)
     encode(other)
@@ -168,6 +174,70 @@ def test_what_is_encoded_is_not_encoded_again_unless_damaged_or_of_other_weights
     assert len(calls) == 4
     longer = replace(work.model, info=replace(work.model.info, window_frames=9))
     assert windows_of(longer) != windows_of(work.model)
+
+
+def file_of(path, windows, side=4):
+    """As of `encode_pairs`, of noise."""
+    tensors = {
+        "winner": torch.randn(windows, 4, 3, side, side).half(),
+        "scene.text": torch.randn(windows, 5, 6).half(),
+        "counted": torch.rand(windows, 3) > 0.5,
+    }
+    save_file(tensors, path)
+    return tensors
+
+
+def test_a_batch_of_pairs_is_bit_for_bit_what_all_of_them_in_memory_would_give(tmp_path):
+    torch.manual_seed(0)
+    files = {name: tmp_path / f"{name}.safetensors" for name in "bca"}
+    parts = [file_of(file, windows) for file, windows in zip(files.values(), (2, 1, 3), strict=True)]
+    encoded = EncodedPairs(files)
+    assert encoded.rows == [("b", 0), ("b", 1), ("c", 0), ("a", 0), ("a", 1), ("a", 2)]
+    rows = torch.tensor([5, 0, 2, 5])
+    batch = encoded.batch(rows)
+    assert batch.keys() == parts[0].keys()
+    for name, found in batch.items():
+        of_all = torch.cat([part[name] for part in parts])
+        assert torch.equal(found, of_all[rows] if name == "counted" else of_all[rows].float())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(torch.equal(again, batch[name]) for name, again in encoded.batch(rows).items())
+
+
+def memory_of_its_own() -> int:
+    """Bytes of this process that are not pages of a file."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "RssAnon" in line)
+    return 1024 * int(line.split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts memory as Linux tells it")
+def test_of_many_pairs_only_those_of_a_batch_are_in_memory(tmp_path):
+    windows, pairs = 32, 256
+    file_of(tmp_path / "first.safetensors", windows, side=64)
+    size = (tmp_path / "first.safetensors").stat().st_size
+    files = {str(number): tmp_path / f"{number}.safetensors" for number in range(pairs)}
+    for file in files.values():
+        file.hardlink_to(tmp_path / "first.safetensors")
+    before = memory_of_its_own()
+    encoded = EncodedPairs(files)
+    assert len(encoded) == pairs * windows
+    for start in range(0, len(encoded), 997):
+        batch = encoded.batch(torch.arange(start, min(start + 3, len(encoded))))
+    assert batch["winner"].dtype == torch.float32
+    grown = memory_of_its_own() - before
+    assert grown < 0.05 * pairs * size, f"{grown / 2**20:.0f} of {pairs * size / 2**20:.0f} MB"
+
+
+def test_pairs_of_several_shapes_and_a_lost_file_are_one_line(tmp_path):
+    files = {name: tmp_path / f"{name}.safetensors" for name in "ab"}
+    for file, side in zip(files.values(), (4, 6), strict=True):
+        file_of(file, 1, side)
+    with pytest.raises(InputError, match=r"several shapes \(3x4x4 of a, 3x6x6 of b\)"):
+        EncodedPairs(files)
+    files.pop("b").unlink()
+    encoded = EncodedPairs(files)
+    files["a"].unlink()
+    with pytest.raises(CheckpointError, match=r"a\.safetensors: no such"):
+        encoded.batch(torch.tensor([0]))
 
 
 def test_winner_and_loser_share_all_but_the_frame_that_each_goes_on_from(data):
@@ -212,7 +282,7 @@ def test_dropped_conditions_are_those_of_both_clips(data):
 
 
 def vars_of(data):
-    names = ("tensors", "rows", "pairs", "draw", "regions", "info", "rules")
+    names = ("encoded", "pairs", "draw", "regions", "info", "rules")
     return {name: getattr(data, name) for name in names}
 
 
@@ -237,8 +307,8 @@ def test_labels_of_seconds_become_labels_of_latent_frames(data):
     first = data.pairs[data.rows[0][0]]
     labelled = replace(first, segment_labels=(1.0, -0.5))
     info = replace(data.info, window_frames=17)
-    tensors = data.tensors | {"winner": torch.zeros(2, 4, 5, 4, 4)}
-    changes = {"pairs": {first.pair_id: labelled}, "info": info, "tensors": tensors}
+    encoded = SimpleNamespace(rows=data.rows, latent_shape=(5, 4, 4))
+    changes = {"pairs": {first.pair_id: labelled}, "info": info, "encoded": encoded}
     dense = PairData(**(vars_of(data) | changes))
     assert dense.dense
     assert not data.dense
@@ -250,7 +320,7 @@ def test_segment_labels_leave_out_what_does_not_count(data):
     labelled = replace(first, segment_labels=(1.0,))
     dense = PairData(**(vars_of(data) | {"pairs": {first.pair_id: labelled}}))
     batch = dense.batch(torch.tensor([0, 1]), torch.tensor([0, 0]))
-    counted = data.tensors["counted"]
+    counted = data.encoded.batch(torch.tensor([0, 1]))["counted"]
     assert not counted[1, 0]
     assert torch.equal(batch["frame_labels"] != 0, counted)
 

@@ -10,8 +10,8 @@ from hallo4.errors import InputError
 from hallo4.evaluation.look.keypoints import KeypointFinder
 from hallo4.evaluation.look.tools import VideoTools
 from hallo4.evaluation.look.video import look_at
-from hallo4.evaluation.measures.sync import SyncScore
-from hallo4.evaluation.networks.syncnet import load_syncnet
+from hallo4.sync.network import load_syncnet
+from hallo4.sync.score import SyncScore
 
 EXAMPLE = "example.avi"
 """The film, of github.com/joonson/syncnet_python (`data/example.avi`)."""

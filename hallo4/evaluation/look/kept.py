@@ -15,10 +15,10 @@ import numpy as np
 from hallo4.evaluation.look.portrait import Portrait
 from hallo4.evaluation.look.sidecars import read_arrays
 from hallo4.evaluation.look.video import Look
-from hallo4.evaluation.measures.sync import SyncScore
 from hallo4.json_file import parse_json
 from hallo4.media import StreamTimes, VideoInfo
 from hallo4.media.names import same_name
+from hallo4.sync.score import SyncScore
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_file
 

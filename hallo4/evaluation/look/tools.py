@@ -127,10 +127,11 @@ def load_tools(settings: ToolSettings, keypoints: Path) -> VideoTools:
 
 
 def _loaders(folder: str | os.PathLike[str] | None, device: torch.device) -> dict[str, Callable[[], Any]]:
-    from hallo4.evaluation.networks import i3d, inception, lpips, syncnet
+    from hallo4.evaluation.networks import i3d, inception, lpips
+    from hallo4.sync.network import load_syncnet
 
     return {
-        "syncnet": lambda: syncnet.load_syncnet(folder).to(device),
+        "syncnet": lambda: load_syncnet(folder).to(device),
         "inception": lambda: inception.load_inception(folder).to(device),
         "i3d_disco": lambda: i3d.load_i3d_disco(folder, device),
         "i3d_stylegan_v": lambda: i3d.load_i3d_stylegan_v(folder, device),

@@ -14,6 +14,7 @@ SPEECH_BELOW_PEAK_DB = 25.0
 SILENCE_DBFS = -60.0
 """And louder than this: a recording of nothing has no speech."""
 
+LOUD_RANGE_DB = 40.0
 _PAUSE_MARGIN_FRAMES = 2
 
 
@@ -24,12 +25,19 @@ def loudness_dbfs(audio: Audio, frames: int) -> np.ndarray:
     bad = int((~np.isfinite(samples)).sum())
     if bad:
         raise InputError(
-            f"The sound holds {bad} samples that are not finite, of {len(samples)}. Mend the recording."
+            f"The sound holds {bad} samples that are not finite, of {len(samples)}. Repair the recording."
         )
     edges = np.rint(np.arange(frames + 1) * audio.sample_rate_hz / FPS).astype(int)
     energy = np.concatenate([[0.0], np.cumsum(samples**2)])[np.minimum(edges, len(samples))]
     mean_square = np.diff(energy) / np.maximum(np.diff(edges), 1)
     return (10 * np.log10(np.maximum(mean_square, 1e-10))).astype(np.float32)
+
+
+def loudness_curve(loudness_dbfs: np.ndarray) -> np.ndarray:
+    """[T] dB -> [T] dB, cut 40 dB below the loudest frame: what a mouth's opening roughly follows in
+    speech.
+    """
+    return np.maximum(loudness_dbfs, loudness_dbfs.max() - LOUD_RANGE_DB)
 
 
 def speech_and_pauses(loudness: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

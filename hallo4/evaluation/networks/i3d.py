@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hallo4.errors import CheckpointError, ShapeError
-from hallo4.evaluation.networks.published import with_published
 from hallo4.weights.check import find_weights
+from hallo4.weights.published import with_published
 from hallo4.weights.tensors import read_tensors
 
 CLASSES = 400

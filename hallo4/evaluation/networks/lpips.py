@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.published import with_published
 from hallo4.weights.check import find_weights
+from hallo4.weights.published import with_published
 from hallo4.weights.tensors import read_tensors
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)

@@ -11,12 +11,13 @@ values.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation.networks.published import with_published
 from hallo4.weights.check import find_weights
+from hallo4.weights.published import with_published
 from hallo4.weights.tensors import read_tensors
 
 FACE_PX = 224
@@ -63,7 +64,7 @@ class SyncNet(nn.Module):
         return self.netfclip(self.netcnnlip(faces_bgr).flatten(1))
 
     def embed_sound(self, cepstra: Tensor) -> Tensor:
-        """[B, 1, 13, 20] float, as `mfcc.syncnet_mfcc` gives them -> [B, 1024]. ShapeError for other
+        """[B, 1, 13, 20] float, as `cepstra.syncnet_mfcc` gives them -> [B, 1024]. ShapeError for other
         shapes.
         """
         if cepstra.shape[1:] != (1, 13, CEPSTRA):
@@ -73,7 +74,11 @@ class SyncNet(nn.Module):
 
 def load_syncnet(folder: str | os.PathLike[str] | None = None) -> SyncNet:
     """SyncNet with the published weights. CheckpointError: not there, or not those."""
-    path = find_weights("syncnet", folder)
+    return read_syncnet(find_weights("syncnet", folder))
+
+
+def read_syncnet(path: Path) -> SyncNet:
+    """SyncNet with the weights in a file. InputError: no such file. CheckpointError: not of SyncNet."""
     return with_published(SyncNet, read_tensors(path, "SyncNet weights"), path)
 
 
