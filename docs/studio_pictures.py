@@ -118,7 +118,7 @@ def save(driver: webdriver.Chrome, path: Path) -> None:
 
 def show_running(driver: webdriver.Chrome) -> None:
     """Two videos, and a third in the making."""
-    until(driver, "document.querySelector('.job[data-status=running] img[alt^=\"The newest\"]')")
+    until(driver, "document.querySelector('.job[data-status=running] img[alt^=\"The newest\"]')", 600)
     driver.execute_script(
         "(innerWidth > 900 ? document.body : document.getElementById('gallery')).scrollIntoView()"
     )
@@ -193,10 +193,10 @@ def main(folder: Path, everything: bool) -> None:
         take("empty", lambda driver: None)
         with browser(link, *SIZES["desk"], "light") as driver:
             bring(driver)
-            go(driver, "Hello, first try", seed="0")
-            go(driver, "The same, another performance", seed="7")
+            go(driver, "Hello, first try", seed="0", steps="2")
+            go(driver, "The same, another performance", seed="7", steps="2")
             until(driver, "document.querySelectorAll('.job video').length === 2", 600)
-            go(driver, "Finer", seed="7", steps="1000")
+            go(driver, "Finer", seed="7", steps="12")
         for view, show in VIEWS.items():
             take(view, show)
 
