@@ -48,7 +48,7 @@ def test_two_studios_of_a_folder_are_one(two, sent, tmp_path):
     ids = [two[n % 2].add(settings | {"seed": n}).json()["id"] for n in range(6)]
     for job_id in ids:
         for program in two:
-            assert program.wait(job_id)["status"] == "done"
+            assert program.wait(job_id, seconds=300)["status"] == "done"
     assert [[job["id"] for job in program.get("/api/jobs").json()["jobs"]] for program in two] == [
         ids[::-1],
         ids[::-1],
@@ -65,7 +65,9 @@ def test_two_studios_of_a_folder_are_one(two, sent, tmp_path):
         assert here.client.delete(f"/api/jobs/{job_id}", headers=here.headers).status_code == 204
         assert there.get(f"/api/jobs/{job_id}").status_code == 404
     assert there.get(f"/api/uploads/{voice}").status_code == 404
-    assert sorted(path.name for path in (tmp_path / "studio" / "claims").iterdir()) == []
+    end = time.monotonic() + 60
+    while left := list((tmp_path / "studio" / "claims").iterdir()):
+        assert time.monotonic() < end, left
 
 
 @pytest.mark.slow

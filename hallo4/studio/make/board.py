@@ -27,6 +27,9 @@ _SETTLED_NS = 2 * 10**9
 """A folder that changed less than this ago may change again within one tick of its disk's clock."""
 
 
+_RELEASED_WITHIN_S = 10.0
+
+
 @dataclass
 class Entry:
     """A job as its folder was at `stamp`: what was asked, how it ended (None: it has not), and what a job
@@ -77,13 +80,21 @@ class Board:
 
     @contextmanager
     def claim(self, job_id: str) -> Iterator[Entry | None]:
-        """A job for this server alone, as it is now; None: another has it, or it is not there."""
+        """A job for this server alone, as it is now; None: another has it, or it is not there.
+
+        The claim of a job that is over ends right after its outcome is written, and is waited for.
+        """
+        until = time.monotonic() + _RELEASED_WITHIN_S
         with ExitStack() as held:
-            try:
-                held.enter_context(sole_worker(self.claims / f"{job_id}.lock", job_id, ""))
-            except LockedError:
-                yield None
-                return
+            while True:
+                try:
+                    held.enter_context(sole_worker(self.claims / f"{job_id}.lock", job_id, ""))
+                    break
+                except LockedError:
+                    if self.folder(job_id).outcome() is None or time.monotonic() > until:
+                        yield None
+                        return
+                time.sleep(0.02)
             yield self.entries().get(job_id)
 
     def _entry(self, path: Path, stamp: int) -> Entry | None:
