@@ -170,6 +170,8 @@ KEPT = {
     ("empty", "desk", "light"): "studio_empty.webp",
     ("running", "desk", "light"): "studio_desk.webp",
     ("running", "phone", "dark"): "studio_phone.webp",
+    ("form", "phone", "light"): "studio_form.webp",
+    ("compare", "desk", "dark"): "studio_compare.webp",
 }
 """View, size and theme of the pictures that the pages show; the others are for a look at all of them."""
 
