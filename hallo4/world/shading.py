@@ -126,7 +126,7 @@ def head_fields(surface: Surface, head: HeadFrame) -> dict[str, Field]:
     band *= np.clip(1.1 - np.abs(turned), 0, 1) * (0.22 + 1.6 * surface.strands)
     front = 0.20 + 0.72 * crown + surface.strands + band
     back = 0.20 + 0.25 * np.clip(_AXIS * key[0] * 0.8 + 0.6, 0, 1) + 0.9 * surface.strands
-    back = np.broadcast_to(back, front.shape)
+    back = np.ascontiguousarray(np.broadcast_to(back, front.shape))
     return {
         "face": _on_head(head, skin, 0.95),
         "front_hair": _on_head(head, front, 0.95),
@@ -154,9 +154,23 @@ def _on_head(head: HeadFrame, texture: np.ndarray, depth: float) -> Field:
             for _ in range(2):  # the surface's depth is found where the pixel was last thought to lie
                 z = depth * np.sqrt(np.maximum(0.0, 1 - (face_x / 1.12) ** 2 - (face_y / 1.45) ** 2))
                 face_x, face_y = flat_x - lean[0] * z, flat_y - lean[1] * z
-        column = np.clip((face_x + _REACH) / _CELL + 0.5, 0, last).astype(np.int32)
-        row = np.clip((face_y + _REACH) / _CELL + 0.5, 0, last).astype(np.int32)
-        return texture[row, column]
+        # Between the cells: what is nearest would jump as the head moves.
+        column = np.clip((face_x + np.float32(_REACH)) * np.float32(1 / _CELL), 0, last - 0.01)
+        row = np.clip((face_y + np.float32(_REACH)) * np.float32(1 / _CELL), 0, last - 0.01)
+        left, top = column.astype(np.int32), row.astype(np.int32)
+        column -= left
+        row -= top
+        corner = top * (last + 1) + left
+        cells = texture.ravel()
+        upper = cells[corner]
+        upper += (cells[corner + 1] - upper) * column
+        corner += last + 1
+        lower = cells[corner]
+        lower += (cells[corner + 1] - lower) * column
+        lower -= upper
+        lower *= row
+        upper += lower
+        return upper
 
     return field
 
