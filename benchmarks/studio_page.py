@@ -1,4 +1,4 @@
-"""How soon the studio answers while a video is made: `python benchmarks/studio_page.py [--loads 20]`.
+"""How soon the page of the studio can be used while a video is made: `python benchmarks/studio_page.py`.
 
 Opens a studio in a temporary folder with one worker on the CPU, starts a job that lasts longer than the
 measurement, and loads the page in headless Chromium again and again, without its cache. Measured from the

@@ -79,7 +79,7 @@ def read_input(
         try:
             content = file.read(limit_bytes + 1)
         except OSError as cause:
-            raise error(f"{shown(path)}: cannot be read ({why(cause)}). Copy it anew.") from cause
+            raise error(f"{shown(path)}: cannot be read ({why(cause)}). Copy it again.") from cause
     if len(content) > limit_bytes:
         raise error(
             f"{shown(path)}: is larger than {_size(limit_bytes)}, the most that {wanted} may have here. "

@@ -1,4 +1,4 @@
-"""One process at a time: whoever comes second to a file or folder is told who works on it.
+"""One process at a time: a second process learns which one works on it.
 
 The operating system holds the lock (`filelock`), so it ends with its process, however that ends: what a dead
 one left behind is taken over. The name of the holder stands in the lock file, for the message only. On disks
@@ -28,7 +28,7 @@ from hallo4.whole import companion, real_path
 WAIT = "Wait for it, or choose another output."
 _LARGEST_RECORD = 4096
 _ASKED_EVERY_S = 0.2
-# The library says so in two lines of code; nobody has to do anything about it.
+# The library states this in its code; no action is needed.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning)
 
 
@@ -42,7 +42,7 @@ class _Record:
 
 
 class WaitingNote(UserWarning):
-    """Whom a process waits for, and at what."""
+    """Which process is waited for, and for what."""
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> It
 
 
 def is_locked(lock_file: Path) -> bool:
-    """Whether somebody holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
+    """Whether a process holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
 
     OutputError: it cannot be looked at.
     """
@@ -145,7 +145,7 @@ def _released(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: nobody can take a file that is then deleted under them.
+        # Removed while it is held: no process can take a file that is then deleted.
         with suppress(OSError):
             lock_file.unlink()
         with suppress(OSError):
@@ -161,7 +161,7 @@ def _sign(lock_file: Path) -> None:
 
 
 def _record(lock_file: Path) -> _Record | None:
-    """Who signed it; None where nobody did."""
+    """Who signed it; None where it is unsigned."""
     try:
         return read_json(lock_file, _Record, limit_bytes=_LARGEST_RECORD)
     except InputError:

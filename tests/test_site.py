@@ -101,6 +101,28 @@ def test_everybody_is_at_their_page_within_two_clicks(site):
         assert f"{name}.html" in near, name
 
 
+WIDER = """[...document.querySelectorAll("table.docutils")]
+    .filter((table) => table.scrollWidth > table.parentElement.clientWidth + 1)
+    .map((table) => table.querySelector("th").textContent)"""
+"""The first headings of tables that are wider than their page."""
+
+
+@pytest.mark.slow
+def test_tables_fit_a_desk_and_pages_fit_a_phone(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "studio"))
+    browsers = pytest.importorskip("studio_browser")
+    if browsers.CHROMIUM is None or browsers.DRIVER is None:
+        pytest.skip("there is no Chromium, or no chromedriver, on this machine")
+    written = {name: path for name, (path, _) in site.items() if (DOCS / name).with_suffix(".md").is_file()}
+    assert len(written) > 40
+    with browsers.Browser(1280) as desk, browsers.Browser(390, 844, phone=True) as phone:
+        for name, path in written.items():
+            desk.driver.get(path.as_uri())
+            assert desk.js(WIDER) == [], name
+            phone.driver.get(path.as_uri())
+            assert phone.js("document.documentElement.scrollWidth <= innerWidth"), name
+
+
 @pytest.mark.slow
 def test_the_reference_has_every_command_and_every_option(site, capsys):
     from test_docs import documented_calls

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,7 +38,14 @@ class Prepare:
     min_found: Annotated[Share, arg(metavar="SHARE")] = 0.95
     """drop clips in which the face is seen in fewer of the frames"""
     min_speech: Annotated[Share, arg(metavar="SHARE")] = 0.3
-    """drop clips in which somebody speaks for less of the time"""
+    """drop clips in which there is speech for less of the time"""
+    min_sync_confidence: Annotated[NotNegative, arg(metavar="X")] = 0.0
+    """drop clips of which SyncNet is less sure that lips and sound belong together, such as 3 (0: it is not
+    asked)"""
+    syncnet: Annotated[
+        Path | None, arg(metavar="FILE", help_behavior_hint="(default: of `hallo4 weights fetch syncnet`)")
+    ] = None
+    """SyncNet's weights, syncnet_v2.model"""
     min_level: Annotated[Level, arg(metavar="N")] = 12.0
     """drop clips that are darker on average (0 to 255)"""
     min_fps: Annotated[NotNegative, arg(metavar="N")] = 20.0
@@ -105,13 +112,11 @@ def _prepare(options: Prepare) -> None:
     from hallo4.data.index import UNUSABLE
     from hallo4.engine import open_engine
 
-    chosen = ("min_face_px", "min_sharpness", "min_found", "min_speech", "min_level", "min_fps")
-    filters = ClipFilters(
-        **{name: getattr(options, name) for name in chosen}, hands=options.hands, people=options.people
-    )
+    chosen = [field.name for field in fields(ClipFilters)]
+    filters = ClipFilters(**{name: getattr(options, name) for name in chosen})
     settings = PrepareSettings(
         *(options.model, options.frames, filters, options.estimator, options.person, options.speech),
-        *(options.licence, options.device, options.weights),
+        *(options.licence, options.device, options.weights, options.syncnet),
     )
     with _Progress(options.quiet) as on_progress, open_engine(options.workers, options.ray) as engine:
         prepared = prepare_videos(options.sources, options.output, settings, engine, on_progress)
@@ -121,7 +126,7 @@ def _prepare(options: Prepare) -> None:
         for note in prepared.notes:
             print(f"note: {note}", file=sys.stderr)
         made = ", ".join(f"{name} {count}" for name, count in prepared.made.items())
-        print(f"computed anew: {made or 'nothing'}", file=sys.stderr)
+        print(f"recomputed: {made or 'nothing'}", file=sys.stderr)
         _print_table(table_of(prepared.rows))
     if not any(row.kept for row in prepared.rows):
         from hallo4.errors import InputError
@@ -160,7 +165,7 @@ def _prune(options: Prune) -> None:
     )
     if done.clips_left:
         print(
-            f"{done.clips_left} clips that nobody needs lie in shards with others and stay", file=sys.stderr
+            f"{done.clips_left} clips that are not needed lie in shards with others and stay", file=sys.stderr
         )
     print(options.shards)
 

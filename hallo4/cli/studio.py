@@ -21,7 +21,7 @@ class Studio:
     recorded there.
 
     Videos and everything that they are made from lie in FOLDER. Stop it with Ctrl-C or kill it: what was not
-    finished goes on at the next start.
+    finished resumes at the next start.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="[FOLDER]")] = Path("hallo4-studio")

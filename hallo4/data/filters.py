@@ -17,7 +17,8 @@ picture that stands still in few."""
 class ClipFilters:
     """What a clip must have. `min_face_px`: width of the face on the model's frame; `min_sharpness`: of the
     face, see `clip_look.sharpness`; `min_found`: share of frames with the face; `min_speech`: share of time
-    in which somebody speaks; `min_level`: mean brightness, 0 to 255; `min_fps`: of the video; `hands`: in at
+    in which somebody speaks; `min_sync_confidence`: of lips and sound, as SyncNet sees them (0: it is not
+    asked); `min_level`: mean brightness, 0 to 255; `min_fps`: of the video; `hands`: in at
     least half of the frames, in none, or either; `people`: more than one seen is a reason, or not.
 
     InputError: a value out of range.
@@ -27,6 +28,7 @@ class ClipFilters:
     min_sharpness: NotNegative = 0.12
     min_found: Share = 0.95
     min_speech: Share = 0.3
+    min_sync_confidence: NotNegative = 0.0
     min_level: NotNegative = 12.0
     min_fps: NotNegative = 20.0
     hands: Literal["any", "seen", "unseen"] = "any"
@@ -51,6 +53,11 @@ def reasons_against(
     unless(
         not info["has_audio"] or clip["speech_share"] >= filters.min_speech,
         *("little speech", f"{clip['speech_share']:.0%} of the time, wanted {filters.min_speech:.0%}"),
+    )
+    confidence = clip["sync_confidence"]  # None: nobody was seen or heard, which is a reason of its own
+    unless(
+        confidence is None or confidence >= filters.min_sync_confidence,
+        *("lips out of sync", f"confidence {confidence or 0:.2f}, wanted {filters.min_sync_confidence:g}"),
     )
     unless(
         info["fps"] >= filters.min_fps,

@@ -28,7 +28,8 @@ class IndexRow:
 
     `clip`: its key ("": none); `reasons` against it and what was `found`, both separated by "; ";
     `made_of`: JSON of everything that decided it; `shard` that holds it and its `latent_shape` "FxHxW";
-    `text`: the file of its text embedding.
+    `text`: the file of its text embedding; `sync_confidence` and `sync_offset` (frames) of SyncNet, where it
+    was asked.
     """
 
     clip: str
@@ -48,6 +49,8 @@ class IndexRow:
     found_share: float = 0.0
     hands_share: float = 0.0
     speech_share: float = 0.0
+    sync_confidence: float | None = None
+    sync_offset: float | None = None
     people: int | None = None
     keypoints_by: str = ""
     picture: str = ""

@@ -4,7 +4,7 @@
 
     bytes --probe--> size, rate --shots--> cuts, brightness --.
       |--person--> keypoints of one person, at 25 fps --------+--clips--> a row per clip, a picture
-      `--speech--> where somebody speaks ---------------------'
+      `--speech--> where somebody speaks ---------------------'            `--sync--> lips and sound
 
 Every arrow is a stage, kept by its content key (`stages.py`). Clips lie on a grid in each shot, from its
 first frame on, so other filters choose other clips but never move them.
@@ -21,19 +21,22 @@ from typing import Any
 import numpy as np
 
 from hallo4.data.clip_look import CanvasRule, look_at_clips
+from hallo4.data.lip_sync import sync_of_clips
 from hallo4.data.sources import Source
 from hallo4.data.speech import RATE_HZ, SpeechBy, method_version, speech_spans
 from hallo4.data.stages import Findings, FindingsStore, content_key, require_folder
 from hallo4.errors import InputError, NoPersonError, ShapeError
+from hallo4.input_file import file_sha256
 from hallo4.media import collect_notes, open_sound, probe_video, read_frames, read_frames_at
 from hallo4.media.files import shown
 from hallo4.motion.beside_video import given_skeleton
 from hallo4.pose import PoseEstimator, estimate_video, load_estimator
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.scene import alike, thumbnail
+from hallo4.sync.network import SyncNet, read_syncnet
 from hallo4.types import FPS, Skeleton
 
-VERSIONS = {"probe": 1, "shots": 1, "person": 1, "speech": 1, "clips": 1}
+VERSIONS = {"probe": 1, "shots": 1, "person": 1, "speech": 1, "clips": 1, "sync": 1}
 """Of the code of each stage: raised when its result changes."""
 
 _SUDDEN = 8.0
@@ -53,7 +56,7 @@ MAX_S = 4 * 3600
 @dataclass(frozen=True)
 class ObserveSettings:
     """What decides the rows of clips: the folder of findings, frames of a clip, the model's canvas, the name
-    of the pose estimator, who is meant, and what finds speech."""
+    of the pose estimator, who is meant, what finds speech, and SyncNet's weights (None: it is not asked)."""
 
     findings: Path
     clip_frames: int
@@ -63,6 +66,7 @@ class ObserveSettings:
     speech: SpeechBy
     device: str = "auto"
     weights: Path | None = None
+    syncnet: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,13 @@ class Observer:
     def _estimator(self) -> PoseEstimator:
         settings = self.settings
         return load_estimator(settings.estimator, settings.device, settings.weights)
+
+    @cached_property
+    def _syncnet(self) -> tuple[SyncNet, str]:
+        """The network and the hash of its weights."""
+        file = self.settings.syncnet
+        assert file is not None
+        return read_syncnet(file), file_sha256(file)
 
     @cached_property
     def _estimated_by(self) -> list[str]:
@@ -145,6 +156,11 @@ class Observer:
                     (info, shots, person, speech),
                 ),
             )
+            sync = [(None, None)] * len(clips.values["clips"])
+            if settings.syncnet is not None and info["has_audio"] and sync:
+                by = {"before": dict(keys), "syncnet": self._syncnet[1]}
+                found = stage("sync", by, partial(self._sync, source, info, part.start, clips, person))
+                sync = _numbers(found)
             rows += [
                 row
                 | {
@@ -152,12 +168,15 @@ class Observer:
                     "part": part.start,
                     "stages": dict(keys),
                     "picture": f"{keys['clips']}/{number}",
+                    "sync_confidence": sync[number][0],
+                    "sync_offset": sync[number][1],
                 }
                 for number, row in enumerate(clips.values["clips"])
             ]
             unused_s += clips.values["unused_s"]
             notes += person.values["notes"]
-            del keys["clips"]
+            for of_part in ("clips", "sync"):
+                keys.pop(of_part, None)
         if len(nobody) == len(parts):
             raise nobody[0]
         return Observed(source, tuple(rows), info, unused_s=unused_s, notes=tuple(dict.fromkeys(notes)))
@@ -194,6 +213,13 @@ class Observer:
         arrays |= {"points_px": points_px, "confidence": confidence}
         return Findings({"by": by, "cuts": cuts, "notes": notes}, arrays)
 
+    def _sync(
+        self, source: Source, info: dict[str, Any], first: int, clips: Findings, person: Findings
+    ) -> Findings:
+        starts = [row["start"] for row in clips.values["clips"]]
+        skeleton, frames = skeleton_of(person, info), self.settings.clip_frames
+        return sync_of_clips(source.path, starts, frames, first, skeleton, self._syncnet[0])
+
     def _given(self, source: Source, info: dict[str, Any]) -> Skeleton:
         """The keypoints beside a video, read once for all of its parts."""
         if self._last_given is None or self._last_given[0] != source:
@@ -207,6 +233,12 @@ def skeleton_of(person: Findings, info: dict[str, Any]) -> Skeleton:
     """The keypoints that the stage `person` found, in pixels of the video."""
     points_px, confidence = person.arrays["points_px"], person.arrays["confidence"]
     return Skeleton(points_px, confidence, FPS, info["width_px"], info["height_px"])
+
+
+def _numbers(sync: Findings) -> list[tuple[float | None, float | None]]:
+    """(confidence, offset) of every clip; None for NaN."""
+    pairs = zip(sync.arrays["confidence"].tolist(), sync.arrays["offset"].tolist(), strict=True)
+    return [(None, None) if np.isnan(confidence) else (confidence, offset) for confidence, offset in pairs]
 
 
 def _probe(path: Path) -> Findings:

@@ -61,7 +61,9 @@ from hallo4.pipelines.devices import find_device
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_model
 from hallo4.pose.loading import estimator_files
 from hallo4.pose.person import LARGEST
+from hallo4.sync.network import FRAMES, read_syncnet
 from hallo4.types import FPS
+from hallo4.weights.check import find_weights
 
 CLIPS_PER_SHARD = 64
 UNKNOWN = "unknown"
@@ -73,7 +75,8 @@ OnProgress = Callable[[str, int, int], None]
 class PrepareSettings:
     """What decides the result. `clip_frames`: frames of a clip (None: what a window of the model needs);
     `estimator`, `device`, `weights`, `person`: see `load_estimator` and `PersonChoice`; `speech`: what finds
-    it; `licence`: of all videos without a NAME.licence.txt."""
+    it; `syncnet`: SyncNet's weights (None: where `hallo4 weights` puts them), which are read where
+    `filters.min_sync_confidence` is above 0; `licence`: of all videos without a NAME.licence.txt."""
 
     model: str
     clip_frames: int | None = None
@@ -84,6 +87,7 @@ class PrepareSettings:
     licence: str = UNKNOWN
     device: str = "auto"
     weights: Path | None = None
+    syncnet: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def prepare_videos(
     model = load_model(settings.model, device)
     frames = clip_length(model, settings.clip_frames)
     stamp = stamp_of_model(model, settings.model, frames)
+    syncnet = syncnet_file(settings, frames)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,7 +139,7 @@ def prepare_videos(
             raise cannot_write(folder, error) from error
         observe = ObserveSettings(
             *(folder / "findings", frames, canvas_rule(model), settings.estimator, settings.person),
-            *(speech_method(settings.speech), settings.device, settings.weights),
+            *(speech_method(settings.speech), settings.device, settings.weights, syncnet),
         )
         del model
         encode = EncodeSettings(folder, settings.model, str(device))
@@ -155,6 +160,23 @@ def clip_length(model: LoadedModel, wanted: int | None) -> int:
             f"{before + model.info.window_frames}."
         ) from error
     return frames
+
+
+def syncnet_file(settings: PrepareSettings, frames: int) -> Path | None:
+    """The weights of SyncNet, which fit it; None: it is not asked. InputError: they are given and not used,
+    or there is no such file, or clips are too short. CheckpointError: they are not there, or others."""
+    if not settings.filters.min_sync_confidence:
+        if settings.syncnet is not None:
+            raise InputError(
+                f"{shown(settings.syncnet)}: nothing asks SyncNet; say what to drop, such as with "
+                "--min-sync-confidence 3."
+            )
+        return None
+    if frames < FRAMES:
+        raise InputError(f"clips of {frames} frames are too short for SyncNet, which looks at {FRAMES}.")
+    file = find_weights("syncnet") if settings.syncnet is None else settings.syncnet
+    read_syncnet(file)
+    return file
 
 
 def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
@@ -325,7 +347,10 @@ def _rows_of(
     return rows
 
 
-_MEASURED = ("face_px", "sharpness", "found_share", "hands_share", "speech_share", "people")
+_MEASURED = (
+    *("face_px", "sharpness", "found_share", "hands_share", "speech_share", "people"),
+    *("sync_confidence", "sync_offset"),
+)
 
 
 def _licence(source: Source, settings: PrepareSettings) -> str:

@@ -11,6 +11,7 @@ values.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -73,7 +74,11 @@ class SyncNet(nn.Module):
 
 def load_syncnet(folder: str | os.PathLike[str] | None = None) -> SyncNet:
     """SyncNet with the published weights. CheckpointError: not there, or not those."""
-    path = find_weights("syncnet", folder)
+    return read_syncnet(find_weights("syncnet", folder))
+
+
+def read_syncnet(path: Path) -> SyncNet:
+    """SyncNet with the weights in a file. InputError: no such file. CheckpointError: not of SyncNet."""
     return with_published(SyncNet, read_tensors(path, "SyncNet weights"), path)
 
 

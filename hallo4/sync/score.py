@@ -65,20 +65,29 @@ def sync_score(video: np.ndarray, sound: np.ndarray, max_shift: int = MAX_SHIFT)
             f"Sync needs embeddings [N, D] of picture and sound alike; found {list(video.shape)} and "
             f"{list(sound.shape)}. A clip needs six frames or more."
         )
-    if not (np.isfinite(video).all() and np.isfinite(sound).all()):
+    return score_around(video, np.pad(sound, ((max_shift, max_shift), (0, 0))))
+
+
+def score_around(video: np.ndarray, around: np.ndarray) -> SyncScore:
+    """As `sync_score`, of `video` [N, D] and `around` [N + 2 M, D]: the sound of the same windows, and of M
+    before and M behind them. Of a clip out of a longer video, which so loses nothing by being short.
+    InputError: values that are not finite."""
+    video, around = np.asarray(video, np.float64), np.asarray(around, np.float64)
+    if not (np.isfinite(video).all() and np.isfinite(around).all()):
         raise InputError("A sync embedding is not finite. Check the weights and the clip's sound.")
-    padded = np.pad(sound, ((max_shift, max_shift), (0, 0)))
-    shifts = range(2 * max_shift + 1)
-    difference = [video - padded[s : s + len(video)] + _EPSILON for s in shifts]
-    curve = np.array([np.sqrt((d * d).sum(axis=1)).mean() for d in difference])
-    best = int(curve.argmin())
+    max_shift = (len(around) - len(video)) // 2
+    curve = []
+    for shift in range(2 * max_shift + 1):
+        difference = video - around[shift : shift + len(video)] + _EPSILON
+        curve.append(np.sqrt((difference * difference).sum(axis=1)).mean())
+    best = int(np.argmin(curve))
     median = float(np.median(curve))
     return SyncScore(
         distance=float(curve[best]),
         confidence=median - float(curve[best]),
         offset_frames=max_shift - best,
         confidence_at_zero=median - float(curve[max_shift]),
-        curve=curve,
+        curve=np.array(curve),
     )
 
 
@@ -103,12 +112,18 @@ def syncnet_score(
     """SyncNet, which is on `device`, on `frames` face crops [224, 224, 3] uint8 RGB at 25 fps (see
     `FaceCropper`), of which few are held at once, and their sound at 16 kHz.
     """
+    count = windows_of(frames, audio)
+    seen = embedded_faces(network, faces_u8, count, device)
+    return sync_score(seen, embedded_sound(network, audio, count, device))
+
+
+def embedded_faces(
+    network: SyncNet, faces_u8: Iterable[np.ndarray], count: int, device: object = "cpu"
+) -> np.ndarray:
+    """[count, D]: windows of five of the crops that `syncnet_score` takes, each a frame later."""
     import torch
 
-    cepstra = torch.from_numpy(syncnet_mfcc(audio).T).float()[None, None].to(device)  # [1, 1, 13, n]
-    count = windows_of(frames, audio)
-    coming, held = iter(faces_u8), []
-    seen, heard = [], []
+    coming, held, seen = iter(faces_u8), [], []
     with torch.no_grad():
         for start in range(0, count, _WINDOWS_AT_ONCE):
             places = range(start, min(count, start + _WINDOWS_AT_ONCE))
@@ -118,10 +133,22 @@ def syncnet_score(
             faces = faces.permute(3, 0, 1, 2)[None].float()
             pictures = [faces[:, :, i : i + _WINDOW_FRAMES] for i in range(len(places))]
             held = held[len(places) :]
-            sounds = [cepstra[..., _CEPSTRA_PER_FRAME * i :][..., :_WINDOW_CEPSTRA] for i in places]
             seen.append(network.embed_faces(torch.cat(pictures)).cpu())
+    return torch.cat(seen).numpy()
+
+
+def embedded_sound(network: SyncNet, audio: Audio, count: int, device: object = "cpu") -> np.ndarray:
+    """[count, D]: windows of 0.2 s of a sound at 16 kHz, each a frame later."""
+    import torch
+
+    cepstra = torch.from_numpy(syncnet_mfcc(audio).T).float()[None, None].to(device)  # [1, 1, 13, n]
+    heard = []
+    with torch.no_grad():
+        for start in range(0, count, _WINDOWS_AT_ONCE):
+            places = range(start, min(count, start + _WINDOWS_AT_ONCE))
+            sounds = [cepstra[..., _CEPSTRA_PER_FRAME * i :][..., :_WINDOW_CEPSTRA] for i in places]
             heard.append(network.embed_sound(torch.cat(sounds)).cpu())
-    return sync_score(torch.cat(seen).numpy(), torch.cat(heard).numpy())
+    return torch.cat(heard).numpy()
 
 
 def face_boxes(skeleton: Skeleton) -> np.ndarray:

@@ -102,7 +102,7 @@ def test_points_that_are_not_seen_make_no_region():
 
 GOOD = {
     "speech_share": 0.9, "level": 100.0, "change": 1.0, "found_share": 1.0, "face_px": 40.0, "sharpness": 0.5,
-    "cut": False, "people": 1, "hands_share": 0.7,
+    "cut": False, "people": 1, "hands_share": 0.7, "sync_confidence": None,
 }  # fmt: skip
 INFO = {"has_audio": True, "fps": 25.0}
 
@@ -113,6 +113,8 @@ INFO = {"has_audio": True, "fps": 25.0}
         ({}, {}, {}, []),
         ({}, {"has_audio": False}, {}, ["no sound"]),
         ({"speech_share": 0.2}, {}, {}, ["little speech"]),
+        ({"sync_confidence": 2.9}, {}, {"min_sync_confidence": 3.0}, ["lips out of sync"]),
+        ({"sync_confidence": 3.0}, {}, {"min_sync_confidence": 3.0}, []),
         ({}, {"fps": 12.0}, {}, ["few frames a second"]),
         ({"level": 3.0, "change": 0.0}, {}, {}, ["dark", "still picture"]),
         ({"found_share": 0.5}, {}, {}, ["face not seen"]),
@@ -152,7 +154,7 @@ def test_findings_are_computed_once_and_errors_of_the_user_are_findings(tmp_path
         found = store.get("look", "0" * 40, make)
         assert found.values == {"a": [1, None, "x"]}
         assert found.arrays["b"].tolist() == [0, 1, 2]
-        with pytest.raises(NoPersonError, match="nobody"):
+        with pytest.raises(NoPersonError, match="no person"):
             store.get("look", "1" * 40, fail)
     assert (len(calls), store.made) == (2, {"look": 2})
     file = next(tmp_path.rglob("0*.npz"))

@@ -10,7 +10,7 @@ from hallo4.errors import InputError, ShapeError
 from hallo4.motion import layout
 from hallo4.sync.cepstra import mfcc, syncnet_mfcc
 from hallo4.sync.network import SyncNet
-from hallo4.sync.score import FaceCropper, face_boxes, sync_score, syncnet_score, windows_of
+from hallo4.sync.score import FaceCropper, face_boxes, score_around, sync_score, syncnet_score, windows_of
 from hallo4.types import Audio, Skeleton
 
 RNG = np.random.default_rng(0)
@@ -98,6 +98,20 @@ def test_sync_refuses_what_has_no_windows_or_no_numbers():
     assert windows_of(99, audio) == 20
     with pytest.raises(ShapeError, match="six frames"):
         windows_of(5, audio)
+
+
+def test_a_clip_among_its_own_sound_scores_as_the_whole_video_does():
+    """Sound three windows late. Alone, a short clip loses confidence to the zeros around it."""
+    video = RNG.normal(size=(400, 16))
+    sound = np.roll(video, 3, axis=0)
+    whole = sync_score(video, sound)
+    clip = score_around(video[200:212], sound[200 - 15 : 212 + 15])
+    assert clip.offset_frames == whole.offset_frames == -3
+    assert clip.distance == pytest.approx(4e-6), "nothing but the epsilon of every component"
+    assert clip.confidence == pytest.approx(whole.confidence, rel=0.05)
+    assert sync_score(video[200:212], sound[200:212]).confidence < 0.8 * whole.confidence
+    with pytest.raises(InputError, match="not finite"):
+        score_around(video[:3], np.full((33, 16), np.nan))
 
 
 def test_syncnet_sees_every_window_of_five_and_few_crops_are_held():

@@ -38,6 +38,7 @@ from hallo4.media import (
     stream_times,
 )
 from hallo4.media.files import shown
+from hallo4.motion.beside_video import keypoint_file
 from hallo4.sync.score import (
     FaceCropper,
     SyncScore,
@@ -126,8 +127,8 @@ class _Looking:
         self.path, self.info, self.tools = path, info, tools
         self.notes: list[str] = []
         self.problems: list[str] = []
-        self.portrait = self._portrait(portrait)
         self.source, self.given = self._given()
+        self.portrait = self._portrait(portrait)
         # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
         self.observer = tools.keypoints.observer if self.source == OBSERVER else None
         self.skeletons: list[Skeleton] = []
@@ -156,6 +157,8 @@ class _Looking:
             file = self._unless_damaged(portrait_file, self.path) or given
             if file is None:
                 return None
+            if self.source is None and keypoint_file(file) is None:  # no face is known in the video either
+                return Portrait(file.name, {})
             found = self._unless_damaged(look_at_portrait, file, self.path, self.tools)
         return found or Portrait(file.name, {})
 

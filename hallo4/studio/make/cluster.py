@@ -14,6 +14,7 @@ claim ends with it, another goes on, and Ray starts a new one.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import socket
 import sys
@@ -135,6 +136,7 @@ def _serve_of_ray() -> Any:
         raise MissingExtraError(
             f"several studios on a cluster need Ray Serve ({error}): pip install 'hallo4[cluster,studio]'."
         ) from error
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its way to the page is its own business
     return serve
 
 
