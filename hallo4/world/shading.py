@@ -81,7 +81,8 @@ def _strands(identity: Identity, rng: np.random.Generator, x: np.ndarray, y: np.
     else:
         fan = np.sign(x - parting) * np.abs(x - parting) ** 0.85 / (0.9 + 0.55 * (y + 1.5))
     if style == "scarf":
-        return 0.22 * np.interp(fan + 0.3 * y, *_noise(rng, 0.30)) * np.ones_like(x + y)
+        drape = np.arctan2(x - 0.3 * parting, 1.9 + y) + 0.10 * np.sin(2.5 * y)
+        return 0.24 * np.interp(drape, *_noise(rng, 0.11)) + 0.12 * np.interp(drape, *_noise(rng, 0.05))
     fine = np.interp(fan, *_noise(rng, 0.022)) + np.interp(fan, *_noise(rng, 0.05))
     broad = np.interp(fan + 0.05 * np.sin(3 * y), *_noise(rng, 0.16))
     return (0.085 * fine + 0.13 * broad).astype(np.float32)
@@ -197,7 +198,7 @@ def cloth_of(identity: Identity) -> Cloth:
     look = identity.look
     rng = np.random.default_rng([look.seed, 5])
     a, b, c = rng.uniform(0, 2 * np.pi, 3).tolist()
-    pattern = look.pattern
+    pattern = "none" if identity.clothes == "stripes" else look.pattern
 
     def cloth(s: np.ndarray, n: np.ndarray, near: np.ndarray | float = 1.0) -> np.ndarray:
         folds = np.sin(70 * s + 22 * n + a + 1.8 * np.sin(24 * n + 9 * s + b))
