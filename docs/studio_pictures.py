@@ -1,28 +1,29 @@
 """Take the pictures of the studio that the pages show (`python docs/studio_pictures.py`), with Chromium."""
 
+import argparse
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 
 import uvicorn
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from hallo4.studio.make import open_makers
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "demo"
-PICTURES = {"studio_desk.webp": (1360, 980, "light"), "studio_phone.webp": (390, 844, "dark")}
-"""Name -> width and height in pixels of the page, and theme."""
 
 
 @contextmanager
@@ -115,27 +116,92 @@ def save(driver: webdriver.Chrome, path: Path) -> None:
     picture.save(path, quality=82, method=6)
 
 
-def main(folder: Path) -> None:
-    """Make two videos, have a third in the making, and take both pictures."""
+def show_running(driver: webdriver.Chrome) -> None:
+    """Two videos, and a third in the making."""
+    until(driver, "document.querySelector('.job[data-status=running] img[alt^=\"The newest\"]')", 600)
+    driver.execute_script(
+        "(innerWidth > 900 ? document.body : document.getElementById('gallery')).scrollIntoView()"
+    )
+
+
+def show_form(driver: webdriver.Chrome) -> None:
+    """The form with files, and what will be made of them; on a phone scrolled to the latter."""
+    bring(driver)
+    driver.execute_script("document.getElementById('settings').open = true")
+    driver.execute_script(
+        "(innerWidth > 900 ? document.body : document.getElementById('look')).scrollIntoView()"
+    )
+
+
+def show_errors(driver: webdriver.Chrome) -> None:
+    """A file that cannot be used, and a press on the button with nothing in the form."""
+    slot = driver.find_element(By.CSS_SELECTOR, "[data-role=voice] input")
+    slot.send_keys(str(ROOT / "README.md"))
+    until(driver, "document.querySelector('[data-role=voice] .wrong').textContent")
+    driver.find_element(By.ID, "go").click()
+    until(driver, "document.getElementById('form-wrong').textContent")
+    driver.execute_script("scrollTo(0, 0)")
+
+
+def show_compare(driver: webdriver.Chrome) -> None:
+    """Two finished videos side by side."""
+    for number in (0, 1):
+        script = "document.querySelectorAll('.job[data-status=done] [data-do=compare]')[arguments[0]].click()"
+        driver.execute_script(script, number)
+    until(driver, "[...document.querySelectorAll('#compare video')].every((video) => video.readyState >= 2)")
+    driver.execute_script(
+        "for (const video of document.querySelectorAll('#compare video')) video.currentTime = 1"
+    )
+    until(driver, "[...document.querySelectorAll('#compare video')].every((video) => !video.seeking)")
+
+
+def show_focus(driver: webdriver.Chrome) -> None:
+    """What has the keyboard's focus after a few presses of the tabulator."""
+    ActionChains(driver).send_keys(*[Keys.TAB] * 3).perform()
+    until(driver, "document.activeElement !== document.body")
+
+
+SIZES = {"desk": (1360, 980), "phone": (390, 844)}
+VIEWS: dict[str, Callable[[webdriver.Chrome], None]] = {
+    "running": show_running, "form": show_form, "errors": show_errors, "compare": show_compare,
+    "focus": show_focus,
+}  # fmt: skip
+KEPT = {
+    ("empty", "desk", "light"): "studio_empty.webp",
+    ("running", "desk", "light"): "studio_desk.webp",
+    ("running", "phone", "dark"): "studio_phone.webp",
+}
+"""View, size and theme of the pictures that the pages show; the others are for a look at all of them."""
+
+
+def main(folder: Path, everything: bool) -> None:
+    """Take the pictures of an empty studio, then make videos, and take the others."""
     with tempfile.TemporaryDirectory() as home, studio(Path(home) / "studio") as link:
-        for name, (width, height, theme) in PICTURES.items():
-            with browser(link, width, height, theme) as driver:
-                bring(driver)
-                if width > 600:
-                    go(driver, "Hello, first try", seed="0")
-                    go(driver, "The same, another performance", seed="7")
-                    until(driver, "document.querySelectorAll('.job video').length === 2", 600)
-                    go(driver, "Finer", seed="7", steps="200")
-                    until(
-                        driver,
-                        "document.querySelector('.job[data-status=running] img[alt^=\"The newest\"]')",
-                    )
-                    driver.execute_script("scrollTo(0, 0)")
-                else:
-                    driver.execute_script("document.getElementById('gallery').scrollIntoView()")
-                until(driver, "[...document.querySelectorAll('img')].every((picture) => picture.complete)")
-                save(driver, folder / name)
+
+        def take(view: str, show: Callable[[webdriver.Chrome], None]) -> None:
+            for size, theme in product(SIZES, ("light", "dark")):
+                name = KEPT.get((view, size, theme))
+                if name is None and not everything:
+                    continue
+                with browser(link, *SIZES[size], theme) as driver:
+                    show(driver)
+                    until(driver, "[...document.images].every((picture) => picture.complete)")
+                    save(driver, folder / (name or f"{view}_{size}_{theme}.webp"))
+
+        take("empty", lambda driver: None)
+        with browser(link, *SIZES["desk"], "light") as driver:
+            bring(driver)
+            go(driver, "Hello, first try", seed="0", steps="2")
+            go(driver, "The same, another performance", seed="7", steps="2")
+            until(driver, "document.querySelectorAll('.job video').length === 2", 600)
+            go(driver, "Finer", seed="7", steps="12")
+        for view, show in VIEWS.items():
+            take(view, show)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs" / "media")
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "media")
+    options.add_argument("--all", action="store_true", help="every view in both sizes and both themes")
+    chosen = options.parse_args()
+    main(chosen.folder, chosen.all)

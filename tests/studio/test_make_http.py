@@ -110,23 +110,23 @@ def test_what_would_be_made(program, files):
     assert ["2 steps each" in steps[0], "9 steps each" in steps[1]] == [True, True]
 
 
-def test_a_preview_that_nobody_waits_for_is_not_made(makers, program, files):
+def test_an_abandoned_preview_is_not_made(makers, program, files):
     looks, before = makers.looks, set(makers.looks.folder.iterdir())
-    with pytest.raises(Refused, match="Nobody waits"):
+    with pytest.raises(Refused, match="was abandoned"):
         looks.look(Settings(**files), lambda: True)
     assert set(looks.folder.iterdir()) == before
 
 
-def test_events_tell_of_a_job_until_it_is_over(program, files):
+def test_events_follow_a_job_until_it_is_over(program, files):
     job_id = program.add(files).json()["id"]
     with program.client.stream("GET", f"/api/jobs/{job_id}/events", headers=program.headers) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         lines = [line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: ")]
-    everything, *told = [json.loads(line) for line in lines]
+    everything, *jobs = [json.loads(line) for line in lines]
     assert job_id in everything
-    assert {job["id"] for job in told} == {job_id}
-    assert told[-1]["status"] == "done"
-    statuses = [job["status"] for job in told]
+    assert {job["id"] for job in jobs} == {job_id}
+    assert jobs[-1]["status"] == "done"
+    statuses = [job["status"] for job in jobs]
     assert statuses == sorted(statuses, key=["queued", "running", "done"].index)
 
 

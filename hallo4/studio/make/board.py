@@ -30,7 +30,7 @@ _SETTLED_NS = 2 * 10**9
 @dataclass
 class Entry:
     """A job as its folder was at `stamp`: what was asked, how it ended (None: it has not), and what a job
-    that is over looks like, once somebody has asked."""
+    that is over looks like, once it was asked for."""
 
     stamp: int
     request: Request

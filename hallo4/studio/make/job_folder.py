@@ -4,7 +4,7 @@
 
     jobs/<id>/request.json    settings, title, consent, when: never changed
               progress.json   how far the worker is; live.webp and poster.jpg, what it sees
-              cancel          somebody asked the worker to stop
+              cancel          the worker is asked to stop
               outcome.json    how it ended; a job without one is still to be made
               video.mp4       or video.partial.mp4, the playable part of a cancelled one
 """
@@ -48,8 +48,8 @@ class Outcome(BaseModel):
     took_s: float = 0.0
 
 
-class Said(BaseModel):
-    """`progress.json`: how far the worker is."""
+class ProgressRecord(BaseModel):
+    """`progress.json`: how far the worker is, and its notes so far."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,7 +84,7 @@ class JobFolder:
             return None
 
     def clean(self) -> None:
-        """Remove what a kill left of files that were being written; nobody may be working on the job."""
+        """Remove what a kill left of files that were being written. For the server that claimed the job."""
         for part in self.path.glob(".hallo4-*.part"):
             part.unlink(missing_ok=True)
 
@@ -114,21 +114,21 @@ class JobFolder:
         self._cancel.touch()
 
     def asked_to_stop(self) -> bool:
-        """Whether somebody did."""
+        """Whether the worker is asked to stop."""
         return self._cancel.exists()
 
-    def say(self, progress: ProgressView, notes: tuple[str, ...]) -> None:
-        """How far it is. Lost after a power cut, which does no harm."""
-        content = Said(progress=progress, notes=notes).model_dump_json()
+    def write_progress(self, progress: ProgressView, notes: tuple[str, ...]) -> None:
+        """Replace `progress.json`, unflushed: losing it in a power cut does no harm."""
+        content = ProgressRecord(progress=progress, notes=notes).model_dump_json()
         self.replace(self.path / "progress.json", content.encode())
 
-    def said(self) -> tuple[ProgressView | None, tuple[str, ...]]:
-        """What was said last."""
+    def progress(self) -> tuple[ProgressView | None, tuple[str, ...]]:
+        """Progress and notes as they were last written; None and no notes before that."""
         try:
-            said = read_json(self.path / "progress.json", Said)
+            record = read_json(self.path / "progress.json", ProgressRecord)
         except InputError:
             return None, ()
-        return said.progress, said.notes
+        return record.progress, record.notes
 
     def replace(self, target: Path, content: bytes) -> None:
         """Write a file that readers see whole, old or new, without waiting for the disk."""

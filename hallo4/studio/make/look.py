@@ -38,19 +38,19 @@ class Looks:
         self._one_at_a_time = threading.Lock()
         folder.mkdir(exist_ok=True)
 
-    def look(self, settings: Settings, nobody_waits: Callable[[], bool] = lambda: False) -> LookView:
-        """Refused: something cannot be used, or `nobody_waits` for it any more."""
+    def look(self, settings: Settings, abandoned: Callable[[], bool] = lambda: False) -> LookView:
+        """Refused: something cannot be used, or the preview is `abandoned`."""
         self._offers.check(settings)
         given = settings.uploads()
         files = {role: self._uploads.usable(found, role) for role, found in given.items()}
         names = {path: self._uploads.view(given[role]).name for role, path in files.items()}
         with self._one_at_a_time:
             try:
-                if nobody_waits():
+                if abandoned():
                     raise Cancelled("before it began")
-                view = self._looked(settings, files, Reporter(should_cancel=nobody_waits))
+                view = self._looked(settings, files, Reporter(should_cancel=abandoned))
             except Cancelled:
-                raise Refused(409, "Nobody waits for this preview any more.") from None
+                raise Refused(409, "This preview was abandoned.") from None
             except Hallo4Error as error:
                 raise Refused(422, in_words_of_the_page(str(error), names)) from error
         notes = tuple(in_words_of_the_page(note, names) for note in view.notes)

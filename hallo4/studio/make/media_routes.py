@@ -1,6 +1,6 @@
-"""Pictures and videos of the studio, by addresses that nobody can guess, whole or by ranges.
+"""Pictures and videos of the studio, by addresses that cannot be guessed, whole or by ranges.
 
-A browser's <video> cannot send a key; the random ids are told only to who has it.
+A browser's <video> cannot send a key; only requests with the key are given the random ids.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Queue:
         """A new job at the end of the queue. Refused: a file or model that is not here, or too many jobs."""
         self.offers.check(body.settings)
         job_id, names = secrets.token_hex(16), {}
-        with in_turn(self._jobs):  # nobody deletes the files meanwhile
+        with in_turn(self._jobs):  # no other server deletes the files meanwhile
             if len(self._board.entries()) >= JOB_LIMIT:
                 raise Refused(429, f"{JOB_LIMIT} videos are here. Delete some that you no longer need.")
             for role, upload_id in body.settings.uploads().items():
@@ -87,7 +87,7 @@ class Queue:
                 JobFolder.create(self._jobs / job_id, request)
             except OSError as error:
                 raise OutputError(f"{job_id}: cannot be written ({error.strerror}).") from error
-        self._tell_workers()
+        self._wake_workers()
         return self.view(job_id)
 
     def cancel(self, job_id: str) -> JobView:
@@ -108,7 +108,7 @@ class Queue:
             if entry is None or entry.outcome is None or entry.outcome.status == "done":
                 raise Refused(409, "Only a stopped or failed video can go on.")
             self._board.folder(job_id).reopen()
-        self._tell_workers()
+        self._wake_workers()
         return self.view(job_id)
 
     def delete(self, job_id: str) -> None:
@@ -162,7 +162,7 @@ class Queue:
             return entry.view
         if job_id in waiting:
             return _shown(job, entry, status="queued", ahead=waiting.index(job_id))
-        progress, notes = job.said()
+        progress, notes = job.progress()
         changed = job.live_changed_ns()
         return _shown(
             job, entry, status="running", progress=progress, notes=notes, stopping=job.asked_to_stop(),
@@ -206,7 +206,7 @@ class Queue:
         if isinstance(failure, BrokenProcessPool):
             raise failure
 
-    def _tell_workers(self) -> None:
+    def _wake_workers(self) -> None:
         with self._changed:
             self._changed.notify_all()
 

@@ -72,7 +72,7 @@ _BROKEN = "The studio cannot read one of its files. Look at its folder, or start
 
 
 def make_app(queue: Queue, looks: Looks, key_fits: Callable[[str], bool]) -> FastAPI:
-    """The application; whoever makes it starts and closes `queue`. `key_fits` tells the key of the link."""
+    """The application; the caller starts and closes `queue`. `key_fits` checks the key of the link."""
     app = FastAPI(
         title="hallo4 studio", version=__version__, docs_url=None, redoc_url=None,
         openapi_url="/api/openapi.json",
@@ -113,7 +113,7 @@ def _add_studio(app: FastAPI, queue: Queue, looks: Looks, signed: list[Any]) -> 
     async def preview(request: Request, body: Settings = Depends(json_body(Settings))) -> LookView:  # noqa: B008
         """What would be made of the settings; nothing is. Hang up, and the work on it ends."""
         gone = threading.Event()
-        watch = asyncio.create_task(_tell_when_gone(request, gone))
+        watch = asyncio.create_task(_set_when_gone(request, gone))
         try:
             return await _in_turn(previewing, looks.look, body, gone.is_set)
         finally:
@@ -126,7 +126,7 @@ async def _in_turn(pool: ThreadPoolExecutor, work: Callable[..., ResultT], *argu
     return await asyncio.get_running_loop().run_in_executor(pool, partial(work, *arguments))
 
 
-async def _tell_when_gone(request: Request, gone: threading.Event) -> None:
+async def _set_when_gone(request: Request, gone: threading.Event) -> None:
     while not await request.is_disconnected():
         await asyncio.sleep(WATCHED_EVERY_S)
     gone.set()

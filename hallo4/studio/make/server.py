@@ -90,8 +90,8 @@ def serve(
     """Serve the studio until it is interrupted; `on_ready` gets the link once the port is open.
 
     Only this machine can reach 127.0.0.1; "0.0.0.0" lets others of the same network in (plain HTTP: for
-    networks you trust; browsers then let nobody record). `port` 0 takes any. Errors as `open_makers`, and
-    InputError if the port cannot be had.
+    networks you trust; browsers then do not allow recording). `port` 0 takes any. Errors as `open_makers`,
+    and InputError if the port cannot be had.
     """
     with listen(host, port) as (door, address), open_makers(folder, models, devices) as makers:
         on_ready(makers.link(address))

@@ -1,4 +1,4 @@
-"""Files that people bring: they come in pieces, land in a folder of their own and are looked at once whole.
+"""Files that people send: they come in pieces, each into its own folder, and are checked once complete.
 
 ::
 
@@ -76,7 +76,7 @@ class Uploads:
         that exceeds the size, or no room on the disk.
         """
         view = self.view(upload_id)
-        if not piece and at == view.received:  # whoever lost the connection asks for it to be looked at
+        if not piece and at == view.received:  # after a lost connection, to have the file looked at
             return view
         with self._alone_with(upload_id, wait=False):
             view = self.view(upload_id)
@@ -145,7 +145,7 @@ class Uploads:
                 if home.name not in used and home.stat().st_mtime < oldest:
                     self.remove(home.name)
             except OSError:
-                continue  # removed by somebody else meanwhile
+                continue  # removed by another thread or server meanwhile
 
     def _look_at(self, view: UploadView) -> None:
         path = self.path(view.id)
@@ -163,8 +163,8 @@ class Uploads:
 
     @contextmanager
     def _alone_with(self, upload_id: str, wait: bool) -> Iterator[None]:
-        """Only one at a time, of all servers of the folder. Refused: no such upload, or somebody is at it and
-        is not to be waited for, as threads of the server never are to."""
+        """Only one at a time, of all servers of the folder. Refused: no such upload, or another is at
+        work and `wait` is false, as it is in the threads that answer requests."""
         self.view(upload_id)  # an id that is not here leaves no lock
         home = self.folder / upload_id
         with ExitStack() as held:

@@ -20,7 +20,7 @@ from hallo4.pipelines import PortraitAnimator, Progress
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, in_words_of_the_page
 from hallo4.studio.make.settings import CONSENT_FACTS, ProgressView, Role
 
-SAID_EVERY_S = 0.2
+PROGRESS_EVERY_S = 0.2
 LIVE_SIDE_PX = 320
 """The pictures of a job in the making are not larger."""
 _LIVE_MS = 80  # every second frame
@@ -84,7 +84,7 @@ def _make(
     except Hallo4Error as error:
         text = in_words_of_the_page(str(error), names)
         outcome = Outcome(status="failed", text=text, notes=watch.notes)
-    except Exception as error:  # a mistake of ours must not stop the queue
+    except Exception as error:  # an error in the program must not stop the queue
         text = in_words_of_the_page(f"The program failed ({type(error).__name__}: {error}).", names)
         outcome = Outcome(status="failed", text=f"{text} Try again with other settings.", notes=watch.notes)
     notes = tuple(in_words_of_the_page(note, names) for note in outcome.notes)
@@ -102,7 +102,7 @@ def _animate(
     watch: _Watch,
 ) -> Outcome:
     settings, (steps, guidance_scale) = request.body.settings, effort
-    watch.say(ProgressView(stage="load"))
+    watch.write(ProgressView(stage="load"))
     animator = _animator(model, device, (settings.prompt, settings.negative_prompt))
     result = animator.animate(
         files["portrait"],
@@ -134,7 +134,7 @@ def _animator(model: str, device: str, prompts: tuple[str | None, str | None]) -
 
 
 class _Watch:
-    """Writes what a running job tells into its folder, not more often than people can see."""
+    """Writes the progress of a running job into its folder, not more often than people can see."""
 
     def __init__(self, job: JobFolder) -> None:
         self._job, self._next = job, 0.0
@@ -145,9 +145,9 @@ class _Watch:
         self.notes = progress.notes or self.notes
         now = time.monotonic()
         if now >= self._next or progress.notes:
-            self._next = now + SAID_EVERY_S
+            self._next = now + PROGRESS_EVERY_S
             left_s = progress.eta_s
-            self.say(
+            self.write(
                 ProgressView(
                     stage=progress.stage,
                     done=progress.frames_done,
@@ -156,10 +156,10 @@ class _Watch:
                 )
             )
 
-    def say(self, progress: ProgressView) -> None:
-        """Write it down; a full disk is the business of the video."""
+    def write(self, progress: ProgressView) -> None:
+        """Write the progress; a full disk is reported where the video is written."""
         with suppress(OSError):
-            self._job.say(progress, self.notes)
+            self._job.write_progress(progress, self.notes)
 
     def on_frames(self, frames_u8: np.ndarray) -> None:
         """The newest frames [n, H, W, 3] uint8 as a small animation, and the first ones as a poster."""

@@ -97,7 +97,7 @@ class Recording {
     el("use").focus();
   }
 
-  /** The meter moves with the loudness, so that people see that they are heard. */
+  /** The meter moves with the loudness, so that people see that they are recorded. */
   listen() {
     this.sound = new AudioContext();
     const analyser = this.sound.createAnalyser();
