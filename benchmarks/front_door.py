@@ -4,8 +4,10 @@
 episodes of the portrait world as H.264 videos of several sizes, rates, containers and sound rates, with
 keypoints beside them, prepares them with `--workers` processes, trains one model on these shards and on the
 same episodes as the recipe renders them, from the same start for equal steps of equal batches, and evaluates
-both on the same unseen episodes. Prints one JSON line: clips a second of `prepare`, and of both ways lip sync
-and joint error with their intervals, and the paired difference. What is finished in FOLDER is not made again.
+both on the same unseen episodes. The start is `--start` with new weights wherever sound and skeletons enter,
+so that both ways have lips and limbs to learn. Prints one JSON line: clips a second of `prepare`, and of both
+ways lip sync and joint error with their intervals, and the paired difference. What is finished in FOLDER is
+not made again.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ from hallo4.engine import open_engine
 from hallo4.evaluation import compare_reports, evaluate_world
 from hallo4.media import VideoWriter
 from hallo4.motion import save_skeleton
+from hallo4.pipelines import load_model
+from hallo4.pipelines.model_folder import save_trained_folder
 from hallo4.recipes import RECIPES
+from hallo4.recipes.tmm_expansion import with_new_modulation
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.world import make_episode
 
@@ -46,7 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--seconds", type=float, default=3.4)
-    parser.add_argument("--start", default="tiny-dit-sft", help="the model that both trainings start from")
+    parser.add_argument("--start", default="tiny-dit-sft", help="the model whose pictures both begin with")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--unseen", type=int, default=40)
@@ -73,13 +78,25 @@ def film(folder: Path, number: int, seconds: float) -> None:
             writer.write(np.asarray(picture))
 
 
-def trained(args: argparse.Namespace, way: str, **clips: Any) -> Path:
+def early_model(args: argparse.Namespace) -> Path:
+    """`--start` as it is before it has learnt anything about sound and skeletons."""
+    folder: Path = args.folder / "start"
+    if folder.exists():
+        return folder
+    model = load_model(args.start)
+    backbone = with_new_modulation(model.backbone, seed=0)
+    info = replace(model.info, name="start")
+    card = f"{args.start} with new modulation weights.\n"
+    return save_trained_folder(folder, model.folder, info, backbone, card)
+
+
+def trained(args: argparse.Namespace, start: Path, way: str, **clips: Any) -> Path:
     """A model that was trained on the clips of one way, for `--steps` steps."""
     folder: Path = args.folder / way
     recipe = RECIPES["tiny-dit-sft"]()
     train = replace(recipe.config.train, steps=args.steps, max_minutes=None)
     config = replace(
-        recipe.config, train=train, model=args.start, batch_size=args.batch_size, model_name=way, **clips
+        recipe.config, train=train, model=str(start), batch_size=args.batch_size, model_name=way, **clips
     )
     return folder / "model" if (folder / "model").exists() else recipe.run(config, folder)
 
@@ -90,6 +107,7 @@ def main() -> None:
     videos.mkdir(parents=True, exist_ok=True)
     for number in range(args.episodes):
         film(videos, number, args.seconds)
+    start = early_model(args)
     began = time.perf_counter()
     with open_engine(args.workers) as engine:
         prepared = prepare_videos([videos], shards, PrepareSettings(args.start), engine)
@@ -98,14 +116,14 @@ def main() -> None:
     store = ClipStoreConfig(episodes=args.episodes, seconds=args.seconds)
     rendered = {"clips_folder": str(args.folder / "clips"), "latents_folder": str(args.folder / "latents")}
     models = {
-        "front-door": trained(args, "front-door", prepared=str(shards)),
-        "native": trained(args, "native", clips=store, **rendered),
+        "front-door": trained(args, start, "front-door", prepared=str(shards)),
+        "native": trained(args, start, "native", clips=store, **rendered),
     }
     reports = {"start": args.folder / "start.json"}
     reports |= {way: args.folder / f"{way}.json" for way in models}
     with open_engine(args.workers) as engine:
         for way, out in reports.items():
-            model = str(models.get(way, args.start))
+            model = str(models.get(way, start))
             evaluate_world(model, None, args.unseen, 7, 1.96, out=out, engine=engine, players=0)
     compared = compare_reports([f"{way}={reports[way]}" for way in ("native", "front-door")])
     found = {

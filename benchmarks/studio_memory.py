@@ -46,6 +46,25 @@ def sent(uploads, role: str, name: str, content: bytes) -> str:
     return uploads.look_at(begun.id).id
 
 
+def begin(queue, home: Path, seconds: float, steps: int, seed: int = 0) -> str:
+    """A job with the demo's portrait and a hum, added to the queue; its id."""
+    samples = np.sin(np.arange(round(16_000 * seconds)) / 9).astype(np.float32) / 4
+    soundfile.write(home / "voice.wav", samples, 16_000)
+    portrait, voice = (DEMO / "portrait.png").read_bytes(), (home / "voice.wav").read_bytes()
+    files = {
+        "portrait": sent(queue.uploads, "portrait", "portrait.png", portrait),
+        "voice": sent(queue.uploads, "voice", "voice.wav", voice),
+    }
+    settings = Settings(**files, seed=seed, steps=steps)
+    return queue.add(JobBody(settings=settings, consent="no_real_person")).id
+
+
+def wait_for(queue, job: str, *statuses: str) -> None:
+    """Wait until a job has one of the statuses."""
+    while queue.view(job).status not in statuses:
+        time.sleep(0.02)
+
+
 def main() -> None:
     """Make the videos, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -54,20 +73,11 @@ def main() -> None:
     options = parser.parse_args()
     measured: dict[str, dict[int, float]] = {"server_mb": {}, "worker_mb": {}}
     with tempfile.TemporaryDirectory() as home, open_makers(Path(home) / "studio", devices=["cpu"]) as makers:
-        voice = Path(home) / "voice.wav"
-        soundfile.write(voice, np.sin(np.arange(9600) / 9).astype(np.float32) / 4, 16_000)
-        uploads, queue = makers.queue.uploads, makers.queue
-        files = {
-            "portrait": sent(uploads, "portrait", "portrait.png", (DEMO / "portrait.png").read_bytes()),
-            "voice": sent(uploads, "voice", "voice.wav", voice.read_bytes()),
-        }
         started = time.monotonic()
         for number in range(1, options.jobs + 1):
-            settings = Settings(**files, seed=number, steps=1)
-            job = queue.add(JobBody(settings=settings, consent="no_real_person"))
-            while queue.view(job.id).status in ("queued", "running"):
-                time.sleep(0.02)
-            assert queue.view(job.id).status == "done", queue.view(job.id).text
+            job = begin(makers.queue, Path(home), seconds=0.6, steps=1, seed=number)
+            wait_for(makers.queue, job, "done", "failed")
+            assert makers.queue.view(job).status == "done", makers.queue.view(job).text
             if number % options.every == 0:
                 measured["server_mb"][number] = round(resident_mb(os.getpid()), 1)
                 measured["worker_mb"][number] = round(sum(map(resident_mb, workers_of(os.getpid()))), 1)

@@ -6,6 +6,7 @@ a folder as its second word the script also leaves every single picture there, i
 
 import sys
 import tempfile
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def views(studio: Studio, base: str, found: Pictures, wanted: dict) -> None:
             join(driver, f"rater-{number}")
             until(driver, "document.body.classList.contains('watched')")
             driver.find_element(By.CSS_SELECTOR, ".axis .choice[data-value=left]").click()
+            time.sleep(0.5)  # its colour fades in
             found[f"rating-{name}"] = taken(driver)
             driver.find_element(By.CSS_SELECTOR, ".axis .choice[data-value=left]").click()
             answer(driver, "1121")

@@ -65,6 +65,7 @@ def browser(
     try:
         size = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": size["mobile"]})
         theme_now = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", theme_now)
         driver.get(link)

@@ -22,6 +22,10 @@ class OutputError(Hallo4Error):
     """The result cannot be written where the user asked for it."""
 
 
+class LockedError(OutputError):
+    """Another process, or thread, is working there."""
+
+
 class CheckpointError(Hallo4Error):
     """Weights or configuration do not fit: missing, unexpected or mis-shaped tensors, unsafe files,
     unknown names."""

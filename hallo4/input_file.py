@@ -79,7 +79,7 @@ def read_input(
         try:
             content = file.read(limit_bytes + 1)
         except OSError as cause:
-            raise error(f"{shown(path)}: cannot be read ({why(cause)}). Copy it anew.") from cause
+            raise error(f"{shown(path)}: cannot be read ({why(cause)}). Copy it again.") from cause
     if len(content) > limit_bytes:
         raise error(
             f"{shown(path)}: is larger than {_size(limit_bytes)}, the most that {wanted} may have here. "
@@ -98,12 +98,15 @@ def _size(count: int) -> str:
 
 
 def file_sha256(
-    path: str | os.PathLike[str], advance: Callable[[int], object] = lambda count: None, what: str = "a file"
+    path: str | os.PathLike[str],
+    advance: Callable[[int], object] = lambda count: None,
+    what: str = "a file",
+    advice: str | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of a file, read piece by piece. `advance` is called with the bytes of every piece
-    that is done. Errors: as `open_input`."""
+    that is done. Errors: as `open_input`, with its `advice`."""
     digest = hashlib.sha256()
-    with open_input(path, what) as handle:
+    with open_input(path, what, advice=advice) as handle:
         while piece := handle.read(_HASHED_BYTES):
             digest.update(piece)
             advance(len(piece))

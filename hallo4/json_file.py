@@ -20,7 +20,7 @@ from hallo4.errors import Hallo4Error, InputError
 from hallo4.input_file import read_input, shown
 
 MAX_BYTES = 1 << 26
-"""Of a file of settings, a report or a table; readers of larger files say so."""
+"""Size limit of settings, reports and tables; readers of larger files give their own."""
 MAX_DEPTH = 64
 """Lists and objects in each other."""
 
@@ -36,7 +36,7 @@ def read_json(
     kind: Any = Any,
     *,
     error: type[Hallo4Error] = InputError,
-    advice: str = "Copy or write it anew.",
+    advice: str = "Copy or write it again.",
     limit_bytes: int = MAX_BYTES,
 ) -> Any:
     """The content of a JSON file in UTF-8, with or without a byte order mark, as a `kind`.
@@ -77,7 +77,7 @@ def parse_json(
     kind: Any = Any,
     *,
     error: type[Hallo4Error] = InputError,
-    advice: str = "Copy or write it anew.",
+    advice: str = "Copy or write it again.",
 ) -> Any:
     """The value of a JSON text as a `kind`; `name` stands in messages.
 
@@ -117,7 +117,7 @@ def checked(
     name: str,
     *,
     error: type[Hallo4Error] = InputError,
-    advice: str = "Copy or write it anew.",
+    advice: str = "Copy or write it again.",
 ) -> Any:
     """`value`, parsed from JSON, as a `kind`; an `error` that names the first field which does not fit."""
     if kind is Any:

@@ -1,4 +1,4 @@
-"""One process at a time: whoever comes second to a file or folder is told who works on it.
+"""One process at a time: a second process learns which one works on it.
 
 The operating system holds the lock (`filelock`), so it ends with its process, however that ends: what a dead
 one left behind is taken over. The name of the holder stands in the lock file, for the message only. On disks
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from hallo4.errors import InputError, OutputError
+from hallo4.errors import InputError, LockedError, OutputError
 from hallo4.input_file import read_input, shown
 from hallo4.json_file import read_json
 from hallo4.whole import companion, real_path
@@ -28,7 +28,7 @@ from hallo4.whole import companion, real_path
 WAIT = "Wait for it, or choose another output."
 _LARGEST_RECORD = 4096
 _ASKED_EVERY_S = 0.2
-# The library says so in two lines of code; nobody has to do anything about it.
+# The library states this in its code; no action is needed.
 warnings.filterwarnings("ignore", "flock not supported", UserWarning)
 
 
@@ -42,7 +42,7 @@ class _Record:
 
 
 class WaitingNote(UserWarning):
-    """Whom a process waits for, and at what."""
+    """Which process is waited for, and for what."""
 
 
 @contextmanager
@@ -79,14 +79,28 @@ def in_turn(shared: str | os.PathLike[str]) -> Iterator[None]:
 def sole_worker(lock_file: Path, on: str | os.PathLike[str], instead: str) -> Iterator[None]:
     """Hold `lock_file`, which is made and removed again, while the block works on `on`.
 
-    `instead` says in a sentence what the other may do. OutputError: another process, or thread, holds it
-    (its process id, machine and start are named), or the file cannot be made.
+    `instead` says in a sentence what the other may do. LockedError: another process, or thread, holds it
+    (its process id, machine and start are named). OutputError: the file cannot be made.
     """
     lock = _lock(lock_file)
     if not _acquired(lock, lock_file, on):
-        raise OutputError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
+        raise LockedError(f"{on}: {_holder(lock_file)} is working on it. {instead}")
     with _held(lock, lock_file):
         yield
+
+
+def is_locked(lock_file: Path) -> bool:
+    """Whether a process holds `lock_file` now, by `sole_worker`. The file of one that was killed is removed.
+
+    OutputError: it cannot be looked at.
+    """
+    if not lock_file.exists():
+        return False
+    lock = _lock(lock_file)
+    if not _acquired(lock, lock_file, lock_file):
+        return True
+    with _released(lock, lock_file):
+        return False
 
 
 def _lock_of(output: str | os.PathLike[str]) -> Path:
@@ -121,11 +135,17 @@ def _acquired(lock: BaseFileLock, lock_file: Path, on: str | os.PathLike[str]) -
 
 @contextmanager
 def _held(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
-    try:
+    with _released(lock, lock_file):
         _sign(lock_file)
         yield
+
+
+@contextmanager
+def _released(lock: BaseFileLock, lock_file: Path) -> Iterator[None]:
+    try:
+        yield
     finally:
-        # Removed while it is held: nobody can take a file that is then deleted under them.
+        # Removed while it is held: no process can take a file that is then deleted.
         with suppress(OSError):
             lock_file.unlink()
         with suppress(OSError):
@@ -141,7 +161,7 @@ def _sign(lock_file: Path) -> None:
 
 
 def _record(lock_file: Path) -> _Record | None:
-    """Who signed it; None where nobody did."""
+    """Who signed it; None where it is unsigned."""
     try:
         return read_json(lock_file, _Record, limit_bytes=_LARGEST_RECORD)
     except InputError:

@@ -84,7 +84,7 @@ HeldOut = Annotated[float, Range(0, 0.9)]
 PartBelowHalf = Annotated[float, Range(0, 0.499_999_999)]
 """A share that is less than the rest."""
 Momentum = Annotated[float, Range(0, 0.999_999_999)]
-"""Of an average that forgets: at least 0, below 1."""
+"""Decay of a moving average: at least 0, below 1."""
 Rate = Annotated[float, Range(0, 1000, above=True)]
 """A learning rate."""
 FlowShift = Annotated[float, Range(0, 1000, above=True)]

@@ -14,7 +14,7 @@ def cached_table(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """`make` with the tables of the last sixteen arguments kept, but of plain tensors only.
 
     Where new tensors are of another kind (inside `FakeTensorMode`, say, where they hold no values) the table
-    is made anew, because a kept one would meet tensors of the other kind. Kept tables are made outside of
+    is made again, because a kept one would meet tensors of the other kind. Kept tables are made outside of
     inference mode, so that they serve training too.
     """
 

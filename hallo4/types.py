@@ -79,10 +79,10 @@ class Audio:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A skeleton sequence: `points_px` [T, 133, 2] float32 (x right, y down, in a `width_px` x `height_px`
-    frame),
+    """The skeletons of one person in T frames, at `fps` frames per second.
 
-    `confidence` [T, 133] float32 in [0, 1] (0: not seen, never drawn), at `fps` frames per second.
+    `points_px` [T, 133, 2] float32: x to the right and y down, in a frame of `width_px` x `height_px`.
+    `confidence` [T, 133] float32 in [0, 1]; a point with 0 was not seen and is never drawn.
     """
 
     points_px: np.ndarray
@@ -229,7 +229,7 @@ class WindowRules(Protocol):
     ) -> MotionConditions:
         """Everything encoded -> what the backbone is conditioned on.
 
-        `continues` [B] bool, or one for all: the window goes on from `known_latents` (of `encode_known`);
+        `continues` [B] bool, or one for all: the window continues from `known_latents` (of `encode_known`);
         otherwise these are ignored. ShapeError: it does, and they are None.
         """
         ...

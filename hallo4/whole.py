@@ -115,7 +115,7 @@ def commit(temporary: Path, target: Path) -> None:
 def companion(target: Path, before: str, after: str) -> Path:
     """A file beside `target` that is named after it, `before` and `after` its name without the suffix.
 
-    Where that is longer than names may be, the middle is cut and told apart by a hash of the whole.
+    Where that is longer than names may be, the middle is cut and distinguished by a hash of the whole.
     """
     room = longest_name(target.parent) - len(os.fsencode(before + after))
     middle = os.fsencode(target.stem)
@@ -238,7 +238,7 @@ def _flush_names(folder: Path) -> None:
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Remove what processes of this machine that are no more have left in `folder`."""
+    """Remove what processes of this machine that have ended left in `folder`."""
     with suppress(OSError):
         found = [(entry.name, _TEMPORARY.fullmatch(entry.name)) for entry in os.scandir(folder)]
         for name, said in found:
@@ -251,7 +251,7 @@ def _lives(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # somebody else's
+    except OSError:  # of another process
         return True
     return True
 

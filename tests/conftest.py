@@ -18,6 +18,14 @@ def no_weights_of_this_machine(tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield
 
 
+@pytest.fixture
+def computes_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This CPU as one that does not compute in bf16, whose rounding hides what two ways have in common."""
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+
+
 @pytest.fixture(scope="session")
 def tiny_parts():
     """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd)."""

@@ -4,8 +4,10 @@ import ast
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 
 from hallo4.cli.front_door import COMMANDS
 from hallo4.cli.prefer_words import COMMANDS as PREFER
+from hallo4.recipes import RECIPES, find_recipe
+from hallo4.training import override
 
 ROOT = Path(__file__).parent.parent
 GENERATED = ROOT / "docs" / "generated"
@@ -23,6 +27,8 @@ PAGES = sorted(
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "hallo4").rglob("*.md")]
     if page.parent != GENERATED
 )
+LONGEST_ROW = 400
+"""Characters of a row of a table."""
 FENCED = re.compile(r"```(\w+)\n(.*?)```", flags=re.DOTALL)
 
 
@@ -65,6 +71,7 @@ def test_the_readme_opens_with_the_moving_picture_and_the_two_commands():
     text = (ROOT / "README.md").read_text()
     places = [text.index(word) for word in ("docs/media/demo.webp", "\nmake demo", "\nmake test", "\n## ")]
     assert places == sorted(places)
+    assert text.count("\n") <= 150
 
 
 def test_make_targets_exist():
@@ -114,6 +121,40 @@ def test_documented_commands_take_the_documented_options(name):
     assert result.returncode == 0, result.stderr
     offered = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", result.stdout))
     assert documented_calls()[name] - offered == set()
+
+
+def documented_settings() -> dict[str, set[str]]:
+    """Recipe -> values that the pages set of it; not those that stand for something, such as `$e`."""
+    settings: dict[str, set[str]] = {}
+    for line in commands():
+        words = shlex.split(line)
+        recipe = next((name for name in RECIPES if f"hallo4 train {name} " in line), None)
+        said = [value for word, value in itertools.pairwise(words) if word == "--set"]
+        if recipe is not None:
+            settings.setdefault(recipe, set()).update(value for value in said if "$" not in value)
+    return settings
+
+
+@pytest.mark.parametrize("name", sorted(documented_settings()))
+def test_documented_settings_are_values_of_their_recipe(name):
+    for setting in documented_settings()[name]:
+        override(find_recipe(name).config, [setting])
+
+
+def table_rows(page: Path) -> list[str]:
+    """Rows of the tables of a page, without the marks of their figures."""
+    text = re.sub(r"<!--.*?-->", "", prose(page), flags=re.DOTALL)
+    return [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tables_fit_a_screen(page):
+    """Rows are short and columns few; what needs more is a list, or several tables."""
+    rows = table_rows(page)
+    long = [row[:60] for row in rows if len(row) > LONGEST_ROW and page != ROOT / "docs" / "architecture.md"]
+    assert long == []
+    source = [line for line in prose(page).splitlines() if line.startswith("|") and "<!--" in line]
+    assert [line[:60] for line in source if len(line) > LONGEST_ROW] == [], "use a `table:` mark"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda page: page.name)

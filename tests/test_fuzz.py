@@ -20,6 +20,7 @@ import torch
 from damaged_files import PICTURES, SOUNDS, VIDEOS, damage, state_of, write_healthy
 
 from hallo4.cli import main
+from hallo4.errors import InputError
 from hallo4.recipes import RECIPES, Recipe
 from hallo4.training import TrainConfig, train
 
@@ -152,6 +153,27 @@ def test_a_damaged_file_is_one_line_or_still_good(name, number, healthy, tmp_pat
     if code == 2:
         assert len(errors[0]) < 1500
         assert not {"out.mp4", "look.png", "c.json"} & set(os.listdir(folder))
+
+
+@pytest.mark.parametrize("number", range(20 * ROUNDS))
+def test_a_damaged_study_is_one_line_or_still_a_study(number, tmp_path):
+    from hallo4.studio.study import read_study
+    from hallo4.studio.study_pages import organiser_page, rating_pages
+
+    path = tmp_path / "study.toml"
+    path.write_bytes((Path(__file__).parents[1] / "docs" / "study.toml").read_bytes())
+    how = damage(path, random.Random(f"study {number}"))
+    said, pages = "study.toml: ", [b"</html>"]
+    with within(LONGEST_S):
+        try:
+            study = read_study(path)
+            pages = [organiser_page(study), *rating_pages(study).values()]
+        except InputError as error:
+            said = str(error)
+    assert "study.toml: " in said, how
+    assert "\n" not in said, how
+    assert len(said) < 1500
+    assert all(b"</html>" in page for page in pages)
 
 
 SETTINGS = [

@@ -15,13 +15,13 @@ pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PERSON_SAYS = {
-    "a photo and a clip": "your_photo",
-    "hours of video": "your_videos",
-    "systems to compare": "metrics",
-    "two cores": "training",
-    "never used it": "studio",
+    "I have a GPU, a photo, a voice message and a clip of me gesturing": ("your_photo", "full_scale"),
+    "I have 50 hours of video and eight GPUs": ("your_videos", "train_your_model", "cluster"),
+    "I compare five systems on my own test set": ("measure_your_videos", "metrics"),
+    "I have two cores and no network": ("train_and_align", "training"),
+    "I have never used it": ("first_video", "studio"),
 }
-"""What somebody comes with -> the page that is for them."""
+"""What somebody comes with, as the first page says it -> the pages that are for them."""
 
 
 class Page(HTMLParser):
@@ -92,11 +92,35 @@ def test_everybody_is_at_their_page_within_two_clicks(site):
         reached = {found[0] for found in targets if found is not None}
         last = {name for name, (path, _) in site.items() if path.resolve() in reached}
         near |= last
-    for words, page in PERSON_SAYS.items():
-        assert f"{page}.html" in near, words
-    first = {inside(site["index.html"][0], link) for link in site["index.html"][1].links}
-    pages = {found[0].stem for found in first if found is not None}
-    assert set(PERSON_SAYS.values()) <= pages
+    path, index = site["index.html"]
+    first = {found[0].stem for found in (inside(path, link) for link in index.links) if found is not None}
+    for words, pages in PERSON_SAYS.items():
+        assert words in index.text
+        assert set(pages) <= first, words
+    for name in ("your_photo", "train_your_model", "dpo_limits", "run_a_study", "new_metric", "leaderboard"):
+        assert f"{name}.html" in near, name
+
+
+WIDER = """[...document.querySelectorAll("table.docutils")]
+    .filter((table) => table.scrollWidth > table.parentElement.clientWidth + 1)
+    .map((table) => table.querySelector("th").textContent)"""
+"""The first headings of tables that are wider than their page."""
+
+
+@pytest.mark.slow
+def test_tables_fit_a_desk_and_pages_fit_a_phone(site, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "studio"))
+    browsers = pytest.importorskip("studio_browser")
+    if browsers.CHROMIUM is None or browsers.DRIVER is None:
+        pytest.skip("there is no Chromium, or no chromedriver, on this machine")
+    written = {name: path for name, (path, _) in site.items() if (DOCS / name).with_suffix(".md").is_file()}
+    assert len(written) > 40
+    with browsers.Browser(1280) as desk, browsers.Browser(390, 844, phone=True) as phone:
+        for name, path in written.items():
+            desk.driver.get(path.as_uri())
+            assert desk.js(WIDER) == [], name
+            phone.driver.get(path.as_uri())
+            assert phone.js("document.documentElement.scrollWidth <= innerWidth"), name
 
 
 @pytest.mark.slow

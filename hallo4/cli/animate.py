@@ -22,7 +22,7 @@ class Animate:
 
     Without AUDIO, the sound of the video that gives the motion is used.
 
-    Stop it with Ctrl-C and what is finished stays playable; run the same command again and it goes on.
+    Stop it with Ctrl-C and what is finished stays playable; run the same command again to resume.
     """
 
     image: Annotated[Positional[Path], arg(metavar="IMAGE")]
@@ -36,7 +36,7 @@ class Animate:
     ] = None
     """which sound track, from 1, of a file that has several"""
     motion: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="(default: idle motion)")] = None
-    """what the person follows: a filmed video of somebody, a skeleton video, or keypoints of OpenPose,
+    """what the person follows: a filmed video of a person, a skeleton video, or keypoints of OpenPose,
     ComfyUI, MMPose or DWPose"""
     motion_size: Annotated[
         str | None, arg(metavar="WxH", help_behavior_hint="(default: what the keypoints say)")

@@ -38,7 +38,7 @@ class Prepare:
     min_found: Annotated[Share, arg(metavar="SHARE")] = 0.95
     """drop clips in which the face is seen in fewer of the frames"""
     min_speech: Annotated[Share, arg(metavar="SHARE")] = 0.3
-    """drop clips in which somebody speaks for less of the time"""
+    """drop clips in which there is speech for less of the time"""
     min_sync_confidence: Annotated[NotNegative, arg(metavar="X")] = 0.0
     """drop clips of which SyncNet is less sure that lips and sound belong together, such as 3 (0: it is not
     asked)"""
@@ -126,7 +126,7 @@ def _prepare(options: Prepare) -> None:
         for note in prepared.notes:
             print(f"note: {note}", file=sys.stderr)
         made = ", ".join(f"{name} {count}" for name, count in prepared.made.items())
-        print(f"computed anew: {made or 'nothing'}", file=sys.stderr)
+        print(f"recomputed: {made or 'nothing'}", file=sys.stderr)
         _print_table(table_of(prepared.rows))
     if not any(row.kept for row in prepared.rows):
         from hallo4.errors import InputError
@@ -165,7 +165,7 @@ def _prune(options: Prune) -> None:
     )
     if done.clips_left:
         print(
-            f"{done.clips_left} clips that nobody needs lie in shards with others and stay", file=sys.stderr
+            f"{done.clips_left} clips that are not needed lie in shards with others and stay", file=sys.stderr
         )
     print(options.shards)
 

@@ -1,4 +1,4 @@
-"""`hallo4 evaluate`: a model on episodes that nobody trained on, or folders of any systems' videos; with 95 %
+"""`hallo4 evaluate`: a model on unseen episodes, or folders of any systems' videos; with 95 %
 intervals."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 class World:
     """Measure a model on unseen episodes of the portrait world, and compare it with another if you like.
 
-    Stopped with Ctrl-C, the same command goes on where it was.
+    Stopped with Ctrl-C, the same command resumes where it was.
     """
 
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
@@ -53,7 +53,7 @@ class World:
 class Videos:
     """Measure folders of videos, of any systems, against references of the same file names or without any.
 
-    Stopped with Ctrl-C, the same command goes on where it was. Exit code 3: done, but some files could not be
+    Stopped with Ctrl-C, the same command resumes where it was. Exit code 3: done, but some files could not be
     measured (they are named).
     """
 

@@ -1,4 +1,4 @@
-"""`hallo4 prefer ...`: preference data from candidates to pairs; every command goes on where it stopped."""
+"""`hallo4 prefer ...`: preference data from candidates to pairs; every command resumes where it stopped."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ class RatersOf:
     """the folder of the preference store"""
     exclude: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
     """raters whose answers are not to count"""
-    below_gold: Annotated[Share | None, arg(metavar="X", help_behavior_hint="(default: nobody)")] = None
+    below_gold: Annotated[Share | None, arg(metavar="X", help_behavior_hint="(default: no one)")] = None
     """exclude all whose share of gold questions answered rightly is lower, of two or more"""
     reason: Annotated[str, arg(metavar="TEXT")] = "excluded by the organiser"
     """why, for the report"""
@@ -170,7 +170,7 @@ class Pairs:
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """decides who is held out"""
     min_gold: Annotated[Share, arg(metavar="X")] = 0.8
-    """leave out raters with a smaller share of gold answers right, of two or more; 0 asks nobody"""
+    """leave out raters with a smaller share of gold answers right, of two or more; 0 keeps all"""
     exclude_rater: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
     """leave these raters out too, beside those that `prefer raters` excluded"""
     min_alpha: Annotated[Alpha, arg(metavar="X")] = 0.4

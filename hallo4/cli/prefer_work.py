@@ -100,6 +100,8 @@ def _annotate(options: words.Annotate) -> None:
                 _say(f"{folder}")
             _say(f"raters:    {of.rate}")
             _say(f"organiser: {of.admin}")
+            if study.platform.participant is not None:
+                _say(f"to try it: {of.rate}&{study.platform.participant}=anybody")
 
     serve(
         *(options.stores, options.host, options.port, study, options.seed),
@@ -216,16 +218,17 @@ def _ship(options: words.Ship) -> None:
 
 
 def _report(options: words.Report) -> None:
-    from hallo4.evaluation.report import require_writable, write_with_picture
+    from hallo4.evaluation.report import require_writable, write_report
+    from hallo4.evaluation.show.table import rich_table
     from hallo4.outputs import refuse_output
     from hallo4.preference.report import preference_report
-    from hallo4.preference.report_views import draw_report, report_table
+    from hallo4.preference.report_views import report_grid, report_page
 
     refuse_output(options.output, [options.store])
     require_writable(options.output)
     report = preference_report(PreferenceStore.open(options.store))
-    report = write_with_picture(report, options.output, draw_report)
-    Console().print(report_table(report))
+    write_report(report, options.output, report_page(report))
+    Console().print(rich_table(report_grid(report)))
     for note in report["notes"]:
         _say(f"note: {note}")
     print(options.output)

@@ -12,7 +12,7 @@ from typing import Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from hallo4.cli.options import parse
-from hallo4.ranges import Port
+from hallo4.ranges import Port, Workers
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Studio:
     recorded there.
 
     Videos and everything that they are made from lie in FOLDER. Stop it with Ctrl-C or kill it: what was not
-    finished goes on at the next start.
+    finished resumes at the next start.
     """
 
     folder: Annotated[Positional[Path], arg(metavar="[FOLDER]")] = Path("hallo4-studio")
@@ -34,6 +34,12 @@ class Studio:
     """offer this model too, and first; may be given several times"""
     device: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
     """one worker on it: cpu, cuda or cuda:N; may be given several times (default: every GPU, else the CPU)"""
+    ray: Annotated[str | None, arg(metavar="auto|HOST:PORT")] = None
+    """several studios behind the page, on a Ray cluster whose machines share FOLDER's disk: `auto` is the
+    cluster of this machine (default: one studio, here)"""
+    replicas: Annotated[Workers | None, arg(metavar="N")] = None
+    """how many studios with --ray, each with a GPU where there are any, else a CPU (default: one for every
+    GPU, else for every machine)"""
     no_browser: Annotated[bool, FlagCreatePairsOff] = False
     """only print the link"""
 
@@ -42,7 +48,8 @@ def run(words: Sequence[str]) -> None:
     """Parse the words after `hallo4 studio` and serve until Ctrl-C; the link is the only line on stdout."""
     options = parse(Studio, list(words), prog="hallo4 studio")
 
-    from hallo4.studio.make import serve
+    from hallo4.errors import InputError
+    from hallo4.studio.make import serve, serve_on_cluster
 
     def ready(link: str) -> None:
         print(link, flush=True)
@@ -52,6 +59,14 @@ def run(words: Sequence[str]) -> None:
 
             webbrowser.open(link)
 
+    if options.replicas is not None and options.ray is None:
+        raise InputError("--replicas is for a cluster; give its address with --ray, or leave it out.")
+    if options.ray is not None:
+        if options.device:
+            raise InputError("--device is for one studio; those of --ray take what the cluster gives them.")
+        where = (options.folder, options.ray, options.replicas, options.host, options.port, options.model)
+        serve_on_cluster(*where, on_ready=ready)
+        return
     serve(
         *(options.folder, options.host, options.port, options.model),
         devices=options.device or ("auto",),

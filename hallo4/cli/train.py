@@ -14,7 +14,7 @@ from hallo4.cli.options import parse
 
 @dataclass(frozen=True)
 class Train:
-    """Run a training recipe, or go on with it where it stopped. Without RECIPE, list what there is."""
+    """Run a training recipe, or resume it where it stopped. Without RECIPE, list what there is."""
 
     recipe: Annotated[Positional[str], arg(metavar="[RECIPE]", help_behavior_hint="")] = ""
     """the name of a recipe"""

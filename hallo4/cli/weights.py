@@ -32,7 +32,7 @@ class List:
 
 @dataclass(frozen=True)
 class Fetch:
-    """Fetch files, after showing publisher, terms and size. Stopped, the same command goes on.
+    """Fetch files, after showing publisher, terms and size. Stopped, the same command resumes.
 
     HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE of the Hugging Face hub count.
     """
@@ -208,7 +208,7 @@ def _meant(word: str) -> list[tuple[WeightFile, Path | None]]:
 
 
 def _ask(plan: FetchPlan, yes: bool) -> None:
-    """Go on, or InputError (nobody can be asked), or Cancelled (the answer is no)."""
+    """Return, or InputError (no one can be asked), or Cancelled (the answer is no)."""
     import sys
 
     from hallo4.errors import Cancelled, InputError

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Convert:
     """Turn the released files (`pretrained_models/`) into a model folder for `hallo4 animate --model DIR`.
 
-    Nothing is fetched and no code in the files is run. Stop it with Ctrl-C and the same command goes on.
+    Nothing is fetched and no code in the files is run. Stop it with Ctrl-C and the same command resumes.
     """
 
     pretrained: Annotated[

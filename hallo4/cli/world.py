@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -22,6 +22,9 @@ class Episode:
     """the folder to make; an older episode in its place is replaced as a whole"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
+    world: Annotated[Literal["drawn-1", "lit-1"], arg(metavar="WORLD")] = "drawn-1"
+    """drawn-1 has flat colours and is what the embedded models know; lit-1 shows the same people with light,
+    places behind them, fingers that bend and faster motion"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
     """how long it lasts"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
@@ -49,6 +52,7 @@ def run(words: Sequence[str]) -> None:
         options.seconds,
         options.size_px,
         framing=Framing(_ratio(options.aspect), options.head_share, options.head_at),
+        world=options.world,
     )
     try:
         write_episode(episode, options.output)

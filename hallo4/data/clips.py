@@ -28,6 +28,7 @@ from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.framing import square
+from hallo4.world.look import DRAWN, WorldName
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -36,7 +37,7 @@ class ClipStoreConfig:
     """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames
     from each. Heads, bodies and hands move at the first of `tempos` for one person, at the second for the
     next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
-    rate."""
+    rate. `world`: in which world they are drawn."""
 
     episodes: Episodes
     windows: Annotated[int, Range(1, 1000)] = 2
@@ -47,6 +48,7 @@ class ClipStoreConfig:
     episodes_per_shard: Episodes = 25
     tempos: tuple[Annotated[float, Range(1, 8)], ...] = (1.0,)
     skeleton_rho: Annotated[int, Range(1, 16)] = 1
+    world: WorldName = DRAWN
 
 
 FIELDS = (
@@ -142,7 +144,7 @@ def _is_of(folder: Path, config: ClipStoreConfig) -> bool:
     if not stamp.exists():
         return False
     built, wanted = (
-        read_json(stamp, dict[str, Any], advice=REBUILD),
+        {"world": DRAWN} | read_json(stamp, dict[str, Any], advice=REBUILD),  # older stores know one world
         parse_json(json.dumps(asdict(config)), str(stamp), dict[str, Any]),
     )
     any_number = {"episodes": 0}
@@ -193,7 +195,7 @@ class _ShardBuilder:
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:
     tempo, rho = config.tempos[(seed - config.first_seed) % len(config.tempos)], config.skeleton_rho
-    identity, speech, performance, truth = act(seed, config.seconds, tempo, rho)
+    identity, speech, performance, truth = act(seed, config.seconds, tempo, rho, config.world)
     length = len(performance) // rho
     rng = np.random.default_rng([seed, 0xC11])
     starts = rng.integers(0, length - config.frames + 1, config.windows)

@@ -131,7 +131,7 @@ def dpo_loss(
 
     `sigma` [B]: the noise level of both clips. `weights` [B]: of pairs; their mean over the data set should
     be 1. `axis_shares` [B, 2], rows with sum 1: how much of the preference is of each of `AXES`.
-    `frame_labels` [B, F] in -1, 0, 1: in that latent frame the loser is better, nobody, the winner; errors
+    `frame_labels` [B, F] in -1, 0, 1: in that latent frame the loser is better, neither, the winner; errors
     are then [B, F], and a pair's error is the mean over the frames that have a better side (DenseDPO, arXiv
     2506.03517, eq. 7). ShapeError for any other shape; InputError where `config` needs what is not given.
     """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 SATURATED = 0.05
-"""A pair whose gradient is below this fraction of the largest possible one has no more to say."""
+"""A pair whose gradient is below this fraction of the largest possible one has nothing left to teach."""
 
 
 @dataclass(frozen=True)

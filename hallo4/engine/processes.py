@@ -21,7 +21,7 @@ from hallo4.engine.stage import Answer, Need, StageRunner
 from hallo4.errors import InputError
 
 _END_S = 5.0
-"""A worker that is asked to end has so long, then it is killed."""
+"""Seconds that a worker has to end when asked; then it is killed."""
 
 
 class LocalWorkers:

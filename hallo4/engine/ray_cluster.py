@@ -18,9 +18,9 @@ from hallo4.version import __version__
 
 AUTO = "auto"
 _ANSWER_S = 5.0
-"""A machine that does not answer for so long is not there."""
+"""A machine that does not answer for this long, in seconds, is taken to be absent."""
 _START_S = 120.0
-"""If for so long no worker can be started and none works, the cluster is taken by others."""
+"""If no worker can be started for this long, in seconds, and none works, the cluster is in use by others."""
 _EVERY_S, _FRESH_S = 1.0, 10.0
 
 

@@ -1,7 +1,7 @@
 """Records -> workers that may die -> outcomes in order: what processes and clusters have in common.
 
 All stages of an engine that need the same of a machine share their workers. Where stages stand in a row, the
-last one goes first: what is nearly finished leaves memory before something new is begun.
+last one goes first: what is nearly finished leaves memory before something new is started.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hallo4.engine.stage import ATTEMPTS, Answer, Item, Need, Outcome, Result, S
 from hallo4.errors import Hallo4Error
 
 AHEAD = 8
-"""Records, for each worker, that may be begun or finished while an earlier one is still worked on."""
+"""Records, for each worker, that may be started or finished while an earlier one is still worked on."""
 
 Worker = Hashable
 
@@ -58,7 +58,7 @@ class _Job:
 
 @dataclass(eq=False)
 class _Run:
-    """One `map` that goes on."""
+    """One running `map`."""
 
     number: int
     stage: Stage

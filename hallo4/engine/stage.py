@@ -70,7 +70,7 @@ class Outcome(Generic[Item, Result]):
 
     @property
     def reason(self) -> str:
-        """The error in one line; it names the class of one that nobody foresaw."""
+        """The error in one line; for an unexpected error it names the class."""
         assert self.error is not None
         if isinstance(self.error, Hallo4Error):
             return str(self.error)
@@ -107,7 +107,7 @@ class Engine(Protocol):
 
 
 ATTEMPTS = 3
-"""So many workers may die of one record, or of opening one stage."""
+"""How many workers may die while they work on one record, or open one stage."""
 
 Answer = tuple[str, Any]
 """What a worker says: ("opened", None), ("value", the result), ("lost", the error of a record) or ("ends", an
@@ -158,7 +158,7 @@ def computing_threads(threads: int | None) -> Iterator[None]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as another process can have it; one that nobody foresaw brings its traceback as a note."""
+    """The error as another process can have it; an unexpected one carries its traceback as a note."""
     if not isinstance(error, Hallo4Error):
         error.add_note("".join(traceback.format_exception(error)).rstrip())
     try:

@@ -35,7 +35,7 @@ TIE_MARGIN = 0.002
 @dataclass(frozen=True)
 class Metric:
     """What is measured: in words, its unit, where good values lie, and `of`, which takes what the suite has
-    seen of a clip and gives the value, NaN where it is not defined.
+    seen of a clip and gives the value, NaN or None where it is not defined.
 
     `source`, `protocol`: who defined it and how it is taken here. `axis`: what its points count towards, None
     for metrics that describe more than they judge. `points`: value -> points from 0 to 1; without it the
@@ -47,7 +47,7 @@ class Metric:
     definition: str
     unit: str
     better: Better
-    of: Callable[..., float]
+    of: Callable[..., float | None]
     axis: str | None = None
     source: str = "this package"
     protocol: str = ""
@@ -65,7 +65,7 @@ class Metric:
         return score if math.isfinite(score) else math.nan
 
     def points_of(self, a: float | None, b: float | None, reference: float | None) -> tuple[float, float]:
-        """What both sides get, NaN where one has no value: nobody wins by being undefined."""
+        """What both sides get, NaN where one has no value: an undefined value wins nothing."""
         scores = self.score(a, reference), self.score(b, reference)
         if not all(map(math.isfinite, scores)):
             return math.nan, math.nan
@@ -123,7 +123,8 @@ def value_range(unit: str, better: str) -> tuple[float, float]:
 def values_of(metrics: Metrics, seen: Any, names: Any = None) -> dict[str, float | None]:
     """The `names` (None: all) of the metrics of what was `seen` of a clip; None where one is not defined."""
     found = {name: metrics[name].of(seen) for name in (metrics if names is None else names)}
-    return {name: float(value) if math.isfinite(value) else None for name, value in found.items()}
+    finite = {name: value is not None and math.isfinite(value) for name, value in found.items()}
+    return {name: float(value) if finite[name] else None for name, value in found.items()}
 
 
 def axes_of(metrics: Metrics) -> list[str]:

@@ -9,9 +9,8 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -269,25 +268,6 @@ def write_report(report: Mapping[str, Any], out: Path, page: str | None = None) 
     _write(out, json.dumps(report, indent=1, allow_nan=False) + "\n")
     if page is not None:
         _write(out.with_suffix(".html"), page)
-
-
-def write_with_picture(
-    report: dict[str, Any], out: Path, draw: Callable[[dict[str, Any], BinaryIO], None]
-) -> dict[str, Any]:
-    """Write the report to `out` in one stroke and the PNG that `draw` makes beside it; returns the report.
-
-    Without matplotlib there is no picture but a note that says so. OutputError: it cannot be written.
-    """
-    report = dict(report)
-    try:
-        picture = BytesIO()
-        draw(report, picture)
-        _write(out.with_suffix(".png"), picture.getvalue())
-    except ImportError:
-        missing = "No picture: matplotlib is missing (pip install 'hallo4[evaluate]')."
-        report["notes"] = [*report.get("notes", ()), missing]
-    write_report(report, out)
-    return report
 
 
 def _write(path: Path, content: str | bytes) -> None:

@@ -151,7 +151,7 @@ def sign_flip_test(differences: Sequence[float] | np.ndarray, seed: int = 0) -> 
 
     Exact up to 14 clips, else 20,000 random flips (SciPy's `permutation_test` takes more than ten times as
     long for the same). Its smallest value is 2 / 2^n, so with fewer than six
-    clips nothing can be told apart at 0.05. NaN are left out; None for fewer than two clips: one says
+    clips no difference is significant at 0.05. NaN are left out; None for fewer than two clips: one says
     nothing.
     """
     given = np.array(differences, dtype=np.float64)

@@ -25,7 +25,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Any:
-    """A report of any version, as far as that is told from it."""
+    """A report of any version: what says which one it is."""
 
     schema: int = 1
     kind: str = "world"

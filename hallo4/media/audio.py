@@ -54,7 +54,7 @@ def open_sound(path: str | os.PathLike[str], sample_rate_hz: int = 16_000) -> Sp
     take, unless it is silent and another is not; `SoundTrack` names one.
 
     A `MediaWarning` says what was chosen or changed, that the sound is silent, that it is scaled down because
-    it exceeds full scale, that the file is cut short (what is there is used), or that it goes on behind the
+    it exceeds full scale, that the file is cut short (what is there is used), or that it continues behind the
     end that its header states (all is used).
 
     Raises:

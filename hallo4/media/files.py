@@ -26,7 +26,7 @@ _CONTAINERS = (
 )
 
 MAX_PADDING = 8192
-"""Samples of sound that an encoder adds to fill its last packet, at most; what goes on longer is sound."""
+"""Samples of sound that an encoder adds to fill its last packet, at most; what is longer is sound."""
 
 
 class MediaWarning(UserWarning):

@@ -23,7 +23,7 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 20_000
 MAX_PIXELS = 64_000_000
 MAX_CLEAR_TAGGED_PIXELS = 40_000_000
-"""Of a transparent PNG with tags of HDR or a wide gamut: while it is converted, a pixel takes 21 bytes."""
+"""Limit for a transparent PNG with HDR or wide-gamut tags: its conversion takes 21 bytes a pixel."""
 BACKGROUND = (128, 128, 128)
 """Mid grey, what transparent pixels are laid over."""
 
@@ -109,7 +109,7 @@ def _tagged(source: Path, image: Image.Image, name: str) -> av.VideoFrame | None
 def _by_tags(frame: av.VideoFrame, image: Image.Image, name: str) -> np.ndarray:
     """The picture in the colours of its tags, laid over `BACKGROUND` where it is transparent."""
     alpha = _alpha(image, name)
-    image.close()  # its pixels are needed no more
+    image.close()  # its pixels are not needed any more
     picture = Presentation(frame)
     for note in picture.notes:
         warn(f"{name}: {note}.")

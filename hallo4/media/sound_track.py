@@ -1,4 +1,4 @@
-"""A sound track of a file, decoded: what can be heard counts, not what headers say."""
+"""A sound track of a file, decoded: the decoded samples count, not what headers say."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hallo4.media.spooled_sound import BLOCK
 from hallo4.media.wav_header import StreamedWav, WavHeader, read_wav_header
 
 LONGEST_S = 4 * 3600
-"""Of a sound, in seconds: what a temporary file may hold, and a video of it last."""
+"""Longest sound, in seconds: what a temporary file may hold, and how long a video of it may last."""
 _GAP_S = Fraction(20, 1000)  # holes in the time stamps below this are rounding of the container, not silence
 _MISSING_S = Fraction(1, 10)  # a stream this much shorter than its container says has lost its end
 _LONGEST_GAP_S = 3600
@@ -145,18 +145,18 @@ class DecodedTrack:
             raise _damaged(self._path, Fraction(end.received, end.rate_hz))
         return gap_s
 
-    def _note_the_end(self, heard_s: float, end_s: Fraction | None) -> None:
+    def _note_the_end(self, decoded_s: float, end_s: Fraction | None) -> None:
         header = read_wav_header(self._path)
         if header is not None and header.declared is not None and header.present:
-            end_s = Fraction(header.declared, header.present) * Fraction(heard_s)
-        if end_s is not None and heard_s < end_s - _MISSING_S:
+            end_s = Fraction(header.declared, header.present) * Fraction(decoded_s)
+        if end_s is not None and decoded_s < end_s - _MISSING_S:
             self.notes.append(
-                f"is cut short: {heard_s:.2f} s of sound are there instead of {float(end_s):.2f} s; they are "
-                "used"
+                f"is cut short: {decoded_s:.2f} s of sound are there instead of {float(end_s):.2f} s; they "
+                "are used"
             )
         elif _says_no_end(self._path, header):
             self.notes.append(
-                f"does not say where it ends, as after an interruption; the {heard_s:.2f} s of sound that "
+                f"does not say where it ends, as after an interruption; the {decoded_s:.2f} s of sound that "
                 "are there are used"
             )
 

@@ -23,7 +23,7 @@ from hallo4.media.presentation import Presentation
 _STEADY_S = 0.002  # spread of frame intervals that rounding to milliseconds explains
 _MISSING_S = Fraction(1, 10)
 _WORTH_S = Fraction(2)
-"""So much is read rather than skipped: to begin anew costs as much."""
+"""Gaps up to this long are read rather than skipped: seeking costs as much."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _frames_from(
     path: str | os.PathLike[str], begin: Fraction
 ) -> Iterator[tuple[Fraction, av.VideoFrame, Fraction | None]]:
     """`_timed_frames`, with the aspect of a pixel, from the picture at `begin` on: 0, or the time of one that
-    needs no other. A file that does not begin there when it is told to is read from its first picture."""
+    needs no other. A file that does not begin there when it is asked to is read from its first picture."""
     with open_media(path, "a video") as container:
         stream = container.streams.best("video")
         if begin > 0:

@@ -1,4 +1,5 @@
-"""A small causal video autoencoder, 8x8x4, of plain convolutions: it trains on two cores; or of pictures.
+"""A small causal video autoencoder, 8x8x4 or 16x16x4, of plain convolutions: it trains on two cores; or of
+pictures.
 
     video [B, 3, T, H, W]                                    T = 4k+1
       | groups of four frames (the frame rule of temporal_motion_modulation.py)
@@ -8,6 +9,8 @@
       '-- pixel-unshuffle 4, convolution, blocks, down to H/8, blocks, convolution --+
                                                                                      v
     latents [B F, C, h, w], and the mirror image of both paths on the way back.
+
+A 16x16x4 code has one level more: its linear path unshuffles by 16 (3072 -> C), its blocks go down to H/16.
 
 Every group is coded on its own, so the code is causal, and all groups of all clips are one batch. Nearly all
 variance of a group is its mean picture: a code that is free to choose keeps that alone, and mouths stand
@@ -21,7 +24,9 @@ resolution (average of channels down, copies of channels up) have no parameters,
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -34,8 +39,8 @@ from hallo4.errors import ShapeError
 from hallo4.models.temporal_motion_modulation import group_frames, ungroup_frames
 from hallo4.types import AutoencoderSpec
 
-SPATIAL = 8
-"""Pixels per latent cell, in height and in width."""
+FINEST_CELL_PX = 4
+"""Pixels per cell, each way, at the level whose convolutions see the most of a picture."""
 
 MAX_GROUPS = 32
 """Groups that `encode_video` and `decode_video` code at once: bounds the memory, not the values."""
@@ -86,13 +91,26 @@ class Upsample(nn.Module):
         return learned + F.pixel_shuffle(x.repeat_interleave(self.copies, dim=1), 2)
 
 
+def _levels(
+    widths: Sequence[int], blocks: Sequence[int], change: type[Downsample] | type[Upsample]
+) -> Iterator[nn.Module]:
+    """The residual blocks of every level, and between levels what changes the resolution."""
+    for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+        if level:
+            yield change(widths[level - 1], width)
+        yield from (ResidualBlock(width) for _ in range(count))
+
+
 class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     """Causal video autoencoder, 8x8x4 (a `hallo4.types.Autoencoder`), every group of four frames on its own.
 
     `fine_width`, `coarse_width`: channels at a quarter and at an eighth of the frame size; `encoder_blocks`,
-    `decoder_blocks`: residual blocks at (fine, coarse) level; `motion_gain`: how much changes inside a group
-    are enlarged for the networks. `frames_per_latent` 1 makes it an autoencoder of pictures, 8x8: every frame
-    is a group, and nothing is folded.
+    `decoder_blocks`: residual blocks at each level, the finest first; `motion_gain`: how much changes inside
+    a group are enlarged for the networks. `frames_per_latent` 1 makes it an autoencoder of pictures, 8x8:
+    every frame is a group, and nothing is folded. With `finest_width` it is 16x16x4: that many channels at a
+    quarter of the frame size, `fine_width` at an eighth and `coarse_width` at a sixteenth.
+
+    ShapeError: widths that cannot be averaged into each other, or blocks for another number of levels.
 
     Latents are normalised by the buffers `latent_mean` and `latent_std` [C], saved with the weights
     (zero and one until `fit_latent_statistics`).
@@ -104,10 +122,11 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         latent_channels: int = 24,
         fine_width: int = 128,
         coarse_width: int = 256,
-        encoder_blocks: tuple[int, int] = (2, 1),
-        decoder_blocks: tuple[int, int] = (3, 3),
+        encoder_blocks: tuple[int, ...] = (2, 1),
+        decoder_blocks: tuple[int, ...] = (3, 3),
         motion_gain: float = 3.0,
         frames_per_latent: Literal[1, 4] = 4,
+        finest_width: int | None = None,
     ):
         super().__init__()
         if frames_per_latent not in (1, 4):
@@ -115,32 +134,38 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
                 "TinyVideoAutoencoder: frames_per_latent must be 1 (pictures) or 4; found "
                 f"{frames_per_latent}."
             )
-        if coarse_width % 4 or (4 * fine_width) % coarse_width:
-            raise ShapeError(
-                f"TinyVideoAutoencoder: coarse_width must be a multiple of 4 that divides 4 * fine_width = "
-                f"{4 * fine_width}; found {coarse_width}. Use for example fine_width=128, coarse_width=256."
-            )
+        widths = [width for width in (finest_width, fine_width, coarse_width) if width is not None]
+        for finer, coarser in itertools.pairwise(widths):
+            if coarser % 4 or (4 * finer) % coarser:
+                raise ShapeError(
+                    "TinyVideoAutoencoder: the width of a level must be a multiple of 4 that divides "
+                    f"{4 * finer}, 4 times the width of the finer level; found {coarser}. Use for example "
+                    "fine_width=128, coarse_width=256."
+                )
+        for name, blocks in (("encoder_blocks", encoder_blocks), ("decoder_blocks", decoder_blocks)):
+            if len(blocks) != len(widths):
+                raise ShapeError(
+                    f"TinyVideoAutoencoder: {name} must have a number for each of the {len(widths)} levels; "
+                    f"found {list(blocks)}."
+                )
         folded = 3 * frames_per_latent  # channels of a group of RGB frames
-        patch_channels = folded * SPATIAL**2
+        self.cell_px = FINEST_CELL_PX * 2 ** (len(widths) - 1)
+        patch_channels = folded * self.cell_px**2
         self.linear_encoder = nn.Conv2d(patch_channels, latent_channels, 1)
         self.linear_decoder = nn.Conv2d(latent_channels, patch_channels, 1)
         self.encoder = nn.Sequential(
-            nn.PixelUnshuffle(SPATIAL // 2),
-            nn.Conv2d(folded * (SPATIAL // 2) ** 2, fine_width, 3, padding=1),
-            *(ResidualBlock(fine_width) for _ in range(encoder_blocks[0])),
-            Downsample(fine_width, coarse_width),
-            *(ResidualBlock(coarse_width) for _ in range(encoder_blocks[1])),
+            nn.PixelUnshuffle(FINEST_CELL_PX),
+            nn.Conv2d(folded * FINEST_CELL_PX**2, widths[0], 3, padding=1),
+            *_levels(widths, encoder_blocks, Downsample),
             nn.ReLU(),
             nn.Conv2d(coarse_width, latent_channels, 3, padding=1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(latent_channels, coarse_width, 3, padding=1),
-            *(ResidualBlock(coarse_width) for _ in range(decoder_blocks[1])),
-            Upsample(coarse_width, fine_width),
-            *(ResidualBlock(fine_width) for _ in range(decoder_blocks[0])),
+            *_levels(widths[::-1], decoder_blocks[::-1], Upsample),
             nn.ReLU(),
-            nn.Conv2d(fine_width, folded * (SPATIAL // 2) ** 2, 3, padding=1),
-            nn.PixelShuffle(SPATIAL // 2),
+            nn.Conv2d(widths[0], folded * FINEST_CELL_PX**2, 3, padding=1),
+            nn.PixelShuffle(FINEST_CELL_PX),
         )
         self._silence_convolutions()
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
@@ -151,15 +176,15 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
     @property
     def spec(self) -> AutoencoderSpec:
         """Its sizes; every latent is made of its own group alone."""
-        return AutoencoderSpec(self.config.latent_channels, self.config.frames_per_latent, SPATIAL, True)
+        return AutoencoderSpec(self.config.latent_channels, self.config.frames_per_latent, self.cell_px, True)
 
     def encode_video(self, video_pm1: Tensor) -> Tensor:
         """[B, 3, T, H, W] in [-1, 1] -> normalised latents [B, C, F, h, w].
 
         Latent 0 sees frame 0 (four copies of it), latent k frames 4k-3..4k; of pictures, latent k frame k.
-        ShapeError unless T = 4k+1 (any, of pictures) and H, W are multiples of 8.
+        ShapeError unless T = 4k+1 (any, of pictures) and H, W are multiples of `cell_px`.
         """
-        check_video(video_pm1)
+        check_video(video_pm1, self.cell_px)
         groups = group_frames(video_pm1, self.config.frames_per_latent, dim=2)  # [B, 3, F, 4, H, W]
         batch, frames = groups.shape[0], groups.shape[2]
         groups = groups.movedim(2, 1).flatten(0, 1)
@@ -170,7 +195,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         """[B, 3, T, H, W] -> [B, C, T, h, w]: every frame encoded as a video of one frame."""
         batch, frames = frames_pm1.shape[0], frames_pm1.shape[2]
         singles = frames_pm1.transpose(1, 2).flatten(0, 1)  # (B T) 3 H W
-        check_video(singles[:, :, None])
+        check_video(singles[:, :, None], self.cell_px)
         latents = torch.cat([self.encode_stills(chunk) for chunk in singles.split(MAX_STILLS)])
         return latents.unflatten(0, (batch, frames)).transpose(1, 2)
 
@@ -192,7 +217,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         """[n, 3, 4, H, W] in [-1, 1] -> normalised latents [n, C, h, w]."""
         folded = fold(groups_pm1.to(self.linear_encoder.weight.dtype), self.config.motion_gain)
         folded = folded.contiguous(memory_format=torch.channels_last)
-        linear = self.linear_encoder(F.pixel_unshuffle(folded, SPATIAL))
+        linear = self.linear_encoder(F.pixel_unshuffle(folded, self.cell_px))
         return (linear + self.encoder(folded) - _column(self.latent_mean)) / _column(self.latent_std)
 
     def encode_stills(self, frames_pm1: Tensor) -> Tensor:
@@ -203,9 +228,10 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         """
         frames = frames_pm1.to(self.linear_encoder.weight.dtype).contiguous(memory_format=torch.channels_last)
         linear, first = self.linear_encoder, self.encoder[1]
-        coded = F.conv2d(F.pixel_unshuffle(frames, SPATIAL), self._of_mean(linear, SPATIAL), linear.bias)
+        cells = F.pixel_unshuffle(frames, self.cell_px)
+        coded = F.conv2d(cells, self._of_mean(linear, self.cell_px), linear.bias)
         x = F.conv2d(
-            self.encoder[0](frames), self._of_mean(first, SPATIAL // 2), first.bias, padding=first.padding
+            self.encoder[0](frames), self._of_mean(first, FINEST_CELL_PX), first.bias, padding=first.padding
         )
         coded = coded + self.encoder[2:](x)
         return (coded - _column(self.latent_mean)) / _column(self.latent_std)
@@ -220,7 +246,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         latents = latents.to(self.linear_decoder.weight.dtype)
         latents = latents * _column(self.latent_std) + _column(self.latent_mean)
         latents = latents.contiguous(memory_format=torch.channels_last)
-        linear = F.pixel_shuffle(self.linear_decoder(latents), SPATIAL)
+        linear = F.pixel_shuffle(self.linear_decoder(latents), self.cell_px)
         return unfold(linear + self.decoder(latents), self.config.frames_per_latent, self.config.motion_gain)
 
     def forward(self, groups_pm1: Tensor) -> tuple[Tensor, Tensor]:
@@ -236,21 +262,22 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
         Best for changes inside a group enlarged by `motion_gain`. Both linear maps become principal
         components, the last convolutions of the other paths zero, so that training starts from exactly this
-        code. Needs more than C patches of 8x8x4 (else ShapeError). Returns the fraction of the (enlarged)
-        variance that is explained, a scalar tensor.
+        code. Needs more than C patches of the size of a latent cell (else ShapeError). Returns the fraction
+        of the (enlarged) variance that is explained, a scalar tensor.
         """
         channels = self.config.latent_channels
         folded = fold(groups_pm1.float(), self.config.motion_gain)
-        patches = F.pixel_unshuffle(folded, SPATIAL).movedim(1, -1).flatten(0, -2)
+        patches = F.pixel_unshuffle(folded, self.cell_px).movedim(1, -1).flatten(0, -2)
         if len(patches) <= channels:
             raise ShapeError(
-                f"initialize_linear_path needs more than {channels} patches of 8x8x4; found {len(patches)}. "
+                f"initialize_linear_path needs more than {channels} patches of {self.cell_px}x{self.cell_px} "
+                f"pixels; found {len(patches)}. "
                 "Pass more groups of frames."
             )
         mean = patches.mean(0)
         covariance = torch.cov(patches.T.double())
         variances, directions = torch.linalg.eigh(covariance)  # ascending
-        kept = directions[:, -channels:].flip(1).to(mean)  # [768, C], largest first
+        kept = directions[:, -channels:].flip(1).to(mean)  # [patch, C], largest first
         scale = variances[-channels:].flip(0).clamp_min(1e-12).sqrt().to(mean)
         to_latent = kept.T / scale[:, None]
         self.linear_encoder.weight.copy_(to_latent[:, :, None, None])
@@ -315,14 +342,14 @@ def _column(per_channel: Tensor) -> Tensor:
     return per_channel[:, None, None]
 
 
-def check_video(video_pm1: Tensor) -> None:
-    """ShapeError unless this is [B, 3, T, H, W] with H and W positive multiples of 8."""
+def check_video(video_pm1: Tensor, cell_px: int) -> None:
+    """ShapeError unless this is [B, 3, T, H, W] with H and W positive multiples of `cell_px`."""
     if video_pm1.ndim != 5 or video_pm1.shape[1] != 3:
         raise ShapeError(f"A video must be [B, 3, T, H, W]; found {list(video_pm1.shape)}.")
     height, width = video_pm1.shape[3:]
-    if height % SPATIAL or width % SPATIAL or not height or not width:
+    if height % cell_px or width % cell_px or not height or not width:
         raise ShapeError(
-            f"Height and width must be positive multiples of {SPATIAL}; found {height}x{width}. "
+            f"Height and width must be positive multiples of {cell_px}; found {height}x{width}. "
             "Pad or resize the video first."
         )
 

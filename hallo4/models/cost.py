@@ -150,5 +150,5 @@ def _is_view(func: Any) -> bool:
 
 
 def _bytes(tensor: Tensor) -> int:
-    """Of an expanded tensor those that exist."""
+    """The values of an expanded tensor that exist in memory."""
     return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())

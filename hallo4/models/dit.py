@@ -254,8 +254,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
 
     def idle_parameters(self, text: bool = True) -> list[str]:
-        """Names of parameters that no loss reaches. Without `text` there is a single null token, which
-        attention gives to every query unasked."""
+        """Names of parameters that no loss reaches. Without `text` there is a single null token, and
+        attention over it gives the same to every query."""
         if text or self.config.text_len is not None:
             return []
         unasked = r"(vace_)?blocks\.\d+\.(norm2|attn2\.(to_q|to_k|norm_q|norm_k))\..+"

@@ -14,12 +14,12 @@ from hallo4.tables import cached_table
 
 PICTURE_THETA = 30.0
 """Base of the skeleton attention's position table. A picture has tens of patches a side, not thousands: all
-waves are short enough to tell neighbours apart, and the slowest spans about a hundred patches."""
+waves are short enough to distinguish neighbours, and the slowest spans about a hundred patches."""
 
 SHORT_KEYS = 512
-"""Up to so many keys, a CPU multiplies plainly in bf16: the backward of PyTorch's fused kernel takes 33 ms
-for 96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX). With and without gradient
-alike: a model and its reference must agree bit for bit."""
+"""With at most this many keys, a CPU uses plain products in bf16: the backward of PyTorch's fused kernel
+takes 33 ms for 96 x 64 queries over 4 keys, two plain products 2 ms (two cores with AMX). With and without
+gradient alike: a model and its reference must agree bit for bit."""
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -215,10 +215,11 @@ class _BaseBlock(nn.Module):
 class DiTBlock(_BaseBlock):
     """A main block: self-attention, text, audio per latent frame, skeleton per latent frame, feed-forward.
 
-    `skeleton_attention` "skeleton_queries" (released, Hallo4 `wan_model.py:361-373`): the skeleton asks, the
-    modulated video tokens answer, and the answer enters the feed-forward's input only. "video_queries" (the
-    paper's formula Z' = softmax(QK^T/sqrt(d))V + Z): the video asks, the skeleton answers, added to the
-    stream after the audio. None leaves skeleton layers out; `audio=False` leaves audio layers out.
+    `skeleton_attention` "skeleton_queries" (released, Hallo4 `wan_model.py:361-373`): the skeleton is the
+    query, the modulated video tokens are key and value, and the result enters the feed-forward's input only.
+    "video_queries" (the paper's formula Z' = softmax(QK^T/sqrt(d))V + Z): the video is the query, the
+    skeleton key and value, and the result is added to the stream after the audio.
+    None leaves skeleton layers out; `audio=False` leaves audio layers out.
     """
 
     def __init__(

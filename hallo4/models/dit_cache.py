@@ -2,7 +2,7 @@
 
     conditions --embed, once--> ConditionTokens --project, in every block--> BlockConditions
 
-Without a cache both are computed anew at every step, inside `forward`, where sharding, offloading and
+Without a cache both are computed again at every step, inside `forward`, where sharding, offloading and
 compilation see them. With one they are filled in at the first step and kept as far as memory allows.
 """
 
@@ -47,7 +47,7 @@ class BlockConditions:
     """What one block makes of `ConditionTokens`.
 
     `text`: a KeyValue, or, of a single token, what attention over it gives every query, [B, 1, D]. `audio`:
-    a KeyValue. `skeleton`: the query where the skeleton asks, a KeyValue where it is asked. `control`: of
+    a KeyValue. `skeleton`: the query in "skeleton_queries", else a KeyValue. `control`: of
     the first VACE block, what enters its stream, [B, (F+1)*N, D]; always kept. None: not computed (yet), or
     not there.
     """

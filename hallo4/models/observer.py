@@ -184,15 +184,37 @@ class PortraitObserver(ModelMixin, ConfigMixin):
             heat_logits=heat_logits,
         )
 
+    def features(self, frames_pm1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[B, 3, H, W], H and W multiples of 8 -> what its stages see: [B, D, H/2, W/2], [B, 2D, H/4, W/4]
+        and [B, 4D, H/8, W/8]."""
+        at_64 = self.at_64(frames_pm1)
+        at_32 = self.at_32(at_64)
+        return at_64, at_32, self.at_16(at_32)
+
     def _heat(self, frames_pm1: Tensor) -> Tensor:
         """[B, 3, 128, 128] -> logits [B, P, 32, 32]."""
-        at_32 = self.at_32(self.at_64(frames_pm1))
-        at_16 = self.at_16(at_32)
+        _, at_32, at_16 = self.features(frames_pm1)
         up = self.up_to_16(self.at_8(at_16))
         at_16 = self.mix_16(at_16 + F.interpolate(up, scale_factor=2, mode="bilinear"))
         up = self.up_to_32(at_16)
         at_32 = self.mix_32(at_32 + F.interpolate(up, scale_factor=2, mode="bilinear"))
         return self.heat(F.relu(at_32))
+
+
+def perceptual_distance(observer: PortraitObserver, made_pm1: Tensor, true_pm1: Tensor) -> Tensor:
+    """How differently `observer` sees two batches of frames [B, 3, H, W]: [B], zero for equal ones.
+
+    As LPIPS (arXiv 1801.03924) without learned weights: features of every place at unit length over the
+    channels, their squared distance, averaged over places and stages.
+    """
+    seen = (_unit(stage) for stage in observer.features(made_pm1))
+    wanted = (_unit(stage) for stage in observer.features(true_pm1))
+    stages = [(a - b).square().sum(1).mean((1, 2)) for a, b in zip(seen, wanted, strict=True)]
+    return torch.stack(stages).mean(0)
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features * torch.rsqrt(features.square().sum(1, keepdim=True) + 1e-6)
 
 
 def soft_argmax(heat_logits: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ class PortraitUNet(ModelMixin, ConfigMixin):
         return self.config.reference_order == "interleaved"
 
     def idle_parameters(self, text: bool = True) -> list[str]:
-        """Names of parameters that no loss reaches: clips say nothing of where the face may be, nobody reads
+        """Names of parameters that no loss reaches: clips do not say where the face may be, nothing reads
         what the reference network makes of its last tokens, and some motion modules never run."""
         last = list(self.reference_net.up_blocks[-1].attentions)[-1]
         read = {"norm", "proj_in", "transformer_blocks.0.norm1"}

@@ -20,7 +20,7 @@ class AudioProjector(nn.Module):
 
     With axis "token" (released) a frame's token is `dim` wide and a latent frame gets `expansion` times as
     many tokens; with axis "channel" it is dim/rho wide and the frames of a group lie side by side in the
-    channels, so that the model can tell them apart. Where `expansion` < rho makes those channels narrower
+    channels, so that the model can distinguish them. Where `expansion` < rho makes those channels narrower
     than `dim`, a Linear brings them back. `causal` False: every rho steps are a group, T = rho*k
     (for backbones that do not compress time).
     """

@@ -124,7 +124,7 @@ class UMT5TextEncoder:
         results = [torch.func.functional_call(module, weights, (state,), strict=True) for state in states]
         if not all(result.isfinite().all() for result in results):
             raise CheckpointError(
-                f"{self.folder}: the tensors {prefix}* give NaN or infinite values. Copy the folder anew."
+                f"{self.folder}: the tensors {prefix}* give NaN or infinite values. Copy the folder again."
             )
         return results
 
@@ -182,7 +182,7 @@ def _skeleton(path: Path, tensors: int) -> nn.Module:
         raise MissingExtraError(
             "The text encoder needs transformers, which is not installed: pip install 'hallo4[released]'."
         ) from error
-    values = read_json(path, dict[str, Any], error=CheckpointError, advice="Copy the folder anew.")
+    values = read_json(path, dict[str, Any], error=CheckpointError, advice="Copy the folder again.")
     kind = values.get("model_type")
     if kind != "umt5":
         raise CheckpointError(
@@ -244,7 +244,7 @@ def _read_tokenizer(folder: Path) -> _Tokenizer:
         ) from error
     except Exception as error:  # both libraries raise bare kinds for damaged files
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"{file}: cannot be read as a tokenizer ({reason}). Copy it anew.") from error
+        raise CheckpointError(f"{file}: cannot be read as a tokenizer ({reason}). Copy it again.") from error
 
 
 def _no_tokenizer(folder: Path) -> CheckpointError:

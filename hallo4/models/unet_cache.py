@@ -3,7 +3,7 @@
     conditions --reference pass, projections, once--> EmbeddedWindow
     EmbeddedWindow --keys and values, in every layer--> LayerKeyValues
 
-As in `dit_cache.py`: without a cache all of it is computed anew in every `forward`; with one it is filled in
+As in `dit_cache.py`: without a cache all of it is computed again in every `forward`; with one it is filled in
 at the first step and kept as far as memory allows.
 """
 

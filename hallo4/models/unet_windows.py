@@ -120,9 +120,8 @@ class UNetWindows:
         known_latents: Tensor | None = None,  # [B, C, M, h, w]
         continues: Tensor | bool = False,  # [B] bool, or one for all
     ) -> MotionConditions:
-        """See `WindowRules`. A window that does not go on has no frames before it: the portrait stands for
-        all M of them (Hallo 1 `inference.py:294-301`; its training gives zeros to one window in twenty
-        instead, 799-805).
+        """See `WindowRules`. The first window has no frames before it: the portrait stands for all M of them
+        (Hallo 1 `inference.py:294-301`; its training gives zeros to one window in twenty instead, 799-805).
 
         Face embedding, locator and regions, which the portrait world has not, can be put in by `replace`.
         """
@@ -132,8 +131,8 @@ class UNetWindows:
         if known_latents is None:
             if known.any():
                 raise ShapeError(
-                    f"the window goes on, but known_latents are None: encode the {self.known_frames} frames "
-                    "before it"
+                    f"the window continues another, but known_latents are None: encode the "
+                    f"{self.known_frames} frames before it"
                 )
             known_latents = portrait
         motion = torch.where(known[:, None, None, None, None], known_latents.to(portrait), portrait)

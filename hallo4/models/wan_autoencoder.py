@@ -27,13 +27,16 @@ from torch import Tensor
 
 from hallo4.errors import ShapeError
 from hallo4.json_file import parse_json
-from hallo4.models.autoencoder import SPATIAL, check_latents, check_video
+from hallo4.models.autoencoder import check_latents, check_video
 from hallo4.models.precision import autocast_off
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.wan_layers import StageState, adopt, empty_cache, frames_at_once
 from hallo4.types import AutoencoderSpec
 
 FRAMES_PER_LATENT = 4
+
+CELL_PX = 8
+"""Pixels per latent cell, each way."""
 
 GREY_SIZES = 4
 """Of how many picture sizes the latents of grey are kept."""
@@ -67,7 +70,7 @@ class WanAutoencoder(AutoencoderKLWan):
     @property
     def spec(self) -> AutoencoderSpec:
         """Its sizes; a latent depends on all video frames before it too."""
-        return AutoencoderSpec(self.config.z_dim, FRAMES_PER_LATENT, SPATIAL, independent_latents=False)
+        return AutoencoderSpec(self.config.z_dim, FRAMES_PER_LATENT, CELL_PX, independent_latents=False)
 
     def to_json_string(self) -> str:
         """`config.json`, with the name of diffusers' class, which reads the same folder."""
@@ -88,7 +91,7 @@ class WanAutoencoder(AutoencoderKLWan):
         zero) video is encoded once for its size: a known frame before grey costs a third, later grey
         nothing. ShapeError unless T = 4k+1 and H, W are multiples of 8.
         """
-        check_video(video_pm1)
+        check_video(video_pm1, CELL_PX)
         latent_frame_count(video_pm1.shape[2], FRAMES_PER_LATENT)
         equal_to_last = still_frames(video_pm1)
         if all(equal_to_last[1:]) and is_grey(video_pm1):
@@ -104,7 +107,7 @@ class WanAutoencoder(AutoencoderKLWan):
         has no past); frames that repeat the one before them are encoded once. ShapeError unless H, W are
         multiples of 8 and T is at least 1.
         """
-        check_video(frames_pm1)
+        check_video(frames_pm1, CELL_PX)
         batch, frames = frames_pm1.shape[0], frames_pm1.shape[2]
         if not frames:
             raise ShapeError(f"{list(frames_pm1.shape)}: there is no frame to encode; pass at least one.")
@@ -238,7 +241,7 @@ class WanAutoencoder(AutoencoderKLWan):
     def _check_config(self) -> None:
         config = self.config
         compression = 2 ** (len(config.dim_mult) - 1), 2 ** sum(config.temperal_downsample)
-        if compression != (SPATIAL, FRAMES_PER_LATENT) or (config.in_channels, config.out_channels) != (3, 3):
+        if compression != (CELL_PX, FRAMES_PER_LATENT) or (config.in_channels, config.out_channels) != (3, 3):
             raise ShapeError(
                 f"an autoencoder that makes {config.in_channels} channels of {compression[0]}x"
                 f"{compression[0]} pixels and {compression[1]} frames one latent; RGB, 8x8 and 4 are needed: "

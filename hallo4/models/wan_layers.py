@@ -12,7 +12,7 @@ Four changes, none of them to a parameter or its name (`adopt` gives the classes
 * the borders of a convolution are padded inside it, not by a copy of its input;
 * large layers, which need most of the memory, take few frames at a time. Their convolutions keep their last
   two input frames anyway, so it makes no difference in which steps frames come;
-* a stage of the encoder whose last frames were all equal goes on with the output it has (`StageState`).
+* a stage of the encoder whose last frames were all equal reuses the output it has (`StageState`).
 
 Differences to diffusers 0.42.1 (`autoencoder_kl_wan.py`) are rounding; without these classes its encoder and
 decoder hold four frames at full size at once and convolve the zeros in front of the first frame.

@@ -34,7 +34,7 @@ _VARIANCE_FLOOR = 1e-7  # of the published feature extractor (transformers, feat
 
 @dataclass(frozen=True)
 class _Sizes:
-    """What of `config.json` is used here; the rest is for transformers."""
+    """The fields of `config.json` that are used here; the rest is for transformers."""
 
     num_hidden_layers: Annotated[int, Range(1, 1000)] = 12
     hidden_size: Annotated[int, Range(1, 65_536)] = 768
@@ -42,7 +42,7 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class _Sound:
-    """What of `preprocessor_config.json` is used."""
+    """The fields of `preprocessor_config.json` that are used."""
 
     sampling_rate: Annotated[int, Range(1000, 1_000_000)] = 16_000
     do_normalize: bool = True

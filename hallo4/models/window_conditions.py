@@ -148,15 +148,15 @@ class DiTWindows:
         known_latents: Tensor | None = None,  # [B, C, F, h, w]
         continues: Tensor | bool = False,  # [B] bool, or one for all
     ) -> MotionConditions:
-        """See `WindowRules`. Where a window does not go on, the inactive latents are grey, and the mask says
-        that every frame is to be generated."""
+        """See `WindowRules`. In a first window the inactive latents are grey, and the mask says that every
+        frame is to be generated."""
         batch, frames = audio_windows.shape[:2]
         reference = scene["reference"]
         known = torch.as_tensor(continues, dtype=torch.bool, device=reference.device).expand(batch)
         grey = scene["grey"].to(reference).expand(batch, -1, -1, -1, -1)
         if known_latents is None:
             if known.any():
-                raise ShapeError("the window goes on, but known_latents are None: use encode_known")
+                raise ShapeError("the window continues another, but known_latents are None: use encode_known")
             known_latents = grey
         inactive = torch.where(known[:, None, None, None, None], known_latents.to(grey), grey)
         generated = torch.ones(batch, frames, device=reference.device)

@@ -1,4 +1,4 @@
-"""The keypoints that somebody has put beside a video, in pixels and at the rate of that video."""
+"""The keypoints that lie beside a video, in pixels and at the rate of that video."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ def frame_array(values: Any, field: str, shapes: tuple[tuple[int, ...], ...], co
 def person_of(people: People, context: Context) -> tuple[Skeleton, list[str]]:
     """The Skeleton of the person who is meant, in pixels, after every number has been checked.
 
-    Notes say, in one line each, what was assumed, converted or left out, or that nobody is seen. InputError:
-    a number out of range, a size that neither file nor caller says, or points that cannot be a person in a
-    picture of that size.
+    Notes say, in one line each, what was assumed, converted or left out, or that no person is seen.
+    InputError: a number out of range, a size that neither file nor caller says, or points that cannot be a
+    person in a picture of that size.
     """
     points, confidence = people.points[..., :2].astype(np.float64), people.points[..., 2].copy()
     _refuse_outside(confidence, 0.0, 1.0, "confidence", people, context)
@@ -109,7 +109,9 @@ def person_of(people: People, context: Context) -> tuple[Skeleton, list[str]]:
         notes += [note, units.refuse_implausible(one[..., :2], one[..., 2], size_px, context.name)]
     else:
         one = np.zeros((people.frames, KEYPOINTS, 3))
-        notes.append(f"nobody is seen in any of its {people.frames} frames (confidence of {SEEN:g} or more)")
+        notes.append(
+            f"no person is seen in any of its {people.frames} frames (confidence of {SEEN:g} or more)"
+        )
     skeleton = Skeleton(one[..., :2].astype(np.float32), one[..., 2].astype(np.float32), fps, *size_px)
     return skeleton, [f"{context.name}: {note}" for note in notes if note]
 

@@ -62,7 +62,7 @@ def load_skeleton(
     points lie in such a picture. Without any rate it is 25. `person`: whom to follow, see `PersonChoice.of`;
     None: the largest. Coordinates in fractions of the picture (0..1 or -1..1) are recognised by part of the
     body and scaled. Whatever is assumed, converted, overruled or left out is said in a `MediaWarning`.
-    Frames in which nobody was seen have confidence 0; see `bridge_gaps`.
+    Frames in which no person was seen have confidence 0; see `bridge_gaps`.
 
     Pickles are never opened. Raises InputError, in one line, for whatever cannot be read or cannot be a
     person.
@@ -96,7 +96,7 @@ def _read(path: Path, context: Context) -> People:
 def save_skeleton(path: str | Path, skeleton: Skeleton) -> None:
     """Write `skeleton` as `keypoints.json`, or as `.npz` (float32, exact) if `path` ends so.
 
-    Points that nobody saw (confidence 0) are written as 0, 0 where they are not finite. The file appears
+    Points that were not seen (confidence 0) are written as 0, 0 where they are not finite. The file appears
     whole or not at all. Raises OutputError if it cannot be written.
     """
     path = Path(path)

@@ -11,7 +11,7 @@ from hallo4.motion.units import PARTS
 from hallo4.types import Skeleton
 
 LONGEST_GAP_S = 0.4
-"""What is out of sight for at most this long goes on meanwhile on a straight line."""
+"""Points that are out of sight for at most this long are interpolated linearly."""
 BRIDGED_CONFIDENCE = 0.5
 """The most that the confidence of such a point can be."""
 _RANGES_NAMED = 5
@@ -51,8 +51,8 @@ def bridge_gaps(skeleton: Skeleton) -> tuple[Skeleton, list[str]]:
     """`skeleton` with its short gaps closed, see `bridged`, and a line each on what was closed and what was
     not.
 
-    Where nobody is seen for as short a time at the beginning or the end, the nearest pose is held. The same
-    object comes back if nothing is closed.
+    Where no person is seen for as short a time at the beginning or the end, the nearest pose is held. The
+    same object is returned if nothing is closed.
     """
     seen = skeleton.confidence >= SEEN
     if not seen.any():
@@ -86,23 +86,23 @@ def frame_ranges(frames: np.ndarray) -> str:
 
 
 def _notes(seen: np.ndarray, filled: np.ndarray) -> list[str]:
-    frames, nobody = len(seen), ~seen.any(axis=1)
-    closed = nobody & filled.any(axis=1)
+    frames, empty = len(seen), ~seen.any(axis=1)
+    closed = empty & filled.any(axis=1)
     notes = []
     if closed.any():
         notes.append(
-            f"nobody was seen in {closed.sum()} of {frames} frames ({frame_ranges(np.flatnonzero(closed))}); "
-            "bridged from the frames around them"
+            f"no person was seen in {closed.sum()} of {frames} frames "
+            f"({frame_ranges(np.flatnonzero(closed))}); bridged from the frames around them"
         )
-    lost = np.flatnonzero(nobody & ~closed)
+    lost = np.flatnonzero(empty & ~closed)
     if len(lost):
         notes.append(
-            f"nobody was seen in {len(lost)} of {frames} frames ({frame_ranges(lost)}), longer than the "
+            f"no person was seen in {len(lost)} of {frames} frames ({frame_ranges(lost)}), longer than the "
             f"{LONGEST_GAP_S:g} s that are bridged; nothing is drawn there, and the person may fall apart"
         )
     parts = []
     for name, part in PARTS.items():
-        here = np.flatnonzero(filled[:, part].any(axis=1) & ~nobody)
+        here = np.flatnonzero(filled[:, part].any(axis=1) & ~empty)
         if len(here):
             parts.append(f"{name} in {len(here)} ({frame_ranges(here)})")
     if parts:
@@ -111,7 +111,7 @@ def _notes(seen: np.ndarray, filled: np.ndarray) -> list[str]:
             + "; ".join(parts)
         )
     face = PARTS["face"]
-    faceless = np.flatnonzero(~(seen | filled)[:, face].any(axis=1) & ~nobody)
+    faceless = np.flatnonzero(~(seen | filled)[:, face].any(axis=1) & ~empty)
     if len(faceless) and len(faceless) < frames:
         notes.append(f"no face was seen in {len(faceless)} of {frames} frames ({frame_ranges(faceless)})")
     return notes

@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[0-9]{1,4}")
 _PLACE = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*,\s*([0-9]+(?:\.[0-9]+)?)\s*")
 
 # How far the points of a person may move from one frame to the next, in sizes of the person, before it must
-# be somebody else; and by how much more for every frame in which nobody was near.
+# be another person; and by how much more for every frame in which no one was near.
 _LARGEST_STEP, _STEP_PER_LOST_FRAME = 0.5, 0.1
 
 
@@ -53,7 +53,7 @@ class PersonChoice:
         return f"the {self.rule}" if self.rule == "largest" else f"the person furthest {self.rule}"
 
     def index(self, boxes_px: np.ndarray) -> int | None:
-        """Who of the people with these boxes [N, 4] (left, top, right, bottom) is meant; None: nobody."""
+        """Who of the people with these boxes [N, 4] (left, top, right, bottom) is meant; None: no one."""
         if not len(boxes_px):
             return None
         left, top, right, bottom = np.asarray(boxes_px, np.float64).T
@@ -86,8 +86,8 @@ def follow_person(
 
     `people` [M, 133, 3] (x, y in pixels, confidence), each with a seen point, in the frames `frame_of` [M],
     rising. `choice` is made in the first frame that shows the most people, a place in the first that shows
-    anybody; from there the person is followed both ways by nearness. In files of several people nobody is
-    taken who is too far away to be the same one. InputError: the choice is nobody.
+    anyone; from there the person is followed both ways by nearness. In files of several people no one is
+    taken who is too far away to be the same one. InputError: the choice matches no person.
     """
     chosen = np.zeros((frames, *people.shape[1:]))
     count = np.bincount(frame_of, minlength=frames)

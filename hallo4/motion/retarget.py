@@ -2,7 +2,7 @@
 
     body, arms, hands   one scale (shoulder width) about the neck, so hands stay at their wrists
     nose                starts where the portrait's is, and moves against the neck by the ratio of the two
-                        necks' lengths: how somebody holds their head in the first frame is theirs
+                        necks' lengths: how a person holds their head in the first frame is theirs
     face, eyes, ears    about the nose, width and height each by its own ratio, in the axes of the tilted head
 
 Every ratio compares the reference with the first frame in which the driving skeleton shows the measured

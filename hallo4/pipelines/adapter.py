@@ -59,7 +59,7 @@ def write_adapter(folder: Path, adapter: Adapter) -> None:
 
 def read_adapter(folder: Path) -> Adapter:
     """CheckpointError: a file is missing or damaged, or a value is not what it must be."""
-    config = read_json(folder / "config.json", AdapterConfig, error=CheckpointError, advice="Copy it anew.")
+    config = read_json(folder / "config.json", AdapterConfig, error=CheckpointError, advice="Copy it again.")
     file = folder / WEIGHTS
     with open_safetensors(file) as opened:
         state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping

@@ -51,7 +51,7 @@ class PortraitAnimator:
 
     def __init__(self, model: LoadedModel, rest_pose: FindPose = portrait_rest) -> None:
         """`rest_pose` finds the pose of the person in a portrait, from which idle motion starts and to which
-        other people's motion is fitted; where it finds nobody, the pose is the default.
+        other people's motion is fitted; where it finds no person, the pose is the default.
         """
         self.model = model
         self.rest_pose = rest_pose
@@ -146,7 +146,7 @@ class PortraitAnimator:
         provenance in the file.
 
         Finished windows are kept beside the output until the video is written: after a kill the same call
-        goes on from there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
+        resumes there (`resume`). When `should_cancel` returns True (asked at every denoising step), or
         on KeyboardInterrupt, what is finished is written to `<name>.partial.<suffix>`; an older `output`
         stays as it is. The same inputs, seed and machine give the same video.
 
@@ -195,7 +195,7 @@ class PortraitAnimator:
             raise self._stopped(target, job, work, scale) from stop
         except Hallo4Error:
             if not work.finished():
-                work.remove()  # there is nothing in it to go on from
+                work.remove()  # there is nothing in it to resume from
             raise
         if work.left_partial_video:
             partial_video_path(target).unlink(missing_ok=True)
@@ -272,7 +272,7 @@ class PortraitAnimator:
         work.note_partial_video()
         return Cancelled(
             f"stopped after {frames} of {job.total_frames} frames; these play in {partial_video}. "
-            "Run the same command again to go on."
+            "Run the same command again to resume."
         )
 
 

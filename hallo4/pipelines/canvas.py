@@ -25,7 +25,7 @@ from hallo4.media.pixels import frames_to_pm1
 from hallo4.types import Skeleton
 
 STRETCH_LIMIT = 0.02
-"""An aspect ratio may be changed by up to this fraction without cropping; nobody sees two per cent."""
+"""An aspect ratio may be changed by up to this fraction without cropping; two per cent are not visible."""
 
 Box = tuple[float, float, float, float]
 

@@ -83,7 +83,7 @@ def convert_release(
 
     InputError: files that are missing, or values that cannot be. CheckpointError: files that are not what
     belongs in their place, are damaged, or hold NaN. OutputError: no space, something else than a model in
-    the place of `output`, or another process that makes it. Cancelled: interrupted; the same call goes on. An
+    the place of `output`, or another process that makes it. Cancelled: interrupted; the same call resumes. An
     older model is replaced only by a whole new one.
     """
     root, target = Path(pretrained), Path(output)
@@ -98,7 +98,7 @@ def convert_release(
             (target / STAMPS).unlink()  # till now a kill leaves parts that are known to be finished
         except KeyboardInterrupt as stop:
             raise Cancelled(
-                f"stopped; finished parts are in {building}, and the same command goes on"
+                f"stopped; finished parts are in {building}, and the same command resumes"
             ) from stop
         except (CheckpointError, InputError):
             shutil.rmtree(building, ignore_errors=True)  # what was refused leaves nothing behind
@@ -230,7 +230,7 @@ def _build_part(part: Part, folder: Path, root: Path, advance: Callable[[int], N
     except ValueError as error:
         source = part.tensors[str(error)][0]
         raise CheckpointError(
-            f"{part.checkpoint[0]}: tensor {source} holds NaN or infinite values. Copy the file anew."
+            f"{part.checkpoint[0]}: tensor {source} holds NaN or infinite values. Copy the file again."
         ) from error
     return hashes
 

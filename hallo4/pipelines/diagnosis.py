@@ -29,7 +29,7 @@ EXTRAS = {
     "released": ("transformers", "accelerate"),
     "world": ("espeakng_loader",),
     "train": ("accelerate", "peft", "matplotlib"),
-    "evaluate": ("matplotlib", "scipy", "skimage"),
+    "evaluate": ("skimage",),
     "parquet": ("pyarrow",),
     "data": ("pyarrow", "silero_vad"),
     "cluster": ("ray",),

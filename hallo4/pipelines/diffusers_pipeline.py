@@ -107,7 +107,7 @@ class Hallo4Pipeline(DiffusionPipeline):
     def to(
         self, device: str | int | torch.device | torch.dtype | None = None, dtype: torch.dtype | None = None
     ) -> Hallo4Pipeline:
-        """Load the model anew for another device or type, where these differ; returns the pipeline.
+        """Load the model again for another device or type, where these differ; returns the pipeline.
 
         InputError: a device or type that cannot be used.
         """

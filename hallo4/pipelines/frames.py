@@ -1,4 +1,4 @@
-"""What one window of a video hands on: its new frames, and what the next window is conditioned on."""
+"""What one window of a video passes on: its new frames, and the conditions of the next window."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _PIPELINE = f"{__package__}.diffusers_pipeline"  # which diffusers imports, not 
 def write_model_index(folder: Path) -> None:
     """Write the file into a model folder; it is the same for every model.
 
-    It names one component, the whole folder: its parts are read by `load_model` and by nobody else.
+    It names one component, the whole folder: its parts are read by `load_model` alone.
     """
     index = {
         "_class_name": "Hallo4Pipeline",

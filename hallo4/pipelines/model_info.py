@@ -147,5 +147,5 @@ def read_info(folder: Path) -> ModelInfo:
 def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` in the folder of a part. CheckpointError: missing, unreadable, or no JSON object."""
     return read_json(
-        folder / "config.json", dict[str, Any], error=CheckpointError, advice="Copy the model folder anew."
+        folder / "config.json", dict[str, Any], error=CheckpointError, advice="Copy the model folder again."
     )

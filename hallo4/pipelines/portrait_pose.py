@@ -79,7 +79,7 @@ def _packaged_observer() -> PortraitObserver:
 
 
 def _cut(image_u8: np.ndarray, left: float, top: float, side: float) -> np.ndarray:
-    """A square of the image as the observer's frame; beyond the image its rim goes on."""
+    """A square of the image as the observer's frame; beyond the image its rim is repeated."""
     height_px, width_px = image_u8.shape[:2]
     outside = max(0.0, -left, -top, left + side - width_px, top + side - height_px)
     reach = math.ceil(outside)

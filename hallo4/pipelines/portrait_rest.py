@@ -37,7 +37,7 @@ class RestPose:
 
 
 FindPose = Callable[[Portrait], RestPose | None]
-"""None: nobody is seen."""
+"""None: no person is seen."""
 
 
 def portrait_rest(portrait: Portrait) -> RestPose | None:
@@ -45,7 +45,7 @@ def portrait_rest(portrait: Portrait) -> RestPose | None:
 
     What the pose estimator finds that is here (DWPose before the light one); but the observer of the portrait
     world, whose poses have shoulders and arms even if they are covered, where both agree on the face.
-    Without an estimator, or where it finds nobody, what the observer sees.
+    Without an estimator, or where it finds no person, what the observer sees.
     """
     seen = packaged_rest(portrait.pixels_u8)
     estimator = usable_estimator()
@@ -55,7 +55,7 @@ def portrait_rest(portrait: Portrait) -> RestPose | None:
     try:
         findings = estimate_image(portrait.image_u8, estimator)
     except NoPersonError:
-        how = f"as the observer of the portrait world sees it; the estimator {estimator.name} finds nobody"
+        how = f"as the observer of the portrait world sees it; the estimator {estimator.name} finds no person"
         return None if seen is None else RestPose(seen, how)
     found = _onto_canvas(findings.skeleton, portrait)
     if seen is not None and _same_face(seen, found):

@@ -213,7 +213,7 @@ def _from_keypoints(
         raise InputError("the skeleton holds no frames; at least one is needed.")
     if not (skeleton.confidence >= SEEN).any():
         raise InputError(
-            f"nobody is seen in the {len(skeleton)} frames of the skeleton: no point has a confidence of "
+            f"no person is seen in the {len(skeleton)} frames of the skeleton: no point has a confidence of "
             f"{SEEN:g} or more. Give keypoints of a person, or none for idle motion."
         )
     # Of a film short gaps are bridged already, never over a cut, and no more of it was measured than needed.
@@ -233,7 +233,7 @@ def _from_keypoints(
     elif shape_note:
         notes.append(shape_note)
     if fit_to is not None and rest is None:
-        notes.append("nobody was found in the portrait, so the motion is used without fitting")
+        notes.append("no person was found in the portrait, so the motion is used without fitting")
     return KeypointMotion(skeleton, box, canvas, frames, fps), notes
 
 

@@ -31,9 +31,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class AnimationResult:
-    """A finished video: `path`, its number of `frames`, `notes` on what was done to the inputs (lines),
+    """A finished video: `path`, number of `frames`, and `notes`, a line for each change to the inputs.
 
-    and `timings_s`, the seconds spent by stage: read, audio, conditions, denoise, decode, write.
+    `timings_s`: seconds spent by stage (read, audio, conditions, denoise, decode, write).
     """
 
     path: Path

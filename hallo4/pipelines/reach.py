@@ -61,7 +61,7 @@ def notes_beyond_training(
     name: str, trained: TrainedOn, size_px: tuple[int, int], pose: Skeleton | None, psnr_db: float
 ) -> list[str]:
     """One line about a portrait on a canvas of `size_px` (width, height), or none where the model knows its
-    kind. `pose` of the person in it (None: nobody was found)."""
+    kind. `pose` of the person in it (None: no person was found)."""
     found = []
     aspect = size_px[0] / size_px[1]
     if not _within(aspect, trained.aspect):

@@ -106,7 +106,7 @@ def _shards(file: Path) -> list[Path]:
         return [file]
     names = read_object(index).get("weight_map")
     if not isinstance(names, Mapping) or not names:
-        raise CheckpointError(f"{index}: names no shards under weight_map. Copy it anew.")
+        raise CheckpointError(f"{index}: names no shards under weight_map. Copy it again.")
     shards = [index.with_name(Path(str(name)).name) for name in sorted(set(map(str, names.values())))]
     missing = [shard for shard in shards if not shard.is_file()]
     if missing:
@@ -130,7 +130,7 @@ def find_beside(file: Path, name: str, published: str) -> Path:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; CheckpointError when the file is not one."""
-    return read_json(path, dict[str, Any], error=CheckpointError, advice="Copy it anew.")
+    return read_json(path, dict[str, Any], error=CheckpointError, advice="Copy it again.")
 
 
 # ---------------------------------------------------------------------- what a file holds
@@ -221,7 +221,7 @@ def open_tensors(files: list[Path], what: str) -> dict[str, Tensor]:
                 )
             tensors[name] = tensor
     if not tensors:
-        raise CheckpointError(f"{files[0]}: holds no tensors. Copy it anew.")
+        raise CheckpointError(f"{files[0]}: holds no tensors. Copy it again.")
     return tensors
 
 

@@ -88,7 +88,7 @@ def match_tensors(
     if problems:
         raise CheckpointError(
             f"{file}: the tensors do not fit: {problems}; {len(expected)} are expected. "
-            "Copy the published file anew, with the config that belongs to it."
+            "Copy the published file again, with the config that belongs to it."
         )
     return sources
 

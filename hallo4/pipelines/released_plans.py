@@ -243,7 +243,7 @@ def _check_tokenizer(path: Path, rows: int) -> None:
         vocabulary = Tokenizer.from_file(str(path)).get_vocab(with_added_tokens=True)
     except Exception as error:  # the library raises its own kinds, all about this file
         reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{path}: cannot be read as a tokenizer ({reason}). Copy it anew.") from error
+        raise CheckpointError(f"{path}: cannot be read as a tokenizer ({reason}). Copy it again.") from error
     problem = None
     if not vocabulary or max(vocabulary.values()) >= rows:
         problem = f"its largest id is {max(vocabulary.values(), default=None)}"

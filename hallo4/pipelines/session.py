@@ -4,7 +4,7 @@
 finished windows, and the frames that the next window is conditioned on, as floats. Windows are kept as
 losslessly packed frames until they make a part of the video of at least `PART_FRAMES` frames; then they are
 encoded once and for all, so the folder takes hardly more space than the video. The same command finds it and
-goes on; another command for the same output starts afresh. A finished video removes it.
+resumes; another command for the same output starts again. A finished video removes it.
 """
 
 from __future__ import annotations

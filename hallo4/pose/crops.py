@@ -56,7 +56,7 @@ def square_around(points_px: np.ndarray, roll: float, scale: float, shift_down: 
 def cut(
     frame_u8: np.ndarray, region: Region, size_px: int, beyond: Literal["rim", "black"]
 ) -> np.ndarray | None:
-    """The region of a frame [H, W, 3] as [size, size, 3] uint8; beyond it its rim goes on, or it is black.
+    """The region of a frame [H, W, 3] as [size, size, 3] uint8; outside, the border is repeated, or black.
 
     Bilinear; where it shrinks the picture more than twice, pixels are averaged before, so that 4K does not
     turn into noise. None: the region has no size, or nothing of the frame in it.

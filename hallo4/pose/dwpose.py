@@ -3,7 +3,7 @@
 Preprocessing and decoding follow the published program, branch `onnx` of github.com/IDEA-Research/DWPose, in
 ControlNet-v1-1-nightly/annotator/dwpose: `onnxdet.py` (lines 6-123) and `onnxpose.py` (lines 7-360). Both
 networks get RGB, as from its gradio_dw_open_pose.py. Three differences: one person is measured, not all; a
-frame without anybody gives nobody instead of the pose of the whole frame (`onnxpose.py`, line 25); and points
+frame without a person gives none instead of the pose of the whole frame (`onnxpose.py`, line 25); and points
 are half a pixel further right and down, because pixels are named here by their corner and there by their
 middle.
 """
@@ -32,7 +32,7 @@ _MEAN, _STD = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.3
 _PADDING = 1.25
 _BINS_PER_PX = 2.0
 _SAME_PERSON = 0.3
-"""Boxes of one person in two frames overlap at least so much."""
+"""Least overlap (IoU) of the boxes of one person in two frames."""
 
 
 class DwposeEstimator:
@@ -63,7 +63,7 @@ class DwposeEstimator:
         return [Candidate(box) for box in person_boxes(rows, ratio)]
 
     def look(self, frame_u8: np.ndarray, near: Candidate | PersonPose) -> PersonPose | None:
-        """See `PoseEstimator`. After a `PersonPose` the person is detected anew, as the published program
+        """See `PoseEstimator`. After a `PersonPose` the person is detected again, as the published program
         does in every frame; it is the one whose box overlaps the last one most."""
         box = near.box_px
         if isinstance(near, PersonPose):

@@ -45,12 +45,12 @@ class PersonPose:
 @runtime_checkable
 class PoseEstimator(Protocol):
     """Frames [H, W, 3] uint8 RGB, one at a time and in any size, -> people. Keeps nothing between calls: what
-    is known of the last frame is handed in again."""
+    is known of the last frame is an argument."""
 
     name: str
 
     def find(self, frame_u8: np.ndarray) -> list[Candidate]:
-        """Everybody in the frame, in no order; [] if nobody is seen."""
+        """All people in the frame, in no order; [] if no person is seen."""
         ...
 
     def look(self, frame_u8: np.ndarray, near: Candidate | PersonPose) -> PersonPose | None:

@@ -17,7 +17,7 @@ from hallo4.pose.scene import alike, thumbnail
 from hallo4.types import KEYPOINTS
 
 LOST_S = 1.0
-"""Who has been out of sight for so long is not waited for: the choice is made anew, and said."""
+"""After this long out of sight, in seconds, the person is chosen again, with a note."""
 _NEAR = 1.5
 """Between two frames a head moves less than this many of its sizes ..."""
 _LARGER = 2.0
@@ -53,8 +53,8 @@ def follow(
     """Measure one person in frames [H, W, 3] uint8 that come at `fps`; `on_frame` is called with the number
     done.
 
-    A frame without the person is a gap. Within `LOST_S` only somebody near the last place is taken for them.
-    After a longer absence and after a cut the person is chosen anew. InputError of `choice`.
+    A frame without the person is a gap. Within `LOST_S` only a person near the last place is taken for them.
+    After a longer absence and after a cut the person is chosen again. InputError of `choice`.
     """
     poses: list[PersonPose | None] = []
     shots: list[int] = []

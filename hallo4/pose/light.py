@@ -37,7 +37,7 @@ _TILED_ASPECT = 1.25
 
 
 _CERTAIN, _CERTAIN_ARMS, _STILL_CERTAIN = 0.99, 0.6, 0.9
-"""What the pose network must say of somebody whose face is not seen: of the person and of shoulders and
+"""What the pose network must say of a person whose face is not seen: of the person and of shoulders and
 elbows at first, of the person in the frames behind."""
 _BODY_WAIT_FRAMES = 5
 """Where no body belongs to the face, as in close-ups, it is searched for in every sixth frame only."""
@@ -191,7 +191,7 @@ def _head_box(body: Detection) -> np.ndarray:
 
 
 def _away(body: Detection, face: Detection) -> float:
-    """How far a face lies from where the head of a body should be; above 1 it is of somebody else."""
+    """How far a face lies from where the head of a body should be; above 1 it is of another person."""
     head = _head_box(body)
     return float(np.linalg.norm(box_centre(head) - box_centre(face.box)) / (1.5 * box_side(head)))
 

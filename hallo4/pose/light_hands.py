@@ -1,4 +1,4 @@
-"""Hands that belong to the arms of the person: found by their palms, told apart, kept or left."""
+"""Hands that belong to the arms of the person: found by their palms, distinguished, kept or left."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _around(frame_u8: np.ndarray, body: Body | None, head_px: np.ndarray) -> Reg
 
 
 def _side_of(hand: Hand, body: Body | None, head_px: np.ndarray) -> int | None:
-    """0: the left hand of the person, 1: the right one, None: nobody's, or somebody else's."""
+    """0: the left hand of the person, 1: the right one, None: no one's, or another person's."""
     likely = int(hand.right >= 0.5)
     aside = (hand.points_px[0] - box_centre(head_px))[0] / box_side(head_px)
     if body is None and abs(aside) > _CLEARLY_ASIDE:

@@ -110,7 +110,7 @@ def look_at_face(network: Network, frame_u8: np.ndarray, region: Region) -> Face
 
 
 def look_at_body(network: Network, frame_u8: np.ndarray, region: Region) -> Body | None:
-    """The pose in a region; None if there is nobody. Landmarks are moved to the peaks of their heat maps
+    """The pose in a region; None if there is no one. Landmarks are moved to the peaks of their heat maps
     nearby."""
     picture = cut(frame_u8, region, network.size_px, "rim")
     if picture is None:

@@ -23,14 +23,14 @@ from hallo4.pose.smooth import smoothed
 from hallo4.types import FPS, Skeleton
 
 SLOWEST_FPS = 1.0
-"""Of a video with several pictures in which somebody can be followed."""
+"""Lowest rate of a video in which a person can be followed."""
 FASTEST_FPS = 60.0
-"""Of a video with more frames a second every second one is looked at, or every third, and so on."""
+"""Highest rate that is measured; of faster videos every second frame is taken, or every third, and so on."""
 SMALL_FACE_PX = 32
-"""Below this width a face's points are coarse, and it is said."""
+"""Below this width a face's points are coarse, and a note says so."""
 
 FEW_FRAMES = 5
-"""Fewer do not tell whether somebody comes and goes."""
+"""Fewer frames do not show whether a person comes and goes."""
 
 Progress = Callable[[int, int], None]
 """Called with frames done and frames in all."""
@@ -70,7 +70,7 @@ def estimate_video(
     estimator: of `load_estimator`, or its name. person: as `PersonChoice.of` takes it.
 
     Raises:
-        InputError: as `probe_video` and `read_frames`; `person` is not there; NoPersonError: nobody is seen.
+        InputError: as `probe_video` and `read_frames`; `person` is not there. NoPersonError: no one is seen.
         CheckpointError, MissingExtraError: as `load_estimator`.
     """
     choice = PersonChoice.of(person)
@@ -102,7 +102,7 @@ def estimate_image(
     """The skeleton, one frame at 25 fps, of one person in a picture file or [H, W, 3] uint8, called `name` in
     errors; see `estimate_video`.
 
-    InputError: as `load_image`; `person` is not there; NoPersonError: nobody is seen. CheckpointError,
+    InputError: as `load_image`; `person` is not there; NoPersonError: no person is seen. CheckpointError,
     MissingExtraError.
     """
     if isinstance(image, np.ndarray):
@@ -150,7 +150,7 @@ def _findings(
     choice: PersonChoice,
     notes: list[str],
 ) -> PoseFindings:
-    """Bridge, smooth, and say what was seen. NoPersonError: nobody was."""
+    """Bridge, smooth, and say what was seen. NoPersonError: no person was."""
     frames = len(track.found)
     if not track.found.any():
         what = "in the picture" if frames == 1 else f"in any of {frames} frames"

@@ -7,7 +7,7 @@ from PIL import Image
 
 _THUMBNAIL_PX = 24
 _SAME_SCENE = 0.5
-"""Two frames of one shot have thumbnails that correlate at least so much."""
+"""Least correlation of the thumbnails of two frames of one shot."""
 
 
 def thumbnail(frame_u8: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ def smoothed(
     points_px: np.ndarray, confidence: np.ndarray, shot: np.ndarray, fps: float, head_px: float
 ) -> np.ndarray:
     """Points [T, 133, 2] without jitter; a point that is not seen is left as it is, and the filter begins
-    anew behind it and behind a cut. head_px: the size of the head, in which speed is measured.
+    again behind it and behind a cut. head_px: the size of the head, in which speed is measured.
     """
     seen = confidence >= layout.SEEN
     going = np.zeros_like(seen)

@@ -2,7 +2,7 @@
 
 ::
 
-    clips of a condition -> every two -> known on both axes? -> enough raters? -> gap? -> nobody worse?
+    clips of a condition -> every two -> known on both axes? -> enough raters? -> gap? -> no axis worse?
         -> motion alike? -> the widest (or all) of the condition -> split -> weights -> Pair
 
 dpo.md 3.2: raters times margin is what makes pairs true (three raters and a gap of 1.5 leave 5 % that are

@@ -6,7 +6,7 @@
     read:  BEGIN -> only rows added since the last call are parsed -> COMMIT
 
 What was acknowledged survives a kill and a power cut; what was not is not there at all. The journal is a
-write-ahead log (WAL), so nobody who reads waits for who writes. Its index is memory that is shared by the
+write-ahead log (WAL), so reading never waits for writing. Its index is memory that is shared by the
 processes of one machine, so on a network file system the file has a rollback journal instead: safe from
 several machines as far as that file system keeps its locks, and slower.
 """
@@ -43,7 +43,7 @@ _NETWORK = (
     "fuse.sshfs",
     "fuse.gluster",
 )
-_FULL_OR_BROKEN = "Free some space or mend the permissions, then try again."
+_FULL_OR_BROKEN = "Free some space or correct the permissions, then try again."
 
 
 class Database:
@@ -89,6 +89,12 @@ class Database:
         """
         with self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    def changes(self) -> tuple[int, int]:
+        """Another value than before when the file was changed: by another process or `Database`, or by this
+        one."""
+        with self.reading() as connection:
+            return connection.execute("PRAGMA data_version").fetchone()[0], connection.total_changes
 
     def leave_no_trace(self) -> None:
         """After a deletion: what was deleted is also gone from the write-ahead log and from free pages."""

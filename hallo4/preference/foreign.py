@@ -201,9 +201,9 @@ class Inbox:
         return clip
 
     def _rating(self, row: int, clips: list[Clip], axis: Axis, answer: Choice, simulated: bool) -> Rating:
-        told = f"{self.name} {self._table_digest} {row} {axis}"
+        source = f"{self.name} {self._table_digest} {row} {axis}"
         return Rating(
-            event_id=f"i{hashlib.sha256(told.encode()).hexdigest()[:24]}",
+            event_id=f"i{hashlib.sha256(source.encode()).hexdigest()[:24]}",
             rater_id=f"import-{self.name}",
             axis=axis,
             kind="comparison",
@@ -235,6 +235,6 @@ def _sound_of(video: Path) -> Audio:
     frames = max(1, round(info.duration_s * FPS))
     samples = np.zeros(round(frames * SOUND_RATE_HZ / FPS), np.float32)
     if info.has_audio:
-        heard = load_audio(video, SOUND_RATE_HZ).samples[: len(samples)]
-        samples[: len(heard)] = heard
+        track = load_audio(video, SOUND_RATE_HZ).samples[: len(samples)]
+        samples[: len(track)] = track
     return Audio(samples, SOUND_RATE_HZ)

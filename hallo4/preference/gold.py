@@ -3,7 +3,7 @@
 ::
 
     clip --frames half a clip late--------> its lips and hands miss the sound: worse in alignment
-         --six pixels made one, grey------> nobody's skin looks so: worse in fidelity
+         --six pixels made one, grey------> skin never looks so: worse in fidelity
 
 Whoever gets these wrong does not look (dpo.md 3.3: at least 0.8 of them right). Spoilt copies are of the
 system `gold-check`, are asked about in gold questions only, and never become training pairs.

@@ -1,161 +1,83 @@
-"""A preference report for people: a table for the terminal, a picture."""
+"""A preference report for people: a table, the same for the terminal and the page, and charts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
-from rich.table import Table
+from hallo4.evaluation.show import charts
+from hallo4.evaluation.show.page import page
+from hallo4.evaluation.show.table import Grid
+from hallo4.evaluation.statistics import interval_text
+from hallo4.preference.trust import ENOUGH_ALPHA
+from hallo4.version import __version__
 
-_COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 
-
-def report_table(report: Mapping[str, Any]) -> Table:
+def report_grid(report: Mapping[str, Any]) -> Grid:
     """The main figures: mean [95 % interval]."""
-    table = Table(title=f"preferences in {report['store']}", title_justify="left")
-    table.add_column("figure")
-    table.add_column("axis")
-    table.add_column("value", justify="right")
-    counts = report["counts"]
-    table.add_row("clips", "", ", ".join(f"{n} {source}" for source, n in counts["clips"].items()))
+    clips = ", ".join(f"{n} {source}" for source, n in report["counts"]["clips"].items())
+    rows = [["clips", "", clips]]
     for axis, kinds in report["agreement"].items():
         for kind, levels in kinds.items():
-            table.add_row(f"Krippendorff's alpha, {kind}s", axis, _cell(levels["ordinal"]))
-    table.add_row("wins of the left side", "", _cell(report["left_side_wins"]))
+            rows.append([f"Krippendorff's alpha, {kind}s", axis, interval_text(levels["ordinal"])])
+    rows.append(["wins of the left side", "", interval_text(report["left_side_wins"])])
     for axis, ranking in report["ranking"].items():
         for source, strength in ranking.items():
-            table.add_row(f"strength of {source}", axis, _cell(strength))
+            rows.append([f"strength of {source}", axis, interval_text(strength)])
     for won in report["win_rates"]:
-        figures = f"{_cell(won['win_rate'])}, p {won['sign_test_p_holm']:.2g}"
-        table.add_row(f"{won['first']} beats {won['second']}", won["axis"], figures)
+        figures = f"{interval_text(won['win_rate'])}, p {won['sign_test_p_holm']:.2g}"
+        rows.append([f"{won['first']} beats {won['second']}", won["axis"], figures])
     for rater in report["raters"]:
         kappa = "-" if rater["kappa"] is None else f"{rater['kappa']:.2f}"
-        table.add_row(
-            f"rater {rater['rater_id']}{' (simulated)' if rater['simulated'] else ''}",
-            "",
-            f"{rater['answers']} answers, kappa {kappa}, gold {_cell(rater['gold'])}, "
-            f"repeats {_cell(rater['consistency'])}, {rater['median_shown_s']:.0f} s each",
+        figures = (
+            f"{rater['answers']} answers, kappa {kappa}, gold {interval_text(rater['gold'])}, "
+            f"repeats {interval_text(rater['consistency'])}, {rater['median_shown_s']:.0f} s each"
         )
+        rows.append([f"rater {_name(rater)}", "", figures])
     if report["pairs"]:
         pairs = report["pairs"]
-        splits = ", ".join(f"{n} {split}" for split, n in pairs["splits"].items())
-        table.add_row("pairs", "", splits)
-        table.add_row("winner guessed from the source", "", f"{pairs['source']['guessed']:.2f}")
-        table.add_row("stiller clip wins", "", _cell(pairs["motion"]["stiller_wins"]))
-    return table
+        rows.append(["pairs", "", ", ".join(f"{n} {split}" for split, n in pairs["splits"].items())])
+        rows.append(["winner guessed from the source", "", f"{pairs['source']['guessed']:.2f}"])
+        rows.append(["stiller clip wins", "", interval_text(pairs["motion"]["stiller_wins"])])
+    caption = "mean [95 % interval]; p of sign tests, adjusted for all of them (Holm)"
+    return Grid(f"preferences in {report['store']}", caption, ["figure", "axis", "value"], rows, left=2)
 
 
-def draw_report(report: Mapping[str, Any], picture: BinaryIO) -> None:
-    """Six panels: agreement, raters, strengths, wins of each source, gaps of the pairs, sides.
-
-    ImportError without matplotlib.
-    """
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-
-    figure = Figure(figsize=(14, 8), layout="constrained")
-    if report["simulated_raters"]:
-        figure.suptitle("with SIMULATED raters")
-    panels = figure.subplots(2, 3)
-    _agreement(panels[0, 0], report)
-    _raters(panels[0, 1], report)
-    _strengths(panels[0, 2], report)
-    _sources(panels[1, 0], report)
-    _gaps(panels[1, 1], report)
-    _sides(panels[1, 2], report)
-    for axes in panels.flat:
-        axes.grid(alpha=0.3)
-    figure.savefig(picture, format="png", dpi=80)
-
-
-def _agreement(axes: Any, report: Mapping[str, Any]) -> None:
-    names = []
-    for place, (axis, kinds) in enumerate(report["agreement"].items()):
-        for kind, levels in kinds.items():
-            _bar(axes, len(names), levels["ordinal"], _colour(place))
-            names.append(f"{axis}\n{kind}s")
-    axes.axhline(0.4, linestyle=":", color="black")
-    axes.set_xticks(range(len(names)), names)
-    axes.set(title="Krippendorff's alpha (0.4 to train on)", ylim=(min(0, axes.get_ylim()[0]), 1))
-
-
-def _raters(axes: Any, report: Mapping[str, Any]) -> None:
-    for offset, (key, label) in zip((-0.2, 0.0, 0.2), _RATER_FIGURES.items(), strict=True):
-        values = [_mean(rater[key]) for rater in report["raters"]]
-        places = [i + offset for i, value in enumerate(values) if value is not None]
-        axes.plot(places, [value for value in values if value is not None], "o", label=label)
-    names = [rater["rater_id"] for rater in report["raters"]]
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=7)
-    axes.set(title="raters", ylim=(-0.05, 1.05))
-    axes.legend(fontsize=7)
+def report_page(report: Mapping[str, Any]) -> str:
+    """One HTML page: agreement, strengths, sources, raters, gaps of the pairs, and the table."""
+    colours = dict(zip(report["ranking"], map(charts.colour_of, range(len(report["ranking"])))))
+    agreement = [
+        (f"{axis}, {kind}s", levels["ordinal"], charts.colour_of(place))
+        for place, (axis, kinds) in enumerate(report["agreement"].items())
+        for kind, levels in kinds.items()
+    ]
+    strengths = [
+        (f"{source}, {axis}", strength, colours[axis])
+        for axis, ranking in report["ranking"].items()
+        for source, strength in ranking.items()
+    ]
+    pairs, one = report["pairs"], charts.colour_of(0)
+    sources = [(name, rate, one) for name, rate in pairs["source"]["win_rate"].items()] if pairs else []
+    gaps = [(f"pair {i}", gap) for i, gap in enumerate(pairs["gaps"] if pairs else [])]
+    raters = report["raters"]
+    figures = [
+        charts.named_intervals(agreement, "Krippendorff's alpha", ENOUGH_ALPHA),
+        charts.named_intervals(strengths, "strength of each source"),
+        charts.named_intervals(sources, "pairs with other sources that each wins", 0.5),
+        charts.named_intervals([(_name(r), r["gold"], one) for r in raters], "gold questions right"),
+        charts.named_intervals([(_name(r), r["consistency"], one) for r in raters], "repeats alike"),
+        charts.named_intervals(
+            [("all", report["left_side_wins"], one), *((_name(r), r["left"], one) for r in raters)],
+            "wins of the left side", 0.5,
+        ),
+        charts.strip([("pairs", gaps, one)], "winner minus loser, points of 4"),
+    ]  # fmt: skip
+    simulated = " with SIMULATED raters" if report["simulated_raters"] else ""
+    said = {"notes": report["notes"], "version": __version__}
+    return page(
+        "Preferences", report["store"] + simulated, said, grids=[report_grid(report)], figures=figures
+    )
 
 
-_RATER_FIGURES = {"kappa": "kappa with the rest", "gold": "gold right", "consistency": "repeats alike"}
-
-
-def _strengths(axes: Any, report: Mapping[str, Any]) -> None:
-    names = sorted({name for ranking in report["ranking"].values() for name in ranking})
-    asked = list(report["ranking"])
-    for at, (question, ranking) in enumerate(report["ranking"].items()):
-        offset = 0.3 * (at - (len(asked) - 1) / 2)
-        for place, name in enumerate(names):
-            if name in ranking:
-                _point(axes, place + offset, ranking[name], _colour(at))
-        axes.plot([], [], "o", color=_colour(at), label=question)
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=7)
-    axes.set_title("strength of each source", fontsize=10)
-    if asked:
-        axes.legend(fontsize=7)
-
-
-def _colour(place: int) -> str:
-    return _COLOURS[place % len(_COLOURS)]
-
-
-def _sources(axes: Any, report: Mapping[str, Any]) -> None:
-    rates = report["pairs"]["source"]["win_rate"] if report["pairs"] else {}
-    for place, rate in enumerate(rates.values()):
-        _bar(axes, place, rate, "tab:green")
-    axes.axhline(0.5, linestyle=":", color="black")
-    axes.set_xticks(range(len(rates)), list(rates), rotation=20, ha="right", fontsize=7)
-    axes.set(title="share of pairs with other sources that each wins", ylim=(0, 1))
-
-
-def _gaps(axes: Any, report: Mapping[str, Any]) -> None:
-    gaps = report["pairs"]["gaps"] if report["pairs"] else []
-    axes.hist(gaps, bins=20, range=(0, 4))
-    axes.set(title=f"gap of {len(gaps)} pairs", xlabel="winner minus loser, points of 4")
-
-
-def _sides(axes: Any, report: Mapping[str, Any]) -> None:
-    shares = {"all": report["left_side_wins"]} | {r["rater_id"]: r["left"] for r in report["raters"]}
-    for place, share in enumerate(shares.values()):
-        _point(axes, place, share, "tab:purple")
-    axes.axhline(0.5, linestyle=":", color="black")
-    axes.set_xticks(range(len(shares)), list(shares), rotation=30, ha="right", fontsize=7)
-    axes.set(title="wins of the left side", ylim=(0, 1))
-
-
-def _bar(axes: Any, place: float, interval: Mapping[str, Any], colour: str) -> None:
-    if interval["mean"] is not None:
-        axes.bar(place, interval["mean"], color=colour, width=0.6, alpha=0.6)
-        _point(axes, place, interval, "black")
-
-
-def _point(axes: Any, place: float, interval: Mapping[str, Any], colour: str) -> None:
-    if interval["mean"] is None:
-        return
-    axes.plot(place, interval["mean"], "o", color=colour, markersize=4)
-    if interval["low"] is not None:
-        axes.vlines(place, interval["low"], interval["high"], color=colour)
-
-
-def _mean(value: Any) -> float | None:
-    return value["mean"] if isinstance(value, Mapping) else value
-
-
-def _cell(interval: Mapping[str, Any]) -> str:
-    if interval["mean"] is None:
-        return "-"
-    if interval["low"] is None:
-        return f"{interval['mean']:.2f} (n={interval['n']})"
-    return f"{interval['mean']:.2f} [{interval['low']:.2f}, {interval['high']:.2f}]"
+def _name(rater: Mapping[str, Any]) -> str:
+    return rater["rater_id"] + (" (simulated)" if rater["simulated"] else "")

@@ -24,9 +24,10 @@ from hallo4.errors import Cancelled
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, Measurement, measure, true_key_points
 from hallo4.evaluation.measures import arrays as metrics
 from hallo4.evaluation.measures.speech import loudness_dbfs
+from hallo4.evaluation.metric import axis_scores
 from hallo4.evaluation.suites.generators import folder_digest, text_digest
 from hallo4.evaluation.suites.world_metrics import AXES as WORLD_AXES
-from hallo4.evaluation.suites.world_metrics import JOINTS, axis_scores, clip_values, make_clip
+from hallo4.evaluation.suites.world_metrics import JOINTS, METRICS, clip_values, make_clip
 from hallo4.media import load_audio, load_image, read_frames
 from hallo4.models.observer import KEY_POINTS
 from hallo4.motion import load_skeleton
@@ -169,7 +170,7 @@ def judge_world_clip(frames_u8: np.ndarray, seen: Measurement, truth: WorldTruth
     ShapeError: frames unlike the episode's.
     """
     values = clip_values(make_clip(truth.episode, frames_u8, seen, truth.seen))
-    scores = axis_scores(values, values)
+    scores = axis_scores(METRICS, values, values)
     axes = {axis: scores[axis][0] for axis in AXES if math.isfinite(scores[axis][0])}
     return Judgement(WORLD_SCORER, axes, {name: values[name] for name in KEPT})
 
@@ -177,7 +178,7 @@ def judge_world_clip(frames_u8: np.ndarray, seen: Measurement, truth: WorldTruth
 def judge_files_clip(
     frames_u8: np.ndarray, seen: Measurement, store: PreferenceStore, condition: Condition
 ) -> Judgement:
-    """A clip whose truth nobody knows, from what was asked for: its sound, skeleton and portrait.
+    """A clip whose truth is not known, from what was asked for: its sound, skeleton and portrait.
 
     Alignment: the mouth follows the loudness, and body joints follow the skeleton (correlations from 0 up;
     places are not compared, as the skeleton was fitted to the portrait). Fidelity: the frames' colours are

@@ -195,11 +195,11 @@ class _Rater:
         shown_ms = round(1000 * float(self._rng.lognormal(2.0, 0.4)))
         self._count += 1
         alone = replace(self._simulation, raters=1)  # who else is there does not change an answer
-        told = repr((alone, self.name, axis, sorted(what.items())))
+        drawn_from = repr((alone, self.name, axis, sorted(what.items())))
         blank: dict[str, Any] = {"clip_id": None, "clip_a": None, "clip_b": None, "left_clip_id": None}
         blank |= {"role": "plain", "repeat_of": None}
         return Rating(
-            event_id="s" + hashlib.sha256(told.encode()).hexdigest()[:24],
+            event_id="s" + hashlib.sha256(drawn_from.encode()).hexdigest()[:24],
             rater_id=self.name,
             axis=axis,
             value=value,

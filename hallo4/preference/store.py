@@ -257,7 +257,7 @@ class PreferenceStore:
         self._excluded.add([Exclusion(rater, reason)])
 
     def include(self, rater: str) -> bool:
-        """Let the answers of an excluded rater count again; False if nobody of that name was excluded."""
+        """Let the answers of an excluded rater count again; False if no rater of that name was excluded."""
         return self._excluded.delete([rater]) > 0
 
     def delete_ratings_of(self, rater: str) -> int:

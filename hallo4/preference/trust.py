@@ -40,7 +40,7 @@ def trusted(
     """The ratings of a store but for those of excluded raters, of `exclude`, and of raters with less than
     `min_gold` of their gold answers right, of `FEWEST_GOLD` or more (None: not looked at).
 
-    InputError: nobody of a name in `exclude`.
+    InputError: no rater of a name in `exclude`.
     """
     everybody = store.ratings()
     left_out = {exclusion.rater_id: exclusion.reason for exclusion in store.excluded()}
@@ -72,7 +72,7 @@ def agreement(
 
 
 def require_agreement(alphas: Mapping[str, Interval], min_alpha: float = ENOUGH_ALPHA) -> list[str]:
-    """A line for each question whose agreement cannot be told. InputError: raters agree too little."""
+    """A line for each question whose agreement is not known. InputError: raters agree too little."""
     unknown = []
     for name, alpha in alphas.items():
         if alpha.mean is None:

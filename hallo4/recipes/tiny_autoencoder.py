@@ -17,11 +17,14 @@ from torch import Tensor
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
 from hallo4.pipelines.model_folder import saved_autoencoder
+from hallo4.pipelines.portrait_pose import load_observer
 from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.types import AutoencoderSpec
 from hallo4.whole import whole_folder
 
 REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
@@ -29,12 +32,16 @@ REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEF
 
 @dataclass(frozen=True)
 class AutoencoderSizes:
-    """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures."""
+    """Of a new one; see `TinyVideoAutoencoder`. `frames_per_latent` 1: of pictures. `finest_width`: of a
+    16x16x4 code, which has three levels of blocks."""
 
     latent_channels: Width = 24
     fine_width: Width = 128
     coarse_width: Width = 256
     frames_per_latent: Literal[1, 4] = 4
+    finest_width: Width | None = None
+    encoder_blocks: tuple[int, ...] = (2, 1)
+    decoder_blocks: tuple[int, ...] = (3, 3)
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,10 @@ class TinyAutoencoderConfig:
     times.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
-    pictures. `difference_weight` is that of the error of frame differences. `start_from`: a folder with an
-    autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion models
-    trained on them stay valid.
+    pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
+    distance of the last frames of groups in the features of the embedded observer. `start_from`: a folder
+    with an autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion
+    models trained on them stay valid.
     """
 
     start_from: str | None = None
@@ -63,6 +71,7 @@ class TinyAutoencoderConfig:
     region_weight: NotNegative = 4.0
     mouth_weight: NotNegative = 8.0
     difference_weight: NotNegative = 3.0
+    perceptual_weight: NotNegative = 0.0
     latent_noise: NotNegative = 0.06
     latent_penalty: NotNegative = 1e-4
     train: TrainConfig = field(
@@ -81,10 +90,10 @@ class TinyAutoencoderConfig:
 class AutoencoderData:
     """Batches of (`groups_pm1` [n, 3, rho, c, c], `weights` [n, 1, 1, c, c])."""
 
-    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, rho: int | None = None) -> None:
-        """`rho`: frames of a group; None: of a new model."""
+    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, spec: AutoencoderSpec) -> None:
+        """`spec`: of the autoencoder that is trained."""
         self.store, self.config = store, config
-        self.rho = config.sizes.frames_per_latent if rho is None else rho
+        self.rho, self.cell_px = spec.frames_per_latent, spec.cell_px
 
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The batch of this generator."""
@@ -122,13 +131,14 @@ class AutoencoderData:
         if rng.random() < 0.5:
             region = REGIONS[int(rng.integers(len(REGIONS)))]
             corner = points[region].mean(0) - self.config.crop_px / 2 + rng.normal(0, 12, 2)
-        x, y = (np.clip(np.round(corner / 8), 0, room // 8) * 8).astype(int)
+        x, y = (np.clip(np.round(corner / self.cell_px), 0, room // self.cell_px) * self.cell_px).astype(int)
         return int(x), int(y)
 
 
-def autoencoder_method(config: TinyAutoencoderConfig):
+def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver | None = None):
     """Weighted squared error of the reconstruction from noisy latents and of its changes from frame to frame,
-    and a pull of latents towards unit size.
+    the perceptual distance by `observer` (needed if that has a weight), and a pull of latents towards unit
+    size.
 
     Without the second term motion inside a group of four frames is lost: it is small beside appearance.
     `motion_kept` in the log is the share of the squared changes that is explained.
@@ -148,6 +158,10 @@ def autoencoder_method(config: TinyAutoencoderConfig):
             "psnr_db": float(-10 * torch.log10(error.mean((1, 2, 3, 4)).detach() / 4).mean()),
             "latent_rms": float(latents.detach().square().mean().sqrt()),
         }
+        if config.perceptual_weight:
+            apart = perceptual_distance(observer, reconstruction[:, :, -1], groups[:, :, -1]).mean()
+            loss = loss + config.perceptual_weight * apart
+            values["perceptual_distance"] = float(apart.detach())
         if groups.shape[2] == 1:
             return loss, values
         changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
@@ -181,12 +195,13 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = _start(config, store, start)
-    data = AutoencoderData(store, config, model.config.frames_per_latent)
+    data = AutoencoderData(store, config, model.spec)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
 
-    result = train(config.train, autoencoder_method(config), model, data, folder=folder, on_preview=preview)
+    method = autoencoder_method(config, load_observer() if config.perceptual_weight else None)
+    result = train(config.train, method, model, data, folder=folder, on_preview=preview)
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:
             portraits = (
@@ -207,7 +222,8 @@ def _start(
     if start is not None:
         model = start.train().requires_grad_(True)
     else:
-        model, data = TinyVideoAutoencoder(**asdict(config.sizes)), AutoencoderData(store, config)
+        model = TinyVideoAutoencoder(**asdict(config.sizes))
+        data = AutoencoderData(store, config, model.spec)
         groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
         model.initialize_linear_path(torch.cat(groups))
     if config.freeze_encoder:

@@ -123,13 +123,17 @@ def serve(
         raise InputError("one of the stores was named twice. Name each once.")
     alone = len(folders) == 1
     with ExitStack() as stack:
-        door, address = stack.enter_context(listen(host, port))
+        # Whether the port can be had is known before copies are made, but it is opened when the server can
+        # answer: pages that are refused try again.
+        with listen(host, port):
+            pass
         studios = [
             stack.enter_context(open_studio(folder, study=study, seed=seed, path=path if alone else ""))
             for folder in folders
         ]
         for folder, studio in zip(folders, studios, strict=True):
             _make_copies(folder, studio, workers, say)
+        door, address = stack.enter_context(listen(host, port))
         base = public.base if public else address
         on_ready([studio.links(base if alone else f"{base}/{studio.keys.place}") for studio in studios])
         run_server(studios[0].app if alone else _together(studios, path), door)

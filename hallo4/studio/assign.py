@@ -16,9 +16,9 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from itertools import combinations
-from typing import Literal
+from functools import cached_property, lru_cache
+from itertools import combinations, takewhile
+from typing import Literal, NamedTuple
 
 from hallo4.preference.gold import GOLD_SYSTEM
 from hallo4.preference.schema import Clip, GoldAnswer, Role
@@ -34,8 +34,7 @@ REPEAT_AFTER = 6
 """A question is repeated when at least this many others came in between."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What is asked about: the ids of two clips of `condition_id` in sorted order, or of one."""
 
     condition_id: str
@@ -67,14 +66,20 @@ class Plan:
     per_rater: int | None = None
     checks: Checks = field(default_factory=Checks)
 
+    @cached_property
+    def chunk(self) -> Mapping[Question, int]:
+        """Which `CHUNK` of the order each question belongs to."""
+        return {question: at // CHUNK for at, question in enumerate(self.wanted)}
+
     def open_to(self, rater: str, taken: Mapping[Question, Set[str]]) -> list[Question]:
-        """What `rater` has not had and others have not filled; `taken`: who holds or answered a question."""
-        found = []
-        for question, wanted in self.wanted.items():
-            holders = taken.get(question)
-            if not holders or (rater not in holders and len(holders) < wanted):
-                found.append(question)
-        return found
+        """What `rater` has not had and others have not filled, in order; `taken`: who holds or answered a
+        question."""
+        closed = {
+            question
+            for question, holders in taken.items()
+            if holders and (rater in holders or len(holders) >= self.wanted.get(question, 0))
+        }
+        return [question for question in self.wanted if question not in closed]
 
 
 def questions(clips: Iterable[Clip], mode: Mode = "comparison") -> list[Question]:
@@ -198,9 +203,8 @@ def _slot(seed: int, rater: str, index: int, gold_every: int | None, repeat_ever
 
 
 def _plain_draw(plan: Plan, rater: str, history: Sequence[Draw], left: list[Question]) -> Draw:
-    chunk = {question: at // CHUNK for at, question in enumerate(plan.wanted)}
-    first = min(chunk[question] for question in left)
-    near = [question for question in left if chunk[question] == first]
+    first = plan.chunk[left[0]]
+    near = takewhile(lambda question: plan.chunk[question] == first, left)
     question = min(near, key=lambda q: _hash(plan.seed, rater, "pick", *q.clips))
     count = sum(draw.role == "plain" for draw in history)
     return Draw(question, _side(plan.seed, rater, "plain", count, question))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HEADERS_S = 10.0
 """The headers of a request come at once; who sends them a byte at a time holds no connection for longer."""
 CONNECTIONS = 1000
-"""At once; more are told to come back."""
+"""At once; more get 503."""
 
 
 def run_server(app: Callable, door: socket.socket) -> None:
@@ -30,7 +30,7 @@ def run_server(app: Callable, door: socket.socket) -> None:
 
 
 def server_config(app: Callable, **more: Any) -> uvicorn.Config:
-    """How uvicorn serves a studio: patient with nobody who sends no request, and without a word of itself."""
+    """How uvicorn serves a studio: requests must arrive in time, and no header names the server."""
     import uvicorn
 
     return uvicorn.Config(

@@ -1,6 +1,6 @@
 """The secrets of a studio, kept in a file: who may rate, who may look and export, who may make.
 
-Links carry them behind `#`, which browsers send to nobody, so they stand in no log and in no Referer.
+Links carry them behind `#`, which browsers never send, so they stand in no log and in no Referer.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import numpy as np
 
 from hallo4.engine import Stage, open_engine
 from hallo4.errors import InputError, OutputError
-from hallo4.input_file import open_input
+from hallo4.input_file import file_sha256
 from hallo4.media import VideoWriter, load_audio, read_frames
 from hallo4.motion import load_skeleton
 from hallo4.motion.layout import FACE, JAW, NOSE_BASE, SEEN
@@ -157,8 +157,7 @@ class Maker:
 
     def _whole(self, clip: Clip) -> Path:
         path = self._store.media_path(clip.path)
-        with open_input(path, "a clip", advice="Put the clip back or remove its record.") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(path, what="a clip", advice="Put the clip back or remove its record.")
         if digest != clip.sha256:
             raise InputError(f"{path}: is not the file that was recorded (sha256 differs). Put it back.")
         return path
@@ -191,7 +190,7 @@ class BlindMedia:
     def make_all(
         self, wanted: Iterable[Sequence[Clip]], workers: int = 1, on_progress: Progress = lambda *_: None
     ) -> dict[tuple[str, ...], str]:
-        """Make every copy that is not there, in `workers` processes; remove those that nobody wants any more.
+        """Make every copy that is not there, in `workers` processes; remove those that are no longer wanted.
 
         Returns why, by the ids of its clips, for each that cannot be made. OutputError: the disk is full.
         """

@@ -79,7 +79,7 @@ def passes_gold(history: Sequence[Task], gold: Sequence[GoldAnswer], checks: Che
 
 
 def lesson(task: Task, gold: Sequence[GoldAnswer]) -> dict | None:
-    """What a rater is told after a practice question: the better side by question; whether they said it."""
+    """What a rater is shown after a practice question: the better side by question; whether they said it."""
     better = {}
     for answer in gold:
         for name, axis in task.answered.axes.items() if task.answered else ():

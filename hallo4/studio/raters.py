@@ -17,7 +17,7 @@ from hallo4.studio.sheets import rater_rows
 def delete_rater(store: PreferenceStore, name: str) -> int:
     """Delete all that is kept of a rater: answers, events, identifiers of a platform; returns the ratings.
 
-    Nothing is left in the files of the store. A server that runs takes notice. InputError: nobody of that
+    Nothing is left in the files of the store. A server that runs takes notice. InputError: no rater of that
     name.
     """
     events = store.table_of_events(EventLine, key_of, about)
@@ -37,7 +37,7 @@ def exclude_raters(
 ) -> Iterator[str]:
     """Exclude raters by name, and all whose share of right gold answers is below; a line for each.
 
-    InputError: nobody of a name.
+    InputError: no rater of a name.
     """
     known = {row.rater for row in rater_rows(store)}
     for name in names:
@@ -55,10 +55,10 @@ def exclude_raters(
 def raters_table(store: PreferenceStore) -> Table:
     """Every rater with checks, agreement, pace and state."""
     table = Table(title=f"raters of {store.folder.name}", title_justify="left")
-    table.add_column("rater")
+    table.add_column("rater", no_wrap=True)  # whole, for --delete
     for head in ("answers", "minutes", "s each", "gold", "repeats", "kappa", "left", "can't judge"):
-        table.add_column(head, justify="right")
-    table.add_column("state")
+        table.add_column(head, justify="right", overflow="fold")
+    table.add_column("state", overflow="fold")
     for row in rater_rows(store):
         report = row.report
         table.add_row(

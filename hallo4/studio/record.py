@@ -2,9 +2,9 @@
 
 ::
 
-    joined -> heard -> given -> answered -> (sealed: ratings in the store) ... -> ended
-                          ^        |
-                          +-undone-+          given -> withdrawn (it cannot be shown)
+    joined -> sound_checked -> given -> answered -> (sealed: ratings in the store) ... -> ended
+                                  ^        |
+                                  +-undone-+  given -> withdrawn (it cannot be shown)
 
 The table is the whole memory of the server: after a restart the state is folded from it again. Raters see
 only opaque tokens; which clip was on which side is written here and nowhere else until the answer is sealed.
@@ -61,12 +61,12 @@ class Joined(_Line):
 
 
 @dataclass(frozen=True)
-class Heard(_Line):
+class SoundChecked(_Line):
     """The rater counted the tones of the sound check."""
 
     rater_id: RaterId
     at_unix_ms: Whole
-    event: Literal["heard"] = "heard"
+    event: Literal["sound_checked"] = "sound_checked"
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Withdrawn(_Line):
 
 @dataclass(frozen=True)
 class Ended(_Line):
-    """The rater is done, has been told `code`, and is asked no more."""
+    """The rater is done, has seen `code`, and is asked no more."""
 
     rater_id: RaterId
     code: str
@@ -134,12 +134,12 @@ class Ended(_Line):
     event: Literal["ended"] = "ended"
 
 
-Event = Joined | Heard | Given | Answered | Undone | Withdrawn | Ended
+Event = Joined | SoundChecked | Given | Answered | Undone | Withdrawn | Ended
 
 
 def key_of(event: Event) -> tuple[str | int, ...]:
     """What an event is known by; a second event of the same key is the same event again."""
-    if isinstance(event, Joined | Heard | Ended):
+    if isinstance(event, Joined | SoundChecked | Ended):
         return event.event, event.rater_id
     if isinstance(event, Answered):
         return event.event, event.submit_id
@@ -148,7 +148,7 @@ def key_of(event: Event) -> tuple[str | int, ...]:
 
 def about(event: Event) -> str:
     """What an event is about: the question that it belongs to, or else the rater."""
-    return event.rater_id if isinstance(event, Joined | Heard | Ended) else event.token
+    return event.rater_id if isinstance(event, Joined | SoundChecked | Ended) else event.token
 
 
 class EventLine:
@@ -162,6 +162,8 @@ class EventLine:
         if version not in (1, SCHEMA_VERSION):
             raise InputError(f"schema_version is {version!r}; this hallo4 reads 1 and {SCHEMA_VERSION}.")
         kinds = {kind.__dataclass_fields__["event"].default: kind for kind in get_args(Event)}
+        if found.get("event") == "heard":  # as it was called at first
+            found["event"] = "sound_checked"
         if found.get("event") not in kinds:
             raise InputError(f"event is {found.get('event')!r}; there are {', '.join(kinds)}.")
         if version == 1 and found["event"] == "answered":

@@ -3,7 +3,7 @@
 ::
 
     GET  / and /admin, /static/...     the pages, made once at the start; every address in them is relative
-    POST /api/join /api/answer /api/undo /api/heard /api/finish, GET /api/questions /api/tones
+    POST /api/join /api/answer /api/undo /api/sound_check /api/finish, GET /api/questions /api/tones
                                        raters, `Bearer name:key`
     GET  /media/<token>                the blind copy of a question, the tones of a sound check
     GET  /api/admin/overview /api/admin/export/<file>             the organiser, `Bearer <admin key>`
@@ -75,8 +75,8 @@ class UndoBody(_Body):
     token: Token
 
 
-class HeardBody(_Body):
-    """How many tones were heard."""
+class TonesBody(_Body):
+    """How many tones the rater counted."""
 
     token: Token
     count: int = Field(ge=0, le=100)
@@ -125,7 +125,7 @@ def _add_study(app: FastAPI, session: Session) -> None:
 
 
 def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> Any:
-    def rater_of(request: Request) -> str:
+    async def rater_of(request: Request) -> str:
         name, _, key = bearer(request).partition(":")
         if not session.knows(name, key):
             limits.take(STRANGERS)
@@ -152,7 +152,8 @@ def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> A
 
     @app.get("/api/questions")
     def questions(who: str = rater) -> dict:
-        return session.questions(who)
+        with session.turn_of(who):
+            return session.questions(who)
 
     @app.post("/api/answer")
     async def answer(who: str = rater, body: AnswerBody = Depends(json_body(AnswerBody))) -> dict:  # noqa: B008
@@ -172,8 +173,9 @@ def _add_rating(app: FastAPI, session: Session, keys: Keys, limits: Limits) -> A
 
 def _both(session: Session, who: str, act: Any, *words: Any) -> dict:
     """Do something for a rater, and say what comes next."""
-    act(who, *words)
-    return session.questions(who)
+    with session.turn_of(who):
+        act(who, *words)
+        return session.questions(who)
 
 
 def _add_sound_check(app: FastAPI, session: Session, rater: Any) -> None:
@@ -194,12 +196,12 @@ def _add_sound_check(app: FastAPI, session: Session, rater: Any) -> None:
             raise Refused(404, "There is no such sound.")
         return Response(tones(count), media_type="audio/wav")
 
-    @app.post("/api/heard")
-    async def heard(who: str = rater, body: HeardBody = Depends(json_body(HeardBody))) -> dict:  # noqa: B008
+    @app.post("/api/sound_check")
+    async def check_passed(who: str = rater, body: TonesBody = Depends(json_body(TonesBody))) -> dict:  # noqa: B008
         count = counts.pop(body.token, None)
         if count != body.count:
             raise Refused(409, "That was not the number of tones.")
-        return await run_in_threadpool(_both, session, who, session.heard)
+        return await run_in_threadpool(_both, session, who, session.sound_checked)
 
 
 def _add_media(app: FastAPI, session: Session, media: BlindMedia, limits: Limits) -> None:
@@ -219,7 +221,7 @@ def _add_media(app: FastAPI, session: Session, media: BlindMedia, limits: Limits
 
 
 class BlindFile(FileResponse):
-    """A file whose name, age and identity are not told: the same copy may be another question's."""
+    """A file whose name, age and identity are not sent: the same copy may be another question's."""
 
     def set_stat_headers(self, stat_result: Any) -> None:
         """Its length alone."""

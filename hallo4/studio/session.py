@@ -8,41 +8,38 @@
          ... --> finish: everything is sealed, the rater gets a code
 
 Every step is one event on the disk before it is acknowledged (`record.py`); the state in memory is nothing
-but the fold of those events. One lock, one writer; `hallo4 prefer raters` may exclude and delete meanwhile.
+but the fold of those events (`memory.py`). `hallo4 prefer raters` may exclude and delete meanwhile.
 """
 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from hallo4.errors import InputError
-from hallo4.preference.schema import Clip, GoldAnswer
+from hallo4.preference.schema import Clip
 from hallo4.preference.store import PreferenceStore
 from hallo4.studio import assign
 from hallo4.studio.assign import Draw, Plan, Question
 from hallo4.studio.media import BlindMedia
+from hallo4.studio.memory import Memory
 from hallo4.studio.people import code_of, key_digest, lesson, new_rater, passes_gold, same_key
 from hallo4.studio.plausible import checked_answer
 from hallo4.studio.record import (
     Answered,
     Ended,
     Event,
-    EventLine,
     Given,
-    Heard,
     Joined,
+    SoundChecked,
     Undone,
     Withdrawn,
-    about,
-    key_of,
 )
 from hallo4.studio.refused import Refused
-from hallo4.studio.state import UNSAFE, State, Taken, Task, before_undo, fold, ratings_of
+from hallo4.studio.state import UNSAFE, State, Taken, Task, before_undo, ratings_of
 from hallo4.studio.study import Study, redirect_of
 
 IN_HAND = 2
@@ -72,30 +69,20 @@ class Session:
     ) -> None:
         self.store, self.study, self.now_ms = store, study, now_ms
         self._media, self._seed = media, seed
-        self._lock = threading.RLock()
-        self._journal = store.table_of_events(EventLine, key_of, about)
+        self._memory = Memory(store)
+        self._turn = self._memory.turn
         self._unsealable: list[str] = []
         self._plan_key: Any = None
-        self._clips: Mapping[str, Clip] = {}
-        self._gold: list[GoldAnswer] = []
-        self._excluded: frozenset[str] = frozenset()
-        with self._turn(fresh=True):
-            self._state.withdrawn.clear()  # perhaps mended since; tried once more
+        with self._turn():
+            self._state.withdrawn.clear()  # perhaps repaired since; tried once more
 
     @contextmanager
-    def _turn(self, fresh: bool = False) -> Iterator[None]:
-        """One request's turn, on the state as it is on the disk."""
-        with self._lock:
-            if fresh or self._journal.revision() != self._journal.version[0]:  # somebody was deleted
-                self._state: State = fold(self._journal.read().values())
-                done = {rating.event_id for rating in self.store.ratings()}
-                for token, task in list(self._state.unsealed.items()):
-                    said = task.answered
-                    task.sealed = said is not None and all(f"{token}-{name}" in done for name in said.answers)
-                    if task.sealed:
-                        del self._state.unsealed[token]
-                self._state.learn_unsafe(self.store.ratings())
-            self._excluded = frozenset(exclusion.rater_id for exclusion in self.store.excluded())
+    def turn_of(self, rater: str) -> Iterator[None]:
+        """One request of a rater: all that it calls is one transaction. Refused: there is no such rater, or
+        no longer."""
+        with self._turn():
+            if rater not in self._state.joined:
+                raise Refused(401, "This page is not signed in. Open the link that you were given.")
             yield
 
     def require_questions(self) -> None:
@@ -119,13 +106,13 @@ class Session:
             plan = self._plan()
             asked = list(dict.fromkeys([*plan.wanted, *plan.gold]))
             both = [order for q in asked for order in dict.fromkeys([q.clips, q.clips[::-1]])]
-            return [[self._clips[clip] for clip in order] for order in both]
+            return [[self._memory.clips[clip] for clip in order] for order in both]
 
     def withdraw(self, failed: Mapping[tuple[str, ...], str]) -> None:
         """Take questions out whose clips cannot be shown, for this run of the server."""
         with self._turn():
             for clips, why in failed.items():
-                condition = self._clips[clips[0]].condition_id
+                condition = self._memory.clips[clips[0]].condition_id
                 self._state.withdrawn[Question(condition, tuple(sorted(clips)))] = why
 
     # ------------------------------------------------------------------ raters
@@ -148,15 +135,15 @@ class Session:
             return found.rater_id
 
     def knows(self, rater: str, key: str) -> bool:
-        """Whether `key` is that of `rater`."""
-        with self._turn():
-            return same_key(self._state.joined.get(rater), key)
+        """Whether `key` is that of `rater`; waits for no lock, so one who was deleted meanwhile may still be
+        known here: see `turn_of`."""
+        return same_key(self._state.joined.get(rater), key)
 
-    def heard(self, rater: str) -> None:
+    def sound_checked(self, rater: str) -> None:
         """The rater passed the sound check."""
         with self._turn():
-            if rater not in self._state.heard:
-                self._record(Heard(rater, self.now_ms()))
+            if rater not in self._state.sound_checked:
+                self._record(SoundChecked(rater, self.now_ms()))
 
     def finish(self, rater: str) -> None:
         """Give the rater a code who has nothing more to answer; a second call changes nothing."""
@@ -175,12 +162,12 @@ class Session:
         """What the page shows: the questions in hand (none: all is done) and how far the rater is."""
         with self._turn():
             self._seal(self.now_ms() - UNDO_MS)
-            if rater in self._excluded and rater not in self._state.ended:
+            if rater in self._memory.excluded and rater not in self._state.ended:
                 self._end(rater, "excluded")
             ended = self._state.ended.get(rater)
             if ended is not None:
                 return self._for_page(rater, [], 0, ended)
-            if self.study.checks.sound_check and rater not in self._state.heard:
+            if self.study.checks.sound_check and rater not in self._state.sound_checked:
                 return {**self._for_page(rater, [], 1, None), "sound_check": True}
             hand = self._hand(rater)
             plan = self._plan()
@@ -201,11 +188,11 @@ class Session:
                 raise Refused(409, "This question was answered already, perhaps in another window.")
             if rater in self._state.ended:
                 raise Refused(409, "You have finished. Thank you!")
-            answer = checked_answer(answer, task, self.study, self._clips, self._passed_ms(task))
+            answer = checked_answer(answer, task, self.study, self._memory.clips, self._passed_ms(task))
             self._seal(self.now_ms() + 1, rater)  # what came before can no longer be undone
             self._record(answer)
             if task.given.role == "gold" and not passes_gold(
-                self._state.history(rater), self._gold, self.study.checks
+                self._state.history(rater), self._memory.gold, self.study.checks
             ):
                 self._end(rater, "stopped")
 
@@ -221,14 +208,15 @@ class Session:
             self._record(Undone(token, self.now_ms()))
 
     def clips_of(self, token: str) -> list[Clip]:
-        """What a question that may be looked at now shows, left first. Refused: none of that token."""
-        with self._lock:
-            task = self._state.tasks.get(token)
-            if task is None or task.sealed or (task.answered and task.given.role == "practice"):
-                raise Refused(404, "There is no such video.")
-            if set(task.given.clips) & self._state.unsafe_clips and not task.answered:
-                raise Refused(410, "This video cannot be shown. The next one is on its way.")
-            return [self._clips[clip] for clip in task.shown]
+        """What a question that may be looked at now shows, left first; waits for no lock. Refused: none of
+        that token."""
+        state, clips = self._state, self._memory.clips
+        task = state.tasks.get(token)
+        if task is None or task.sealed or (task.answered and task.given.role == "practice"):
+            raise Refused(404, "There is no such video.")
+        if set(task.given.clips) & state.unsafe_clips and not task.answered:
+            raise Refused(410, "This video cannot be shown. The next one is on its way.")
+        return [clips[clip] for clip in task.shown]
 
     def media_failed(self, token: str, reason: str) -> None:
         """Note that the video of a question cannot be shown; it is taken out for everybody."""
@@ -248,14 +236,17 @@ class Session:
         with self._turn():
             self._seal(self.now_ms() - UNDO_MS)
             gone = [f"{' / '.join(q.clips)}: {why}" for q, why in self._state.withdrawn.items()]
-            problems = [*self.store.problems, *self._journal.problems, *self._state.orphans]
+            problems = [*self.store.problems, *self._memory.problems, *self._state.orphans]
             return self._plan(), self._state, [*problems, *self._unsealable, *gone]
 
     # ------------------------------------------------------------------ inside
 
+    @property
+    def _state(self) -> State:
+        return self._memory.state
+
     def _record(self, event: Event) -> None:
-        self._journal.add([event])
-        self._state.apply(event)
+        self._memory.record(event)
 
     def _end(self, rater: str, reason: str) -> None:
         self._seal(self.now_ms() + 1, rater)
@@ -279,24 +270,23 @@ class Session:
 
     def _plan(self) -> Plan:
         """The plan of the clips and gold answers that are in the store now."""
-        self._clips, self._gold = self.store.clips(), self.store.gold()
         unsafe, withdrawn = self._state.unsafe_clips, self._state.withdrawn
-        key = (len(self._clips), len(self._gold), len(withdrawn), unsafe)
+        key = (len(self._memory.clips), len(self._memory.gold), len(withdrawn), unsafe)
         if key != self._plan_key:
             mode = self.study.mode
 
             def fit(questions: list[Question]) -> list[Question]:
                 return [q for q in questions if q not in withdrawn and not unsafe & set(q.clips)]
 
-            asked = fit(assign.questions(self._clips.values(), mode))
-            gold = fit(assign.gold_questions(self._clips, self._gold, mode))
+            asked = fit(assign.questions(self._memory.clips.values(), mode))
+            gold = fit(assign.gold_questions(self._memory.clips, self._memory.gold, mode))
             study = self.study
             self._cached = assign.make_plan(asked, gold, study.quotas, self._seed, study.checks)
             self._plan_key = key
         return self._cached
 
     def _taken(self, rater: str) -> Taken:
-        return Taken(self._state, rater, self.now_ms() - LEASE_MS, self._excluded)
+        return Taken(self._state, rater, self.now_ms() - LEASE_MS, self._memory.excluded)
 
     def _draws(self, rater: str) -> list[Draw]:
         tasks = self._state.history(rater)
@@ -334,7 +324,7 @@ class Session:
         """Questions in hand whose clips left the store or are unsafe, or that others could not be shown."""
         self._plan()
         for task in [task for task in self._state.history(rater) if task.answered is None]:
-            if not set(task.given.clips) <= set(self._clips):
+            if not set(task.given.clips) <= set(self._memory.clips):
                 why = "a clip is no longer in the store"
             elif set(task.given.clips) & self._state.unsafe_clips:
                 why = UNSAFE
@@ -344,10 +334,10 @@ class Session:
                 self._record(Withdrawn(task.given.token, why, self.now_ms()))
 
     def _for_page(self, rater: str, hand: list[Task], left: int, ended: Ended | None) -> dict:
-        """All that the page is told, without anything that tells what a question is about."""
+        """All that the page gets, without anything that shows what a question is about."""
         last = self._last_answer(rater)
         undo = last if last and not last.sealed and not ended and last.given.role != "practice" else None
-        practised = lesson(last, self._gold) if last and last.given.role == "practice" else None
+        practised = lesson(last, self._memory.gold) if last and last.given.role == "practice" else None
         done = [t for t in self._state.history(rater) if t.answered and t.given.role != "practice"]
         found = {
             "questions": [self._question(task) for task in hand],
@@ -365,7 +355,7 @@ class Session:
         return found
 
     def _question(self, task: Task) -> dict:
-        clips = [self._clips[clip] for clip in task.shown]
+        clips = [self._memory.clips[clip] for clip in task.shown]
         return {
             "token": task.given.token,
             "media": f"media/{task.given.token}",  # relative to the page

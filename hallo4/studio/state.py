@@ -18,8 +18,8 @@ from hallo4.studio.record import (
     Ended,
     Event,
     Given,
-    Heard,
     Joined,
+    SoundChecked,
     Undone,
     Withdrawn,
 )
@@ -67,7 +67,7 @@ class State:
     """The fold of all events."""
 
     joined: dict[str, Joined] = field(default_factory=dict)
-    heard: set[str] = field(default_factory=set)
+    sound_checked: set[str] = field(default_factory=set)
     ended: dict[str, Ended] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     by_rater: dict[str, list[str]] = field(default_factory=dict)
@@ -76,6 +76,8 @@ class State:
     unsealed: dict[str, Task] = field(default_factory=dict)
     withdrawn: dict[Question, str] = field(default_factory=dict)
     unsafe: dict[str, set[str]] = field(default_factory=dict)
+    unsafe_clips: frozenset[str] = frozenset()
+    """Clips that are shown no more."""
     orphans: list[str] = field(default_factory=list)
 
     def apply(self, event: Event) -> None:
@@ -83,8 +85,8 @@ class State:
         if isinstance(event, Joined):
             self.joined[event.rater_id] = event
             self.by_rater.setdefault(event.rater_id, [])
-        elif isinstance(event, Heard):
-            self.heard.add(event.rater_id)
+        elif isinstance(event, SoundChecked):
+            self.sound_checked.add(event.rater_id)
         elif isinstance(event, Ended):
             self.ended[event.rater_id] = event
         elif isinstance(event, Given):
@@ -104,10 +106,11 @@ class State:
             self.unsealed[event.token] = task
             for clip, flags in task.flags.items():
                 if "unsafe" in flags:
-                    self.unsafe.setdefault(clip, set()).add(event.token)
+                    self._note_unsafe(clip, event.token)
             return
         for tokens in self.unsafe.values():
             tokens.discard(event.token)
+        self._count_unsafe()
         self.unsealed.pop(event.token, None)
         if isinstance(event, Undone):
             task.taken_back, task.answered = task.answered, None
@@ -130,12 +133,14 @@ class State:
             if rating.event_id.partition("-")[0] not in self.tasks:
                 for clip, flags in rating.flags.items():
                     if "unsafe" in flags:
-                        self.unsafe.setdefault(clip, set()).add(rating.event_id)
+                        self._note_unsafe(clip, rating.event_id)
 
-    @property
-    def unsafe_clips(self) -> frozenset[str]:
-        """What nobody is shown any more."""
-        return frozenset(clip for clip, tokens in self.unsafe.items() if tokens)
+    def _note_unsafe(self, clip: str, said_in: str) -> None:
+        self.unsafe.setdefault(clip, set()).add(said_in)
+        self._count_unsafe()
+
+    def _count_unsafe(self) -> None:
+        self.unsafe_clips = frozenset(clip for clip, tokens in self.unsafe.items() if tokens)
 
 
 class Taken(Mapping[Question, Set[str]]):
@@ -145,7 +150,7 @@ class Taken(Mapping[Question, Set[str]]):
         self._state, self._rater, self._since, self._uncounted = state, rater, fresh_since_ms, uncounted
 
     def __getitem__(self, question: Question) -> Set[str]:
-        """The raters; KeyError: nobody was ever asked."""
+        """The raters; KeyError: no rater was ever asked."""
         return {
             holder
             for holder, task in self._state.by_question[question].items()

@@ -5,7 +5,7 @@
     version, mode, languages     heading and lead of the page, in every language
     [[questions]]                name, the axis that it is about, its words    [scale] of all of them
     [[rubric]]                   what to look for
-    [consent]                    organiser, contact, retention, version: nobody rates without agreeing
+    [consent]                    organiser, contact, retention, version: who does not agree does not rate
     [quotas] [checks]            how much of whom; gold, repeats, practice, sound check, stopping
     [end] [platform]             completion code and redirect; parameters of a recruiting platform
 
@@ -106,7 +106,7 @@ class Quotas(_Strict):
 @dataclass(frozen=True)
 class Checks(_Strict):
     """One gold question in `gold_every` questions, one repeat in `repeat_every` (None: none); `practice`
-    questions with a known answer, told afterwards; a rater is stopped whose share of right gold answers is
+    questions with a known answer, shown afterwards; a rater is stopped whose share of right gold answers is
     below `stop_below` once there are `stop_after`."""
 
     gold_every: Every | None = 20

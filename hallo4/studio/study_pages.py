@@ -54,7 +54,12 @@ def rating_pages(study: Study) -> dict[str, bytes]:
 
 def organiser_page(study: Study) -> bytes:
     """The page with progress and downloads."""
-    values = {"heading": in_language(study.heading, study.languages[0]), "version": study.version}
+    values = {
+        "language": "en",
+        "page_title": "Rating progress",
+        "heading": in_language(study.heading, study.languages[0]),
+        "version": study.version,
+    }
     return _template("admin.html").render(**values).encode()
 
 
@@ -149,8 +154,12 @@ def _built_in(language: str) -> dict[str, str]:
 
 
 def _template(name: str) -> jinja2.Template:
-    text = resources.files("hallo4.studio").joinpath("templates", name).read_text(encoding="utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(text)
+        loader=jinja2.FunctionLoader(_template_text), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(name)
+
+
+def _template_text(name: str) -> str:
+    return resources.files("hallo4.studio").joinpath("templates", name).read_text(encoding="utf-8")

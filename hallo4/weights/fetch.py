@@ -1,7 +1,7 @@
 """Fetch files from elsewhere: first what is here, what is missing, from where, how large; then bring it.
 
 A file appears under its own name only whole and compared with its published SHA-256 (the catalogue's, else
-the server's). Until then it is `.NAME.STAMP.part` beside it, from which the same command goes on.
+the server's). Until then it is `.NAME.STAMP.part` beside it, from which the same command resumes.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def run_fetch(plan: FetchPlan, on_file: Callable[[Step], None] = lambda step: No
     """Bring every file of the plan; `on_file` is called before each.
 
     FetchError: the connection broke, or what came is not the published file (it is removed). OutputError: a
-    file cannot be written. Cancelled: stopped by the user. After each the same call goes on.
+    file cannot be written. Cancelled: stopped by the user. After each the same call resumes.
     """
     for step in plan.steps:
         on_file(step)
@@ -141,7 +141,7 @@ def run_fetch(plan: FetchPlan, on_file: Callable[[Step], None] = lambda step: No
         except KeyboardInterrupt:
             raise Cancelled(
                 f"stopped while {step.path.name} was fetched; what has come is kept, and the same command "
-                "goes on"
+                "resumes"
             ) from None
         except OSError as error:
             raise OutputError(

@@ -1,7 +1,7 @@
-"""The servers that files from elsewhere lie on: what they offer, and a download that goes on after a break.
+"""The servers that files from elsewhere lie on: what they offer, and a download that resumes after a break.
 
 Through the parts of `huggingface_hub`, so that HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and proxies count. Its
-`hf_hub_download` begins anew after an interruption, so the file of a broken download is kept here.
+`hf_hub_download` starts over after an interruption, so the file of a broken download is kept here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ask(source: Source) -> Offer:
 
 
 def download(offer: Offer, part: Path, source: Source) -> None:
-    """Fetch into `part`, going on behind what it already holds. Interrupted in any way, `part` stays.
+    """Fetch into `part`, resuming behind what it already holds. Interrupted in any way, `part` stays.
 
     What is whole already is not asked for again.
 
@@ -120,12 +120,12 @@ def _explained(error: Exception, source: Source) -> FetchError | OutputError:
     if isinstance(error, httpx2.HTTPError):
         reason = " ".join(str(error).split()) or type(error).__name__
         return Unreachable(
-            f"{what} cannot be fetched: no connection, or it broke ({reason}). The same command goes on "
+            f"{what} cannot be fetched: no connection, or it broke ({reason}). The same command resumes "
             "where it stopped; without a network, give the folder in which you have the file with --from."
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutputError(
-            f"{what} cannot be fetched: the disk is full. Free space; the same command goes on where it "
+            f"{what} cannot be fetched: the disk is full. Free space; the same command resumes where it "
             "stopped."
         )
     if isinstance(error, OSError):

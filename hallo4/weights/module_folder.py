@@ -28,7 +28,7 @@ WEIGHTS_NAME = "diffusion_pytorch_model.safetensors"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 STORED_TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 MAPPED_AT_ONCE_BYTES = 32_000_000
-"""A file is mapped anew after so many bytes; till then, pages that were read count as memory in use."""
+"""A file is mapped again after this many bytes; till then, pages that were read count as memory in use."""
 
 Placing = Callable[[nn.Module], Callable[[str, Tensor], Tensor]]
 
@@ -137,7 +137,7 @@ def _weight_files(folder: Path) -> list[Path]:
             "Convert it to safetensors on a machine where you trust it."
         )
     raise CheckpointError(
-        f"{folder}: holds no .safetensors file; the model folder is incomplete. Copy it anew."
+        f"{folder}: holds no .safetensors file; the model folder is incomplete. Copy it again."
     )
 
 
@@ -169,7 +169,7 @@ def _build(module_class: type[nn.Module], config: dict[str, Any], folder: Path, 
     name = str(folder / "config.json")
     for key, hint in get_type_hints(module_class.__init__).items():
         if key in options:
-            checked(options[key], hint, f"{name}: {key}", error=CheckpointError, advice="Copy it anew.")
+            checked(options[key], hint, f"{name}: {key}", error=CheckpointError, advice="Copy it again.")
     try:
         with shapes_alone(tensors):
             return module_class(**options)

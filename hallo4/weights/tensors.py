@@ -55,7 +55,7 @@ def read_tensors(path: Path, what: str) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(
-                f"{path.name}: tensor {name} has more elements than the file has numbers: save it anew"
+                f"{path.name}: tensor {name} has more elements than the file has numbers: save it again"
             )
     return dict(tensors)
 
@@ -76,7 +76,7 @@ def open_safetensors(file: Path) -> Any:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise CheckpointError(f"{file}: damaged or no safetensors file ({reason}). Copy it anew.") from error
+        raise CheckpointError(f"{file}: damaged or no safetensors file ({reason}). Copy it again.") from error
 
 
 def read_headers(files: Iterable[Path]) -> dict[str, Header]:
@@ -139,7 +139,7 @@ def refuse_non_finite(tensors: Iterable[tuple[str, Tensor]], source: object) -> 
         values = tensor.float() if tensor.element_size() == 1 else tensor  # torch cannot ask all kinds of fp8
         extremes = torch.stack(torch.aminmax(values))  # NaN is both the smallest and the largest
         if not torch.isfinite(extremes).all():
-            raise CheckpointError(f"{source}: tensor {name} holds NaN or infinite values. Copy it anew.")
+            raise CheckpointError(f"{source}: tensor {name} holds NaN or infinite values. Copy it again.")
 
 
 def fill(

@@ -10,8 +10,10 @@ from hallo4.errors import InputError
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.world.framing import HALF_FIGURE, Framing, View
 from hallo4.world.identity import Identity, sample_identity
+from hallo4.world.look import DRAWN, WorldName
 from hallo4.world.performance import Performance, neutral_performance, paced, perform
 from hallo4.world.scene import draw_backdrop, draw_frame
+from hallo4.world.shading import surface_of
 from hallo4.world.speech import Phoneme, Speech, monologue
 from hallo4.world.truth import Truth, skeleton_of
 from hallo4.world.visemes import mouth_curves, speaking_frames
@@ -45,12 +47,13 @@ class Episode:
 
 
 def act(
-    seed: int, seconds: float, tempo: float = 1.0, rho: int = 1
+    seed: int, seconds: float, tempo: float = 1.0, rho: int = 1, world: WorldName = DRAWN
 ) -> tuple[Identity, Speech, Performance, Truth]:
     """Everything of an episode but its pictures: who, what is said, how they move, and the truth about it.
 
     Head, body and hands move `tempo` times as fast as people of this world do. The performance is seen `rho`
     times a frame, as conditions of a higher rate are: rho*T values, of which every rho-th belongs to a frame.
+    In another `world` the same person says the same, with other gestures.
     InputError for values out of range.
     """
     if not 0.04 <= seconds <= MAX_SECONDS:
@@ -60,7 +63,7 @@ def act(
     if seed < 0:
         raise InputError(f"seed is {seed}; take a number that is not negative")
     frames = max(1, round(seconds * FPS))
-    identity = sample_identity(seed)
+    identity = sample_identity(seed, world)
     rng = np.random.default_rng([seed, 0xE])
     if rng.random() < 0.04:  # now and then a person just listens
         silence = Audio(np.zeros(round(frames / FPS * 22050), np.float32), 22050)
@@ -69,10 +72,11 @@ def act(
         speech = monologue(rng, identity.voice, WORDS[identity.language], frames / FPS)
     mouth_open, mouth_wide = mouth_curves(speech.phonemes, frames, identity.vigour)
     speaking = speaking_frames(speech.phonemes, frames)
-    performance = perform(rng, mouth_open, mouth_wide, speaking)
+    performance = perform(rng, mouth_open, mouth_wide, speaking, world)
     p = performance
     if tempo != 1.0 or rho != 1:
-        performance = paced(np.random.default_rng([seed, 0xFA57]), performance, speaking, tempo, rho)
+        again = np.random.default_rng([seed, 0xFA57])
+        performance = paced(again, performance, speaking, tempo, rho, world)
     return (
         identity,
         speech,
@@ -86,9 +90,10 @@ def draw_clip(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(portrait at rest [H, W, 3], frames of `span` [T, H, W, 3]), uint8."""
     backdrop = draw_backdrop(identity, view)
-    portrait = draw_frame(identity, neutral_performance(), 0, view, backdrop)
+    surface = None if identity.look is None else surface_of(identity, view)
+    portrait = draw_frame(identity, neutral_performance(), 0, view, backdrop, surface)
     frames = range(*span.indices(len(performance)))
-    return portrait, np.stack([draw_frame(identity, performance, t, view, backdrop) for t in frames])
+    return portrait, np.stack([draw_frame(identity, performance, t, view, backdrop, surface) for t in frames])
 
 
 def make_episode(
@@ -97,6 +102,7 @@ def make_episode(
     size_px: int = 128,
     tempo: float = 1.0,
     framing: Framing = HALF_FIGURE,
+    world: WorldName = DRAWN,
 ) -> Episode:
     """The episode of this seed, its body `tempo` times as fast, on pictures of about `size_px` squared;
     deterministic. The framing changes what is seen, nothing else. Raises InputError for values out of range.
@@ -104,7 +110,7 @@ def make_episode(
     if not MIN_SIZE_PX <= size_px <= MAX_SIZE_PX:
         raise InputError(f"size_px is {size_px}; the world draws {MIN_SIZE_PX} to {MAX_SIZE_PX} pixels")
     view = framing.view(size_px)
-    identity, speech, performance, truth = act(seed, seconds, tempo)
+    identity, speech, performance, truth = act(seed, seconds, tempo, world=world)
     portrait_u8, frames_u8 = draw_clip(identity, performance, slice(None), view)
     return Episode(
         seed=seed,

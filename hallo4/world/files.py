@@ -17,6 +17,7 @@ from hallo4.types import FPS
 from hallo4.version import __version__
 from hallo4.whole import refuse_fixed_folder, whole_folder
 from hallo4.world.episode import Episode
+from hallo4.world.look import DRAWN
 
 NAMES = ("portrait.png", "speech.wav", "skeleton.mp4", "keypoints.json", "video.mp4", "truth.json")
 MADE_BY = "portrait world"
@@ -34,6 +35,8 @@ def write_episode(episode: Episode, folder: str | Path) -> dict[str, Path]:
     check_episode_folder(folder)
     height_px, width_px = episode.portrait_u8.shape[:2]
     provenance = {"generator": f"hallo4 {__version__} {MADE_BY}", "seed": str(episode.seed)}
+    if episode.identity.world != DRAWN:  # files of the first world stay as they are
+        provenance["world"] = episode.identity.world
     with whole_folder(folder) as building:
         save_png(building / "portrait.png", episode.portrait_u8)
         save_wav(building / "speech.wav", episode.audio)
@@ -82,6 +85,7 @@ def _truth_record(episode: Episode) -> dict:
     joints = np.round(episode.skeleton.points_px, 2).tolist()
     return {
         "seed": episode.seed,
+        "world": episode.identity.world,
         "fps": FPS,
         "width_px": episode.skeleton.width_px,
         "height_px": episode.skeleton.height_px,

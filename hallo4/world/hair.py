@@ -159,7 +159,7 @@ def draw_front_hair(painter: Painter, head: HeadFrame, identity: Identity) -> No
             ]
         )
         _fill(painter, head, smooth_loop(corners), mix(hair, (255, 255, 255), 0.08), 0.2)
-    if style not in ("buzz", "afro", "curly"):
+    if style not in ("buzz", "afro", "curly") and identity.look is None:
         shine = np.array([(-0.62, -0.98), (-0.3, -1.14), (0.05, -1.18), (-0.28, -1.06), (-0.56, -0.9)])
         _fill(painter, head, smooth_loop(shine), mix(hair, (255, 255, 255), 0.28), 0.2)
 

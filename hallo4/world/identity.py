@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hallo4.world.look import DRAWN, LIT, Look, WorldName, check_world, sample_look
 from hallo4.world.speech import Voice
 
 Color = tuple[int, int, int]
@@ -61,7 +62,8 @@ LANGUAGES = ("en-us", "en", "de", "fr", "es", "it")
 
 @dataclass(frozen=True)
 class Identity:
-    """A person. Colours are RGB 0..255; shape factors are multiples of an average face."""
+    """A person. Colours are RGB 0..255; shape factors are multiples of an average face. `look`: light and
+    place in the lit world; None: the person belongs to `drawn-1`."""
 
     skin: Color
     hair: Color
@@ -94,6 +96,12 @@ class Identity:
     language: str
     voice: Voice
     layout_seed: int
+    look: Look | None = None
+
+    @property
+    def world(self) -> WorldName:
+        """Which world the person is drawn in."""
+        return DRAWN if self.look is None else LIT
 
 
 def _hsv(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Color:
@@ -110,8 +118,12 @@ def _pick(rng: np.random.Generator, options: tuple):
     return options[int(rng.integers(len(options)))]
 
 
-def sample_identity(seed: int) -> Identity:
-    """The person of this seed; the same seed gives the same person on every machine."""
+def sample_identity(seed: int, world: WorldName = DRAWN) -> Identity:
+    """The person of this seed; the same seed gives the same person on every machine, and in every world.
+
+    InputError: there is no such world.
+    """
+    check_world(world)
     rng = np.random.default_rng([seed, 0x1D])
     skin_at = rng.uniform(0, len(_SKINS) - 1)
     skin = mix(_SKINS[int(skin_at)], _SKINS[min(int(skin_at) + 1, len(_SKINS) - 1)], skin_at % 1)
@@ -164,4 +176,5 @@ def sample_identity(seed: int) -> Identity:
             int(rng.integers(35, 75)),
         ),
         layout_seed=int(rng.integers(1 << 30)),
+        look=sample_look(seed) if world == LIT else None,
     )

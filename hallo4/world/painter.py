@@ -7,24 +7,38 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from hallo4.world.framing import View
+from hallo4.world.lamp import Lamp, Light
 
 Color = tuple[int, int, int]
 Points = np.ndarray  # [n, 2], x right and y down, in parts of the person's square
 
 
 class Painter:
-    """Draws filled shapes, later ones on top. `picture()` gives [H, W, 3] uint8."""
+    """Draws filled shapes, later ones on top. `picture()` gives [H, W, 3] uint8.
 
-    def __init__(self, view: View, background: Image.Image, supersampling: int = 4) -> None:
+    With a `lamp`, what is filled after `lay` is lit as said there; without one, colours are as given.
+    """
+
+    def __init__(
+        self, view: View, background: Image.Image, supersampling: int = 4, lamp: Lamp | None = None
+    ) -> None:
         self.view = view
+        self._lamp = lamp
         self._supersampling = supersampling
         self._scale = view.unit_px * supersampling
         self._origin = np.asarray(view.origin_px) * supersampling
         self._image = background.copy()
         self._draw = ImageDraw.Draw(self._image, "RGBA")
 
-    def fill(self, points: Points, color: Color, opacity: float = 1.0) -> None:
-        """Fill a closed polygon."""
+    def lay(self, light: Light | None) -> None:
+        """What is filled from here on is lit so; None where there is no lamp."""
+        if self._lamp is not None and light is not None:
+            self._lamp.lay(light)
+
+    def fill(self, points: Points, color: Color, opacity: float = 1.0, inside: bool = False) -> None:
+        """Fill a closed polygon. `inside`: it lies within what was filled before."""
+        if self._lamp is not None and opacity >= 1 and not inside:
+            self._lamp.cover(points)
         ink = color if opacity >= 1 else (*color, round(255 * opacity))
         self._draw.polygon((points * self._scale + self._origin).ravel().tolist(), fill=ink)
 
@@ -42,7 +56,8 @@ class Painter:
 
     def picture(self) -> np.ndarray:
         """The finished picture [H, W, 3] uint8."""
-        return np.asarray(self._image.reduce(self._supersampling))
+        picture = np.asarray(self._image.reduce(self._supersampling))
+        return picture if self._lamp is None else self._lamp.shine(picture)
 
     def _box(self, x: float, y: float, rx: float, ry: float) -> tuple[float, float, float, float]:
         s, (left, top) = self._scale, self._origin

@@ -6,72 +6,32 @@ moves while speaking.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
 from hallo4.types import FPS
+from hallo4.world.gestures import BRISK_SHARE, enlivened
+from hallo4.world.look import DRAWN, LIT, WorldName
+from hallo4.world.performance_curves import RELAXED, RIGHT_REST, Performance, neutral_performance, smooth
 
-
-@dataclass(frozen=True)
-class Performance:
-    """Curves of one clip, each [T] or [T, 2] float32. Angles in radians; lengths in parts of the
-    person's square.
-
-    `mouth_open`, `mouth_wide`, `blink` in [0, 1]; `brow`, `smile` in [-1, 1]; yaw > 0 turns to the right
-    of the picture,
-    pitch > 0 looks down, roll > 0 tilts clockwise. `left` and `right` are the person's own (left hand:
-    right of the picture).
-    """
-
-    mouth_open: np.ndarray
-    mouth_wide: np.ndarray
-    blink: np.ndarray
-    brow: np.ndarray
-    smile: np.ndarray
-    yaw: np.ndarray
-    pitch: np.ndarray
-    roll: np.ndarray
-    head: np.ndarray
-    torso: np.ndarray
-    gaze: np.ndarray
-    right_wrist: np.ndarray
-    left_wrist: np.ndarray
-    right_turn: np.ndarray
-    left_turn: np.ndarray
-    right_spread: np.ndarray
-    left_spread: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.mouth_open)
-
-    def frame(self, t: int) -> dict[str, np.ndarray]:
-        """All values of frame `t` by name."""
-        return {f.name: getattr(self, f.name)[t] for f in fields(self)}
-
-
-RIGHT_REST = (0.22, 1.06)
-"""Where the right wrist rests (below the frame); the left one mirrors it."""
-
-
-def neutral_performance() -> Performance:
-    """One frame: facing the viewer, mouth closed, eyes open, hands lowered into view."""
-    zero, pair = np.zeros(1, np.float32), np.zeros((1, 2), np.float32)
-    wrist = np.array([[0.29, 0.93]], np.float32)
-    return Performance(
-        zero, zero + 0.45, zero, zero, zero + 0.15, zero, zero, zero, pair, pair, pair,
-        wrist, np.array([[1 - 0.29, 0.93]], np.float32), zero + 0.5, zero + 0.5, zero + 0.6, zero + 0.6,
-    )  # fmt: skip
+__all__ = ["BODY", "RIGHT_REST", "Performance", "neutral_performance", "paced", "perform"]
 
 
 def perform(
-    rng: np.random.Generator, mouth_open: np.ndarray, mouth_wide: np.ndarray, speaking: np.ndarray
+    rng: np.random.Generator,
+    mouth_open: np.ndarray,
+    mouth_wide: np.ndarray,
+    speaking: np.ndarray,
+    world: WorldName = DRAWN,
+    brisk_share: float = BRISK_SHARE,
 ) -> Performance:
-    """Act out a speech whose mouth curves and speaking frames [T] are given."""
+    """Act out a speech whose mouth curves and speaking frames [T] are given; in the lit world with bending
+    fingers, and with fast motion in `brisk_share` of the clips."""
     frames = len(mouth_open)
     liveliness = rng.uniform(0.6, 1.25)
-    talk = _smooth(speaking, 5)
-    nods = _smooth(np.diff(_smooth(mouth_open, 4), prepend=mouth_open[:1]).clip(0), 4) * rng.uniform(0.2, 0.8)
+    talk = smooth(speaking, 5)
+    nods = smooth(np.diff(smooth(mouth_open, 4), prepend=mouth_open[:1]).clip(0), 4) * rng.uniform(0.2, 0.8)
     mood = rng.uniform(-0.2, 0.6)
     torso = np.stack([0.016 * _sway(rng, frames, 0.35), 0.006 * _sway(rng, frames, 0.3)], 1) * liveliness
     head = (
@@ -99,31 +59,42 @@ def perform(
         left_turn=left_turn,
         right_spread=right_spread,
         left_spread=left_spread,
+        right_curl=np.tile(RELAXED, (frames, 1)),
+        left_curl=np.tile(RELAXED, (frames, 1)),
     )
+    if world == LIT:
+        curves = enlivened(rng, curves, speaking, brisk_share)
     return Performance(**{f.name: getattr(curves, f.name).astype(np.float32) for f in fields(curves)})
 
 
 BODY = (
     "yaw", "pitch", "roll", "head", "torso",
     "right_wrist", "left_wrist", "right_turn", "left_turn", "right_spread", "left_spread",
+    "right_curl", "left_curl",
 )  # fmt: skip
 """What a skeleton shows; the face keeps its own pace."""
 
 
 def paced(
-    rng: np.random.Generator, calm: Performance, speaking: np.ndarray, tempo: float, rho: int = 1
+    rng: np.random.Generator,
+    calm: Performance,
+    speaking: np.ndarray,
+    tempo: float,
+    rho: int = 1,
+    world: WorldName = DRAWN,
 ) -> Performance:
     """`calm` [T] seen `rho` times a frame, [rho*T], with a body that moves `tempo` times as fast.
 
     Another body is acted out for so much longer and shown so much faster; at tempo 1 it is the calm one.
-    Lips, lids, brows and gaze keep their pace. Between the frames of what was acted out: straight lines.
+    What moves fast by itself is left out there. Lips, lids, brows and gaze keep their pace. Between the
+    frames of what was acted out: straight lines.
     """
     frames = len(calm)
     body = calm
     if tempo != 1.0:
         long = np.linspace(0, frames - 1, round(frames * tempo))
         spoken = (calm.mouth_open, calm.mouth_wide, speaking)
-        body = perform(rng, *(np.interp(long, np.arange(frames), curve) for curve in spoken))
+        body = perform(rng, *(np.interp(long, np.arange(frames), curve) for curve in spoken), world, 0.0)
     places = np.arange(rho * frames) / rho
     shown = {f.name: _at(getattr(calm, f.name), places) for f in fields(calm)}
     return Performance(**shown | {name: _at(getattr(body, name), tempo * places) for name in BODY})
@@ -134,12 +105,6 @@ def _at(curve: np.ndarray, places: np.ndarray) -> np.ndarray:
     columns = curve.reshape(len(curve), -1).T
     found = np.stack([np.interp(places, np.arange(len(curve)), column) for column in columns], axis=1)
     return found.reshape(len(places), *curve.shape[1:]).astype(np.float32)
-
-
-def _smooth(curve: np.ndarray, sigma_frames: float) -> np.ndarray:
-    reach = int(np.ceil(3 * sigma_frames))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma_frames) ** 2)
-    return np.convolve(np.pad(curve, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
 def _sway(rng: np.random.Generator, frames: int, frequency_hz: float) -> np.ndarray:
@@ -160,7 +125,7 @@ def _saccades(rng: np.random.Generator, frames: int) -> np.ndarray:
         length = int(rng.integers(8, 30))
         curve[at : at + length] = rng.uniform(-0.8, 0.8)
         at += length + int(rng.integers(10, 50))
-    return _smooth(curve, 0.8)
+    return smooth(curve, 0.8)
 
 
 def _blinks(rng: np.random.Generator, frames: int) -> np.ndarray:

@@ -119,13 +119,18 @@ def draw_face(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     x = np.concatenate([x, np.cos(skull) * identity.face_width])
     y = np.concatenate([y, 0.0 - np.sin(skull) * 1.12])
     painter.fill(head(x, y, 0.0), identity.skin)
+    # Flat cheeks have a round blush; on lit ones it fades outwards.
+    rings = (
+        ((1.0, 0.45),) if identity.look is None else ((1.25, 0.10), (1.0, 0.10), (0.75, 0.10), (0.45, 0.10))
+    )
     for side in (-1.0, 1.0):
         a = np.linspace(0, 2 * np.pi, 18)
-        painter.fill(
-            head(side * 0.62 + 0.2 * np.cos(a), 0.44 + 0.13 * np.sin(a)),
-            mix(identity.skin, (232, 92, 92), 0.42),
-            0.45,
-        )
+        for grown, opacity in rings:
+            painter.fill(
+                head(side * 0.62 + 0.2 * grown * np.cos(a), 0.44 + 0.13 * grown * np.sin(a)),
+                mix(identity.skin, (232, 92, 92), 0.42),
+                opacity,
+            )
     if identity.freckles:
         for fx, fy in ((-0.6, 0.32), (-0.48, 0.42), (-0.7, 0.44), (0.6, 0.32), (0.48, 0.42), (0.7, 0.44)):
             painter.ellipse(head(fx, fy)[0], 0.0045, 0.0045, mix(identity.skin, (120, 60, 30), 0.55))
@@ -140,7 +145,7 @@ def draw_face(painter: Painter, head: HeadFrame, identity: Identity, state: Face
 def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: FaceState, side: float) -> None:
     x, upper, lower = eye_curves(identity, state, side)
     loop = np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]])
-    lid = mix(identity.skin, (110, 50, 60), 0.28)
+    lid = mix(identity.skin, (110, 50, 60), 0.28 if identity.look is None else 0.16)
     painter.fill(
         head(loop[0], np.concatenate([np.minimum(upper, upper.min() + 0.05) - 0.07, lower[::-1]])), lid
     )
@@ -155,6 +160,8 @@ def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: Face
             angle = np.linspace(0, 2 * np.pi, 22)
             ix, iy = center[0] + dx + radius * np.cos(angle), center[1] + radius * np.sin(angle)
             painter.fill(head(ix, np.clip(iy, np.interp(ix, x, upper), np.interp(ix, x, lower))), color)
+        if identity.look is not None:
+            _draw_depth_of_eye(painter, head, identity, center, x, upper, lower)
         if state.blink < 0.4:
             painter.ellipse(head(center[0] - 0.06, center[1] - 0.075)[0], 0.0095, 0.0095, (255, 255, 255))
     weight = 0.017 if identity.lashes else 0.012
@@ -175,12 +182,38 @@ def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     )
 
 
+def _draw_depth_of_eye(
+    painter: Painter,
+    head: HeadFrame,
+    identity: Identity,
+    center: tuple[float, float],
+    x: np.ndarray,
+    upper: np.ndarray,
+    lower: np.ndarray,
+) -> None:
+    """Light that falls through the iris, and the shadow of the upper lid."""
+    angle = np.linspace(0.1, np.pi - 0.1, 12)
+    ix = center[0] + np.r_[0.138 * np.cos(angle), 0.095 * np.cos(angle[::-1])]
+    iy = center[1] + np.r_[0.138 * np.sin(angle), 0.095 * np.sin(angle[::-1])]
+    inside = np.clip(iy, np.interp(ix, x, upper), np.interp(ix, x, lower))
+    painter.fill(head(ix, inside), mix(identity.iris, (255, 255, 235), 0.42), 0.75)
+    for depth in (0.085, 0.05):
+        shadow = np.minimum(upper + depth, lower)
+        painter.fill(head(np.r_[x, x[::-1]], np.r_[upper, shadow[::-1]]), (40, 26, 44), 0.22)
+
+
 def _draw_nose(painter: Painter, head: HeadFrame, identity: Identity, shade: tuple, light: tuple) -> None:
     size = identity.nose_size
     tip = np.array(
         [[-0.13, 0.40], [-0.06, 0.33], [0.06, 0.33], [0.13, 0.40], [0.07, 0.47], [-0.07, 0.47]]
     ) * [size, 1]
     loop = smooth_loop(tip)
+    if identity.look is not None:  # its form is in the relief; there remain the nostrils
+        for side in (-1, 1):
+            painter.ellipse(
+                head(side * 0.075 * size, 0.475, 0.98)[0], 0.0085, 0.0048, mix(shade, (60, 16, 20), 0.5)
+            )
+        return
     painter.fill(head(loop[:, 0], loop[:, 1] + 0.02, 1.02), shade)
     painter.fill(head(loop[:, 0] * 0.85, loop[:, 1] - 0.02, 1.14), mix(identity.skin, light, 0.5))
 
@@ -190,6 +223,8 @@ def _draw_mouth(painter: Painter, head: HeadFrame, identity: Identity, state: Fa
     x, back = mouth.x, mouth.x[::-1]
     outer = head(np.concatenate([x, back]), np.concatenate([mouth.outer_top, mouth.outer_bottom[::-1]]))
     painter.fill(outer, identity.lip)
+    if identity.look is not None:
+        _draw_form_of_lips(painter, head, identity, mouth)
     gap = (mouth.inner_bottom - mouth.inner_top).max()
     if gap > 0.035:
         painter.fill(
@@ -212,15 +247,27 @@ def _draw_mouth(painter: Painter, head: HeadFrame, identity: Identity, state: Fa
         )
 
 
+def _draw_form_of_lips(painter: Painter, head: HeadFrame, identity: Identity, mouth: Mouth) -> None:
+    """The upper lip is turned from the light; the lower one shines in its middle."""
+    x, inner = mouth.x, slice(5, -5)
+    upper = head(np.r_[x, x[::-1]], np.r_[mouth.outer_top, mouth.inner_top[::-1]])
+    painter.fill(upper, mix(identity.lip, (70, 10, 30), 0.7), 0.28)
+    low, thick = mouth.inner_bottom[inner], (mouth.outer_bottom - mouth.inner_bottom)[inner]
+    band = np.r_[low + 0.30 * thick, (low + 0.62 * thick)[::-1]]
+    painter.fill(head(0.8 * np.r_[x[inner], x[inner][::-1]], band), (255, 232, 226), 0.30)
+
+
 def _draw_beard(painter: Painter, head: HeadFrame, identity: Identity, state: FaceState) -> None:
     if identity.beard == "none":
         return
     color = mix(identity.hair, identity.skin, 0.15)
     x, y = face_outline(identity, state.mouth_open)
     if identity.beard in ("stubble", "full"):
-        keep = y > 0.30
+        keep = y > (0.30 if identity.look is None else 0.10)
         bx, by = x[keep], y[keep]
         inner_y = np.clip(0.62 - 0.28 * np.abs(bx) + 0.0 * by, 0.30, 0.6)
+        if identity.look is not None:  # cheeks stay free
+            inner_y = 0.90 - 0.62 * np.clip((np.abs(bx) - 0.42) / 0.5, 0, 1) ** 1.6
         grow = 1.03 if identity.beard == "full" else 1.0
         loop = head(
             np.concatenate([bx * grow, bx[::-1] * 0.86]),

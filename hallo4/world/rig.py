@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hallo4.world.framing import HEAD_CENTER
+from hallo4.world.hand_joints import Hand, jointed_hand
 from hallo4.world.identity import Identity
 from hallo4.world.performance import Performance
 
@@ -38,13 +39,6 @@ class HeadFrame:
             z = 0.95 * np.sqrt(np.maximum(0.0, 1 - (x / 1.12) ** 2 - (y / 1.45) ** 2))
         z = np.broadcast_to(np.asarray(z, float), x.shape)
         return self.center + self.radius * (np.stack([x, y, z], -1) @ self.rotation.T)
-
-
-@dataclass(frozen=True)
-class Hand:
-    """21 joints [21, 2] of a hand in picture coordinates (wrist, then thumb to little finger, four each)."""
-
-    joints: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -92,14 +86,21 @@ def body(identity: Identity, performance: Performance, t: int) -> Body:
     right_wrist, left_wrist = performance.right_wrist[t] + sway, performance.left_wrist[t] + sway
     right_elbow = _elbow(right_shoulder, right_wrist, outward=-1.0)
     left_elbow = _elbow(left_shoulder, left_wrist, outward=1.0)
+    p = performance
+    if identity.look is None:
+        right_hand = _fan(right_wrist, p.right_turn[t], p.right_spread[t], side=-1.0)
+        left_hand = _fan(left_wrist, p.left_turn[t], p.left_spread[t], side=1.0)
+    else:
+        right_hand = jointed_hand(right_wrist, p.right_turn[t], p.right_spread[t], p.right_curl[t], side=-1.0)
+        left_hand = jointed_hand(left_wrist, p.left_turn[t], p.left_spread[t], p.left_curl[t], side=1.0)
     return Body(
         neck,
         right_shoulder,
         left_shoulder,
         right_elbow,
         left_elbow,
-        _hand(right_wrist, performance.right_turn[t], performance.right_spread[t], side=-1.0),
-        _hand(left_wrist, performance.left_turn[t], performance.left_spread[t], side=1.0),
+        right_hand,
+        left_hand,
         np.array([0.5 - 0.16, 1.22]) + sway * 0.3,
         np.array([0.5 + 0.16, 1.22]) + sway * 0.3,
     )
@@ -123,7 +124,7 @@ _FINGER_ROOTS = np.array([0.024, 0.050, 0.052, 0.049, 0.044])
 _FINGER_LENGTHS = np.array([0.050, 0.056, 0.062, 0.056, 0.044])
 
 
-def _hand(wrist: np.ndarray, turn: float, spread: float, side: float) -> Hand:
+def _fan(wrist: np.ndarray, turn: float, spread: float, side: float) -> Hand:
     """Fingers fan out from the wrist; `turn` 0 hangs down, 1 points up; the thumb is on the inner side."""
     axis = np.pi / 2 - np.pi * turn  # angle from the horizontal, pi/2 down
     direction = np.array([0.32 * -side * np.cos(axis), np.sin(axis)])

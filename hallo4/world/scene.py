@@ -10,13 +10,20 @@ from PIL import Image, ImageDraw
 
 from hallo4.world.framing import View
 from hallo4.world.hair import draw_back_hair, draw_front_hair
+from hallo4.world.hand_joints import Hand
+from hallo4.world.hand_painting import draw_jointed_hand, draw_wrist
 from hallo4.world.identity import Color, Identity, mix
+from hallo4.world.lamp import Lamp
 from hallo4.world.painter import Painter, capsule, smooth_loop
 from hallo4.world.performance import Performance
+from hallo4.world.places import paint_place
 from hallo4.world.portrait import FaceState, draw_face
-from hallo4.world.rig import FACE_RADIUS, Body, Hand, HeadFrame, body, head_frame
+from hallo4.world.rig import FACE_RADIUS, Body, HeadFrame, body, head_frame
+from hallo4.world.shading import Lights, Surface
 
 SUPERSAMPLING = 4
+LIT_SUPERSAMPLING = 3
+"""Shading hides the steps of edges that flat colours would show."""
 
 
 def face_state(performance: Performance, t: int) -> FaceState:
@@ -33,27 +40,45 @@ def face_state(performance: Performance, t: int) -> FaceState:
 
 
 def draw_frame(
-    identity: Identity, performance: Performance, t: int, view: View, backdrop: Image.Image
+    identity: Identity,
+    performance: Performance,
+    t: int,
+    view: View,
+    backdrop: Image.Image,
+    surface: Surface | None = None,
 ) -> np.ndarray:
-    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip."""
-    painter = Painter(view, backdrop, SUPERSAMPLING)
+    """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and `surface`, of
+    somebody in the lit world, likewise from `surface_of`."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
+    lamp = None if surface is None else Lamp(surface.look, view, surface.vignette)
+    painter = Painter(view, backdrop, SUPERSAMPLING if lamp is None else LIT_SUPERSAMPLING, lamp)
+    lights = None if surface is None else Lights(surface, head, limbs)
+    painter.lay(lights and lights.back_hair)
     draw_back_hair(painter, head, identity)
+    painter.lay(lights and lights.torso)
     _draw_legs(painter, limbs, identity)
-    _draw_torso(painter, head, limbs, identity)
+    painter.lay(lights and lights.neck)
+    _draw_neck(painter, head, limbs, identity)
+    painter.lay(lights and lights.torso)
+    _draw_torso(painter, limbs, identity, lights)
+    painter.lay(lights and lights.face)
     draw_face(painter, head, identity, face_state(performance, t))
+    painter.lay(lights and lights.front_hair)
     draw_front_hair(painter, head, identity)
     for shoulder, elbow, hand in (
         (limbs.right_shoulder, limbs.right_elbow, limbs.right_hand),
         (limbs.left_shoulder, limbs.left_elbow, limbs.left_hand),
     ):
-        _draw_arm(painter, shoulder, elbow, hand, identity)
+        _draw_arm(painter, shoulder, elbow, hand, identity, lights)
     return painter.picture()
 
 
 def draw_backdrop(identity: Identity, view: View) -> Image.Image:
     """The room behind the person, at the painter's drawing size: a square that covers the picture, cut off
     evenly."""
+    if identity.look is not None:
+        place, times = paint_place(identity, view), LIT_SUPERSAMPLING
+        return place.resize((place.width * times, place.height * times), Image.Resampling.NEAREST)
     width, height = view.width_px * SUPERSAMPLING, view.height_px * SUPERSAMPLING
     size = max(width, height)
     cut_x, cut_y = (width - size) / 2, (height - size) / 2
@@ -122,11 +147,14 @@ def _draw_legs(painter: Painter, limbs: Body, identity: Identity) -> None:
     painter.stroke(crease, 0.012, mix(cloth, (10, 8, 24), 0.5))
 
 
-def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identity) -> None:
+def _draw_neck(painter: Painter, head: HeadFrame, limbs: Body, identity: Identity) -> None:
+    chin = head(0.0, 0.9, 0.0)[0]
+    painter.fill(capsule(chin, limbs.neck + (0, 0.03), 0.085, 0.085), _neck_shade(identity))
+
+
+def _draw_torso(painter: Painter, limbs: Body, identity: Identity, lights: Lights | None) -> None:
     cloth, accent = identity.cloth, identity.cloth_accent
     rs, ls, neck = limbs.right_shoulder, limbs.left_shoulder, limbs.neck
-    chin = head(0.0, 0.9, 0.0)[0]
-    painter.fill(capsule(chin, neck + (0, 0.03), 0.085, 0.085), _neck_shade(identity))
     y = max(rs[1], ls[1])
     outline = np.array(
         [
@@ -147,10 +175,10 @@ def _draw_torso(painter: Painter, head: HeadFrame, limbs: Body, identity: Identi
         for k in range(3):
             at = y + 0.02 + 0.055 * k
             painter.stroke(np.array([(rs[0] - 0.005, at), (ls[0] + 0.005, at)]), 0.022, accent)
-    _draw_neckline(painter, neck, identity)
+    _draw_neckline(painter, neck, identity, lights)
 
 
-def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> None:
+def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity, lights: Lights | None) -> None:
     """What makes the garment: scoop, collar, hood, roll neck or bib."""
     style, cloth, accent = identity.clothes, identity.cloth, identity.cloth_accent
     shade = mix(cloth, (20, 16, 40), 0.2)
@@ -166,7 +194,9 @@ def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> No
             ]
         )
         painter.stroke(rim, 0.02, shade if style != "stripes" else accent)
+        painter.lay(lights and lights.neck)
         painter.fill(rim, _neck_shade(identity))
+        painter.lay(lights and lights.torso)
     if style == "collar":
         for side in (-1, 1):
             painter.fill(
@@ -214,24 +244,43 @@ def _draw_neckline(painter: Painter, neck: np.ndarray, identity: Identity) -> No
 
 
 def _neck_shade(identity: Identity) -> Color:
+    if identity.look is not None:  # what is darker there is shaded by the lamp
+        return mix(identity.skin, (120, 50, 50), 0.08)
     return mix(identity.skin, (110, 50, 50), 0.3)
 
 
 def _draw_arm(
-    painter: Painter, shoulder: np.ndarray, elbow: np.ndarray, hand: Hand, identity: Identity
+    painter: Painter,
+    shoulder: np.ndarray,
+    elbow: np.ndarray,
+    hand: Hand,
+    identity: Identity,
+    lights: Lights | None,
 ) -> None:
-    rim, sleeve = mix(identity.cloth, (16, 12, 36), 0.42), mix(identity.cloth, (255, 255, 255), 0.07)
+    rim = mix(identity.cloth, (16, 12, 36), 0.42 if lights is None else 0.25)
+    sleeve = mix(identity.cloth, (255, 255, 255), 0.07)
     wrist = hand.joints[0]
-    painter.fill(capsule(shoulder + (0, 0.02), elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
-    if wrist[1] - 0.15 > painter.view.bottom:
+    top = shoulder + (0, 0.02)
+    painter.lay(lights and lights.limb(top, elbow, 0.058))
+    painter.fill(capsule(top, elbow, 0.058, 0.056), mix(identity.cloth, (16, 12, 36), 0.12))
+    reach = 0.15 if lights is None else 0.2
+    if wrist[1] - reach > painter.view.bottom:
         return
     cuff = wrist + (elbow - wrist) * 0.10
+    if lights is not None:
+        painter.lay(lights.hand)
+        draw_wrist(painter, cuff, wrist, identity)
+    painter.lay(lights and lights.limb(elbow, cuff, 0.058, casts=True))
     painter.fill(capsule(elbow, cuff, 0.062, 0.046), rim)
     painter.fill(capsule(elbow, cuff, 0.054, 0.038), sleeve)
-    _draw_hand(painter, hand, identity)
+    painter.lay(lights and lights.hand)
+    if lights is not None:
+        draw_jointed_hand(painter, hand, identity)
+    else:
+        _draw_fan(painter, hand, identity)
 
 
-def _draw_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
+def _draw_fan(painter: Painter, hand: Hand, identity: Identity) -> None:
     joints = hand.joints
     rim = mix(identity.skin, (80, 30, 30), 0.5)
     fingers = [joints[1 + 4 * k : 5 + 4 * k] for k in range(5)]

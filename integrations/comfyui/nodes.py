@@ -91,7 +91,7 @@ class Hallo4Keypoints:
         }
 
     def find(self, frames: Tensor, fps: float, estimator: str, person: str) -> tuple[Skeleton, Tensor, str]:
-        """InputError: nobody is seen, or not that person. CheckpointError: the networks are not here."""
+        """InputError: no person is seen, or not that one. CheckpointError: the networks are not here."""
         from hallo4.pose import estimate_frames
 
         bar = _progress_bar(len(frames))

@@ -18,7 +18,7 @@ from hallo4.world.truth import Truth
 from hallo4.world.visemes import mouth_curves, speaking_frames
 
 
-def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1):
+def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1, world: str = "drawn-1"):
     """As `hallo4.world.act`, but the voice is a hum: needs no espeak-ng, and is the same at every call."""
     frames = round(seconds * 25)
     time_s = np.arange(frames * 882) / 22050
@@ -27,11 +27,11 @@ def quick_act(seed: int, seconds: float, tempo: float = 1.0, rho: int = 1):
     speech = Speech(Audio(hum.astype(np.float32), 22050), phonemes)
     opening, width = mouth_curves(phonemes, frames)
     speaking = speaking_frames(phonemes, frames)
-    p = perform(np.random.default_rng(seed), opening, width, speaking)
+    p = perform(np.random.default_rng(seed), opening, width, speaking, world)
     truth = Truth(p.mouth_open, p.mouth_wide, p.blink, p.brow, p.smile, speaking)
     if (tempo, rho) != (1.0, 1):
-        p = paced(np.random.default_rng(seed), p, speaking, tempo, rho)
-    return sample_identity(seed), speech, p, truth
+        p = paced(np.random.default_rng(seed), p, speaking, tempo, rho, world)
+    return sample_identity(seed, world), speech, p, truth
 
 
 def act_quickly(patch: pytest.MonkeyPatch) -> None:

@@ -299,7 +299,7 @@ def test_the_command_says_what_happened(videos, tmp_path, tiny_model_folder, cap
     assert main([*words, "--min-face-px", "4"]) == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[-1] == shards
-    assert "computed anew: probe 2" in said.err
+    assert "recomputed: probe 2" in said.err
     assert main(["data", "look", shards]) == 0
     out = capsys.readouterr().out
     assert "kept" in out

@@ -154,7 +154,7 @@ def test_findings_are_computed_once_and_errors_of_the_user_are_findings(tmp_path
         found = store.get("look", "0" * 40, make)
         assert found.values == {"a": [1, None, "x"]}
         assert found.arrays["b"].tolist() == [0, 1, 2]
-        with pytest.raises(NoPersonError, match="nobody"):
+        with pytest.raises(NoPersonError, match="no person"):
             store.get("look", "1" * 40, fail)
     assert (len(calls), store.made) == (2, {"look": 2})
     file = next(tmp_path.rglob("0*.npz"))

@@ -114,6 +114,7 @@ def pairs_of(model, tensors, folder):
     return PairData(EncodedPairs({"p": folder / "p.safetensors"}), {"p": pair}, *made_for)
 
 
+@pytest.mark.usefixtures("computes_in_fp32")
 @pytest.mark.parametrize("family", ["tiny_model", "tiny_unet"])
 def test_pairs_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(family, request, there):
     model = request.getfixturevalue(family)
@@ -219,6 +220,7 @@ class _Store:
         return rng.integers(0, 256, (32, 32, 3) if name == "portrait_u8" else (5, 32, 32, 3), np.uint8)
 
 
+@pytest.mark.usefixtures("computes_in_fp32")
 def test_clips_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(tiny_model, there, tmp_path):
     expected = build_cache(_Store(), there(tiny_model, "cpu").autoencoder, tmp_path / "here").tensors
     with pretend_device() as device:

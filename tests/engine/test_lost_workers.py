@@ -93,8 +93,9 @@ def test_a_script_without_a_main_guard_has_workers_and_runs_once(tmp_path, how):
 def test_workers_end_with_their_parent_also_in_the_middle_of_their_work(how):
     """A kill, Ctrl-C (which a terminal sends to all of them) and a polite request."""
     parent = started(
-        ["-c", SLEEPERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+        ["-c", SLEEPERS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # may be ignored
+    )  # fmt: skip
     workers = {int(parent.stdout.readline()) for _ in range(2)}
     if how == signal.SIGINT:
         os.killpg(parent.pid, how)

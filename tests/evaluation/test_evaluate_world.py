@@ -10,8 +10,9 @@ from rich.console import Console
 from hallo4.engine import open_engine
 from hallo4.errors import Cancelled, CheckpointError, Hallo4Error, InputError, OutputError
 from hallo4.evaluation import rich_table, statistics, tables_of
+from hallo4.evaluation.metric import axis_scores
 from hallo4.evaluation.suites import generators, world
-from hallo4.evaluation.suites.world_metrics import AXES, METRICS, axis_scores
+from hallo4.evaluation.suites.world_metrics import AXES, METRICS
 
 LATE_FRAMES = 3
 
@@ -40,7 +41,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     known = {"late": late, "frozen": frozen}
     true_loader = generators.load_generator
     monkeypatch.setattr(world, "make_episode", make)
-    monkeypatch.setattr(world, "load_observer", lambda folder: reader)
+    monkeypatch.setattr(world, "load_observer", lambda: reader)
     monkeypatch.setattr(
         generators, "load_generator", lambda name, *a: known.get(name) or true_loader(name, *a)
     )
@@ -269,7 +270,7 @@ def test_axis_scores_are_closed_forms():
         "jitter_ratio": 2.0,
     }
     b = {**a, "jitter_ratio": 0.5}  # twice and half as jittery are equally far from 1
-    scores = axis_scores(a, b)
+    scores = axis_scores(METRICS, a, b)
     assert scores["alignment"] == pytest.approx(((0.8 + 0.8) / 2,) * 2)
     assert scores["fidelity"] == pytest.approx(((0.5 + 0 + 0.9 + 0.5) / 4,) * 2)
     assert scores["overall"] == pytest.approx((0.5 * 0.8 + 0.5 * 0.475,) * 2)
@@ -278,9 +279,9 @@ def test_axis_scores_are_closed_forms():
 def test_nobody_wins_by_being_undefined():
     a = dict.fromkeys((name for parts in AXES.values() for name in parts), 0.9)
     b = {**a, "lip_sync_correlation": None}
-    scores = axis_scores(a, b)
+    scores = axis_scores(METRICS, a, b)
     assert scores["alignment"][0] == scores["alignment"][1]
-    nothing = axis_scores(a, dict.fromkeys(a))
+    nothing = axis_scores(METRICS, a, dict.fromkeys(a))
     assert np.isnan(nothing["overall"]).all()
 
 

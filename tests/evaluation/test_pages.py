@@ -33,13 +33,15 @@ def page(tmp_path):
         "SSIM <!-- figure: r.json#metrics.ssim .2f -->?<!-- /figure --> of clip "
         "<!-- figure: r.json#rows.0.clip d --><!-- /figure -->.\n\n"
         "<!-- leaderboard: r.json -->\nold\n<!-- /leaderboard -->\n\n"
-        "<!-- comparison: c.json --><!-- /comparison -->\nThe end.\n"
+        "<!-- comparison: c.json --><!-- /comparison -->\n\n"
+        "<!-- table:\n| gain | mean | low |\n| SSIM, of 1 | $(r.json#metrics.ssim.{mean,low} .3f) |\n"
+        "| all | $(r.json#metrics.ssim .1f) | |\n-->\n<!-- /table -->\nThe end.\n"
     )
     return path
 
 
 def test_figures_and_tables_are_those_of_the_reports(page):
-    assert fill_page(page) == 4
+    assert fill_page(page) == 5
     text = page.read_text()
     assert "-->0.12 [0.10, 0.20]<!--" in text
     assert "-->7<!--" in text
@@ -49,14 +51,23 @@ def test_figures_and_tables_are_those_of_the_reports(page):
     assert row.count("| - ") == row.count("|") - 4, "what is not known is a dash"
     assert "| wins against SFT, overall |  | 12.3% [10.0%, 20.0%] |" in text
     assert "DPO, 3 runs" in text
-    assert "| psnr_db * |" in text
+    assert "| psnr db * |" in text
+    assert "| SSIM, of 1 | 0.123 | 0.100 |\n| all | 0.1 [0.1, 0.2] |  |\n<!-- /table -->" in text
     assert text.endswith("The end.\n")
+
+
+def test_a_leaderboard_shows_the_metrics_that_are_named(page):
+    page.write_text("<!-- leaderboard: r.json; psnr_db ssim -->\n<!-- /leaderboard -->\n")
+    fill_page(page)
+    header, *_, row, _close = page.read_text().splitlines()[1:]
+    assert header == "| model | psnr db | ssim |"
+    assert row == "| `some-model` | - | 0.123 [0.100, 0.200] |"
 
 
 def test_filling_twice_changes_nothing_and_passes_the_check(page):
     fill_page(page)
     once = page.read_text()
-    assert fill_page(page) == check_page(page) == 4
+    assert fill_page(page) == check_page(page) == 5
     assert page.read_text() == once
 
 
@@ -82,7 +93,16 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
         ("<!-- figure: r.json#metrics.colour --><!-- /figure -->", "line 1: figure .*'colour'"),
         ("<!-- figure: r.json --><!-- /figure -->", "FILE#KEY"),
         ("<!-- figure: none.json#a --><!-- /figure -->", "none.json: no such file"),
-        ("<!-- leaderboard: c.json --><!-- /leaderboard -->", "c.json: model is missing"),
+        (
+            "<!-- leaderboard: c.json --><!-- /leaderboard -->",
+            r"line 1: leaderboard 'c\.json' asks for what the report does not have \('episodes'\)",
+        ),
+        (
+            "<!-- table:\n| a | b |\n| c |\n--><!-- /table -->",
+            "line 1: table .* of 'c' has 1 cells, the header 2",
+        ),
+        ("<!-- table:\n| a |\n| $(r.json#none.{x,y}) |\n--><!-- /table -->", "line 1: table .*'none'"),
+        ("<!-- leaderboard: r.json; beauty --><!-- /leaderboard -->", "leaderboard .*'beauty'"),
         ("<!-- figure: r.json#episodes .999999999f --><!-- /figure -->", "no format of a figure"),
     ],
 )
@@ -97,7 +117,7 @@ def test_the_command_fills_and_checks(page, capsys):
     assert "line 1 is not what the reports say" in capsys.readouterr().err
     assert main(["evaluate", "page", str(page)]) == 0
     assert main(["evaluate", "page", str(page), "--check"]) == 0
-    assert "4 figures and tables" in capsys.readouterr().err
+    assert "5 figures and tables" in capsys.readouterr().err
 
 
 def test_every_page_of_the_project_says_what_its_reports_say():

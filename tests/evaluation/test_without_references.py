@@ -57,6 +57,16 @@ def test_portraits_are_whom_videos_are_compared_with(folders, episodes):
     assert problem["what"] == "has no portrait named ann"
 
 
+def test_where_nothing_finds_a_face_one_line_says_so_for_videos_and_portraits(folders, episodes):
+    (folders / "faces").mkdir()
+    for name in CLIPS:
+        Image.fromarray(episodes[name].portrait_u8).save(folders / "faces" / f"{name}.png")
+    report = measured(folders, "good", portraits=folders / "faces", tools=ToolSettings(pose="files"))
+    assert report["problems"] == []
+    (said,) = [line for line in report["not_measured"] if "keypoints" in line]
+    assert said.startswith("Lips, hands, faces and keypoints of 3 videos: not measured")
+
+
 def test_whole_sets_compare_with_unpaired_videos_of_any_names(folders, episodes):
     for i, name in enumerate(CLIPS):
         write(folders / "others" / f"film{i}.mkv", episodes[name].frames_u8, episodes[name].audio)

@@ -42,6 +42,44 @@ def test_shapes_follow_the_frame_rule(model):
 
 
 @torch.no_grad()
+def test_a_code_of_16x16x4_has_one_level_more():
+    torch.manual_seed(0)
+    model = TinyVideoAutoencoder(
+        4, 16, 32, encoder_blocks=(1, 1, 1), decoder_blocks=(1, 2, 1), finest_width=8
+    ).eval()  # fmt: skip
+    for weights in model.parameters():
+        torch.nn.init.normal_(weights, std=0.1)
+    assert model.spec.cell_px == 16
+    clip = video(5, height=32, width=48)
+    latents = model.encode_video(clip)
+    assert latents.shape == (2, 4, 2, 2, 3)
+    assert model.decode_video(latents).shape == clip.shape
+    groups = clip[:, :, :1].repeat(1, 1, 4, 1, 1)
+    torch.testing.assert_close(model.encode_groups(groups), model.encode_frames(clip[:, :, :1])[:, :, 0])
+    widths = [module.in_channels for module in model.encoder.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert widths == [192, 8, 8, 8, 16, 16, 16, 32, 32, 32]
+    with pytest.raises(ShapeError, match="multiples of 16; found 24x32"):
+        model.encode_video(torch.zeros(1, 3, 5, 24, 32))
+    with pytest.raises(
+        ShapeError, match=r"encoder_blocks must have a number for each of the 3 levels.*\[2, 1\]"
+    ):
+        TinyVideoAutoencoder(4, 16, 32, finest_width=8)
+
+
+def test_the_linear_start_of_16x16x4_is_the_best_linear_code_of_its_cells():
+    torch.manual_seed(0)
+    sources = torch.randn(3, 3, 4, 16, 16)  # all cells are mixtures of three
+    mixtures = torch.randn(40, 3)
+    cells = torch.einsum("nk,kcrhw->ncrhw", mixtures, sources)
+    model = TinyVideoAutoencoder(
+        3, 16, 32, encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), finest_width=8
+    ).eval()  # fmt: skip
+    assert model.initialize_linear_path(cells) == pytest.approx(1.0, abs=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(model.decode_groups(model.encode_groups(cells)), cells, rtol=0, atol=1e-3)
+
+
+@torch.no_grad()
 def test_latent_k_is_the_code_of_frames_4k_minus_3_to_4k(model):
     clip = video(9)
     groups = [clip[:, :, :1].repeat(1, 1, 4, 1, 1), clip[:, :, 1:5], clip[:, :, 5:9]]

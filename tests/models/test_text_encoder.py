@@ -258,7 +258,7 @@ def swap_specials(content):
 BROKEN = {
     "no config": (
         lambda f: (f / "config.json").unlink(),
-        "config.json: no such file. Copy the folder anew.",
+        "config.json: no such file. Copy the folder again.",
     ),
     "config is no JSON": (
         lambda f: (f / "config.json").write_text("{"),

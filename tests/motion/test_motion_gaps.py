@@ -36,7 +36,7 @@ def test_straight_motion_goes_on_through_a_gap():
     np.testing.assert_allclose(mended.points_px, whole.points_px, atol=1e-4)
     np.testing.assert_allclose(mended.confidence[[19, 23]], 0.9)
     np.testing.assert_allclose(mended.confidence[20:23], BRIDGED_CONFIDENCE)
-    assert notes == ["nobody was seen in 3 of 60 frames (20-22); bridged from the frames around them"]
+    assert notes == ["no person was seen in 3 of 60 frames (20-22); bridged from the frames around them"]
 
 
 @pytest.mark.parametrize(("fps", "longest"), [(25.0, 10), (50.0, 20), (10.0, 4)])
@@ -48,7 +48,8 @@ def test_so_long_is_bridged_and_a_frame_more_is_not(fps, longest):
     left = without(whole, range(10, 11 + longest))
     same, (note,) = bridge_gaps(left)
     assert same is left
-    assert f"nobody was seen in {longest + 1} of 60 frames (10-{10 + longest}), longer than the 0.4 s" in note
+    lost = f"{longest + 1} of 60 frames (10-{10 + longest})"
+    assert f"no person was seen in {lost}, longer than the 0.4 s" in note
 
 
 def test_random_gaps_as_a_slow_loop_bridges_them():
@@ -121,7 +122,7 @@ def test_two_frames_that_a_detector_lost_come_back_where_they_were():
     lost = load_skeleton(CASES / "detector-lost-the-person/gap2.json")
     demo = load_skeleton(Path(__file__).parents[2] / "demo/keypoints.json")
     mended, (note,) = bridge_gaps(lost)
-    assert note == "nobody was seen in 2 of 30 frames (12-13); bridged from the frames around them"
+    assert note == "no person was seen in 2 of 30 frames (12-13); bridged from the frames around them"
     drawn = np.r_[0:17, 23:133]
     assert not lost.confidence[12:14].any()
     np.testing.assert_allclose(mended.points_px[12:14, drawn], demo.points_px[12:14, drawn], atol=2.0)

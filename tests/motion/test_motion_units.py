@@ -158,7 +158,7 @@ def test_nobody_is_said(tmp_path, sequence):
     unsure = replace(sequence, confidence=np.full_like(sequence.confidence, 0.05))
     save_skeleton(tmp_path / "a.json", unsure)
     back, (note,) = read(tmp_path / "a.json")
-    assert "nobody is seen in any of its 8 frames" in note
+    assert "no person is seen in any of its 8 frames" in note
     assert not back.confidence.any()
 
 

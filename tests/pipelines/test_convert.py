@@ -268,7 +268,7 @@ def interrupt_in(part):
 
 
 def test_an_interrupted_conversion_goes_on(release, model, tmp_path):
-    with pytest.raises(Cancelled, match=r"\.m\.converting, and the same command goes on"):
+    with pytest.raises(Cancelled, match=r"\.m\.converting, and the same command resumes"):
         convert_release(release, tmp_path / "m", on_progress=interrupt_in("text"))
     assert os.listdir(tmp_path) == [".m.converting"]
     written = tmp_path / f".m.converting/{WEIGHTS[0]}.safetensors"

@@ -102,6 +102,7 @@ def test_bad_options_are_one_line(tiny_model_folder, options, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("computes_in_fp32")
 def test_an_attention_backend_is_chosen_for_one_model_alone(tiny_model_folder, portrait_u8, hum):
     chosen = PortraitAnimator.from_pretrained(tiny_model_folder, device="cpu", attention="_native_math")
     backends = {block.attn1.processor._attention_backend for block in chosen.model.backbone.blocks}

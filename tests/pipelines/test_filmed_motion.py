@@ -158,7 +158,7 @@ def test_where_the_estimator_finds_nobody_the_observer_is_asked_and_it_is_said(e
     monkeypatch.setattr(portrait_rest, "packaged_rest", lambda image: seen)
     found = portrait_rest.portrait_rest(portrait)
     assert found.skeleton is seen
-    assert "mark finds nobody" in found.how
+    assert "mark finds no person" in found.how
 
 
 def test_confidences_are_medians_of_what_is_seen():

@@ -82,7 +82,7 @@ def test_motion_of_another_person_takes_the_place_and_size_of_this_one(square):
     assert notes[-1] == "motion fitted to the face and shoulders in the portrait, by hand"
     source, notes = prepare_motion(other, square, 6, seed=0, rest_pose=lambda _: None, fit_motion=True)
     np.testing.assert_array_equal(source.skeleton(np.arange(6)).points_px, other.points_px)
-    assert "nobody was found" in notes[-1]
+    assert "no person was found" in notes[-1]
 
 
 def test_windows_of_keypoints_are_those_of_the_whole_clip_bit_by_bit():
@@ -279,7 +279,8 @@ def test_frames_that_a_detector_lost_are_drawn_between_their_neighbours(square):
     lost = replace(moving, points_px=moving.points_px.copy(), confidence=moving.confidence.copy())
     lost.points_px[5:7], lost.confidence[5:7] = 0, 0
     source, notes = prepare_motion(lost, square, 12, seed=0)
-    assert notes == ["skeleton: nobody was seen in 2 of 12 frames (5-6); bridged from the frames around them"]
+    said = "no person was seen in 2 of 12 frames (5-6); bridged from the frames around them"
+    assert notes == [f"skeleton: {said}"]
     found = source.skeleton(np.arange(12))
     np.testing.assert_allclose(found.points_px, moving.points_px, atol=0.5)
     sure = moving.confidence.copy()
@@ -291,7 +292,7 @@ def test_frames_that_a_detector_lost_are_drawn_between_their_neighbours(square):
 
 def test_a_skeleton_of_nobody_is_refused(square):
     rest = default_rest_pose(64, 64)
-    with pytest.raises(InputError, match="nobody is seen in the 1 frames"):
+    with pytest.raises(InputError, match="no person is seen in the 1 frames"):
         prepare_motion(replace(rest, confidence=rest.confidence * 0.2), square, 3, seed=0)
 
 

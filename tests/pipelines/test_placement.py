@@ -154,8 +154,8 @@ def video(model, portrait_u8, hum):
     return np.concatenate(list(PortraitAnimator(model).frames(portrait_u8, hum(0.4))))
 
 
-@pytest.fixture(scope="module")
-def resident_video(tiny_model, portrait_u8, hum):
+@pytest.fixture
+def resident_video(tiny_model, portrait_u8, hum, computes_in_fp32):
     return video(tiny_model, portrait_u8, hum)
 
 

@@ -1,6 +1,5 @@
 """The report: its figures are those of the modules it asks, it says what is simulated, and it draws."""
 
-import builtins
 import json
 
 import numpy as np
@@ -9,13 +8,14 @@ from preference_records import both, clip, condition, pair, rating
 from rich.console import Console
 
 from hallo4.errors import OutputError
-from hallo4.evaluation.report import write_with_picture
+from hallo4.evaluation.report import write_report
+from hallo4.evaluation.show.table import rich_table
 from hallo4.evaluation.statistics import rated_wins
 from hallo4.preference import GoldAnswer, PreferenceStore
 from hallo4.preference.agreement import krippendorff_alpha
 from hallo4.preference.answers import votes
 from hallo4.preference.report import preference_report
-from hallo4.preference.report_views import draw_report, report_table
+from hallo4.preference.report_views import report_grid, report_page
 
 
 @pytest.fixture
@@ -70,32 +70,19 @@ def test_notes_say_what_must_be_known(rated):
 def test_it_is_written_and_drawn(rated, tmp_path):
     report = preference_report(rated)
     out = tmp_path / "new" / "report.json"
-    assert write_with_picture(report, out, draw_report) == report
-    assert json.loads(out.read_text())["counts"] == report["counts"]
-    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    write_report(report, out, report_page(report))
+    assert json.loads(out.read_text()) == report
+    shown = out.with_suffix(".html").read_text()
+    for words in ("with SIMULATED raters", "sim (simulated)", "Krippendorff&#39;s alpha, comparisons"):
+        assert words in shown
+    assert shown.count("<figure>") == 6, "agreement, strengths, sources, gold, left side, gaps: no repeats"
     with pytest.raises(OutputError, match="cannot be written"):
-        write_with_picture(report, tmp_path, draw_report)
-
-
-def test_without_matplotlib_the_report_says_so(rated, tmp_path, monkeypatch):
-    really = builtins.__import__
-
-    def without(name, *rest):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return really(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    out = tmp_path / "report.json"
-    report = write_with_picture(preference_report(rated), out, draw_report)
-    assert "No picture: matplotlib is missing" in report["notes"][-1]
-    assert json.loads(out.read_text())["notes"] == report["notes"]
-    assert not out.with_suffix(".png").exists()
+        write_report(report, tmp_path)
 
 
 def test_the_table_shows_people_and_simulations_apart(rated):
     console = Console(width=140, record=True, quiet=False, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(report_table(preference_report(rated)))
+    console.print(rich_table(report_grid(preference_report(rated))))
     text = console.export_text()
     assert "rater sim (simulated)" in text
     assert "rater anna " in text
@@ -107,5 +94,4 @@ def test_an_empty_store_has_a_report_too(tmp_path):
     report = preference_report(store)
     assert report["pairs"] is None
     assert report["notes"] == []
-    assert write_with_picture(report, tmp_path / "r.json", draw_report)
-    report_table(report)
+    assert "<figure>" not in report_page(report)

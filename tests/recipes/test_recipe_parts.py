@@ -12,6 +12,7 @@ from hallo4.data import ClipStore
 from hallo4.diffusion.discrete import step_sigma
 from hallo4.errors import InputError
 from hallo4.models.dit import PortraitDiT
+from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.models.portrait_unet import PortraitUNet
 from hallo4.models.unet_windows import UNetWindows
 from hallo4.models.window_conditions import DiTWindows
@@ -29,6 +30,8 @@ from hallo4.recipes.tiny_unet import TinyUNetConfig
 from hallo4.training.own_frames import own_known_latents
 from hallo4.training.sft import draw_batch, excerpt, sft_objective
 from hallo4.types import AutoencoderSpec, ConditionSpec, StepSchedule
+
+SPEC = AutoencoderSpec(24, 4, 8, independent_latents=True)
 
 SIZE, FRAMES = 96, 7
 
@@ -64,7 +67,7 @@ def crop_origin(crop_u8, pictures):
 
 def test_crops_are_parts_of_the_clips_on_the_grid_of_latents(noise_store):
     config = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0, still_share=0.5)
-    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    batch = AutoencoderData(noise_store, config, SPEC)(0, torch.Generator().manual_seed(1))
     assert batch["groups_pm1"].shape == (12, 3, 4, 32, 32)
     assert batch["weights"].shape == (12, 1, 1, 32, 32)
     pictures = np.stack([noise_store.get("frames_u8", i) for i in range(3)])
@@ -87,13 +90,13 @@ def test_crops_are_parts_of_the_clips_on_the_grid_of_latents(noise_store):
 
 def test_skeleton_crops_stand_still_and_weigh_no_mouth(noise_store):
     config = TinyAutoencoderConfig(batch_size=8, crop_px=96, skeleton_share=1.0)
-    batch = AutoencoderData(noise_store, config)(0, torch.Generator().manual_seed(1))
+    batch = AutoencoderData(noise_store, config, SPEC)(0, torch.Generator().manual_seed(1))
     assert torch.equal(batch["groups_pm1"], batch["groups_pm1"][:, :, :1].expand(-1, -1, 4, -1, -1))
     assert set(batch["weights"].unique().tolist()) == {1.0, 4.0}
 
 
 def test_a_batch_depends_on_its_generator_alone(noise_store):
-    data = AutoencoderData(noise_store, TinyAutoencoderConfig(batch_size=2, crop_px=32))
+    data = AutoencoderData(noise_store, TinyAutoencoderConfig(batch_size=2, crop_px=32), SPEC)
     first, again, other = (data(k, torch.Generator().manual_seed(s)) for k, s in ((0, 1), (9, 1), (0, 2)))
     assert torch.equal(first["groups_pm1"], again["groups_pm1"])
     assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
@@ -131,6 +134,28 @@ def test_the_loss_of_the_autoencoder_is_the_weighted_error_and_the_pull():
     assert float(loss) == pytest.approx(0.04 * 3 / (1 + 3) + 0.5 * (1 + 0.25) / 2)
     assert metrics["psnr_db"] == pytest.approx(-10 * math.log10(0.02 / 4), abs=1e-3)
     assert metrics["latent_rms"] == pytest.approx(math.sqrt(0.625))
+
+
+def test_the_perceptual_term_sees_a_blurred_frame_and_no_change_of_nothing():
+    torch.manual_seed(0)
+    observer = PortraitObserver(width=4)
+    groups = torch.rand(2, 3, 4, 32, 32) * 2 - 1
+    weights = torch.ones(2, 1, 1, 32, 32)
+    frames = groups[:, :, -1]
+    blurred = torch.nn.functional.avg_pool2d(frames, 3, stride=1, padding=1)
+    apart = perceptual_distance(observer, torch.cat([frames, blurred]), torch.cat([frames, frames]))
+    assert apart[:2].tolist() == [0.0, 0.0]
+    assert apart[2:].min() > 1e-3
+    same = SimpleNamespace(encode_groups=lambda x: 0 * x, decode_groups=lambda latents: groups + 0 * latents)
+    config = TinyAutoencoderConfig(latent_penalty=0.0, perceptual_weight=2.0)
+    batch = {"groups_pm1": groups, "weights": weights}
+    loss, metrics = autoencoder_method(config, observer)(same, batch, 0)
+    assert (loss.item(), metrics["perceptual_distance"]) == (0.0, 0.0)
+    same.decode_groups = lambda latents: torch.cat([groups[:, :, :-1], blurred[:, :, None]], dim=2)
+    with_term, metrics = autoencoder_method(config, observer)(same, batch, 0)
+    without, _ = autoencoder_method(replace(config, perceptual_weight=0.0))(same, batch, 0)
+    assert metrics["perceptual_distance"] == pytest.approx(float(apart[2:].mean()))
+    assert (with_term - without).item() == pytest.approx(2 * float(apart[2:].mean()), rel=1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -32,3 +32,26 @@ def server(store_folder):
     made = Server(store_folder)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def opened(store_folder):
+    """opened(study) -> (studio, person): a studio, and who joins under a name."""
+    pytest.importorskip("fastapi", reason="the extra `studio` is not installed")
+    from fastapi.testclient import TestClient
+    from studio_people import ONCE, Person
+
+    from hallo4.studio.annotate import open_studio
+
+    stack = []
+
+    def make(asks=None):
+        manager = open_studio(store_folder, study=asks or ONCE)
+        studio = manager.__enter__()
+        stack.append(manager)
+        client = TestClient(studio.app)
+        return studio, lambda name, **more: Person(client, studio.keys, name, **more)
+
+    yield make
+    for manager in reversed(stack):
+        manager.__exit__(None, None, None)

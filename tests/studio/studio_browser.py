@@ -18,6 +18,11 @@ from hallo4.preference import PreferenceStore
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `studio` is not installed")
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
+from selenium.common.exceptions import (  # noqa: E402
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    JavascriptException,
+)
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -134,7 +139,33 @@ class Browser:
         return self.driver.execute_script(f"return {code}", *arguments)
 
     def until(self, code):
-        WebDriverWait(self.driver, WAIT_S, 0.1).until(lambda _: self.js(code), f"never came: {code}")
+        """Wait for a state of the page, which may just be loading: code that fails then is tried again."""
+        wait = WebDriverWait(self.driver, WAIT_S, 0.1, [JavascriptException])
+        wait.until(lambda _: self.js(code), f"never came: {code}")
+
+    def click(self, selector):
+        """Bring an element into view and click it, once it stands still and nothing lies over it."""
+        self.until(f"document.querySelector({json.dumps(selector)})")
+        element = self.driver.find_element(By.CSS_SELECTOR, selector)
+        still = """(async (element) => {
+            const frame = () => new Promise(requestAnimationFrame);
+            const place = () => JSON.stringify(element.getBoundingClientRect());
+            element.scrollIntoView({ block: "center", behavior: "instant" });
+            await frame();
+            const before = place();
+            await frame();
+            await frame();
+            return place() === before;
+        })(arguments[0])"""
+
+        def clicked(_):
+            if not self.js(still, element):
+                return False
+            element.click()
+            return True
+
+        ignored = [ElementClickInterceptedException, ElementNotInteractableException]
+        WebDriverWait(self.driver, WAIT_S, 0.1, ignored).until(clicked, f"cannot be clicked: {selector}")
 
     def press(self, *keys):
         ActionChains(self.driver).send_keys(*keys).perform()

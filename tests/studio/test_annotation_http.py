@@ -334,6 +334,26 @@ def test_a_port_in_use_is_one_line(store_folder):
         serve([store_folder], port=123456)
 
 
+def test_nobody_waits_at_the_port_before_the_server_can_answer(store_folder, monkeypatch):
+    import socket
+
+    from hallo4.studio import annotate
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    tried = []
+
+    def connects() -> bool:
+        with socket.socket() as page:
+            return page.connect_ex(("127.0.0.1", port)) == 0
+
+    copies = annotate._make_copies
+    monkeypatch.setattr(annotate, "_make_copies", lambda *of: (tried.append(connects()), copies(*of)))
+    monkeypatch.setattr(annotate, "run_server", lambda app, door: tried.append(connects()))
+    serve([store_folder], port=port)
+    assert tried == [False, True]
+
+
 def test_unknown_tokens(anna):
     anna.questions()
     assert anna.get(f"/media/{token()}").status_code == 404

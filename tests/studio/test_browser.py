@@ -96,7 +96,7 @@ def test_a_reload_keeps_question_and_choices(server):
         page.until("document.getElementById('ring').ariaLabel.includes('2 in all')")
 
 
-def test_the_language_that_was_chosen_stays_after_a_reload(server):
+def test_the_language_that_was_chosen_stays_after_a_reload_and_in_the_resume_link(server):
     with Page() as page:
         page.driver.get(server.rate)
         page.until("document.body.dataset.view === 'intro'")
@@ -106,6 +106,24 @@ def test_the_language_that_was_chosen_stays_after_a_reload(server):
         page.driver.refresh()
         page.until("document.body.dataset.view === 'intro'")
         assert page.js("document.documentElement.lang") == "de"
+        page.element("rater").send_keys("speaks-german")
+        page.element("consent").click()
+        page.element("begin").click()
+        page.until("document.body.dataset.view === 'rating'")
+        page.until("document.body.classList.contains('watched')")
+        page.press("h")
+        page.until("document.getElementById('guide').open")
+        videos = "[...document.querySelectorAll('video.source')]"
+        assert page.js(f"{videos}.every((video) => video.paused)")
+        page.press(Keys.ESCAPE)
+        page.until(f"{videos}.some((video) => !video.paused)")
+        resume = page.js("document.getElementById('resume').value")
+    with Page() as elsewhere:
+        elsewhere.driver.get(resume)
+        elsewhere.until("document.body.dataset.view === 'rating'")
+        assert elsewhere.js("document.documentElement.lang") == "de", (
+            "who goes on elsewhere keeps the language"
+        )
 
 
 def test_two_raters_in_parallel_with_double_submits(server):

@@ -30,7 +30,7 @@ def test_behind_a_proxy_with_a_path(behind, tmp_path):
         page.press("h")
         page.until("document.getElementById('guide').open")
         resume = page.js("document.getElementById('resume').value")
-        assert resume.startswith(proxy.base + "/#rater=hubbed&key=")
+        assert resume.startswith(proxy.base + "/?lang=en#rater=hubbed&key=")
         page.press(Keys.ESCAPE)
         page.until("!document.getElementById('guide').open")
         page.driver.save_screenshot(str(tmp_path / "behind.png"))

@@ -178,7 +178,7 @@ def test_another_site_can_send_nothing_in_a_rater_s_name(store_folder):
             ("/api/answer", words),
             ("/api/join", {}),
             ("/api/finish", {}),
-            ("/api/heard", {}),
+            ("/api/sound_check", {}),
         ):
             assert client.post(path, json=body, headers=FOREIGN).status_code in (401, 422)
             assert client.post(path, data={"x": "1"}, headers={**anna.headers, **FOREIGN}).status_code in (

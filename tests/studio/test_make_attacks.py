@@ -1,13 +1,19 @@
 """What people with the link, and people without it, may try on the studio for makers."""
 
+import io
 import json
+import os
+import re
+import resource
 import socket
 import struct
 import threading
 import time
+import zipfile
 import zlib
 
 import httpx2
+import numpy as np
 import pytest
 from studio_makers import Program, png_of, serving, wav_of
 
@@ -133,10 +139,11 @@ def test_uploads_leave_room_on_the_disk_whatever_was_promised(program, monkeypat
 
 
 def test_ids_that_nobody_has_leave_nothing_behind(program, makers):
-    before = len(makers.queue.uploads._locks)
+    folder = makers.queue.uploads.folder
+    before = set(folder.rglob("*"))
     for number in range(20):
         assert program.piece(f"{number:032x}", 0, b"x").status_code == 404
-    assert len(makers.queue.uploads._locks) == before
+    assert set(folder.rglob("*")) == before
 
 
 def test_a_picture_that_unfolds_to_gigabytes_is_refused_by_its_header(program):
@@ -148,6 +155,60 @@ def test_a_picture_that_unfolds_to_gigabytes_is_refused_by_its_header(program):
     answer = program.send("portrait", "bomb.png", bomb)
     assert answer.status_code == 422
     assert "bomb.png" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("kind", ["unfolds", "claims", "pickled"])
+def test_an_archive_of_arrays_that_unfolds_to_gigabytes_or_holds_code_is_refused(program, kind):
+    """350 MB of zeros in 350 kB of an array that claims a terabyte, the claim alone, a pickled object."""
+    header = (
+        b"\x93NUMPY\x01\x00v\x00"
+        + str({"descr": "<f4", "fortran_order": False, "shape": (10**9, 250)}).encode().ljust(117)
+        + b"\n"
+    )
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("points_px.npy", "confidence.npy", "keypoints.npy"):
+            with archive.open(name, "w", force_zip64=True) as member:
+                if kind == "pickled":
+                    np.save(member, np.array([os.getcwd], object), allow_pickle=True)
+                    continue
+                member.write(header)
+                for _ in range(350 if kind == "unfolds" else 0):
+                    member.write(bytes(2**20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer = program.send("motion", "moves.npz", content.getvalue())
+    assert answer.status_code == 422
+    assert "moves.npz" in answer.json()["error"]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000, "kilobytes"
+
+
+def test_what_waits_for_a_job_is_limited(program, monkeypatch):
+    monkeypatch.setattr(uploads, "UNUSED_LIMIT", 0)
+    answer = program.begin("portrait", "me.png", 100)
+    assert answer.status_code == 429
+    assert "Too many files wait" in answer.json()["error"]
+
+
+def test_a_file_comes_back_as_what_it_is_and_never_as_a_page(program, portrait_u8):
+    for name in ("page.html", "page.svg", "code.js", "x.png"):
+        sent = program.send("portrait", name, png_of(portrait_u8)).json()
+        answer = program.client.get(sent["address"])
+        assert answer.headers["content-type"] in ("image/png", "application/octet-stream"), name
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    "title", ["../../etc/passwd", "C:\\boot", 'a"; filename="b.exe', "a\r\nSet-Cookie: b=1"]
+)
+def test_a_title_is_no_path_and_no_header_of_a_download(program, files, title):
+    job = program.wait(program.add(files, title=title).json()["id"])
+    answer = program.client.get(f"{job['video']}?download=true")
+    assert answer.status_code == 200
+    assert "set-cookie" not in answer.headers
+    named = answer.headers["content-disposition"].partition("filename")[2]
+    assert not set(named) & set("/\\\r\n"), named
+    assert not {"%2F", "%5C", "%0D", "%0A"} & set(re.findall("%..", named)), named
+    assert "filename" not in named.partition("mp4")[2], "one name"
 
 
 def test_a_file_that_names_other_files_is_not_followed(program, tmp_path):

@@ -1,7 +1,7 @@
 """The page for makers in a real Chromium: from nothing to a file, at desk and phone size, with real files, a
 pretended microphone and a pretended camera."""
 
-import urllib.request
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ pytest.importorskip("selenium", reason="selenium is not installed")
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from studio_browser import NEEDS_CHROMIUM, Browser
+from selenium.webdriver.support.ui import WebDriverWait
+from studio_browser import NEEDS_CHROMIUM, WAIT_S, Browser
 
 from hallo4.media import probe_video, read_provenance
 from hallo4.motion import default_rest_pose, draw_skeleton, idle_motion
@@ -21,11 +22,22 @@ from hallo4.studio.make import open_makers
 pytestmark = [pytest.mark.slow, *NEEDS_CHROMIUM]
 
 
+@contextmanager
+def studio(folder, model):
+    with open_makers(folder, [str(model)], ["cpu"]) as makers, serving(makers) as address:
+        yield makers, address
+
+
 @pytest.fixture(scope="module")
 def server(tiny_model_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("makers") / "studio"
-    with open_makers(folder, [str(tiny_model_folder)], ["cpu"]) as makers, serving(makers) as address:
-        yield makers, address
+    with studio(tmp_path_factory.mktemp("makers") / "studio", tiny_model_folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def empty_server(tiny_model_folder, tmp_path):
+    with studio(tmp_path / "studio", tiny_model_folder) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -70,19 +82,14 @@ class Page(Browser):
     def text(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector).text
 
-    def press_button(self, selector):
-        button = self.driver.find_element(By.CSS_SELECTOR, selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", button)
-        button.click()
-
     def looked(self):
         self.until("!document.getElementById('look-body').hidden && !document.querySelector('.look.stale')")
         self.until("document.getElementById('look-picture').naturalWidth > 0")  # decoded after it is shown
 
     def go(self, title, consent="agreed"):
         self.element("title").send_keys(title)
-        self.press_button(f"[value={consent}]")
-        self.press_button("#go")
+        self.click(f"[value={consent}]")
+        self.click("#go")
         self.until(f"[...document.querySelectorAll('.job h3')].some((e) => e.textContent === '{title}')")
 
     def done(self, title):
@@ -97,8 +104,17 @@ class Page(Browser):
         self.until(code)
         return self.js(code)
 
+    def save_downloads_in(self, folder):
+        how = {"behavior": "allow", "downloadPath": str(folder)}
+        self.driver.execute_cdp_cmd("Browser.setDownloadBehavior", how)
+
+    def downloaded(self, path):
+        """Chromium gives a file its name once it is whole."""
+        WebDriverWait(self.driver, WAIT_S, 0.1).until(lambda _: path.is_file(), f"never came: {path}")
+        return path
+
     def record(self, role, seconds=1.2):
-        self.press_button(f"[data-role={role}] .record")
+        self.click(f"[data-role={role}] .record")
         self.until("document.getElementById('recorder').dataset.state === 'ready'")
         self.press(Keys.ENTER)  # Start has the focus
         self.until(
@@ -111,16 +127,21 @@ class Page(Browser):
         self.here(role)
 
 
-def test_from_an_empty_page_to_the_file_with_microphone_and_camera(server, files, tmp_path):
+SIZES = [{}, {"width": 390, "height": 844, "phone": True}]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["desk", "phone"])
+def test_from_an_empty_page_to_the_file_with_microphone_and_camera(empty_server, files, tmp_path, size):
     devices = (
         "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
         f"--use-file-for-fake-audio-capture={files / 'voice.wav'}",
         f"--use-file-for-fake-video-capture={files / 'camera.y4m'}",
     )  # fmt: skip
-    with Page(server, arguments=devices) as page:
+    with Page(empty_server, arguments=devices, **size) as page:
+        page.save_downloads_in(tmp_path)
         assert page.js("location.hash") == "", "the key does not stay in the address bar"
         assert "No videos yet" in page.text("#empty")
-        page.press_button("#go")
+        page.click("#go")
         assert page.text("#form-wrong") == "Add a portrait: a picture of one person."
         page.put("portrait", files / "me <b>&.png")
         assert page.text("[data-role=portrait] .file-name") == "me <b>&.png"
@@ -131,46 +152,53 @@ def test_from_an_empty_page_to_the_file_with_microphone_and_camera(server, files
         page.looked()
         assert page.js("document.getElementById('look-picture').naturalWidth") == 512
         assert "frames" in page.text("#look-length")
-        page.press_button("#go")
+        page.click("#go")
         assert "Say whether the person agreed" in page.text("#form-wrong")
         assert page.js("document.activeElement.name") == "consent"
         page.go("First")
         card = page.done("First")
-        page.driver.save_screenshot(str(tmp_path / "desk.png"))
         page.until(f"document.querySelector('{card} video').readyState >= 2")
         page.js(f"document.querySelector('{card} video').play()")
         page.until(f"document.querySelector('{card} video').currentTime > 0.1")
-        address = page.js(f"document.querySelector('{card} [data-do=download]').href")
-        complaints = page.complaints()
-    assert complaints == []
-    with urllib.request.urlopen(address) as answer:
-        (tmp_path / "saved.mp4").write_bytes(answer.read())
-    assert probe_video(tmp_path / "saved.mp4").duration_s > 0.8
-    assert "agreed" in read_provenance(tmp_path / "saved.mp4")["consent"]
+        assert page.js("document.documentElement.scrollWidth <= innerWidth")
+        page.click(f"{card} [data-do=download]")
+        saved = page.downloaded(tmp_path / "First.mp4")
+        assert page.complaints() == []
+    assert probe_video(saved).duration_s > 0.8
+    assert "agreed" in read_provenance(saved)["consent"]
 
 
-def test_on_a_phone_again_compare_and_delete(server, files, tmp_path):
+def test_on_a_phone_again_compare_and_delete(server, files):
     with Page(server, width=390, height=844, phone=True) as page:
         page.put("portrait", files / "me <b>&.png")
         page.put("voice", files / "voice.wav")
         page.looked()
         page.go("Phone")
         first = page.done("Phone")
-        page.press_button(f"{first} [data-do=again]")
+        page.click(f"{first} [data-do=again]")
         assert page.js("document.getElementById('settings').open && document.activeElement.id === 'seed'")
         assert page.text("[data-role=voice] .file-name") == "voice.wav"
         assert page.js("document.querySelector('[name=consent]:checked')") is None, "asked for every video"
         page.element("seed").clear()
         page.element("seed").send_keys("8")
+        labels = "[...document.getElementById('speed').options].map((option) => option.textContent)"
+        assert page.js(labels) == [
+            "Full quality: 2 steps",
+            "Fast: 1 step, about 2 times as fast",
+            "Draft: 1 step, about 4 times as fast",
+        ]
+        page.element("speed").send_keys("Draft")
+        assert page.js("document.getElementById('guidance_scale').placeholder") == "1, by the speed"
         page.element("title").clear()
         page.go("Other", "no_real_person")
         second = page.done("Other")
-        page.press_button(f"{first} [data-do=compare]")
+        page.click(f"{first} [data-do=compare]")
         assert page.js(f"document.querySelector('{first} [data-do=compare]').ariaPressed") == "true"
-        page.press_button(f"{second} [data-do=compare]")
+        page.click(f"{second} [data-do=compare]")
         page.until("document.getElementById('compare').open")
-        assert page.js("document.getElementById('compare-rows').innerText").split() == ["Seed", "0", "8"]
-        page.press_button("#compare-play")
+        rows = "[...document.getElementById('compare-rows').rows].map((row) => row.innerText.split('\\t'))"
+        assert page.js(rows) == [["Seed", "0", "8"], ["Speed", "Full quality", "Draft"]]
+        page.click("#compare-play")
         page.until("document.getElementById('compare-a').currentTime > 0.1")
         now = "document.getElementById('compare-{}').currentTime"
         page.until(f"Math.abs({now.format('a')} - {now.format('b')}) < 0.08")
@@ -181,10 +209,12 @@ def test_on_a_phone_again_compare_and_delete(server, files, tmp_path):
             .filter((b) => b.offsetParent).map((b) => [b.id || b.textContent, b.offsetWidth, b.offsetHeight])
             .filter(([, w, h]) => w < 40 || h < 40)"""
         assert page.js(small) == []
-        page.driver.save_screenshot(str(tmp_path / "phone.png"))
-        page.press_button(f"{second} [data-do=delete]")
-        assert "Delete for ever?" in page.text(f"{second} [data-do=delete]"), "asks once"
-        page.press_button(f"{second} [data-do=delete]")
+        page.click(f"{second} [data-do=delete]")
+        assert page.text(f"{second} [data-do=delete]") == "Delete for ever?", "asks once"
+        page.press(Keys.TAB)
+        assert page.text(f"{second} [data-do=delete]") == "Delete", "until the focus goes elsewhere"
+        page.click(f"{second} [data-do=delete]")
+        page.click(f"{second} [data-do=delete]")
         page.until(f"!document.querySelector('{second}')")
         assert page.complaints() == []
 
@@ -211,8 +241,8 @@ def test_what_cannot_be_used_is_said_where_it_was_put(server, files):
         page.looked()
         page.js("document.getElementById('settings').open = true")
         page.element("steps").send_keys("0")
-        page.press_button("[value=agreed]")
-        page.press_button("#go")
+        page.click("[value=agreed]")
+        page.click("#go")
         assert page.text("#form-wrong").startswith("Steps: ")
         assert page.js("document.activeElement.id") == "steps"
 

@@ -343,8 +343,8 @@ def test_the_page_may_record_and_nothing_else(client):
     "change",
     [
         {"seed": -1}, {"seed": "5"}, {"seed": 2**53}, {"steps": 0}, {"steps": 1.5}, {"guidance_scale": -1},
-        {"scale": 9}, {"model": ""}, {"model": "/etc"}, {"model": "../tiny-dit"}, {"more": 1},
-        {"prompt": "x" * 1001},
+        {"scale": 9}, {"speed": "warp"}, {"speed": None}, {"prompt": "x" * 1001}, {"more": 1},
+        {"model": ""}, {"model": "/etc"}, {"model": "../tiny-dit"},
         {"portrait": "../../keys.json"}, {"portrait": None}, {"person": ""}, {"fit_motion": "yes"},
     ],
 )  # fmt: skip

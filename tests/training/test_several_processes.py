@@ -13,6 +13,7 @@ import pytest
 from safetensors.torch import load_file
 from several_processes import Job, Starter, toolbox
 
+from hallo4.models.precision import has_bf16_units
 from hallo4.training import AdapterConfig, add_lora, load_weights, read_log
 
 STEPS = 4
@@ -70,6 +71,8 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     two = Job(str(tmp_path / "two"), task, 2, sharding, steps=STEPS, optimizer=optimizer)
     assert starter.run(two) == [0, 0], starter.said(two, 0) + starter.said(two, 1)
     near = 1e-6 if sharding == "none" else 1e-5
+    if optimizer == "muon" and has_bf16_units():
+        near = 1e-3  # it works in bf16 there, whose steps are 2^-8 of a value
     assert logged(two, "loss") == pytest.approx(logged(one, "loss"), abs=near, rel=near)
     assert logged(two, "grad_norm") == pytest.approx(logged(one, "grad_norm"), rel=10 * near)
     for of in ("metrics", "preview"):

@@ -118,7 +118,7 @@ def test_ctrl_c_keeps_the_part(hub, net, tmp_path, monkeypatch):
 
     plan = plan_fetch([net], tmp_path)
     monkeypatch.setattr(fetching, "_verify", interrupted)
-    with pytest.raises(Cancelled, match=r"net\.pth.*same command goes on"):
+    with pytest.raises(Cancelled, match=r"net\.pth.*same command resumes"):
         run_fetch(plan)
     assert names(tmp_path) == [f"parts/.net.pth.{net.sha256[:16]}.part"]
 
@@ -272,7 +272,7 @@ def test_a_disk_that_fills_up_keeps_the_part(hub, net, tmp_path, monkeypatch):
     plan = plan_fetch([net], tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("huggingface_hub.file_download.http_get", full)
-        with pytest.raises(OutputError, match=r"the disk is full.*goes on"):
+        with pytest.raises(OutputError, match=r"the disk is full.*resumes"):
             run_fetch(plan)
     run_fetch(plan)
     assert content_requests(hub) == ["bytes=1000-"]

@@ -79,8 +79,7 @@ def observed_skeleton(
     frames, (height, width) = len(frames_u8), frames_u8.shape[1:3]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
-    points = np.zeros((frames, KEYPOINTS, 2), np.float32)
-    confidence = np.zeros((frames, KEYPOINTS), np.float32)
+    skeleton = no_person(frames, width, height)
     states = {name: np.full(frames, np.nan, np.float32) for name in STATES}
     for start in range(0, frames, FRAMES_AT_ONCE):
         chunk = frames_u8[start : start + FRAMES_AT_ONCE, top : top + side, left : left + side]
@@ -90,10 +89,17 @@ def observed_skeleton(
         for t in range(len(chunk)):
             _, person = align_rest(seen_px[t], certain[t] > 0.5, np.array(_INDICES), width, height)
             if person:
-                points[start + t, _INDICES], confidence[start + t, _INDICES] = seen_px[t], certain[t]
+                skeleton.points_px[start + t, _INDICES] = seen_px[t]
+                skeleton.confidence[start + t, _INDICES] = certain[t]
                 for name in STATES:
                     states[name][start + t] = np.clip(float(getattr(observation, name)[t]), *_RANGES[name])
-    return Skeleton(points, confidence, FPS, width, height), states
+    return skeleton, states
+
+
+def no_person(frames: int, width: int, height: int) -> Skeleton:
+    """Frames in which no point is seen."""
+    points, confidence = np.zeros((frames, KEYPOINTS, 2)), np.zeros((frames, KEYPOINTS))
+    return Skeleton(np.float32(points), np.float32(confidence), FPS, width, height)
 
 
 def true_key_points(skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from hallo4.errors import CheckpointError, InputError, MissingExtraError, NoPersonError
+from hallo4.evaluation.look.instrument import load_observer, no_person, observed_skeleton
 from hallo4.input_file import file_sha256
 from hallo4.json_file import read_json
 from hallo4.media import VideoInfo, collect_notes, read_provenance
@@ -26,7 +27,7 @@ from hallo4.pipelines.model_info import embedded_models
 from hallo4.pose import PoseEstimator, estimate_image, estimate_video, load_estimator
 from hallo4.pose.loading import ESTIMATORS, estimator_files
 from hallo4.pose.person import LARGEST
-from hallo4.types import FPS, KEYPOINTS, Skeleton
+from hallo4.types import FPS, Skeleton
 from hallo4.version import __version__
 from hallo4.whole import companion, write_whole
 from hallo4.world.files import MADE_BY
@@ -70,8 +71,6 @@ class KeypointFinder:
     @cached_property
     def observer(self) -> Any:
         """The observer of the portrait world, loaded when first needed. CheckpointError: it is damaged."""
-        from hallo4.evaluation.look.instrument import load_observer
-
         return load_observer()
 
     def source_of(self, video: Path) -> str | None:
@@ -109,8 +108,6 @@ class KeypointFinder:
                 f"here finds them. {self.missing or 'Give them, or another --pose.'}"
             )
         if source == OBSERVER:
-            from hallo4.evaluation.look.instrument import observed_skeleton
-
             return observed_skeleton(self.observer, picture_u8[None])[0]
         # Whom of several people a choice means in a video says nothing about another picture.
         return estimate_image(picture_u8, self.estimator, name=portrait.name).skeleton
@@ -129,7 +126,7 @@ class KeypointFinder:
                 findings = estimate_video(video, self.estimator, self.person, fps=FPS)
                 skeleton, lines = findings.skeleton, list(findings.notes)
             except NoPersonError as error:
-                skeleton, lines = nobody(1, info.width_px, info.height_px), [str(error)]
+                skeleton, lines = no_person(1, info.width_px, info.height_px), [str(error)]
             write_whole(said, json.dumps(lines))
             save_skeleton(kept, skeleton)
         notes += [f"{self.estimator.name}: {line}" for line in lines]
@@ -150,12 +147,3 @@ def made_in_the_world(video: Path) -> bool:
     InputError: it cannot be read."""
     said = read_provenance(video) or {}
     return said.get("model") in embedded_models() or said.get("generator", "").endswith(MADE_BY)
-
-
-def nobody(frames: int, width: int, height: int) -> Skeleton:
-    """Frames in which no point is seen."""
-    points, confidence = (
-        np.zeros((frames, KEYPOINTS, 2), np.float32),
-        np.zeros((frames, KEYPOINTS), np.float32),
-    )
-    return Skeleton(points, confidence, FPS, width, height)

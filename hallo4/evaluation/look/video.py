@@ -9,7 +9,7 @@ Metrics (`video_metrics`) are then small functions of these records, and need no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,8 @@ import numpy as np
 
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.evaluation.look.beside import Beside, Comparing
-from hallo4.evaluation.look.keypoints import OBSERVER, nobody
+from hallo4.evaluation.look.instrument import no_person, observed_skeleton
+from hallo4.evaluation.look.keypoints import OBSERVER
 from hallo4.evaluation.look.portrait import Portrait, look_at_portrait
 from hallo4.evaluation.look.sidecars import finite_features, given_expression, portrait_file
 from hallo4.evaluation.look.tools import FVD_NETWORKS, VideoTools
@@ -37,6 +38,7 @@ from hallo4.media import (
     stream_times,
 )
 from hallo4.media.files import shown
+from hallo4.motion.beside_video import keypoint_file
 from hallo4.sync.score import (
     FaceCropper,
     SyncScore,
@@ -58,7 +60,7 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen and heard in a video of T frames at 25 fps (`info`: as stored).
+    """What was measured of a video of T frames at 25 fps (`info`: as stored).
 
     `sharpness` [T], `colour` [T, 3] mean RGB, `flicker` [T-2] levels, `speed` [T-1, 3] of whole, subject
     and background in widths per second (NaN: no person); `skeleton` and `keypoints_from` (`file`, `observer`
@@ -125,8 +127,8 @@ class _Looking:
         self.path, self.info, self.tools = path, info, tools
         self.notes: list[str] = []
         self.problems: list[str] = []
-        self.portrait = self._portrait(portrait)
         self.source, self.given = self._given()
+        self.portrait = self._portrait(portrait)
         # Damaged keypoints are not replaced by the observer's, which may never have seen such people.
         self.observer = tools.keypoints.observer if self.source == OBSERVER else None
         self.skeletons: list[Skeleton] = []
@@ -155,6 +157,8 @@ class _Looking:
             file = self._unless_damaged(portrait_file, self.path) or given
             if file is None:
                 return None
+            if self.source is None and keypoint_file(file) is None:  # no face is known in the video either
+                return Portrait(file.name, {})
             found = self._unless_damaged(look_at_portrait, file, self.path, self.tools)
         return found or Portrait(file.name, {})
 
@@ -176,13 +180,9 @@ class _Looking:
         if self.given is not None:
             span = slice(self.frames, self.frames + len(chunk))
             part = _padded(self.given, self.frames + len(chunk))
-            skeleton = Skeleton(
-                part.points_px[span], part.confidence[span], FPS, part.width_px, part.height_px
-            )
+            skeleton = replace(part, points_px=part.points_px[span], confidence=part.confidence[span])
             self.parts["mouth"].extend(mouth_opening(skeleton))
         elif self.observer is not None:
-            from hallo4.evaluation.look.instrument import observed_skeleton
-
             skeleton, states = observed_skeleton(self.observer, chunk)
             self.parts["mouth"].extend(states["mouth_open"])
         else:
@@ -347,8 +347,8 @@ def _of_clips(clips: ClipFeatures, name: str) -> np.ndarray:
 
 
 def _padded(skeleton: Skeleton, frames: int) -> Skeleton:
-    """At least `frames` long; what is missing shows nobody."""
-    missing = nobody(max(0, frames - len(skeleton)), skeleton.width_px, skeleton.height_px)
+    """At least `frames` long; in what is missing no person is seen."""
+    missing = no_person(max(0, frames - len(skeleton)), skeleton.width_px, skeleton.height_px)
     return _joined([skeleton, missing])
 
 
@@ -357,4 +357,4 @@ def _joined(parts: list[Skeleton]) -> Skeleton | None:
         return None
     points = np.concatenate([part.points_px for part in parts])
     confidence = np.concatenate([part.confidence for part in parts])
-    return Skeleton(points, confidence, FPS, parts[0].width_px, parts[0].height_px)
+    return replace(parts[0], points_px=points, confidence=confidence)

@@ -142,11 +142,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray) -> float:
     is 0 for two samples of one distribution whatever their size, so single values can be negative. Errors
     as `frechet_distance`.
     """
-    a, b = _features(a, b)
-    n, m = len(a), len(b)
-    within_a = (_kernel_sum(a, a) - _diagonal(a)) / (n * (n - 1))
-    within_b = (_kernel_sum(b, b) - _diagonal(b)) / (m * (m - 1))
-    return float(within_a + within_b - 2 * _kernel_sum(a, b) / (n * m))
+    return kernel_without([a], [b], [(None, None)])[0]
 
 
 def _scaled_root(centred: np.ndarray) -> np.ndarray:

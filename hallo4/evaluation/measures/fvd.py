@@ -124,11 +124,3 @@ class ClipFeatures:
                 logits = self.extractor(batch.transpose(1, 2))  # of [B, 3, 16, 224, 224]
                 self._vectors.append(np.asarray(logits.cpu(), np.float64))
             self._waiting = []
-
-
-def fvd_features(extractor: Extractor, frames_pm1: np.ndarray, protocol: FvdProtocol) -> np.ndarray:
-    """`ClipFeatures` of frames that are all there: [T, 3, 224, 224] -> [n, 400] float64."""
-    clips = ClipFeatures(extractor, protocol)
-    for frame in frames_pm1:
-        clips.add(frame)
-    return clips.finish()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -54,7 +53,7 @@ class PatchEncoder:
 
 
 ARCFACE_RUNS = ("CSIM runs ArcFace", "identity")
-"""What `require_onnxruntime` is told."""
+"""What `require_onnxruntime` names in its error."""
 
 
 class ArcFaceEncoder:
@@ -77,18 +76,8 @@ class ArcFaceEncoder:
         return self.session.run(None, {self.session.get_inputs()[0].name: np.ascontiguousarray(planes)})[0]
 
 
-@dataclass(frozen=True)
-class Similarity:
-    """`of_frames` [T]: cosine of each frame's face with the portrait's, NaN where no face was found; `mean`
-    of those found; `detection_rate`: the share of frames with a face, always to be read beside it."""
-
-    of_frames: np.ndarray
-    mean: float
-    detection_rate: float
-
-
-def cosine_similarity(vectors: np.ndarray, reference: np.ndarray) -> Similarity:
-    """Vectors [T, D] (rows of NaN: no face) against that of the portrait [D]; 1 is the same direction.
+def cosine_similarity(vectors: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """[T]: cosine of vectors [T, D] (rows of NaN: no face) with that of the portrait [D]; NaN: no face.
 
     ShapeError for other shapes; InputError where the portrait has no face or its vector is zero.
     """
@@ -105,8 +94,7 @@ def cosine_similarity(vectors: np.ndarray, reference: np.ndarray) -> Similarity:
     cosine = np.full(len(vectors), math.nan)
     lengths = np.linalg.norm(vectors[found], axis=1)
     cosine[found] = vectors[found] @ reference / np.maximum(lengths * length, 1e-12)
-    mean = float(cosine[found].mean()) if found.any() else math.nan
-    return Similarity(cosine, mean, float(found.mean()))
+    return cosine
 
 
 def faces_alike(

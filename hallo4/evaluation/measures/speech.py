@@ -25,7 +25,7 @@ def loudness_dbfs(audio: Audio, frames: int) -> np.ndarray:
     bad = int((~np.isfinite(samples)).sum())
     if bad:
         raise InputError(
-            f"The sound holds {bad} samples that are not finite, of {len(samples)}. Mend the recording."
+            f"The sound holds {bad} samples that are not finite, of {len(samples)}. Repair the recording."
         )
     edges = np.rint(np.arange(frames + 1) * audio.sample_rate_hz / FPS).astype(int)
     energy = np.concatenate([[0.0], np.cumsum(samples**2)])[np.minimum(edges, len(samples))]

@@ -9,7 +9,6 @@ not count the padding, and the last block pools by maximum (Mixed_7c).
 from __future__ import annotations
 
 import os
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +18,6 @@ from hallo4.errors import ShapeError
 from hallo4.weights.check import find_weights
 from hallo4.weights.published import with_published
 from hallo4.weights.tensors import read_tensors
-
-Resize = Literal["pytorch-fid", "tensorflow"]
-"""`pytorch-fid`: bilinear, half-pixel centres, no antialias, to [-1, 1] by 2x - 1. `tensorflow`
-(torch-fidelity, torchmetrics): bilinear with corners at the origin, (x - 128) / 128. They differ by points
-of FID: name yours.
-"""
 
 INPUT_PX, FEATURES = 299, 2048
 
@@ -145,9 +138,8 @@ class FidInception(nn.Module):
     use.
     """
 
-    def __init__(self, resize: Resize = "pytorch-fid"):
+    def __init__(self) -> None:
         super().__init__()
-        self.resize = resize
         self.Conv2d_1a_3x3 = ConvBN(3, 32, 3, stride=2)
         self.Conv2d_2a_3x3 = ConvBN(32, 32, 3)
         self.Conv2d_2a_3x3.conv.padding = (0, 0)
@@ -169,45 +161,26 @@ class FidInception(nn.Module):
             raise ShapeError(
                 f"Inception takes frames uint8 [B, 3, H, W]; found {frames_u8.dtype} {list(frames_u8.shape)}."
             )
-        x = resized_299(frames_u8, self.resize)
+        x = resized_299(frames_u8)
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(F.max_pool2d(x, 3, stride=2)))
         x = F.max_pool2d(x, 3, stride=2)
-        for block in (
-            self.Mixed_5b,
-            self.Mixed_5c,
-            self.Mixed_5d,
-            self.Mixed_6a,
-            self.Mixed_6b,
-            self.Mixed_6c,
-        ):
-            x = block(x)
-        for block in (self.Mixed_6d, self.Mixed_6e, self.Mixed_7a, self.Mixed_7b, self.Mixed_7c):
-            x = block(x)
+        for name, block in self.named_children():
+            x = block(x) if name.startswith("Mixed") else x
         return x.mean(dim=(2, 3))
 
 
-def resized_299(frames_u8: Tensor, resize: Resize) -> Tensor:
-    """[B, 3, H, W] uint8 -> [B, 3, 299, 299] float32 in [-1, 1], by one of the two kernels in use."""
-    x = frames_u8.float()
-    if resize == "pytorch-fid":
-        return F.interpolate(x / 255, (INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False) * 2 - 1
-    for axis in (2, 3):  # TensorFlow 1: output pixel i comes from i * (n / 299), without half a pixel
-        size = x.shape[axis]
-        place = torch.arange(INPUT_PX, dtype=torch.float64) * (size / INPUT_PX)
-        low = place.floor().long().clamp(max=size - 1)
-        weight = (place - low).float().view([-1 if a == axis else 1 for a in range(4)])
-        below, above = x.index_select(axis, low), x.index_select(axis, (low + 1).clamp(max=size - 1))
-        x = below + (above - below) * weight
-    return (x - 128) / 128
+def resized_299(frames_u8: Tensor) -> Tensor:
+    """[B, 3, H, W] uint8 -> [B, 3, 299, 299] float32 in [-1, 1], as pytorch-fid: bilinear, half-pixel
+    centres, no antialias. (TensorFlow's kernel, of torch-fidelity, gives other values by points of FID.)"""
+    x = frames_u8.float() / 255
+    return F.interpolate(x, (INPUT_PX, INPUT_PX), mode="bilinear", align_corners=False) * 2 - 1
 
 
-def load_inception(
-    folder: str | os.PathLike[str] | None = None, resize: Resize = "pytorch-fid"
-) -> FidInception:
+def load_inception(folder: str | os.PathLike[str] | None = None) -> FidInception:
     """The network with the published weights. CheckpointError: not there, or not those."""
     path = find_weights("inception", folder)
-    return with_published(lambda: FidInception(resize), read_tensors(path, "Inception weights"), path)
+    return with_published(FidInception, read_tensors(path, "Inception weights"), path)
 
 
 def _mean_pool(x: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
+from hallo4.evaluation.statistics import interval_text
+
 COLOURS = ("#2f6fde", "#d9622b", "#2a9d6f", "#9b4fc7", "#c2a20c", "#c43d6b")
 """One per system, in their order; the reference is grey."""
 REFERENCE_COLOUR = "#8a8f98"
@@ -22,17 +24,19 @@ def colour_of(index: int) -> str:
 
 
 def interval_line(
-    marks: Sequence[tuple[float, float | None, float | None, str]], width: int = 220, zero: bool = False
+    marks: Sequence[tuple[float, float | None, float | None, str]],
+    width: int = 220,
+    goal: float | None = None,
 ) -> str:
     """Means with their intervals, one under the other on a shared scale: (mean, low, high, colour) each.
-    `zero`: the scale holds zero, as for differences.
+    The scale holds the `goal`, such as 0 for differences, which is marked; without one, zero is.
     """
     finite = [
         v for mean, low, high, _ in marks for v in (mean, low, high) if v is not None and math.isfinite(v)
     ]
     if not finite:
         return ""
-    finite += [0.0] if zero else []
+    finite += [] if goal is None else [goal]
     height = 12 * len(marks) + 4
     low, high = min(finite), max(finite)
     spread = (high - low) or max(abs(high), 1e-9)
@@ -42,8 +46,8 @@ def interval_line(
         return 4 + (width - 8) * (value - low) / (high - low)
 
     parts = []
-    if low < 0 < high:
-        parts.append(f'<line x1="{x(0):.1f}" x2="{x(0):.1f}" y1="0" y2="{height}" class="zero"/>')
+    if low < (marked := goal or 0.0) < high:
+        parts.append(f'<line x1="{x(marked):.1f}" x2="{x(marked):.1f}" y1="0" y2="{height}" class="zero"/>')
     for row, (mean, left, right, colour) in enumerate(marks):
         y = height * (row + 0.5) / len(marks)
         if left is not None and right is not None:
@@ -53,6 +57,22 @@ def interval_line(
             )
         parts.append(f'<circle cx="{x(mean):.1f}" cy="{y:.1f}" r="3.6" fill="{colour}"/>')
     return _svg(width, height, "".join(parts))
+
+
+def named_intervals(
+    rows: Sequence[tuple[str, Mapping[str, float | None], str]], title: str, goal: float | None = None
+) -> str:
+    """`interval_line` with names and figures: (name, mean with low and high, colour) each."""
+    rows = [row for row in rows if row[1]["mean"] is not None]
+    marks = [(of["mean"], of["low"], of["high"], colour) for _, of, colour in rows]
+    line = interval_line(marks, 150, goal).replace("<svg ", '<svg x="140" y="22" ', 1)
+    parts = [f'<text x="8" y="15" class="title">{html.escape(title)}</text>', line]
+    for place, (name, of, _) in enumerate(rows):
+        shown = html.escape(name if len(name) <= 22 else name[:21] + "…")
+        y = 22 + (12 * len(rows) + 4) * (place + 0.5) / len(rows) + 3.5
+        parts.append(f'<text x="134" y="{y:.1f}" class="tick" text-anchor="end">{shown}</text>')
+        parts.append(f'<text x="298" y="{y:.1f}" class="tick">{interval_text(of)}</text>')
+    return _svg(420, 12 * len(rows) + 30, "".join(parts)) if rows else ""
 
 
 def strip(

@@ -4,13 +4,22 @@ In a page, paths count from its folder::
 
     SSIM <!-- figure: results/a.json#metrics.ssim .3f -->0.780 [0.766, 0.792]<!-- /figure -->
 
-    <!-- leaderboard: results/a.json results/b.json -->
+    <!-- leaderboard: results/a.json results/b.json; ssim psnr_db -->
     | model | ... |                                          one row per report of `hallo4 evaluate world`
     <!-- /leaderboard -->
 
     <!-- comparison: results/c.json -->
     | | SFT | DPO | ... |                                    of `hallo4 evaluate compare`
     <!-- /comparison -->
+
+    <!-- table:
+    | gain | expansion 1 | 2 |
+    | head, 2 Hz | $(results/d.json#responses.expansion-{1,2}.head.1.gain .2f) |
+    -->
+    | gain | expansion 1 | 2 |                               any figures: the rows of the mark, filled in,
+    | --- | --- | --- |                                      with one cell for each name between braces
+    | head, 2 Hz | 0.68 [0.51, 0.81] | 0.86 [0.70, 1.00] |
+    <!-- /table -->
 
 `fill_page` writes what stands between the marks anew; `check_page` refuses a page where it differs.
 """
@@ -19,23 +28,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hallo4.errors import InputError, OutputError
 from hallo4.input_file import read_input
-from hallo4.json_file import MAX_BYTES, checked, read_json
-from hallo4.ranges import Episodes, Seconds
+from hallo4.json_file import MAX_BYTES, read_json
 from hallo4.whole import write_whole
 
 _MARK = re.compile(
-    r"(?P<open><!-- (?P<kind>figure|leaderboard|comparison): (?P<what>[^>]*?) -->)"
+    r"(?P<open><!-- (?P<kind>figure|leaderboard|comparison|table):\s(?P<what>[^>]*?)\s-->)"
     r"(?P<text>.*?)(?P<close><!-- /(?P=kind) -->)",
     re.DOTALL,
 )
-_OPENED = re.compile(r"<!-- (figure|leaderboard|comparison):")
+_OPENED = re.compile(r"<!-- (figure|leaderboard|comparison|table):")
 _FORMAT = re.compile(r"[+ -]?,?(\.\d{1,2})?[defgn%]?")
+_IN_ROW = re.compile(r"\$\((?P<place>[^)]*)\)")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 _PLACE = re.compile(r"(?P<file>[^#\s]+)#(?P<keys>\S+)(?: (?P<format>\S+))?")
 
 
@@ -52,9 +61,7 @@ def fill_page(page: str | Path) -> int:
         try:
             write_whole(path, filled)
         except OSError as error:
-            raise OutputError(
-                f"{path}: cannot be written ({error.strerror}). Mend its permissions."
-            ) from error
+            raise OutputError(f"{path}: cannot be written ({error.strerror}). Make it writable.") from error
     return count
 
 
@@ -82,11 +89,11 @@ def _filled(path: Path, text: str) -> tuple[str, int]:
     def fill(mark: re.Match[str]) -> str:
         try:
             inside = _MAKERS[mark["kind"]](path.parent, mark["what"])
-        except (KeyError, ValueError, TypeError, IndexError) as error:
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
             line = text.count("\n", 0, mark.start()) + 1
             raise InputError(
-                f"{path} line {line}: {mark['kind']} {mark['what']!r} names nothing that is there ({error}). "
-                "Mend the mark."
+                f"{path} line {line}: {mark['kind']} {mark['what']!r} asks for what the report does not "
+                f"have ({error}). Correct the mark."
             ) from error
         return mark["open"] + inside + mark["close"]
 
@@ -97,7 +104,7 @@ def _figure(folder: Path, what: str) -> str:
     place = _PLACE.fullmatch(what)
     if place is None:
         raise ValueError("it must be FILE#KEY.KEY, and a format such as .3f if you like")
-    value: Any = _json(folder / place["file"])
+    value: Any = read_json(folder / place["file"])
     for key in place["keys"].split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
     form = place["format"] or ".3g"
@@ -132,18 +139,29 @@ SHOWN = {
 
 
 def _leaderboard(folder: Path, what: str) -> str:
-    """One row per report, in the order given; a metric that a report has not is a dash."""
-    reports = [_json(folder / name, Standing) for name in what.split()]
-    header = ["model", "clips", *SHOWN]
+    """One row per report, in the order given; a metric that a report has not is a dash.
+
+    Columns are the metrics named behind a semicolon; without any, the clips and all of `SHOWN`.
+    """
+    files, _, named = what.partition(";")
+    reports = [read_json(folder / name, dict) for name in files.split()]
+    shown = {metric: SHOWN[metric] for metric in named.split() or SHOWN}
+    header = ["model", *([] if named else ["clips"]), *map(_words, shown)]
     rows = []
     for report in reports:
-        cells = [f"`{report['model']}`", f"{report['episodes']} x {report['settings']['seconds']:g} s"]
-        for metric, form in SHOWN.items():
+        clips = f"{report['episodes']} x {report['settings']['seconds']:g} s"
+        cells = [f"`{report['model']}`", *([] if named else [clips])]
+        for metric, form in shown.items():
             value = report["metrics"].get(metric)
             cells.append("-" if value is None or value["mean"] is None else _text(value, form))
         rows.append(cells)
-    better = ["", "", *(_goal(metric, reports) for metric in SHOWN)]
+    better = [*[""] * (len(header) - len(shown)), *(_goal(metric, reports) for metric in shown)]
     return _table(header, [better, *rows])
+
+
+def _words(metric: str) -> str:
+    """The name of a metric as a heading that may be broken into lines."""
+    return metric.replace("_", " ")
 
 
 def _goal(metric: str, reports: Sequence[Mapping[str, Any]]) -> str:
@@ -154,7 +172,7 @@ def _goal(metric: str, reports: Sequence[Mapping[str, Any]]) -> str:
 
 def _comparison(folder: Path, what: str) -> str:
     """Win rates per axis and metrics of every system; what no score is made of is marked with *."""
-    found = _json(folder / what, Comparison)
+    found = read_json(folder / what, dict)
     names = list(found["runs"])
     header = [
         "",
@@ -172,8 +190,32 @@ def _comparison(folder: Path, what: str) -> str:
         values = [found["metrics"][name].get(metric) for name in names]
         if all(value is not None and value["mean"] is not None for value in values):
             mark = " *" if metric in found["unscored"] else ""
-            rows.append([metric + mark, *(_text(value, SHOWN.get(metric, ".3f")) for value in values)])
+            rows.append(
+                [_words(metric) + mark, *(_text(value, SHOWN.get(metric, ".3f")) for value in values)]
+            )
     return _table(header, rows)
+
+
+def _figures(folder: Path, what: str) -> str:
+    """The rows that stand in the mark, the first as header, with their figures filled in."""
+
+    def cells(mark: re.Match[str]) -> str:
+        return " | ".join(_figure(folder, place) for place in _alternatives(mark["place"]))
+
+    rows = [_IN_ROW.sub(cells, row).strip().strip("|").split("|") for row in what.splitlines() if row.strip()]
+    header, *body = [[cell.strip() for cell in row] for row in rows]
+    for row in body:
+        if len(row) != len(header):
+            raise ValueError(f"the row of {row[0]!r} has {len(row)} cells, the header {len(header)}")
+    return _table(header, body)
+
+
+def _alternatives(place: str) -> list[str]:
+    """`a.{b,c}.d` -> `a.b.d` and `a.c.d`; a place without braces is itself."""
+    braces = _BRACES.search(place)
+    if braces is None:
+        return [place]
+    return [place[: braces.start()] + name + place[braces.end() :] for name in braces[1].split(",")]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -181,70 +223,12 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-@dataclass(frozen=True)
-class MeanInterval:
-    """A mean with its interval; null where there is none."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Goal:
-    """Of the definition of a metric, what a leaderboard says."""
-
-    better: str
-
-
-@dataclass(frozen=True)
-class StandingSettings:
-    """Of the settings of a report, what a leaderboard says."""
-
-    seconds: Seconds
-
-
-@dataclass(frozen=True)
-class Standing:
-    """What a leaderboard says of a report."""
-
-    model: str
-    episodes: Episodes
-    settings: StandingSettings
-    metrics: dict[str, MeanInterval | None]
-    definitions: dict[str, Goal]
-
-
-@dataclass(frozen=True)
-class WinRates:
-    """Win rates of a system by axis."""
-
-    win_rate: dict[str, MeanInterval]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What `hallo4 evaluate compare` writes, as far as a page shows it."""
-
-    against: str
-    runs: dict[str, Episodes]
-    metrics: dict[str, dict[str, MeanInterval | None]]
-    compared: dict[str, WinRates]
-    unscored: tuple[str, ...]
-
-
 _MAKERS: dict[str, Callable[[Path, str], str]] = {
     "figure": _figure,
     "leaderboard": _leaderboard,
     "comparison": _comparison,
+    "table": _figures,
 }
-
-
-def _json(path: Path, kind: Any = Any) -> Any:
-    """A report as it was written, checked to be a `kind`."""
-    report = read_json(path)
-    checked(report, kind, str(path))
-    return report
 
 
 def _read(path: Path) -> str:

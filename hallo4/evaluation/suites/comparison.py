@@ -122,8 +122,8 @@ def _check_alike(first: Measured, report: Measured, text: str) -> None:
         if wanted != found:
             raise InputError(
                 f"{text}: {name} is {found!r}, of the first report {wanted!r}; clips and instrument must be "
-                "the same. Measure both with the same --episodes, --seed, --seconds and --observer, or on "
-                "the same files."
+                "the same. Measure both by one version of hallo4 with the same --episodes, --seed and "
+                "--seconds, or on the same files."
             )
 
 

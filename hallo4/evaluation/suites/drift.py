@@ -3,7 +3,7 @@
     episode of a minute --> model --> instrument --> parts of five seconds --metrics, clip by clip--> curves
     slope of each clip's curve, and last minus first part --> mean over clips with its interval: the drift
 
-A window is told only of the few frames before it, so that errors may be handed on. `truth` and
+A window is conditioned on only a few frames before it, so that errors may accumulate. `truth` and
 `autoencoder:MODEL` show what a video without drift looks like: part of every curve is what the clips are
 about, and only the difference to theirs is drift.
 """
@@ -14,16 +14,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hallo4.engine import THIS_PROCESS, Engine
-from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
+from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.measures.dynamics import drift_per_second
-from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, metric_interval, write_report
-from hallo4.evaluation.run import Job, Progress, measured_rows, named_models, store_of, within
+from hallo4.evaluation.report import Row, metric_interval
+from hallo4.evaluation.run import Job, Progress, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -31,7 +30,6 @@ from hallo4.evaluation.statistics import bootstrap_interval, interval_text
 from hallo4.evaluation.suites import generators
 from hallo4.evaluation.suites.world import episode_seed
 from hallo4.evaluation.suites.world_metrics import METRICS, Clip, make_clip
-from hallo4.outputs import refuse_output
 from hallo4.types import FPS
 from hallo4.version import __version__
 
@@ -90,41 +88,26 @@ def evaluate_drift(
     Cancelled on Ctrl-C.
     """
     within(seconds=(seconds, FEWEST_PARTS * PART_S, LONGEST_S), clips=(clips, 1, 10_000))
-    named = named_models(models)
-    if out is not None:
-        refuse_output(out, map(generators.owner, named.values()))
-    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING}
-    with store_of(out, {"drift": decides, "observer": generators.folder_digest(OBSERVER_FOLDER)}) as store:
-        jobs = generators.jobs_of(named, map(str, range(clips)))
-        measured = measured_rows(_Judge, (named, seed, seconds), jobs, store, on_progress, engine)
+
+    def figures(named: Mapping[str, str], measured: list[Row]) -> dict[str, Any]:
         rows: dict[str, Rows] = {name: [r.curves for r in measured if r.system == name] for name in named}
-        report = {
-            "schema": SCHEMA,
-            "kind": "drift",
-            "models": list(named),
+        over = {m: {name: [row[name] for row in of] for name in DRIFTING} for m, of in rows.items()}
+        said = {name: METRICS[name].as_json() for name in DRIFTING}
+        return {
             "clips": clips,
             "seed": seed,
             "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},
-            "metrics": {
-                name: {"definition": METRICS[name].definition, "unit": METRICS[name].unit}
-                for name in DRIFTING
-            },
-            "curves": {
-                model: {name: _curve(name, [row[name] for row in of]) for name in DRIFTING}
-                for model, of in rows.items()
-            },
-            "drift": {
-                model: {name: _drift([row[name] for row in of]) for name in DRIFTING}
-                for model, of in rows.items()
-            },
-            "beyond": {
-                model: _beyond(rows[model], rows[base], base) for model, base in _ceilings(named).items()
-            },
-            "notes": [INTERVALS],
+            "metrics": {name: {key: of[key] for key in ("definition", "unit")} for name, of in said.items()},
+            "curves": {m: {name: _curve(name, of[name]) for name in DRIFTING} for m, of in over.items()},
+            "drift": {m: {name: _drift(of[name]) for name in DRIFTING} for m, of in over.items()},
+            "beyond": {m: _beyond(rows[m], rows[base], base) for m, base in _ceilings(named).items()},
         }
-        if out is not None:
-            write_report(report, Path(out), _page(report))
-        return report
+
+    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING}
+    return generators.report_of_models(
+        *("drift", models, map(str, range(clips)), _Judge, (seed, seconds)),
+        *(decides, out, on_progress, engine, figures, _page),
+    )
 
 
 class _Judge:
@@ -157,7 +140,7 @@ def _curve(name: str, rows: list[list[float | None]]) -> list[dict[str, Any]]:
 
 
 def _drift(rows: list[list[float | None]]) -> dict[str, Any]:
-    """Of clips' curves; a part without a value (nobody silent in it, say) is left out of the slope."""
+    """Of clips' curves; a part without a value (no silence in it, say) is left out of the slope."""
     curves = np.array(rows, dtype=np.float64)  # None is NaN
     slopes = [60 * drift_per_second(curve, fps=1 / PART_S) for curve in curves]
     return {

@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from hallo4.engine import Engine
 from hallo4.errors import CheckpointError
-from hallo4.evaluation.run import Job, text_digest
+from hallo4.evaluation.look.instrument import OBSERVER_FOLDER
+from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, write_report
+from hallo4.evaluation.run import Job, Progress, measured_rows, named_models, store_of, text_digest
 from hallo4.input_file import file_sha256
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
+from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
 from hallo4.types import Autoencoder
@@ -104,6 +108,36 @@ def jobs_of(models: Mapping[str, str], items: Iterable[Any]) -> list[Job]:
         for name, model in models.items()
     }
     return [Job(clip_of(item), {name: stamp}, item) for name, stamp in stamps.items() for item in items]
+
+
+def report_of_models(
+    kind: str,
+    models: Sequence[str],
+    items: Iterable[Any],
+    judge: Callable[[Any], Callable[[Job], list[Row]]],
+    given: tuple[Any, ...],
+    decides: Mapping[str, Any],
+    out: str | os.PathLike[str] | None,
+    on_progress: Progress | None,
+    engine: Engine,
+    figures: Callable[[Mapping[str, str], list[Row]], Mapping[str, Any]],
+    page_of: Callable[[Mapping[str, Any]], str],
+) -> dict[str, Any]:
+    """The report of a suite that measures every one of `models` on every one of `items`, by itself.
+
+    `judge` gets (name -> model, *given). `figures(name -> model, rows)` is what the report says; it is
+    written to `out` with `page_of` it beside. Errors as `evaluate_drift`.
+    """
+    named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(owner, named.values()))
+    with store_of(out, {kind: decides, "observer": folder_digest(OBSERVER_FOLDER)}) as store:
+        rows = measured_rows(judge, (named, *given), jobs_of(named, items), store, on_progress, engine)
+        head = {"schema": SCHEMA, "kind": kind, "models": list(named)}
+        report = {**head, **figures(named, rows), "notes": [INTERVALS]}
+        if out is not None:
+            write_report(report, Path(out), page_of(report))
+        return report
 
 
 def clip_of(item: Any) -> str:

@@ -7,7 +7,7 @@
 
 Both are measured by the instrument, on generated and on rendered frames, so that its own damping cancels;
 only `truth` is compared with the skeleton itself, to show that damping. A response of 1 follows exactly;
-below 1 the motion is damped. Skeletons at 25 fps can say up to 12.5 Hz; a model that is told of every fourth
+below 1 the motion is damped. Skeletons at 25 fps can say up to 12.5 Hz; a model that is given every fourth
 frame only cannot follow beyond 3.1 Hz; none can do better than its `autoencoder`, measured like a model.
 """
 
@@ -18,16 +18,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import InputError
-from hallo4.evaluation.look.instrument import OBSERVER_FOLDER, load_observer, measure
-from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, write_report
-from hallo4.evaluation.run import Job, Progress, measured_rows, named_models, store_of, within
+from hallo4.evaluation.look.instrument import load_observer, measure
+from hallo4.evaluation.report import Row
+from hallo4.evaluation.run import Job, Progress, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -35,7 +34,6 @@ from hallo4.evaluation.statistics import RESAMPLES, expanded, interval_text
 from hallo4.evaluation.suites import generators
 from hallo4.evaluation.suites.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
-from hallo4.outputs import refuse_output
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
 
@@ -163,39 +161,24 @@ def evaluate_motion(
         if not 0 < hz <= FPS / 2:
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
     within(clips=(clips, 1, 10_000))
-    named = named_models(models)
-    if out is not None:
-        refuse_output(out, map(generators.owner, named.values()))
-    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES}
-    with store_of(out, {"motion": decides, "observer": generators.folder_digest(OBSERVER_FOLDER)}) as store:
-        shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
-        items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-        jobs = generators.jobs_of(named, items)
-        rows = measured_rows(_Judge, (named, seed), jobs, store, on_progress, engine)
+    shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
+    amplitudes = {name: part.amplitude for name, part in PARTS.items() if part.joints}
+    settings = {"frames": FRAMES, "fps": FPS, "version": __version__, "amplitude_of_width": amplitudes}
+
+    def figures(named: Mapping[str, str], rows: list[Row]) -> dict[str, Any]:
         of = {(row.system, row.clip): complex(*row.facts["response"]) for row in rows}
-        report = {
-            "schema": SCHEMA,
-            "kind": "motion",
-            "models": list(named),
-            "clips": clips,
-            "seed": seed,
-            "settings": {"frames": FRAMES, "fps": FPS, "version": __version__,
-                         "amplitude_of_width": {name: p.amplitude for name, p in PARTS.items() if p.joints}},
-            "responses": {
-                model: {
-                    part: [
-                        _entry(hz, [of[model, generators.clip_of((part, hz, clip))] for clip in range(clips)])
-                        for hz in shown[part]
-                    ]
-                    for part in PARTS
-                }
-                for model in named
-            },
-            "notes": [INTERVALS],
-        }  # fmt: skip
-        if out is not None:
-            write_report(report, Path(out), _page(report))
-        return report
+
+        def entry(model: str, part: str, hz: float) -> dict[str, Any]:
+            return _entry(hz, [of[model, generators.clip_of((part, hz, clip))] for clip in range(clips)])
+
+        responses = {m: {part: [entry(m, part, hz) for hz in shown[part]] for part in PARTS} for m in named}
+        return {"clips": clips, "seed": seed, "settings": settings, "responses": responses}
+
+    items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
+    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES}
+    return generators.report_of_models(
+        "motion", models, items, _Judge, (seed,), decides, out, on_progress, engine, figures, _page
+    )
 
 
 def moves(part: str, frequency_hz: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,22 +70,14 @@ def _filled(curve: np.ndarray) -> np.ndarray | None:
     return np.interp(np.arange(len(curve)), known, curve[known])
 
 
-def of_mouths(measure: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[VideoPair], float]:
-    """`measure` of the video's mouth and the reference's."""
+def following(
+    measure: Callable[[np.ndarray, np.ndarray], float], sound: bool = False
+) -> Callable[[VideoPair], float]:
+    """`measure` of the video's mouth and the reference's, or with `sound` the loudness of its own sound."""
 
     def of(pair: VideoPair) -> float:
         true = None if pair.reference is None else pair.reference.mouth
-        curves = _curves(pair.video.mouth, true)
-        return math.nan if curves is None else measure(*curves)
-
-    return of
-
-
-def of_mouth_and_sound(measure: Callable[[np.ndarray, np.ndarray], float]) -> Callable[[VideoPair], float]:
-    """`measure` of the video's mouth and its own loudness."""
-
-    def of(pair: VideoPair) -> float:
-        curves = _curves(pair.video.mouth, pair.video.loudness)
+        curves = _curves(pair.video.mouth, pair.video.loudness if sound else true)
         return math.nan if curves is None else measure(*curves)
 
     return of
@@ -94,11 +86,6 @@ def of_mouth_and_sound(measure: Callable[[np.ndarray, np.ndarray], float]) -> Ca
 def lag(measured: np.ndarray, true: np.ndarray) -> float:
     """`best_lag_frames` within 15 frames and a third of the clip."""
     return arrays.best_lag_frames(measured, true, MAX_LAG_FRAMES)
-
-
-def abs_lag(measured: np.ndarray, true: np.ndarray) -> float:
-    """Its size."""
-    return abs(lag(measured, true))
 
 
 def of_sync(name: str) -> Callable[[VideoPair], float]:
@@ -116,22 +103,18 @@ def portrait_of(pair: VideoPair) -> Portrait | None:
     return pair.video.portrait or (None if pair.reference is None else pair.reference.portrait)
 
 
-def identity_curve(pair: VideoPair, encoder: str = "portrait_similarity") -> np.ndarray | None:
+def identity_curve(pair: VideoPair, encoder: str | None = None) -> np.ndarray | None:
     """[T]: cosine of every face with that of the portrait, or where there is none with the first face of the
-    reference; None where either shows no face at all.
+    reference; None where either shows no face at all. `encoder` None: ArcFace, else coarse colours.
     """
+    encoder = encoder or ("csim" if "csim" in pair.video.faces else "portrait_similarity")
     vectors, portrait = pair.video.faces.get(encoder), portrait_of(pair)
     true = portrait.faces.get(encoder) if portrait is not None else None
     if portrait is None and pair.reference is not None:
         true = _first_face(pair.reference, encoder)
     if vectors is None or true is None or not np.linalg.norm(true) > 0:
         return None
-    return cosine_similarity(vectors, true).of_frames
-
-
-def best_identity_curve(pair: VideoPair) -> np.ndarray | None:
-    """ArcFace's `identity_curve`, else that of coarse colours."""
-    return identity_curve(pair, "csim" if "csim" in pair.video.faces else "portrait_similarity")
+    return cosine_similarity(vectors, true)
 
 
 def identity_against(pair: VideoPair) -> str | None:
@@ -176,7 +159,7 @@ def of_both(measure: Callable[..., float], *points: Sequence[int]) -> Callable[[
 
 def _cut(skeleton: Skeleton, frames: int) -> Skeleton:
     points, confidence = skeleton.points_px[:frames], skeleton.confidence[:frames]
-    return Skeleton(points, confidence, skeleton.fps, skeleton.width_px, skeleton.height_px)
+    return replace(skeleton, points_px=points, confidence=confidence)
 
 
 def of_hands(measure: Callable[[Skeleton], float]) -> Callable[[VideoPair], float]:
@@ -201,11 +184,6 @@ def of_drift(
     return of
 
 
-def log_sharpness(pair: VideoPair) -> np.ndarray:
-    """[T]: natural logarithm of the sharpness."""
-    return np.log(np.maximum(pair.video.sharpness, 1e-6))
-
-
 def sharpness_ratio(pair: VideoPair) -> float:
     """Sharpness over the reference's, over their common frames; NaN where sizes differ."""
     frames = pair.common()
@@ -224,11 +202,6 @@ def sharpness_ratio(pair: VideoPair) -> float:
 def length_difference_s(pair: VideoPair) -> float:
     """Length of the video less that of its reference."""
     return math.nan if pair.reference is None else (len(pair.video) - len(pair.reference)) / 25
-
-
-def number(value: float | None) -> float:
-    """NaN for None."""
-    return math.nan if value is None else float(value)
 
 
 EXPRESSION_POINTS = (31, 42, 47, 59, 62, 65, 68, 71, 74, 77, 80, 85, 89)

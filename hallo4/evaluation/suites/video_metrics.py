@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from hallo4.evaluation.look.video import Look
 from hallo4.evaluation.measures import arrays, dynamics, keypoints
 from hallo4.evaluation.metric import Metric, values_of
@@ -24,27 +26,27 @@ _POINTS_HOW = "points with confidence 0.3 or more, over the frames both videos h
 VIDEO_METRICS: dict[str, Metric] = {
     "mouth_correlation": Metric(
         "correlation of the mouth's opening with the reference's, without shifting", "-1..1", "higher",
-        measures.of_mouths(arrays.following), "sync", protocol=_LIPS, tie=0.01
+        measures.following(arrays.following), "sync", protocol=_LIPS, tie=0.01
     ),
     "mouth_lag_frames": Metric(
         "shift with the largest such correlation; positive: later than the reference", "frames of 40 ms",
-        "near 0", measures.of_mouths(measures.lag), None,
+        "near 0", measures.following(measures.lag), None,
         protocol=f"shifts of up to {measures.MAX_LAG_FRAMES} frames and a third of the clip; {_LIPS}",
         tested=False
     ),
     "mouth_abs_lag_frames": Metric(
         "size of that shift, so that early and late clips do not cancel", "frames of 40 ms", "lower",
-        measures.of_mouths(measures.abs_lag), "sync", protocol="as mouth_lag_frames"
+        measures.following(lambda *curves: abs(measures.lag(*curves))), "sync", protocol="as mouth_lag_frames"
     ),
     "mouth_sound_correlation": Metric(
         "correlation of the mouth's opening with the loudness of the video's own sound", "-1..1",
-        "near the reference", measures.of_mouth_and_sound(arrays.following), None,
+        "near the reference", measures.following(arrays.following, sound=True), None,
         protocol="loudness of frames in dB, cut 40 dB below the loudest; needs no weights, knows no phonemes",
         alone=True, tested=False
     ),
     "mouth_sound_lag_frames": Metric(
         "shift with the largest such correlation; positive: the mouth is later than the sound",
-        "frames of 40 ms", "near the reference", measures.of_mouth_and_sound(measures.lag), None,
+        "frames of 40 ms", "near the reference", measures.following(measures.lag, sound=True), None,
         protocol=f"shifts of up to {measures.MAX_LAG_FRAMES} frames and a third of the clip", alone=True,
         tested=False
     ),
@@ -165,14 +167,14 @@ VIDEO_METRICS: dict[str, Metric] = {
     "identity_drift": Metric(
         "slope of the face's cosine with the portrait's; negative: it becomes someone else", "per second",
         "near the reference",
-        measures.of_drift(measures.best_identity_curve), "long video",
+        measures.of_drift(measures.identity_curve), "long video",
         protocol=("ArcFace's where its weights are there, else portrait_similarity, and as these; least "
         "squares; one second or more"), alone=True, tie=0.01
     ),
     "sharpness_drift": Metric(
         "slope of the logarithm of sharpness: -0.1 loses a tenth each second", "per second",
-        "near the reference", measures.of_drift(measures.log_sharpness), "long video",
-        protocol="least squares; one second or more", alone=True, tie=0.02
+        "near the reference", measures.of_drift(lambda p: np.log(np.maximum(p.video.sharpness, 1e-6))),
+        "long video", protocol="least squares; one second or more", alone=True, tie=0.02
     ),
     "colour_drift": Metric(
         "slope of the distance of the mean colour to that of the first second", "levels of 255 per second",
@@ -181,12 +183,12 @@ VIDEO_METRICS: dict[str, Metric] = {
     ),
     "av_length_difference_s": Metric(
         "length of the sound less that of the pictures", "seconds", "near 0",
-        lambda pair: measures.number(pair.video.times.length_difference_s), None,
+        lambda pair: pair.video.times.length_difference_s, None,
         protocol="time stamps of the file's packets", alone=True, tested=False
     ),
     "av_start_offset_s": Metric(
         "how much later the sound begins than the pictures", "seconds", "near 0",
-        lambda pair: measures.number(pair.video.times.start_offset_s), None,
+        lambda pair: pair.video.times.start_offset_s, None,
         protocol="time stamps of the file's packets", alone=True, tested=False
     ),
     "length_difference_s": Metric(

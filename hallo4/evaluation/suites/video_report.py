@@ -126,7 +126,7 @@ def _without_keypoints(rows: Sequence[Row], finder: KeypointFinder) -> list[str]
 
 
 def _without_portraits(rows: Sequence[Row]) -> list[str]:
-    """One line if there are faces that are compared with nobody's."""
+    """One line if there are faces that are compared with no other."""
     alone = [row for row in rows if row.system not in (REFERENCE, UNPAIRED) and row.values]
     bare = sum(row.facts["identity_against"] is None and row.facts["keypoints"] is not None for row in alone)
     if not bare or any(row.system == REFERENCE for row in rows):

@@ -62,7 +62,6 @@ class WorldSettings:
     size_px: int
     steps: int | None
     guidance_scale: float | None
-    observer: str
 
 
 def episode_seed(seed: int, clip: int) -> int:
@@ -82,7 +81,6 @@ def evaluate_world(
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
     engine: Engine = THIS_PROCESS,
-    observer: str | os.PathLike[str] | None = None,
     players: int = 4,
 ) -> dict[str, Any]:
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
@@ -94,7 +92,7 @@ def evaluate_world(
     from the worst to the best; the same call goes on after a stop, and one with more `episodes` or another
     `against` reuses what is there. The workers of `engine` share the clips.
 
-    InputError for numbers out of range, CheckpointError for a model or observer that cannot be loaded,
+    InputError for numbers out of range, CheckpointError for a model that cannot be loaded,
     OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
     within(
@@ -104,24 +102,22 @@ def evaluate_world(
         tempo=(tempo, 1.0, MAX_TEMPO),
         players=(players, 0, 100),
     )
-    folder = OBSERVER_FOLDER if observer is None else Path(observer)
     models = {model: model} | ({} if against is None else {_second(model, against): against})
     if out is not None:
-        refuse_output(out, [*map(generators.owner, models.values()), folder])
+        refuse_output(out, map(generators.owner, models.values()))
     settings = WorldSettings(
-        episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale, str(folder)
+        episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale
     )
     weights = {name: generators.weights_digest(of) for name, of in models.items()}
-    instrument = generators.folder_digest(folder)
+    instrument = generators.folder_digest(OBSERVER_FOLDER)
     decides = asdict(settings) | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
     with store_of(out, {"world": decides}) as store:
         stamps = {REFERENCE: "truth"} | weights
         jobs = [Job(str(clip), stamps) for clip in range(episodes)]
         rows = measured_rows(_Judge, (settings, models), jobs, store, on_progress, engine)
-        # A report may travel: it names the package's own observer, not where it lies. Names stay when weights
-        # change, hashes do not.
-        named = asdict(settings) | ({"observer": "embedded"} if folder == OBSERVER_FOLDER else {})
-        named |= {"observer_weights": instrument, "weights": list(weights.values()), "version": __version__}
+        # Names stay when weights change, hashes do not.
+        named = asdict(settings) | {"observer": "embedded", "weights": list(weights.values())}
+        named |= {"observer_weights": instrument, "version": __version__}
         found = summary(ALL_METRICS, rows, list(models), [tuple(models)] if against is not None else [])
         report = world_report(model, against, named, found, rows)
         if out is not None:
@@ -211,7 +207,7 @@ class _Judge:
 
     def __init__(self, settings: tuple[WorldSettings, Mapping[str, str]]):
         self.settings, self.names = settings
-        self.observer = load_observer(self.settings.observer)
+        self.observer = load_observer()
         self.models: dict[str, generators.Generator] = {}
 
     def model(self, name: str) -> generators.Generator:

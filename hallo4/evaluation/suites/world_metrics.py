@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hallo4.errors import ShapeError
-from hallo4.evaluation import metric
-from hallo4.evaluation.look.instrument import Measurement, true_key_points
+from hallo4.evaluation.look.instrument import Measurement, no_person, true_key_points
 from hallo4.evaluation.measures import arrays
 from hallo4.evaluation.measures.identity import faces_alike
 from hallo4.evaluation.measures.keypoints import hand_variance
 from hallo4.evaluation.metric import Metric
 from hallo4.models.observer import KEY_POINTS
-from hallo4.types import FPS, KEYPOINTS, Skeleton
 
 if TYPE_CHECKING:
     from hallo4.world import Episode, Truth
@@ -114,14 +112,9 @@ def _hand_variance_ratio(clip: Clip) -> float:
 
 
 def _hand_variance(clip: Clip, seen: Measurement) -> float:
-    frames, (height, width) = len(seen), clip.frames_u8.shape[1:3]
-    points, confidence = (
-        np.zeros((frames, KEYPOINTS, 2), np.float32),
-        np.zeros((frames, KEYPOINTS), np.float32),
-    )
-    places = list(KEY_POINTS.values())
-    points[:, places], confidence[:, places] = seen.points_px, seen.seen & clip.visible
-    return hand_variance(Skeleton(points, confidence, FPS, width, height))
+    skeleton, places = no_person(len(seen), *clip.frames_u8.shape[2:0:-1]), list(KEY_POINTS.values())
+    skeleton.points_px[:, places], skeleton.confidence[:, places] = seen.points_px, seen.seen & clip.visible
+    return hand_variance(skeleton)
 
 
 # fmt: off
@@ -269,10 +262,3 @@ SKELETON_METRICS: dict[str, Metric] = {
 def clip_values(clip: Clip) -> dict[str, float]:
     """All metrics of a clip; NaN where one is not defined."""
     return {name: metric.of(clip) for name, metric in METRICS.items()}
-
-
-def axis_scores(
-    a: Mapping[str, float | None], b: Mapping[str, float | None]
-) -> dict[str, tuple[float, float]]:
-    """`hallo4.evaluation.metric.axis_scores` of two models on one clip of the world."""
-    return metric.axis_scores(METRICS, a, b)

@@ -12,7 +12,13 @@ from __future__ import annotations
 
 from hallo4.lazy import lazy_names
 
-_HOMES = {"serve": "server", "open_makers": "server", "Queue": "queue", "Settings": "settings"}
+_HOMES = {
+    "serve": "server",
+    "open_makers": "server",
+    "serve_on_cluster": "cluster",
+    "Queue": "queue",
+    "Settings": "settings",
+}
 
 __all__ = sorted(_HOMES)
 

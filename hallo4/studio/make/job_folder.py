@@ -23,7 +23,7 @@ from hallo4.errors import InputError
 from hallo4.json_file import read_json
 from hallo4.pipelines.session import partial_video_path
 from hallo4.studio.make.settings import JobBody, ProgressView, Role
-from hallo4.whole import temporary_beside, write_whole
+from hallo4.whole import temporary_beside, whole_folder, write_whole
 
 
 class Request(BaseModel):
@@ -57,6 +57,9 @@ class Said(BaseModel):
     notes: tuple[str, ...]
 
 
+_GOING = ".deleted-"
+
+
 class JobFolder:
     """Reads and writes the files of one job."""
 
@@ -68,13 +71,13 @@ class JobFolder:
 
     @classmethod
     def create(cls, path: Path, request: Request) -> JobFolder:
-        """A new folder; it counts once its request is written. OSError: no room."""
-        path.mkdir()
-        write_whole(path / "request.json", request.model_dump_json().encode())
+        """A new folder, which appears with its request. OSError: no room."""
+        with whole_folder(path) as building:
+            write_whole(building / "request.json", request.model_dump_json().encode())
         return cls(path)
 
     def request(self) -> Request | None:
-        """None: it was never written."""
+        """None: it cannot be read."""
         try:
             return read_json(self.path / "request.json", Request)
         except InputError:
@@ -133,14 +136,30 @@ class JobFolder:
         temporary.write_bytes(content)
         os.replace(temporary, target)
 
+    def live_changed_ns(self) -> int | None:
+        """When the newest frames were written; None: there are none."""
+        try:
+            return self.live.stat().st_mtime_ns
+        except OSError:
+            return None
+
     def playable(self) -> Path | None:
         """The video, or the part of it that a cancelled job left."""
         part = partial_video_path(self.video)
         return self.video if self.video.is_file() else part if part.is_file() else None
 
     def remove(self) -> None:
-        """Delete everything."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete everything. Under its own name the folder is there as a whole or not at all, also after a
+        kill; `remove_left_overs` then removes the rest."""
+        going = self.path.with_name(f"{_GOING}{self.id}")
+        os.replace(self.path, going)
+        shutil.rmtree(going, ignore_errors=True)
+
+
+def remove_left_overs(jobs: Path) -> None:
+    """Remove what a kill left of folders that were being deleted."""
+    for path in jobs.glob(f"{_GOING}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def in_words_of_the_page(text: str, names: Mapping[Path, str]) -> str:

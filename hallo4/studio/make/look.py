@@ -64,7 +64,7 @@ class Looks:
         outline = read_outline(self._offers.folder(settings.model))
         request = AnimationRequest(
             *(files["portrait"], files.get("voice"), files.get("motion")),
-            *(settings.seed, settings.steps, settings.guidance_scale, settings.fit_motion),
+            *(settings.seed, *self._offers.effort(settings), settings.fit_motion),
             motion_hints=MotionHints(person=settings.person),
         )
         found = preview(outline, request, reporter)

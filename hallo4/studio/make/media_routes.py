@@ -33,7 +33,7 @@ def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
         """The video of a job, or the playable part of a stopped one; `download`: as a file with its title."""
         title = queue.view(job_id).title or "video"
         found = _there(queue.folder(job_id).playable())
-        name = f"{title}.mp4" if download else None
+        name = f"{_file_name(title)}.mp4" if download else None
         return FileResponse(found, media_type="video/mp4", filename=name, headers=_KEPT)
 
     @get("/media/{job_id}/poster.jpg")
@@ -70,6 +70,13 @@ _KINDS = {
     ".mp4": "video/mp4", ".mov": "video/mp4", ".mkv": "video/x-matroska",
 }  # fmt: skip
 """Kinds that run nothing, whatever is inside."""
+
+
+def _file_name(title: str) -> str:
+    """A title as the name of a file, which is no path on any system."""
+    return "".join(
+        "_" if letter in '/\\:*?"<>|' or not letter.isprintable() else letter for letter in title
+    ).lstrip(".")
 
 
 def _there(path: Path | None) -> Path:

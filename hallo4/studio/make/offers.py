@@ -8,7 +8,7 @@ from pathlib import Path
 from hallo4.errors import CheckpointError
 from hallo4.pipelines import DEFAULT_MODEL, embedded_models, resolve_model
 from hallo4.pipelines.model_info import models_folder, read_info
-from hallo4.studio.make.settings import ModelView, Settings
+from hallo4.studio.make.settings import ModelView, Settings, Speed, SpeedView
 from hallo4.studio.refused import Refused
 
 
@@ -37,9 +37,8 @@ class Offers:
             return
         self._folders[info.name] = folder.resolve()
         self._views[info.name] = ModelView(
-            name=info.name, description=info.description, steps=info.steps,
-            guidance_scale=info.guidance_scale, takes_text=(folder / "text").is_dir(), prompt=info.prompt,
-            negative_prompt=info.negative_prompt,
+            name=info.name, description=info.description, speeds=speeds_of(info.steps, info.guidance_scale),
+            takes_text=(folder / "text").is_dir(), prompt=info.prompt, negative_prompt=info.negative_prompt,
         )  # fmt: skip
 
     def views(self) -> tuple[ModelView, ...]:
@@ -53,8 +52,33 @@ class Offers:
         if prompted and not self._views[settings.model].takes_text:
             raise Refused(422, f"The model {settings.model} takes no text. Leave the prompt out.")
 
+    def effort(self, settings: Settings) -> tuple[int, float]:
+        """Denoising steps and guidance scale: as given, else as the speed says. Refused: no such model."""
+        self.folder(settings.model)
+        chosen = self._views[settings.model].speeds[settings.speed]
+        steps, guidance_scale = settings.steps, settings.guidance_scale
+        return (
+            chosen.steps if steps is None else steps,
+            chosen.guidance_scale if guidance_scale is None else guidance_scale,
+        )
+
     def folder(self, name: str) -> Path:
         """Where a model lies. Refused: it is not offered."""
         if name not in self._folders:
             raise Refused(422, f"The model {name!r} is not offered here. Choose one of the list.")
         return self._folders[name]
+
+
+def speeds_of(steps: int, guidance_scale: float) -> dict[Speed, SpeedView]:
+    """The speeds of a model with these settings of its own: all of its steps, half of them, and a quarter
+    without guidance, which needs one pass through the network a step instead of two."""
+    own = {
+        "full": (steps, guidance_scale),
+        "fast": (-(-steps // 2), guidance_scale),
+        "draft": (-(-steps // 4), 1.0),
+    }
+    passes = {speed: count * (1 if scale == 1.0 else 2) for speed, (count, scale) in own.items()}
+    return {
+        speed: SpeedView(steps=count, guidance_scale=scale, times=passes["full"] / passes[speed])
+        for speed, (count, scale) in own.items()
+    }

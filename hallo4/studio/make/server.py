@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 
+IN_USE = "Open that one's link, or choose another folder."
+
+
 @dataclass(frozen=True)
 class Makers:
     """An open studio: the ASGI application, its queue and previews, and the key of its folder."""
@@ -40,16 +43,20 @@ class Makers:
 
 @contextmanager
 def open_makers(
-    folder: str | Path, models: Sequence[str] = (), devices: Sequence[str] = ("auto",)
+    folder: str | Path,
+    models: Sequence[str] = (),
+    devices: Sequence[str] = ("auto",),
+    shared: bool = False,
 ) -> Iterator[Makers]:
     """The studio of a folder, which is made if it is not there and locked; unfinished jobs go on at once.
 
     `models`: names or folders beside those that are here anyway. `devices`: one worker each; "auto": every
-    GPU, or else the CPU.
+    GPU, or else the CPU. `shared`: other studios may work on the folder, too; each job is made by one of
+    them, and if that one ends, another goes on with it.
 
     Raises:
         CheckpointError: one of `models` is no model. InputError: a device that is not here.
-        OutputError: the folder cannot be written to, or another studio has it.
+        OutputError: the folder cannot be written to, or another studio has it and it is not `shared`.
         MissingExtraError: fastapi is not installed.
     """
     try:
@@ -57,10 +64,10 @@ def open_makers(
     except ModuleNotFoundError as error:
         raise missing_extra() from error
     offers, names = Offers(models), _devices(devices)
-    home = Path(folder).resolve()
-    _make_folder(home)
-    with sole_worker(home / ".lock", home, "Open that one's link, or choose another folder."):
-        key = load_secrets(home / "keys.json", {"maker": 16})["maker"]
+    home = make_folder(folder)
+    alone = nullcontext() if shared else sole_worker(home / ".lock", home, IN_USE)
+    with alone:
+        key = load_key(home)
         uploads = Uploads(home / "uploads")
         queue = Queue(home, uploads, offers, names)
         looks = Looks(home / "looks", uploads, offers, names[0])
@@ -99,10 +106,18 @@ def _devices(wanted: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(str(find_device(name)) for name in wanted))
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: str | Path) -> Path:
+    """The folder of a studio, made if it is not there. OutputError: it cannot be."""
+    home = Path(folder).resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}). Choose another folder for the studio."
+            f"{home}: cannot be made ({error.strerror}). Choose another folder for the studio."
         ) from error
+    return home
+
+
+def load_key(home: Path) -> str:
+    """The key of the studio in the folder `home`; see `load_secrets`."""
+    return load_secrets(home / "keys.json", {"maker": 16})["maker"]

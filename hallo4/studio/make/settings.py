@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Role = Literal["portrait", "voice", "motion"]
 Consent = Literal["agreed", "no_real_person"]
+Speed = Literal["full", "fast", "draft"]
 Status = Literal["queued", "running", "done", "cancelled", "failed"]
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 """Random, so that the address of a picture or video is a secret of its own."""
@@ -25,13 +26,15 @@ class _Record(BaseModel):
 
 class Settings(_Record):
     """What is to be made. `portrait`, `voice` and `motion` are finished uploads; without `voice` the sound of
-    the motion is used, without `motion` the person moves idly. None: the model's own choice."""
+    the motion is used, without `motion` the person moves idly. `speed` chooses `steps` and `guidance_scale`
+    where they are None; other fields that are None are left to the model."""
 
     portrait: Id
     voice: Id | None = None
     motion: Id | None = None
     model: str = Field("tiny-dit", min_length=1, max_length=200)
     seed: int = Field(0, ge=0, le=2**53 - 1)
+    speed: Speed = "full"
     steps: int | None = Field(None, ge=1, le=1000)
     guidance_scale: float | None = Field(None, ge=0, le=100)
     prompt: str | None = Field(None, max_length=1000)
@@ -75,13 +78,20 @@ class UploadView(_Record):
     address: str
 
 
+class SpeedView(_Record):
+    """What a speed means for a model; `times` as fast as at full quality, by passes through the network."""
+
+    steps: int
+    guidance_scale: float
+    times: float
+
+
 class ModelView(_Record):
-    """A model that can be chosen, and its own settings."""
+    """A model that can be chosen: its speeds, and its own texts."""
 
     name: str
     description: str
-    steps: int
-    guidance_scale: float
+    speeds: dict[Speed, SpeedView]
     takes_text: bool
     prompt: str
     negative_prompt: str

@@ -13,14 +13,14 @@ import json
 import re
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from hallo4.errors import Hallo4Error, InputError, OutputError
+from hallo4.errors import Hallo4Error, InputError, LockedError, OutputError
 from hallo4.json_file import read_json
+from hallo4.lock import in_turn, sole_writer
 from hallo4.media import collect_notes, load_image, open_sound, probe_video
 from hallo4.motion import load_skeleton
 from hallo4.pipelines.prepare_motion import is_keypoints
@@ -43,12 +43,10 @@ WORDS: dict[Role, str] = {"portrait": "portrait", "voice": "voice", "motion": "d
 
 
 class Uploads:
-    """The files of one studio; safe for several threads."""
+    """The files of one studio; safe for several threads, and several servers of the folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
         folder.mkdir(exist_ok=True)
 
     def begin(self, body: UploadBody, used: Collection[str]) -> UploadView:
@@ -138,7 +136,6 @@ class Uploads:
     def remove(self, upload_id: str) -> None:
         """Delete it; nothing happens if it is not there."""
         shutil.rmtree(self.folder / upload_id, ignore_errors=True)
-        self._locks.pop(upload_id, None)
 
     def sweep(self, used: Collection[str], now: float | None = None) -> None:
         """Delete what no job uses (`used`: ids) and is older than a day."""
@@ -166,17 +163,18 @@ class Uploads:
 
     @contextmanager
     def _alone_with(self, upload_id: str, wait: bool) -> Iterator[None]:
-        """Only one at a time. Refused: no such upload, or somebody is at it and is not to be waited for, as
-        threads of the server never are to."""
-        self.view(upload_id)  # an id that nobody has leaves no lock
-        with self._guard:
-            lock = self._locks.setdefault(upload_id, threading.Lock())
-        if not lock.acquire(blocking=wait):
-            raise Refused(409, "Another piece of this file is being dealt with. Ask how far it is.")
-        try:
+        """Only one at a time, of all servers of the folder. Refused: no such upload, or somebody is at it and
+        is not to be waited for, as threads of the server never are to."""
+        self.view(upload_id)  # an id that is not here leaves no lock
+        home = self.folder / upload_id
+        with ExitStack() as held:
+            try:
+                held.enter_context(in_turn(home) if wait else sole_writer(home))
+            except LockedError:
+                raise Refused(
+                    409, "Another piece of this file is being dealt with. Ask how far it is."
+                ) from None
             yield
-        finally:
-            lock.release()
 
 
 def _facts(role: Role, path: Path) -> str:

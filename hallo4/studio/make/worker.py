@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from hallo4.errors import Cancelled, Hallo4Error
+from hallo4.lock import in_turn
 from hallo4.media import probe_video
 from hallo4.motion import MotionHints
 from hallo4.pipelines import PortraitAnimator, Progress
@@ -34,8 +35,16 @@ def prepare() -> None:
         os.nice(5)
 
 
-def make(folder: Path, stopping: Path, files: dict[Role, Path], model: str, device: str) -> None:
-    """Make the job in `folder` from `files` with the model at `model`, and write how it ended.
+def make(
+    folder: Path,
+    stopping: Path,
+    files: dict[Role, Path],
+    model: str,
+    effort: tuple[int, float],
+    device: str,
+) -> None:
+    """Make the job in `folder` from `files` with the model at `model`, with `effort`: denoising steps and
+    guidance scale. Write how it ended.
 
     Nothing is written where the work was interrupted because a file `stopping` is there: the job goes on at
     the next start.
@@ -44,14 +53,27 @@ def make(folder: Path, stopping: Path, files: dict[Role, Path], model: str, devi
     request = job.request()
     if request is None:
         return
+    with in_turn(folder / "worker"):  # the one of a server that was killed may need a moment to end
+        _make(job, request, stopping, files, model, effort, device)
+
+
+def _make(
+    job: JobFolder,
+    request: Request,
+    stopping: Path,
+    files: dict[Role, Path],
+    model: str,
+    effort: tuple[int, float],
+    device: str,
+) -> None:
     started = time.monotonic()
     if job.video.is_file():  # killed between the video and its outcome
         job.end(Outcome(status="done", frames=probe_video(job.video).frames, text="finished before a stop"))
         return
-    names = {path: request.names[role] for role, path in files.items()} | {folder: request.body.title}
+    names = {path: request.names[role] for role, path in files.items()} | {job.path: request.body.title}
     watch = _Watch(job)
     try:
-        outcome = _animate(job, request, stopping, files, model, device, watch)
+        outcome = _animate(job, request, stopping, files, model, effort, device, watch)
     except Cancelled:
         if not job.asked_to_stop():
             return
@@ -75,10 +97,11 @@ def _animate(
     stopping: Path,
     files: dict[Role, Path],
     model: str,
+    effort: tuple[int, float],
     device: str,
     watch: _Watch,
 ) -> Outcome:
-    settings = request.body.settings
+    settings, (steps, guidance_scale) = request.body.settings, effort
     watch.say(ProgressView(stage="load"))
     animator = _animator(model, device, (settings.prompt, settings.negative_prompt))
     result = animator.animate(
@@ -87,8 +110,8 @@ def _animate(
         files.get("motion"),
         job.video,
         seed=settings.seed,
-        steps=settings.steps,
-        guidance_scale=settings.guidance_scale,
+        steps=steps,
+        guidance_scale=guidance_scale,
         fit_motion=settings.fit_motion,
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,

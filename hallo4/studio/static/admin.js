@@ -125,8 +125,8 @@ for (const button of document.querySelectorAll("[data-export]")) {
     const got = response?.ok && response.headers.has("Content-Disposition");
     el("banner").hidden = Boolean(got);
     if (!got) {
-      const heard = response ? `HTTP ${response.status}, ${response.headers.get("Content-Type")}` : "no answer";
-      el("banner-text").textContent = `The export failed (${heard}). Is the server running? Reload this page if you must sign in again.`;
+      const answered = response ? `HTTP ${response.status}, ${response.headers.get("Content-Type")}` : "no answer";
+      el("banner-text").textContent = `The export failed (${answered}). Is the server running? Reload this page if you must sign in again.`;
       return;
     }
     const link = make("a", { href: URL.createObjectURL(await response.blob()), download: name });

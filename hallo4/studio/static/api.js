@@ -10,9 +10,9 @@ export function linkWords() {
   return Object.fromEntries([...new URLSearchParams(location.search), ...new URLSearchParams(location.hash.slice(1))]);
 }
 
-/** The address of the raters' page with words behind '#'. */
-export function linkHere(words) {
-  return `${HOME.href}#${words}`;
+/** The address of the raters' page in a language, with words behind '#'. */
+export function linkHere(language, words) {
+  return `${HOME.href}?${new URLSearchParams({ lang: language })}#${words}`;
 }
 
 /** 32 hexadecimal digits; crypto.randomUUID would need https. */
@@ -83,11 +83,11 @@ export async function call(path, bearer, body, { method = body === undefined ? "
   if (found && response.ok) return found;
   if (typeof found?.error === "string") throw new ApiError(response.status, found.error);
   if (response.status >= 500) throw new ApiError(response.status, said("server_said", "The server said {status}.").replace("{status}", response.status));
-  // A proxy that wants a sign-in, say. Its word is not the studio's: nothing is saved, and nobody is turned away.
+  // A proxy that wants a sign-in, say. Its answer is not the studio's: nothing is saved, and no rater is turned away.
   throw new ApiError(502, said("not_ours", "The answer (HTTP {status}) is not from the studio. Reload this page if you must sign in again.").replace("{status}", response.status));
 }
 
-/** Call until it works. `onTrouble(error, retryNow)` is told of every failure that will be tried again. */
+/** Call until it works. `onTrouble(error, retryNow)` is called with every failure that will be tried again. */
 export async function insist(path, bearer, body, onTrouble) {
   for (let pause = 1000; ; pause = Math.min(2 * pause, 15000)) {
     try {

@@ -1,6 +1,6 @@
 // The rater's page: one question at a time, by keyboard, pointer or touch.
 //
-//   link -> intro (consent, pseudonym) -> hear (sound check) -> rating -> done -> code
+//   link -> intro (consent, pseudonym) -> sound-check -> rating -> done -> code
 //                                                                |  ^
 //                                                       saved by the server before the next one shows
 
@@ -9,9 +9,9 @@ import { wireControls } from "./controls.js";
 import { wireJoin } from "./join.js";
 import { Player } from "./player.js";
 import { showEnd, wireEnd } from "./end.js";
-import { newTones, wireHearing } from "./hear.js";
+import { newTones, wireSoundCheck } from "./sound_check.js";
 import { ASKED, answerOf, choicesOf, draftOf, flagMark, isAnswered, marked, turnFlag } from "./questions.js";
-import { parameters, questions as asked, say } from "./words.js";
+import { language, parameters, questions as asked, say } from "./words.js";
 
 const UI_VERSION = "2";
 const SET = 20; // questions to a full ring, then a good moment to rest
@@ -89,7 +89,7 @@ function take(found) {
     player.stop();
     if (found.sound_check) {
       newTones(bearer()).catch((error) => trouble(error, null));
-      return view("hear");
+      return view("sound-check");
     }
     showEnd(found);
     return view("done");
@@ -182,7 +182,7 @@ function show() {
   el("undo").disabled = sending || !state.undo;
   const gate = say(draft.watched ? "save" : question.clips === 2 ? "watch_both" : "watch_one");
   if (el("gate").textContent !== gate) el("gate").textContent = gate;
-  el("told").textContent = draft.watched ? say("can_answer") : "";
+  el("announced").textContent = draft.watched ? say("can_answer") : "";
   document.body.classList.toggle("watched", draft.watched);
   showSeen(draft.watched ? 1 : player.seen);
   for (const [id, name] of [["slow", "slow"], ["loop", "loop"], ["zoom", "zoomed"]]) el(id).setAttribute("aria-pressed", String(player[name]));
@@ -217,7 +217,8 @@ function showTime() {
 }
 
 async function start() {
-  if (CALM || document.hidden || el("guide").open) {
+  if (el("guide").open) return el("guide").addEventListener("close", start, { once: true });
+  if (CALM || document.hidden) {
     el("big-play").hidden = false;
     return;
   }
@@ -349,7 +350,7 @@ function enter() {
 }
 
 wireEnd(finish);
-wireHearing(bearer, take, recover);
+wireSoundCheck(bearer, take, recover);
 wireJoin((who) => {
   rater = who;
   remember("rater", who);
@@ -360,7 +361,8 @@ wireJoin((who) => {
 
 function guide(open) {
   if (!open) return el("guide").close();
-  if (rater) el("resume").value = linkHere(`rater=${rater.rater}&key=${rater.key}`);
+  if (rater) el("resume").value = linkHere(language, `rater=${rater.rater}&key=${rater.key}`);
+  if (!player.video.paused) el("guide").addEventListener("close", play, { once: true });
   player.video.pause();
   el("guide").showModal();
 }

@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 import { record } from "./recorder.js";
 import { wireSlot } from "./slot.js";
-import { bytes, duration } from "./words.js";
+import { bytes, duration, speedOf } from "./words.js";
 
 const el = (id) => document.getElementById(id);
 const NUMBERS = ["seed", "steps", "guidance_scale"];
@@ -19,6 +19,7 @@ export function wireForm(api, offered, say) {
     slots[section.dataset.role] = wireSlot(section, api, offered, record, changed, say);
   }
   for (const model of offered.models) el("model").append(new Option(model.name, model.name));
+  for (const name of Object.keys(model().speeds)) el("speed").append(new Option("", name));
   el("dice").addEventListener("click", () => {
     el("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
     changed();
@@ -38,7 +39,7 @@ export function wireForm(api, offered, say) {
 
   /** What the form says, as the server wants it; null for what is left to the model. */
   function settings() {
-    const found = { model: el("model").value, scale: Number(el("scale").value), fit_motion: shown("keypoints") && el("fit_motion").checked };
+    const found = { model: el("model").value, speed: el("speed").value, scale: Number(el("scale").value), fit_motion: shown("keypoints") && el("fit_motion").checked };
     for (const [role, slot] of Object.entries(slots)) found[role] = slot.upload?.id ?? null;
     for (const name of NUMBERS) found[name] = el(name).value === "" ? null : Number(el(name).value);
     found.seed ??= 0;
@@ -62,13 +63,15 @@ export function wireForm(api, offered, say) {
 
   function changed() {
     const chosen = model();
+    const speed = chosen.speeds[el("speed").value];
+    for (const option of el("speed").options) option.textContent = speedOf(option.value, chosen.speeds[option.value]);
     for (const part of document.querySelectorAll("[data-with]")) part.hidden = !shown(part.dataset.with);
     el("model-about").textContent = chosen.description;
-    el("steps").placeholder = `${chosen.steps}, the model’s own`;
-    el("guidance_scale").placeholder = `${chosen.guidance_scale}, the model’s own`;
+    el("steps").placeholder = `${speed.steps}, by the speed`;
+    el("guidance_scale").placeholder = `${speed.guidance_scale}, by the speed`;
     el("prompt").placeholder = chosen.prompt;
     el("negative_prompt").placeholder = chosen.negative_prompt;
-    el("settings-line").textContent = `${chosen.name}, seed ${el("seed").value || 0}, ${el("steps").value || chosen.steps} steps`;
+    el("settings-line").textContent = `${chosen.name}, seed ${el("seed").value || 0}, ${el("steps").value || speed.steps} steps`;
     complain("");
     clearTimeout(timer);
     looking?.abort();
@@ -131,13 +134,18 @@ export function wireForm(api, offered, say) {
       say(job.ahead ? `The video is in the queue, ${job.ahead} before it.` : "The video is being made.");
       el("title").value = "";
       for (const choice of el("form").elements.consent) choice.checked = false; // asked once for every video
-      if (matchMedia("(max-width: 900px)").matches) el("gallery").scrollIntoView({ behavior: "smooth" });
+      if (matchMedia("(max-width: 900px)").matches) bring("gallery");
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       complain(error.message);
     } finally {
       el("go").disabled = false;
     }
+  }
+
+  /** Scroll to a part of the page. */
+  function bring(part) {
+    el(part).scrollIntoView({ behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });
   }
 
   function complain(text, field) {
@@ -149,12 +157,13 @@ export function wireForm(api, offered, say) {
     const given = job.settings;
     if (offered.models.some(({ name }) => name === given.model)) el("model").value = given.model;
     for (const name of [...NUMBERS, ...TEXTS]) el(name).value = given[name] ?? "";
+    el("speed").value = given.speed;
     el("scale").value = String(given.scale);
     el("fit_motion").checked = given.fit_motion;
     el("title").value = job.title;
     for (const [role, slot] of Object.entries(slots)) slot.set(job.inputs[role] ?? null);
     el("settings").open = true;
-    el("form").scrollIntoView({ behavior: "smooth" });
+    bring("form");
     el("seed").focus({ preventScroll: true });
     say("The settings are in the form. Change what you like, answer the question about consent, and press Make the video.");
   }

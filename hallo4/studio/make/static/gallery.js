@@ -62,11 +62,7 @@ export function wireGallery(api, say, links) {
     if (what === "again") return links.again(job);
     if (what === "compare") return compare(card);
     const button = part.querySelector(`[data-do=${what}]`);
-    if (what === "delete" && !button.classList.contains("sure")) {
-      button.classList.add("sure");
-      button.textContent = "Delete for ever?";
-      return setTimeout(() => (button.classList.remove("sure"), (button.textContent = "Delete")), 4000);
-    }
+    if (what === "delete" && !button.classList.contains("sure")) return ask(button, job);
     button.disabled = true;
     try {
       if (what === "delete") {
@@ -84,6 +80,21 @@ export function wireGallery(api, say, links) {
     } finally {
       button.disabled = false;
     }
+  }
+
+  /** Ask whether to delete, until people turn to something else. */
+  function ask(button, job) {
+    const over = new AbortController();
+    const forget = () => {
+      over.abort();
+      button.classList.remove("sure");
+      label(button, "Delete", job);
+    };
+    button.classList.add("sure");
+    label(button, "Delete for ever?", job);
+    button.focus(); // some browsers do not give it to what is pressed
+    button.addEventListener("blur", forget, { signal: over.signal });
+    button.addEventListener("keydown", (event) => event.key === "Escape" && forget(), { signal: over.signal });
   }
 
   function compare(card) {
@@ -119,12 +130,18 @@ function draw(part, job, before) {
   const can = { cancel: ["queued", "running"].includes(job.status) && !job.stopping, resume: ["cancelled", "failed"].includes(job.status), download: job.video, again: true, compare: job.video, delete: job.status !== "running" };
   for (const button of part.querySelectorAll("[data-do]")) {
     button.hidden = !can[button.dataset.do];
-    if (button.dataset.do !== "again") button.setAttribute("aria-label", `${button.textContent}: ${titleOf(job)}`);
+    if (button.dataset.do !== "again") label(button, button.textContent, job);
   }
   if (job.video) get("[data-do=download]").href = `${job.video}?download=true`;
   const lines = [...settingsOf(job), ["Consent", job.consent === "agreed" ? "the person agreed" : "no real person"]];
   get("dl").replaceChildren(...lines.map(([name, value]) => row(name, value)));
   get(".notes").replaceChildren(...job.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
+}
+
+/** What a button of a card says, and to screen readers of which video. */
+function label(button, text, job) {
+  button.textContent = text;
+  button.setAttribute("aria-label", `${text}: ${titleOf(job)}`);
 }
 
 function state(job) {

@@ -1,6 +1,15 @@
 // Numbers and settings in the words of people.
 
-export const NAMES = { portrait: "Portrait", voice: "Voice", motion: "Driving video", model: "Model", seed: "Seed", steps: "Steps", guidance_scale: "Guidance", scale: "Enlarge", person: "Person", fit_motion: "Fitted keypoints", prompt: "Prompt", negative_prompt: "Not in the video" };
+export const NAMES = { portrait: "Portrait", voice: "Voice", motion: "Driving video", model: "Model", seed: "Seed", speed: "Speed", steps: "Steps", guidance_scale: "Guidance", scale: "Enlarge", person: "Person", fit_motion: "Fitted keypoints", prompt: "Prompt", negative_prompt: "Not in the video" };
+
+const SPEEDS = { full: "Full quality", fast: "Fast", draft: "Draft" };
+
+/** A speed in words; with what it means for a model where that is given. */
+export function speedOf(name, about) {
+  if (!about) return SPEEDS[name] ?? name;
+  const steps = `${about.steps} ${about.steps === 1 ? "step" : "steps"}`;
+  return about.times === 1 ? `${SPEEDS[name]}: ${steps}` : `${SPEEDS[name]}: ${steps}, about ${Number(about.times.toPrecision(2))} times as fast`;
+}
 
 export function duration(seconds) {
   if (seconds < 1) return "under a second";
@@ -21,6 +30,8 @@ export function settingsOf(job) {
     const value = settings[name];
     if (name === "scale") return [title, value === 1 ? "not" : `${value} times`];
     if (name === "fit_motion") return [title, value ? "yes" : "no"];
+    if (name === "speed") return [title, speedOf(value)];
+    if (value === null && ["steps", "guidance_scale"].includes(name)) return [title, "by the speed"];
     return [title, value === null ? "the model’s own" : String(value)];
   });
 }

@@ -13,14 +13,14 @@ export async function newTones(bearer) {
   el("tones").src = found.media;
 }
 
-/** `heard(answer)` gets what the server says after the right number; `failed(error)` what it refused. */
-export function wireHearing(bearer, heard, failed) {
+/** `passed(answer)` gets what the server says after the right number; `failed(error)` what it refused. */
+export function wireSoundCheck(bearer, passed, failed) {
   el("tones-play").addEventListener("click", () => el("tones").play().catch(() => {}));
   for (const button of document.querySelectorAll(".counts [data-count]")) {
     button.addEventListener("click", async () => {
       el("tones-wrong").textContent = "";
       try {
-        heard(await call("api/heard", bearer(), { token, count: Number(button.dataset.count) }));
+        passed(await call("api/sound_check", bearer(), { token, count: Number(button.dataset.count) }));
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
         if (error.status !== 409) return failed(error);
