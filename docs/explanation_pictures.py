@@ -14,7 +14,10 @@ from PIL import Image
 from hallo4.models.temporal_motion_modulation import group_frames
 from hallo4.motion import draw_skeleton
 from hallo4.types import FPS
-from hallo4.world import make_episode
+from hallo4.world import act, make_episode, sample_identity
+from hallo4.world.episode import draw_clip
+from hallo4.world.framing import HALF_FIGURE, Framing, sample_framing
+from hallo4.world.look import LIT, PLACES
 
 MEDIA = Path(__file__).parent / "media"
 COLOURS = ("#c8553d", "#2a7f9e", "#4f7f3a", "#8a5a9e")
@@ -142,6 +145,34 @@ def portrait_world() -> Figure:
     return figure
 
 
+def lit_world() -> Image.Image:
+    """People of the lit world in every place, shape and head size."""
+    seeds, rng = range(40, 120), np.random.default_rng(1)
+    by_place = {sample_identity(seed, LIT).look.place: seed for seed in seeds}
+    rows = [
+        [shown_at(by_place[place], HALF_FIGURE) for place in PLACES],
+        [shown_at(seed, sample_framing(rng)) for seed in range(44, 56)],
+    ]
+    height = 256
+    sized = [
+        [Image.fromarray(p).resize((p.shape[1] * height // p.shape[0], height)) for p in row] for row in rows
+    ]
+    flat = [picture for row in sized for picture in row]
+    sheet, x, y = Image.new("RGB", (1044, 5 * (height + 4) - 4), "white"), 0, 0
+    for picture in flat:
+        if x + picture.width > sheet.width:
+            x, y = 0, y + height + 4
+        sheet.paste(picture, (x, y))
+        x += picture.width + 4
+    return sheet
+
+
+def shown_at(seed: int, framing: Framing) -> np.ndarray:
+    """A frame of this episode of the lit world, about a second after its beginning."""
+    identity, _, performance, _ = act(seed, 2.0, world=LIT)
+    return draw_clip(identity, performance, slice(28, 29), framing.view(256))[1][0]
+
+
 def save(figure: Figure, path: Path) -> None:
     """As a WebP, sharp on dense screens; nothing of when or by what it was made."""
     content = BytesIO()
@@ -151,10 +182,11 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def main(folder: Path = MEDIA) -> None:
-    """Draw both."""
+    """Draw all three."""
     plt.switch_backend("agg")
     save(temporal_motion_modulation(), folder / "temporal_motion_modulation.webp")
     save(portrait_world(), folder / "portrait_world.webp")
+    lit_world().save(folder / "lit_world.webp", quality=82, method=6)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ from hallo4.types import FPS, Skeleton
 VERSIONS = {"probe": 1, "shots": 1, "person": 1, "speech": 1, "clips": 1, "sync": 1}
 """Of the code of each stage: raised when its result changes."""
 
+GIVEN_TIMING = 2
+"""Of `given_skeleton`: keypoints at the video's own rate are of its pictures."""
+
 _SUDDEN = 8.0
 """A change of so many levels between two thumbnails can be a cut ..."""
 _TIMES_USUAL = 4.0
@@ -183,7 +186,8 @@ class Observer:
 
     def _person_by(self, source: Source) -> dict[str, Any]:
         if source.keypoints_sha256 is not None:
-            return {"keypoints": source.keypoints_sha256, "person": self.settings.person}
+            of_file = {"keypoints": source.keypoints_sha256, "person": self.settings.person}
+            return of_file | {"timing": GIVEN_TIMING}
         return {"estimator": self._estimated_by, "person": self.settings.person}
 
     def _person(self, source: Source, info: dict[str, Any], part: range, parts: int) -> Findings:

@@ -8,11 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from hallo4.errors import InputError
+from hallo4.media.files import warn
 from hallo4.media.names import as_stored
 from hallo4.motion.files import load_skeleton
-from hallo4.motion.timing import resample
+from hallo4.motion.timing import resample, resampled_frames
 from hallo4.types import FPS, Skeleton
 
+_SAME_RATE = 5e-4
+"""29.97 and 30000/1001 are one rate, 29.97 and 30 are two."""
+_JUST_SHOWN = 1e-3
+"""A picture is on screen when its time is so much of its length away."""
 SIDECARS = (".keypoints.json", ".keypoints.npz")
 ASPECT_TOLERANCE = 0.02
 """How much two pictures' shapes may differ and still count as the same."""
@@ -27,7 +32,11 @@ def keypoint_file(video: Path) -> Path | None:
 def given_skeleton(file: Path, width: int, height: int, fps: float, person: str | None = None) -> Skeleton:
     """The file's keypoints at 25 fps and in pixels of the video, which may have another size than the one
     they were made of; what they do not say is the video's `width`, `height` (px) and `fps`. `person`: as
-    `load_skeleton`. What was assumed or converted is said in a `MediaWarning`. InputError: damaged, of
+    `load_skeleton`.
+
+    At the video's own rate they are of its pictures: frame k has those of the picture that is on screen at
+    k / 25 s, which is the one that `read_frames` gives. At another rate they are interpolated in time
+    (`resample`). What was assumed, converted or lost is said in a `MediaWarning`. InputError: damaged, of
     another aspect ratio, or no person in a picture of that size.
     """
     skeleton = load_skeleton(file, person=person, assumed_fps=fps, assumed_size_px=(width, height))
@@ -41,4 +50,13 @@ def given_skeleton(file: Path, width: int, height: int, fps: float, person: str 
     skeleton = replace(skeleton, points_px=skeleton.points_px * scale, width_px=width, height_px=height)
     if skeleton.fps == FPS:
         return skeleton
-    return resample(skeleton, max(1, round(len(skeleton) * FPS / skeleton.fps)))[0]
+    frames = max(1, round(len(skeleton) * FPS / skeleton.fps))
+    if skeleton.fps > FPS:
+        warn(
+            f"{file.name}: has {skeleton.fps:g} skeletons a second, of which {FPS:g} are read; what moves to "
+            "and fro between two of them is lost."
+        )
+    if abs(skeleton.fps / fps - 1) > _SAME_RATE:
+        return resample(skeleton, frames)[0]
+    on_screen = np.floor(np.arange(frames) * (skeleton.fps / FPS) + _JUST_SHOWN)
+    return resampled_frames(skeleton, on_screen * (FPS / skeleton.fps), frames)

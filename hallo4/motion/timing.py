@@ -25,7 +25,7 @@ def resample(skeleton: Skeleton, frames: int, fps: float = FPS) -> tuple[Skeleto
 
 def resampled_frames(skeleton: Skeleton, indices: np.ndarray, frames: int, fps: float = FPS) -> Skeleton:
     """The frames with these numbers, [n] in any order and below `frames`, of `resample(skeleton, frames,
-    fps)`, without making the others. InputError as there."""
+    fps)`, without making the others; numbers between two are times between them. InputError as there."""
     if frames < 1 or not fps > 0:
         raise InputError(f"{frames} frames at {fps:g} fps asked for; use at least 1 frame and fps above 0.")
     last = len(skeleton) - 1

@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hallo4.errors import Hallo4Error, MissingExtraError
+from hallo4.errors import Hallo4Error, InputError, MissingExtraError
 from hallo4.training.failure import failed_elsewhere, failures_shared, group_store
 
 Value = TypeVar("Value")
@@ -78,12 +78,14 @@ class Group:
 def current_group() -> Group:
     """This process's group, which the first call joins. MissingExtraError without accelerate.
 
-    Hallo4Error: the others cannot be reached.
+    InputError: the launcher was told to start several processes and started this one alone. Hallo4Error: the
+    others cannot be reached.
     """
     try:
         from accelerate import PartialState
     except ImportError as error:
         raise MissingExtraError("Training needs accelerate: pip install 'hallo4[train]'.") from error
+    _refuse_lone_process()
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     joining: dict[str, Any] = {}
     if launched > 1 and not PartialState._shared_state:
@@ -100,6 +102,18 @@ def current_group() -> Group:
             "Start as many processes as --num_processes says, with the same address and port."
         ) from error
     return Group(state.process_index, state.num_processes, state.device)
+
+
+def _refuse_lone_process() -> None:
+    """InputError: `accelerate launch --cpu --num_processes N` starts one process, unless under MPI. It gives
+    an address where others could be met, and no number of processes."""
+    sizes = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    by_accelerate = "ACCELERATE_DYNAMO_BACKEND" in os.environ and "MASTER_ADDR" in os.environ
+    if by_accelerate and not any(name in os.environ for name in sizes):
+        raise InputError(
+            "accelerate launch was told to start several processes and started this one alone, as it does "
+            "with --cpu and with one GPU. Say --multi_gpu, which starts them on CPUs, too, or use torchrun."
+        )
 
 
 @contextmanager

@@ -163,6 +163,12 @@ def excerpt(clips: Batch, frames: int, generator: torch.Generator) -> Batch:
 def sft_objective(config: SFTConfig, autoencoder: Autoencoder) -> Method:
     """Denoising of a clip's last frames, given as many before as the backbone is conditioned on.
 
+    Every latent that sampling makes is scored. With a DiT of the released kind this includes the known frame
+    of a window that goes on: it is known through the control alone, denoised again like all others, which
+    attend to it at every step, and left out only when the window is done; unscored, it would be noise that
+    the others look at. (The authors published no training code.) Preference training leaves it out: winner
+    and loser are judged by what each did *after* it.
+
     `autoencoder`: of the latents, on the device of the model."""
 
     def objective(model: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:

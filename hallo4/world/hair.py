@@ -49,6 +49,10 @@ _LONG_FALL = {"bob": 0.95, "long": 1.85, "ponytail": 0.0}
 def draw_back_hair(painter: Painter, head: HeadFrame, identity: Identity) -> None:
     """Hair behind face and shoulders."""
     style, dark = identity.hair_style, mix(identity.hair, (20, 14, 22), 0.28)
+    if identity.look is not None and style not in ("bald", "buzz"):
+        # Under the front hair, so that a turned head shows hair and not the place behind it.
+        under = np.array([(1.0, 0.12), (0.7, 0.3), (-0.7, 0.3), (-1.0, 0.12)])
+        _fill(painter, head, _spline(_CAP_OUTER, under), dark, 0.0)
     if style in ("bob", "long"):
         fall = _LONG_FALL[style]
         wide = 1.22 if style == "bob" else 1.16

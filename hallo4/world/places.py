@@ -165,7 +165,7 @@ def _garden(rng: np.random.Generator, identity: Identity) -> Image.Image:
     hedge = np.clip((line + 0.25 + 0.75 * _clouds(rng, (4, 9, 18))) * 5, 0, 1)[..., None]
     mixed = np.asarray(picture, np.float32) * (1 - hedge) + green * hedge
     picture = _blurred(Image.fromarray(mixed.astype(np.uint8)), 0.018)
-    return _discs(rng, picture, [(255, 246, 190), (230, 240, 180), (255, 255, 240)], 16, (0.05, 0.75), 0.28)
+    return _discs(rng, picture, [(255, 246, 190), (230, 240, 180), (255, 255, 240)], 14, (0.38, 0.85), 0.28)
 
 
 def _sky(rng: np.random.Generator, identity: Identity) -> Image.Image:

@@ -146,9 +146,10 @@ def _draw_eye(painter: Painter, head: HeadFrame, identity: Identity, state: Face
     x, upper, lower = eye_curves(identity, state, side)
     loop = np.concatenate([x, x[::-1]]), np.concatenate([upper, lower[::-1]])
     lid = mix(identity.skin, (110, 50, 60), 0.28 if identity.look is None else 0.16)
-    painter.fill(
-        head(loop[0], np.concatenate([np.minimum(upper, upper.min() + 0.05) - 0.07, lower[::-1]])), lid
-    )
+    crease = np.minimum(upper, upper.min() + 0.05) - 0.07
+    if identity.look is not None:  # follows the eyeball
+        crease = np.minimum(upper, upper.min() + 0.13) - 0.075 * (1 - np.linspace(-1, 1, len(x)) ** 4)
+    painter.fill(head(loop[0], np.concatenate([crease, lower[::-1]])), lid)
     painter.fill(head(*loop), WHITE)
     if state.blink < 0.9:
         center = side * 0.435 * identity.eye_gap + 0.075 * state.gaze[0], 0.0 + 0.06 * state.gaze[1]
@@ -274,7 +275,8 @@ def _draw_beard(painter: Painter, head: HeadFrame, identity: Identity, state: Fa
             np.concatenate([by + (grow - 1) * 2, inner_y[::-1]]),
             0.05,
         )
-        painter.fill(loop, color, 1.0 if identity.beard == "full" else 0.35)
+        stubble = 0.35 if identity.look is None else 0.2
+        painter.fill(loop, color, 1.0 if identity.beard == "full" else stubble)
     if identity.beard in ("moustache", "full"):
         corners = np.array(
             [

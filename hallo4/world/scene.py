@@ -48,7 +48,7 @@ def draw_frame(
     surface: Surface | None = None,
 ) -> np.ndarray:
     """Frame `t`, [H, W, 3] uint8; `backdrop` comes from `draw_backdrop` once a clip, and `surface`, of
-    somebody in the lit world, likewise from `surface_of`."""
+    a person of the lit world, likewise from `surface_of`."""
     head, limbs = head_frame(identity, performance, t), body(identity, performance, t)
     lamp = None if surface is None else Lamp(surface.look, view, surface.vignette)
     painter = Painter(view, backdrop, SUPERSAMPLING if lamp is None else LIT_SUPERSAMPLING, lamp)

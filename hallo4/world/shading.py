@@ -81,7 +81,8 @@ def _strands(identity: Identity, rng: np.random.Generator, x: np.ndarray, y: np.
     else:
         fan = np.sign(x - parting) * np.abs(x - parting) ** 0.85 / (0.9 + 0.55 * (y + 1.5))
     if style == "scarf":
-        return 0.22 * np.interp(fan + 0.3 * y, *_noise(rng, 0.30)) * np.ones_like(x + y)
+        drape = np.arctan2(x - 0.3 * parting, 1.9 + y) + 0.10 * np.sin(2.5 * y)
+        return 0.24 * np.interp(drape, *_noise(rng, 0.11)) + 0.12 * np.interp(drape, *_noise(rng, 0.05))
     fine = np.interp(fan, *_noise(rng, 0.022)) + np.interp(fan, *_noise(rng, 0.05))
     broad = np.interp(fan + 0.05 * np.sin(3 * y), *_noise(rng, 0.16))
     return (0.085 * fine + 0.13 * broad).astype(np.float32)
@@ -126,7 +127,7 @@ def head_fields(surface: Surface, head: HeadFrame) -> dict[str, Field]:
     band *= np.clip(1.1 - np.abs(turned), 0, 1) * (0.22 + 1.6 * surface.strands)
     front = 0.20 + 0.72 * crown + surface.strands + band
     back = 0.20 + 0.25 * np.clip(_AXIS * key[0] * 0.8 + 0.6, 0, 1) + 0.9 * surface.strands
-    back = np.broadcast_to(back, front.shape)
+    back = np.ascontiguousarray(np.broadcast_to(back, front.shape))
     return {
         "face": _on_head(head, skin, 0.95),
         "front_hair": _on_head(head, front, 0.95),
@@ -154,9 +155,23 @@ def _on_head(head: HeadFrame, texture: np.ndarray, depth: float) -> Field:
             for _ in range(2):  # the surface's depth is found where the pixel was last thought to lie
                 z = depth * np.sqrt(np.maximum(0.0, 1 - (face_x / 1.12) ** 2 - (face_y / 1.45) ** 2))
                 face_x, face_y = flat_x - lean[0] * z, flat_y - lean[1] * z
-        column = np.clip((face_x + _REACH) / _CELL + 0.5, 0, last).astype(np.int32)
-        row = np.clip((face_y + _REACH) / _CELL + 0.5, 0, last).astype(np.int32)
-        return texture[row, column]
+        # Between the cells: what is nearest would jump as the head moves.
+        column = np.clip((face_x + np.float32(_REACH)) * np.float32(1 / _CELL), 0, last - 0.01)
+        row = np.clip((face_y + np.float32(_REACH)) * np.float32(1 / _CELL), 0, last - 0.01)
+        left, top = column.astype(np.int32), row.astype(np.int32)
+        column -= left
+        row -= top
+        corner = top * (last + 1) + left
+        cells = texture.ravel()
+        upper = cells[corner]
+        upper += (cells[corner + 1] - upper) * column
+        corner += last + 1
+        lower = cells[corner]
+        lower += (cells[corner + 1] - lower) * column
+        lower -= upper
+        lower *= row
+        upper += lower
+        return upper
 
     return field
 
@@ -183,7 +198,7 @@ def cloth_of(identity: Identity) -> Cloth:
     look = identity.look
     rng = np.random.default_rng([look.seed, 5])
     a, b, c = rng.uniform(0, 2 * np.pi, 3).tolist()
-    pattern = look.pattern
+    pattern = "none" if identity.clothes == "stripes" else look.pattern
 
     def cloth(s: np.ndarray, n: np.ndarray, near: np.ndarray | float = 1.0) -> np.ndarray:
         folds = np.sin(70 * s + 22 * n + a + 1.8 * np.sin(24 * n + 9 * s + b))

@@ -1,5 +1,6 @@
 """The store of rendered clips: what is in it, how it is indexed, and how building goes on."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -146,7 +147,28 @@ def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tm
     assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 10, "and never shrinks"
 
 
-@pytest.mark.parametrize("change", [{"size_px": 96}, {"first_seed": 41}, {"windows": 1}, {"seconds": 0.8}])
+def test_a_store_that_names_no_world_is_of_the_first(built, tmp_path, monkeypatch):
+    stamp = tmp_path / "clips" / "config.json"
+    written = json.loads(stamp.read_text())
+    assert written.pop("world") == "drawn-1"
+    stamp.write_text(json.dumps(written))
+    monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered again"))
+    assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 6
+
+
+def test_clips_of_the_lit_world_show_it(quick_world, tmp_path):
+    flat, lit = (
+        build_clips(tmp_path / world, replace(CONFIG, episodes=1, world=world), workers=1)
+        for world in ("drawn-1", "lit-1")
+    )
+    np.testing.assert_array_equal(lit.get("curves", 0), flat.get("curves", 0))
+    assert np.abs(lit.get("frames_u8", 0).astype(int) - flat.get("frames_u8", 0)).mean() > 5
+
+
+CHANGES = [{"size_px": 96}, {"first_seed": 41}, {"windows": 1}, {"seconds": 0.8}, {"world": "lit-1"}]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_another_configuration_is_refused(built, tmp_path, change):
     with pytest.raises(InputError, match="another configuration") as error:
         build_clips(tmp_path / "clips", replace(CONFIG, **change))

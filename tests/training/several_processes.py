@@ -53,7 +53,8 @@ SAMPLES = 7
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training of `size` processes in `folder`. At step `at`, `rank` does what `fault` says."""
+    """A training of `size` processes in `folder`, which a guard ends after so many `previews`, if any. At
+    step `at`, `rank` does what `fault` says."""
 
     folder: str
     task: str = "sft"
@@ -62,6 +63,7 @@ class Job:
     accumulate: int = 1
     steps: int = 6
     optimizer: str = "adamw"
+    previews: int = 0
     fault: str = ""
     rank: int = 1
     at: int = -1
@@ -143,17 +145,22 @@ def work(job: Job) -> None:
         sharding=job.sharding,
         log_every=1,
         save_minutes=1e-9,
-        preview_every=3 if preview else 0,
+        preview_every=(1 if job.previews else 3) if preview else 0,
         optimizer=OptimizerConfig(job.optimizer, 3e-3, 3e-3, weight_decay=0.01),
         schedule=ScheduleConfig(warmup_steps=2, anneal_fraction=0.0),
     )
+
+    def guard(history):
+        return "enough previews" if len(history) == job.previews else None
+
     with main_first("the samples", 0.02 if job.fault == "slow" else 1):
         if job.fault == "slow" and rank == 0:
             time.sleep(3)
         if job.fault == "unprepared" and rank == 0:
             raise InputError("the videos are not there")
     data = Data(pairs, 1 if job.fault == "few" else SAMPLES)
-    result = train(run, watched(job, rank, method), model, data, folder=Path(job.folder), on_preview=preview)
+    looked_at = {"on_preview": preview, "guard": guard if job.previews else None}
+    result = train(run, watched(job, rank, method), model, data, folder=Path(job.folder), **looked_at)
     if rank == 0:
         tensors = {f"model.{name}": p.detach().contiguous() for name, p in model.state_dict().items()}
         tensors |= {f"mean.{name}": p for name, p in result.ema.weights.items()}

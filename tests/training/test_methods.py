@@ -9,6 +9,7 @@ from torch import nn
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig, sample_sigma
 from hallo4.errors import InputError
 from hallo4.models.window_conditions import DiTWindows
+from hallo4.pipelines import load_model
 from hallo4.training import (
     AdapterConfig,
     PairConfig,
@@ -19,6 +20,7 @@ from hallo4.training import (
     TuningConfig,
     adapter_state,
     override,
+    sft,
     train,
     tuned,
 )
@@ -100,10 +102,36 @@ def test_the_loss_is_a_function_of_model_and_batch(toolbox, tiny_parts, rules):
 
 @pytest.mark.parametrize("family", ["tiny-dit-sft", "tiny-unet-sft"])
 def test_idle_parameters_are_those_without_a_gradient(family):
-    from hallo4.pipelines import load_model
-
     model = load_model(family)
-    backbone, rules = model.backbone.requires_grad_(True), model.backbone.windows
+    backbone = model.backbone.requires_grad_(True)
+    config = SFTConfig(batch_size=2)
+    batch = window_batch(model, config)
+    sft_objective(config, model.autoencoder)(backbone, batch, 0)[0].backward()
+    without = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
+    assert without
+    assert sorted(without) == sorted(backbone.idle_parameters(text=False))
+
+
+@pytest.mark.parametrize(("family", "scored"), [("tiny-dit-sft", [0, 1]), ("tiny-unet-sft", [2, 3, 4, 5, 6])])
+def test_all_that_sampling_makes_is_scored_what_is_known_or_not(family, scored, monkeypatch):
+    """A DiT makes the known frame of a window again, under noise; a UNet's known frames stand before it."""
+    model, config = load_model(family), SFTConfig(batch_size=2, known_share=1.0)
+    batch = window_batch(model, config)
+    errors = []
+    for latent in range(batch["video"].shape[2]):
+
+        def off(predict, kind, backbone, clean, *draws, latent=latent):
+            wrong = (batch["video"][:, :, latent : latent + 1] == clean).flatten(3).all(-1).all(1)
+            return wrong[:, None, :, None, None] * torch.ones_like(clean), torch.zeros_like(clean)
+
+        monkeypatch.setattr(sft, "found_and_wanted", off)
+        errors.append(float(sft_objective(config, model.autoencoder)(model.backbone, batch, 0)[0]))
+    assert [latent for latent, error in enumerate(errors) if error] == scored
+
+
+def window_batch(model, config):
+    """Two windows of five frames, of noise."""
+    rules = model.backbone.windows
     channels, frames = model.autoencoder.spec.latent_channels, 5 + rules.known_frames
     latents = frames if model.info.family == "unet" else 2
     frames = frames if model.info.family == "unet" else 5
@@ -113,12 +141,7 @@ def test_idle_parameters_are_those_without_a_gradient(family):
         "grey": torch.randn(1, channels, latents, 4, 4),
         "regions": torch.zeros(2, 3, latents, 4, 4, dtype=torch.bool),
     }  # fmt: skip
-    config = SFTConfig(batch_size=2)
-    batch = draw_batch(clips, config, rules, torch.Generator().manual_seed(0))
-    sft_objective(config, model.autoencoder)(backbone, batch, 0)[0].backward()
-    without = [name for name, parameter in backbone.named_parameters() if parameter.grad is None]
-    assert without
-    assert sorted(without) == sorted(backbone.idle_parameters(text=False))
+    return draw_batch(clips, config, rules, torch.Generator().manual_seed(0))
 
 
 def test_a_model_with_prompts_has_no_idle_attention(toolbox):

@@ -1,12 +1,7 @@
 """Preference training through the loop: resume (group 7), over-optimisation and guards (group 14)."""
 
 import math
-import os
-import socket
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -88,35 +83,6 @@ def test_group_7_four_and_two_steps_are_six_bitwise(toolbox, tmp_path, mode):
     for name, weight in untouched.named_parameters():
         now = dict(whole.named_parameters()).get(name)
         assert now is None or torch.equal(now, weight)  # else it is below an adapter: `...base_layer.weight`
-
-
-@pytest.mark.slow
-def test_group_7_two_processes_are_one_with_twice_the_batches(tmp_path):
-    """Also with the loser recomputed during backward, and a guard on one process that ends both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-
-    def start(folder: Path, rank: int, processes: int) -> subprocess.Popen:
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes}
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "1"}
-        environment = os.environ | where | {name: str(value) for name, value in variables.items()}
-        script = Path(__file__).with_name("two_processes.py")
-        command = [sys.executable, str(script), str(folder), str(2 // processes)]
-        return subprocess.Popen(command, env=environment)
-
-    logs = []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
-        started = [start(folder, rank, processes) for rank in range(processes)]
-        assert [process.wait(600) for process in started] == [0] * processes
-        records = read_log(folder)
-        assert [r["step"] for r in records if r.get("event") == "ended"] == [3]
-        logs.append(
-            [r["loss"] for r in records if "loss" in r] + [r["preview"] for r in records if "preview" in r]
-        )
-    assert len(logs[0]) == 6
-    assert logs[0] == logs[1]
 
 
 def test_visits_count_the_epochs():

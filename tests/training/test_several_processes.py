@@ -1,7 +1,12 @@
 """Several processes (gloo) train what one does, go on after kills with any number, and fail together."""
 
+import dataclasses
+import json
 import math
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +81,53 @@ def test_two_processes_are_one_with_twice_the_micro_batches(
     assert furthest(two, one) < near
     assert starter.seen(two) == starter.seen(one)
     assert starter.seen(one)[STEPS - 1] == {2 * STEPS - 2, 2 * STEPS - 1}
+
+
+def launched(words: list[str], job: Job) -> subprocess.CompletedProcess:
+    """As a person starts it on a machine without GPUs."""
+    root, script = Path(__file__).parents[2], Path(__file__).with_name("several_processes.py")
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *words, "--main_process_port", "0"]
+    job_words = [str(script), json.dumps(dataclasses.asdict(job))]
+    return subprocess.run([*launcher, *job_words], env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "sharding", "near"),
+    [
+        ("--multi_gpu", "none", 1e-6),
+        ("--use_fsdp --fsdp_version 2", "auto", 1e-5),
+    ],
+)
+def test_accelerate_launches_two_processes_on_cpus(alone, tmp_path, words, sharding, near):
+    one = alone("sft")
+    two = Job(str(tmp_path / "two"), "sft", 2, sharding, steps=STEPS, fault="counted")
+    done = launched([*words.split(), "--num_processes", "2"], two)
+    assert done.returncode == 0, done.stderr
+    assert logged(two, "loss") == pytest.approx(logged(one, "loss"), abs=near, rel=near)
+    assert furthest(two, one) < near
+    assert len(list(tmp_path.glob("two.seen*"))) == 2
+    assert (tmp_path / "two.exchanged").exists() == (sharding != "none"), "parameters are gathered"
+
+
+def test_one_process_in_the_place_of_two_is_refused(tmp_path):
+    job = Job(str(tmp_path / "run"), "sft", 2, steps=STEPS)
+    done = launched(["--cpu", "--num_processes", "2"], job)
+    assert done.returncode != 0
+    said = "error: accelerate launch was told to start several processes and started this one alone"
+    assert said in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_guard_ends_all_processes_at_the_same_step(starter, tmp_path):
+    logs = []
+    for size in (1, 2):
+        job = Job(str(tmp_path / str(size)), "dpo, split", size, accumulate=2 // size, steps=9, previews=3)
+        assert starter.run(job) == [0] * size, starter.said(job, 0)
+        assert [r["step"] for r in read_log(Path(job.folder)) if r.get("event") == "ended"] == [3]
+        logs.append([logged(job, "loss"), logged(job, "preview")])
+    assert len(logs[0][0]) == len(logs[0][1]) == 3
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize(("task", "gathers"), [("sft", 2), ("dpo", 3)])
