@@ -39,9 +39,10 @@ def workers_of(pid: int) -> list[int]:
     return children + [below for child in children for below in workers_of(child)]
 
 
-def sent(uploads, role: str, name: str, content: bytes) -> str:
+def sent(queue, role: str, name: str, content: bytes) -> str:
     """A file, as the page sends it; its id."""
-    begun = uploads.begin(UploadBody(role=role, name=name, size=len(content)), ())
+    uploads = queue.uploads
+    begun = uploads.begin(UploadBody(role=role, name=name, size=len(content)), queue.used_uploads())
     uploads.add(begun.id, 0, content)
     return uploads.look_at(begun.id).id
 
@@ -52,8 +53,8 @@ def begin(queue, home: Path, seconds: float, steps: int, seed: int = 0) -> str:
     soundfile.write(home / "voice.wav", samples, 16_000)
     portrait, voice = (DEMO / "portrait.png").read_bytes(), (home / "voice.wav").read_bytes()
     files = {
-        "portrait": sent(queue.uploads, "portrait", "portrait.png", portrait),
-        "voice": sent(queue.uploads, "voice", "voice.wav", voice),
+        "portrait": sent(queue, "portrait", "portrait.png", portrait),
+        "voice": sent(queue, "voice", "voice.wav", voice),
     }
     settings = Settings(**files, seed=seed, steps=steps)
     return queue.add(JobBody(settings=settings, consent="no_real_person")).id
