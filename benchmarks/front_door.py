@@ -73,7 +73,7 @@ def film(folder: Path, number: int, seconds: float) -> None:
     audio = Audio(soxr.resample(episode.audio.samples, rate, sound_hz).astype(np.float32), sound_hz)
     with VideoWriter(path, size_px, size_px, fps=fps, audio=audio) as writer:
         for tick in range(round(len(episode.frames_u8) / FPS * fps)):
-            shown_u8 = episode.frames_u8[min(int(tick / fps * FPS + 1e-6), len(episode.frames_u8) - 1)]
+            shown_u8 = episode.frames_u8[min(round(tick / fps * FPS), len(episode.frames_u8) - 1)]
             picture = Image.fromarray(shown_u8).resize((size_px, size_px), Image.Resampling.BICUBIC)
             writer.write(np.asarray(picture))
 

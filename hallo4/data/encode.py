@@ -33,7 +33,7 @@ from hallo4.types import FPS, FeatureStream, Skeleton
 from hallo4.weights.tensors import open_safetensors
 from hallo4.whole import write_whole
 
-VERSION = 1
+VERSION = 2
 """Of what a clip in a shard holds and of the code that makes it."""
 MARGIN = 2
 """Rows of audio features that are kept on each side of a clip: what its five-step windows reach."""

@@ -36,7 +36,7 @@ from hallo4.pose.scene import alike, thumbnail
 from hallo4.sync.network import SyncNet, read_syncnet
 from hallo4.types import FPS, Skeleton
 
-VERSIONS = {"probe": 1, "shots": 1, "person": 1, "speech": 1, "clips": 1, "sync": 1}
+VERSIONS = {"probe": 1, "shots": 2, "person": 2, "speech": 1, "clips": 2, "sync": 2}
 """Of the code of each stage: raised when its result changes."""
 
 GIVEN_TIMING = 2

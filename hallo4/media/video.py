@@ -1,4 +1,4 @@
-"""Video -> frames at a constant rate: what is shown at each tick, whatever the file's own timing."""
+"""Video -> frames at a constant rate: the picture nearest to each tick, whatever the file's own timing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
 from itertools import chain, dropwhile, pairwise
+from statistics import median_low
 
 import av
 import numpy as np
@@ -59,12 +60,16 @@ def read_frames(
     start_s: float = 0.0,
     end_s: float | None = None,
 ) -> Iterator[np.ndarray]:
-    """Frames [H, W, 3] uint8 sRGB, upright, at exactly `fps`: tick k is what is on screen at `start_s` + k /
-    fps. `fps` None: every picture of the file once, in the order of showing, whatever their times are.
+    """Frames [H, W, 3] uint8 sRGB, upright, at exactly `fps`: tick k is the picture whose time is nearest to
+    `start_s` + k / fps, of two equally near ones the earlier. `fps` None: every picture of the file once, in
+    the order of showing, whatever their times are.
 
-    So the ticks in [start_s, end_s) set the number of frames (24 -> 25 fps keeps the duration, frames
-    repeat), a variable frame rate works, and only one decoded frame is held. Time zero is the beginning of
-    the file, as in `load_audio`; before the first picture the first is shown. Pictures are as players show
+    So pictures are not late beside the sound on average, as they are where each stays until the next comes;
+    ffmpeg's filter `fps` rounds alike. Only a picture that stays longer than most is not left before half of
+    the usual interval (the median) before the next. The ticks in [start_s, end_s) set the number of frames
+    (24 -> 25 fps keeps the duration, frames repeat), a variable frame rate works, and two decoded frames are
+    held. Time zero is the beginning of the file, as in `load_audio`; before the first picture the first is
+    shown. Pictures are as players show
     them (`Presentation`); HDR is tone-mapped, with a `MediaWarning`. Of a file that is cut short the whole
     pictures are read, with a `MediaWarning` that counts them. Files are checked at the call, not at the first
     frame.
@@ -142,21 +147,23 @@ def _resampled(
     path: str | os.PathLike[str], probed: _Probed, fps: Fraction, start: Fraction, end: Fraction
 ) -> Iterator[Callable[[], np.ndarray]]:
     """What makes the picture of every tick."""
-    tolerance, picture, tick, on_screen = probed.tolerance, None, start, None
+    tick, picture, nearest, at = start, None, None, Fraction(0)
+    behind = end - probed.tolerance
     for time, frame, pixel_aspect in _frames_from(path, probed.begin_at(start)):
         picture = picture or Presentation(frame, pixel_aspect)
-        # `on_screen` stays until `frame` comes; the first picture also stands for the time before it.
-        on_screen = on_screen or frame
-        while tick < min(time, end) - tolerance:
-            yield partial(picture.rgb, on_screen)
+        # The first picture also stands for the time before it.
+        nearest, at = (frame, time) if nearest is None else (nearest, at)
+        middle = time - min(time - at, probed.interval) / 2 + probed.slack
+        while tick <= middle and tick < behind:
+            yield partial(picture.rgb, nearest)
             tick += 1 / fps
-        on_screen = frame
-        if tick >= end - tolerance:
+        nearest, at = frame, time
+        if tick >= behind:
             return
-    if on_screen is None:
+    if nearest is None:
         raise InputError(f"{shown(path)}: no frame of the video can be decoded. Export it again.")
-    while tick < end - tolerance:
-        yield partial(picture.rgb, on_screen)
+    while tick < behind:
+        yield partial(picture.rgb, nearest)
         tick += 1 / fps
 
 
@@ -203,14 +210,22 @@ def _probed(path: str | os.PathLike[str]) -> _Probed:
 
 @dataclass(frozen=True)
 class _Probed:
-    """`info`; exact `end` in seconds; how far time stamps may be off by rounding (`tolerance`); `notes` on
-    its pictures; `begins`, times of pictures that need no other, in order."""
+    """`info`; exact `end` in seconds; the usual `interval` of pictures; how far time stamps may be off by
+    rounding (`tolerance`); `notes` on its pictures; `begins`, times of pictures that need no other, in order.
+    """
 
     info: VideoInfo
     end: Fraction
+    interval: Fraction
     tolerance: Fraction
     notes: tuple[str, ...]
     begins: tuple[Fraction, ...]
+
+    @property
+    def slack(self) -> Fraction:
+        """How much later than in the middle of two pictures a tick may be and still count as there: half of
+        the unit of time stamps."""
+        return min(self.tolerance / 3, self.interval / 8)
 
     def begin_at(self, time: Fraction) -> Fraction:
         """Where reading may begin for the picture at `time`: 0, where that is not far."""
@@ -256,7 +271,8 @@ def _probe(path: str, stamp: tuple[int, ...]) -> _Probed:
         variable_frame_rate=max(steps, default=0) - min(steps, default=0) > _STEADY_S if stamped else None,
     )
     tolerance = min(Fraction(3, 2) * unit, Fraction(2, 1000))
-    return _Probed(info, end, tolerance, (*notes, *picture.notes), begins if stamped else ())
+    interval = median_low(steps) if steps else 1 / (rate or Fraction(25))
+    return _Probed(info, end, interval, tolerance, (*notes, *picture.notes), begins if stamped else ())
 
 
 def _check_size(path: str | os.PathLike[str], width: int, height: int) -> None:

@@ -16,8 +16,8 @@ from hallo4.types import FPS, Skeleton
 
 _SAME_RATE = 5e-4
 """29.97 and 30000/1001 are one rate, 29.97 and 30 are two."""
-_JUST_SHOWN = 1e-3
-"""A picture is on screen when its time is so much of its length away."""
+_AS_NEAR = 1e-3
+"""Two pictures are equally near whose distances differ by less than so many of their intervals."""
 SIDECARS = (".keypoints.json", ".keypoints.npz")
 ASPECT_TOLERANCE = 0.02
 """How much two pictures' shapes may differ and still count as the same."""
@@ -34,7 +34,7 @@ def given_skeleton(file: Path, width: int, height: int, fps: float, person: str 
     they were made of; what they do not say is the video's `width`, `height` (px) and `fps`. `person`: as
     `load_skeleton`.
 
-    At the video's own rate they are of its pictures: frame k has those of the picture that is on screen at
+    At the video's own rate they are of its pictures: frame k has those of the picture that is nearest to
     k / 25 s, which is the one that `read_frames` gives. At another rate they are interpolated in time
     (`resample`). What was assumed, converted or lost is said in a `MediaWarning`. InputError: damaged, of
     another aspect ratio, or no person in a picture of that size.
@@ -58,5 +58,5 @@ def given_skeleton(file: Path, width: int, height: int, fps: float, person: str 
         )
     if abs(skeleton.fps / fps - 1) > _SAME_RATE:
         return resample(skeleton, frames)[0]
-    on_screen = np.floor(np.arange(frames) * (skeleton.fps / FPS) + _JUST_SHOWN)
-    return resampled_frames(skeleton, on_screen * (FPS / skeleton.fps), frames)
+    nearest = np.ceil(np.arange(frames) * (skeleton.fps / FPS) - 0.5 - _AS_NEAR)
+    return resampled_frames(skeleton, nearest * (FPS / skeleton.fps), frames)

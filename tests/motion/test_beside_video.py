@@ -49,7 +49,7 @@ def test_at_a_rate_of_their_own_they_are_where_they_were_at_that_time(tmp_path, 
 
 
 @pytest.mark.parametrize("fps", [12.5, 24.0, 30000 / 1001, 30.0, 50.0, 60.0])
-def test_at_the_rate_of_the_video_they_are_those_of_the_picture_on_screen(tmp_path, fps):
+def test_at_the_rate_of_the_video_they_are_those_of_the_nearest_picture(tmp_path, fps):
     """The picture says which it is: by eight stripes, the bits of its number."""
     pictures = round(SECONDS * fps)
     with VideoWriter(tmp_path / "v.mp4", SIZE_PX, SIZE_PX, fps=fps, crf=None) as writer:

@@ -183,7 +183,9 @@ def _row(
     """What is said of a video, beside its reference if it has one; of the reference, by itself."""
     info, notes = look.info, list(look.notes)
     if abs(info.fps - FPS) > _RATE_TOLERANCE_FPS:
-        notes.append(f"{info.fps:.4g} fps: measured at 25, what is on screen at every 25th of a second")
+        notes.append(
+            f"{info.fps:.4g} fps: measured at 25, the picture that is nearest to every 25th of a second"
+        )
     if system == REFERENCE:
         pair, values = VideoPair(look, look), own_values(look)
     else:
