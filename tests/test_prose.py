@@ -9,7 +9,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hallo4"
-ROOMS = ("cli", "diffusion", "engine", "media", "models", "motion", "pipelines", "pose", "sync", "weights")
+ROOMS = (
+    "cli",
+    "diffusion",
+    "engine",
+    "evaluation",
+    "media",
+    "models",
+    "motion",
+    "pipelines",
+    "pose",
+    "sync",
+    "weights",
+)
 FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
 PRIVATE = re.compile(
     r"\b(told|heard|lent|lender|mend(s|ed)?|nobody|somebody|anew|hand(s|ed)? (over|on))\b", re.I
