@@ -19,6 +19,7 @@ ROOMS = (
     "motion",
     "pipelines",
     "pose",
+    "preference",
     "sync",
     "weights",
 )

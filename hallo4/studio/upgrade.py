@@ -42,7 +42,7 @@ def upgrade(folder: Path) -> Upgraded:
     """
     older = all((folder / name).is_file() for name in OLDER_STORE_FILES)
     if not older and not (folder / STORE_FILE).is_file():
-        raise InputError(f"{folder}: is no preference store of an older hallo4. Name the folder of one.")
+        raise InputError(f"{folder}: is not a preference store of an older hallo4. Name the folder of one.")
     with sole_worker(folder / "store.lock", folder, "Stop it first."):
         made = Upgraded(0, ()) if (folder / STORE_FILE).is_file() else _make(folder)
         _put_away(folder)

@@ -106,8 +106,8 @@ def test_interrupted_it_can_be_done_again(old, monkeypatch, broken):
 
 
 def test_what_is_no_store_is_said(tmp_path):
-    with pytest.raises(InputError, match="is no preference store of an older hallo4"):
+    with pytest.raises(InputError, match="is not a preference store of an older hallo4"):
         upgrade(tmp_path)
     shutil.rmtree(tmp_path)
-    with pytest.raises(InputError, match="is no preference store"):
+    with pytest.raises(InputError, match="is not a preference store"):
         upgrade(tmp_path)
