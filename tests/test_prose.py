@@ -20,12 +20,13 @@ ROOMS = (
     "pipelines",
     "pose",
     "preference",
+    "studio",
     "sync",
     "weights",
 )
 FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
 PRIVATE = re.compile(
-    r"\b(told|heard|lent|lender|mend(s|ed)?|nobody|somebody|anew|hand(s|ed)? (over|on))\b", re.I
+    r"\b(told|heard|lent|lender|mend(s|ed)?|nobody|somebody|anew|in one stroke|hand(s|ed)? (over|on))\b", re.I
 )
 """Words that a reader of other projects of the field would not expect."""
 
