@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hallo4"
 ROOMS = (
     "cli",
+    "data",
     "diffusion",
     "engine",
     "evaluation",
