@@ -23,6 +23,7 @@ ROOMS = (
     "preference",
     "studio",
     "sync",
+    "training",
     "weights",
 )
 FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
