@@ -21,6 +21,7 @@ ROOMS = (
     "pipelines",
     "pose",
     "preference",
+    "recipes",
     "studio",
     "sync",
     "training",
