@@ -26,6 +26,7 @@ ROOMS = (
     "sync",
     "training",
     "weights",
+    "world",
 )
 FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
 PRIVATE = re.compile(
