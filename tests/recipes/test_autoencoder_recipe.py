@@ -165,7 +165,5 @@ def test_a_backbone_does_not_take_an_autoencoder_of_other_cells(tmp_path):
     recipe = RECIPES["tiny-dit-sft"]()
     train = replace(recipe.config.train, steps=1, max_minutes=None, preview_every=0)
     config = replace(recipe.config, sizes=sizes, clips=clips, batch_size=1, train=train, **places)
-    with pytest.raises(
-        CheckpointError, match="per latent cell is 16, but the backbone was made for 8"
-    ):
+    with pytest.raises(CheckpointError, match="per latent cell is 16, but the backbone was made for 8"):
         recipe.run(config, tmp_path / "run")
