@@ -9,9 +9,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hallo4"
-ROOMS = ("cli", "diffusion", "engine", "media", "models", "motion", "pipelines", "pose", "weights")
-FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).glob("*.py"))])
-PRIVATE = re.compile(r"\b(told|lent|lender|mend(s|ed)?|nobody|somebody|anew|hand(s|ed)? (over|on))\b", re.I)
+ROOMS = (
+    "cli",
+    "diffusion",
+    "engine",
+    "evaluation",
+    "media",
+    "models",
+    "motion",
+    "pipelines",
+    "pose",
+    "preference",
+    "studio",
+    "sync",
+    "weights",
+)
+FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
+PRIVATE = re.compile(
+    r"\b(told|heard|lent|lender|mend(s|ed)?|nobody|somebody|anew|in one stroke|hand(s|ed)? (over|on))\b", re.I
+)
 """Words that a reader of other projects of the field would not expect."""
 
 

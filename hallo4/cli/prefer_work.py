@@ -263,7 +263,7 @@ def _upgrade(options: words.Upgrade) -> None:
     made = upgrade(options.store)
     for line in made.dropped:
         _say(f"left out, {line}")
-    _say(f"{made.records} records taken over")
+    _say(f"{made.records} records upgraded")
     print(options.store)
 
 

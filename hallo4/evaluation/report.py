@@ -264,7 +264,7 @@ def require_writable(out: Path) -> None:
 
 
 def write_report(report: Mapping[str, Any], out: Path, page: str | None = None) -> None:
-    """Write a report, and its page beside it, in one stroke each. OutputError: one cannot be written."""
+    """Write a report, and its page beside it, each atomically. OutputError: one cannot be written."""
     _write(out, json.dumps(report, indent=1, allow_nan=False) + "\n")
     if page is not None:
         _write(out.with_suffix(".html"), page)

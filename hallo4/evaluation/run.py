@@ -84,7 +84,7 @@ class RowStore:
             yield kept.pop("stamp", ""), Row(**kept)
 
     def add(self, rows: Sequence[tuple[str, Row]]) -> None:
-        """Append rows with their stamps in one stroke, on disk before this returns. A line that a kill cut
+        """Append rows with their stamps atomically, on disk before this returns. A line that a kill cut
         short is closed first.
 
         OutputError: they cannot be kept.

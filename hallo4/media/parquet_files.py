@@ -45,7 +45,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> Iterator[dic
 
 
 def write_table(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write rows with the same columns as one file, in one stroke; how many. OutputError: it cannot be."""
+    """Write rows with the same columns as one file, atomically; how many. OutputError: it cannot be."""
     arrow = pyarrow()
     rows = list(rows)
     try:
@@ -60,7 +60,7 @@ _FACTS = b"hallo4"
 
 
 def write_mapped(path: Path, columns: Mapping[str, list], types: Mapping[str, str], facts: str) -> None:
-    """Write columns of Arrow's `types`, by name, and a text of `facts` about them, in one stroke.
+    """Write columns of Arrow's `types`, by name, and a text of `facts` about them, atomically.
     OutputError: they cannot be written."""
     arrow = pyarrow()
     schema = arrow.schema(

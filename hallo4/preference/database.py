@@ -215,7 +215,7 @@ class Database:
             if isinstance(error, sqlite3.ProgrammingError):  # a mistake of ours
                 raise
             raise InputError(
-                f"{shown(self.path)}: is no database that can be read ({error}). Restore a copy of it."
+                f"{shown(self.path)}: cannot be read as a database ({error}). Restore a copy of it."
             ) from error
         except OSError as error:
             raise OutputError(
@@ -271,7 +271,7 @@ class Table(Generic[RecordT]):
         return self._row_of[key]
 
     def add(self, records: Sequence[RecordT], check: Callable[[], None] = lambda: None) -> list[RecordT]:
-        """Write those that are new, in one stroke, once `check` has looked at the other tables; which.
+        """Write those that are new, in one transaction, once `check` has looked at the other tables; which.
 
         New: of another key, or, where the last counts, unlike the last of that key. OutputError: the disk is
         full or the file may not be written; nothing was added.
@@ -286,7 +286,7 @@ class Table(Generic[RecordT]):
         return list(fresh.values())
 
     def replace(self, records: Iterable[RecordT]) -> None:
-        """Put `records` in the place of all others, in one stroke. Errors as `add`: the old ones stay."""
+        """Replace all records by `records`, in one transaction. Errors as `add`: the old ones stay."""
         with self.database.writing() as connection:
             connection.execute(f"DELETE FROM {self.name}")
             for record in records:

@@ -101,7 +101,8 @@ def _machine(store: PreferenceStore, scorer: str | None) -> dict[tuple[str, str]
     scores = [s for s in store.scores().values() if scorer in (None, s.scorer)]
     scorers = sorted({s.scorer for s in scores})
     if not scorers:
-        raise InputError(f"{store.folder}: has no such machine scores. Make them with `hallo4 prefer score`.")
+        by = "" if scorer is None else f" by {scorer}"
+        raise InputError(f"{store.folder}: has no machine scores{by}. Make them with `hallo4 prefer score`.")
     if len(scorers) > 1:
         raise InputError(f"{store.folder}: has scores by {', '.join(scorers)}. Choose one scorer.")
     return {(s.axis, s.clip_id): Standing(s.score, 1, 0.0) for s in scores}

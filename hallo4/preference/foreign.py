@@ -100,8 +100,8 @@ def path_beside(table: Path, named: str, row: int) -> Path:
     path = below(table.parent, named)
     if path is None:
         raise InputError(
-            f"{table} row {row}: {shown(named)!r} is no path below the table's folder; nothing was imported. "
-            "Only files beside the table are read."
+            f"{table} row {row}: {shown(named)!r} is not a path below the table's folder; nothing was "
+            "imported. Only files beside the table are read."
         )
     return path
 

@@ -46,7 +46,7 @@ def _inside(path: str) -> str:
         or ":" in path
         or any(part in ("", ".", "..") for part in parts)
     ):
-        raise ValueError("is no plain path below the store (no '..', no absolute path)")
+        raise ValueError("is not a plain path below the store (no '..', no absolute path)")
     return path
 
 

@@ -73,7 +73,9 @@ def simulate(store: PreferenceStore, simulation: Simulation | None = None, score
     scores = [s for s in store.scores().values() if scorer in (None, s.scorer)]
     if len({s.scorer for s in scores}) != 1:
         found = ", ".join(sorted({s.scorer for s in scores})) or "none"
-        raise InputError(f"{store.folder}: simulated raters need the scores of one scorer; found {found}.")
+        raise InputError(
+            f"{store.folder}: simulated raters need the scores of exactly one scorer; found {found}."
+        )
     qualities = {(s.clip_id, s.axis): s.score for s in scores}
     clips = store.clips().values()
     conditions = {clip.clip_id: clip.condition_id for clip in clips}

@@ -51,7 +51,7 @@ def hold_out(
         members.setdefault(group, []).append(name)
     if len(members) < 2:
         raise InputError(
-            f"the {sum(counts.values())} pairs all hang together through an identity or a speech, so none "
+            f"the {sum(counts.values())} pairs are all connected by an identity or a speech, so none "
             "can be held out without a leak. Add other people and speeches, or hold out 0."
         )
     size = {group: sum(counts[name] for name in names) for group, names in members.items()}

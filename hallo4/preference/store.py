@@ -95,7 +95,7 @@ class PreferenceStore:
                 (store.folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{folder}: no store can be made here ({error.strerror}). Choose another folder."
+                f"{folder}: a store cannot be made here ({error.strerror}). Choose another folder."
             ) from error
         store.database.create()
         return store
@@ -105,7 +105,7 @@ class PreferenceStore:
         """The store in `folder`. InputError: there is none, it is damaged, or it is of another version."""
         if not is_store(Path(folder)):
             raise InputError(
-                f"{folder}: is no preference store (it has no {STORE_FILE}). Make one with "
+                f"{folder}: is not a preference store (it has no {STORE_FILE}). Make one with "
                 "`hallo4 prefer candidates`."
             )
         _refuse_older(Path(folder))
@@ -202,7 +202,7 @@ class PreferenceStore:
         return self.add_ratings([rating]) == 1
 
     def add_ratings(self, ratings: Sequence[Rating]) -> int:
-        """Add all that are not there yet in one stroke, or none; returns how many. As `add_rating`."""
+        """Add all that are not there yet in one transaction; returns how many. As `add_rating`."""
 
         def check() -> None:
             for rating in ratings:
@@ -215,7 +215,7 @@ class PreferenceStore:
         return self.add_scores([score]) == 1
 
     def add_scores(self, scores: Sequence[MachineScore]) -> int:
-        """Add all that are new in one stroke, or none; returns how many. As `add_score`."""
+        """Add all that are new in one transaction; returns how many. As `add_score`."""
         clips = [score.clip_id for score in scores]
         return len(self._scores.add(scores, lambda: self._require_clips(clips, "machine score")))
 
@@ -224,7 +224,7 @@ class PreferenceStore:
         return bool(self._gold.add([gold], lambda: self._require_clips(gold.clips, "gold answer")))
 
     def write_pairs(self, pairs: Sequence[Pair]) -> None:
-        """Put these pairs in the place of all others, in one stroke.
+        """Replace all pairs by these, in one transaction.
 
         InputError: an unknown clip, clips of unlike length or size, or an id twice.
         """
@@ -237,7 +237,7 @@ class PreferenceStore:
         self._pairs.replace(pairs)
 
     def add_records(self, table: str, records: Sequence[Any]) -> int:
-        """Add records of one of `TABLES`, pairs in the place of all others; how many were new. Errors as the
+        """Add records of one of `TABLES`, where pairs replace all others; how many were new. Errors as the
         methods above."""
         if table == "ratings":
             return self.add_ratings(records)
@@ -267,7 +267,7 @@ class PreferenceStore:
             return self._ratings.delete([rater])
 
     def replace_ratings(self, ratings: Sequence[Rating]) -> None:
-        """Put these ratings in the place of all others, in one stroke: for taking over an older store."""
+        """Replace all ratings by these, in one transaction: for upgrading an older store."""
         self._ratings.replace(ratings)
 
     def table_of_events(self, kind: Any, key: Callable, about: Callable) -> Table[Any]:
@@ -343,7 +343,7 @@ class PreferenceStore:
 def _refuse_older(folder: Path) -> None:
     if not (folder / STORE_FILE).is_file():
         raise InputError(
-            f"{folder}: is a store of an older hallo4, kept as JSON lines. Take it over with "
+            f"{folder}: is a store of an older hallo4, kept as JSON lines. Convert it with "
             f"`hallo4 prefer upgrade {folder}`; nothing in it is lost."
         )
 

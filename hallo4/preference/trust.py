@@ -76,7 +76,7 @@ def require_agreement(alphas: Mapping[str, Interval], min_alpha: float = ENOUGH_
     unknown = []
     for name, alpha in alphas.items():
         if alpha.mean is None:
-            unknown.append(f"{name}: agreement is not known; no question was answered by two raters unalike")
+            unknown.append(f"{name}: agreement is not known: no two raters gave different answers")
         elif alpha.mean < min_alpha:
             raise InputError(
                 f"{name}: raters agree too little to train on (alpha {alpha.mean:.2f}, at least "

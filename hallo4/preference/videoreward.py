@@ -117,7 +117,7 @@ def _rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     raise InputError(f"{table}: has more than {_MAX_ROWS} rows. Cut it into several tables.")
                 yield number, {key: value or "" for key, value in row.items() if key is not None}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table}: is no CSV in UTF-8 ({error}). Export it again.") from error
+        raise InputError(f"{table}: is not a CSV file in UTF-8 ({error}). Export it again.") from error
 
 
 def _answers(table: Path, number: int, row: dict[str, str]) -> dict[Axis, Choice]:

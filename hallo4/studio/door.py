@@ -96,7 +96,7 @@ def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
     if find_spec("uvicorn") is None:
         raise missing_extra()
     if not host.strip():
-        raise InputError("--host is empty, which would let everybody in. Give 127.0.0.1, or 0.0.0.0 for all.")
+        raise InputError("--host is empty, which would let everyone in. Give 127.0.0.1, or 0.0.0.0 for all.")
     try:
         door = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:

@@ -18,7 +18,9 @@ from hallo4.json_file import read_json
 from hallo4.lock import in_turn
 from hallo4.whole import whole_file
 
-_DAMAGED = "Put a copy back, or remove it: then new links are made at the next start and the old ones die."
+_DAMAGED = (
+    "Restore a copy, or delete the file: the next start makes new links, and the old ones stop working."
+)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@
     clip on the right --frames--+
 
 One file for both is what keeps playback in step: a single clock, a single sound track, and the page draws
-the halves. Everything is encoded anew, because H.264 carries its encoder's settings inside the stream: a copy
-of the packets with clean metadata (dpo.md 3.4: "metadata stripped, same codec") would still name them.
+the halves. Everything is encoded again, because H.264 carries its encoder's settings inside the stream: a
+copy of the packets with clean metadata (dpo.md 3.4: "metadata stripped, same codec") would still name them.
 A copy is made once for all raters, beforehand, and is found again after a restart; what raters see of it is
 the token of their question.
 """
@@ -80,7 +80,7 @@ def compose(paths: Sequence[Path], audio: Audio, frames: int, fps: float, target
         if abs(writer.frames - frames) > 1:
             raise InputError(
                 f"{paths[0]}: {writer.frames} frames can be shown, its record says {frames}. "
-                "Add the clip anew."
+                "Add the clip again."
             )
 
 

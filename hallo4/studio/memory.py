@@ -2,8 +2,8 @@
 
 ::
 
-    turn: lock, one transaction --> has another process changed the file? read it anew
-              --> the rules of `session.py` read the state and record events --> one stroke on the disk
+    turn: lock, one transaction --> has another process changed the file? read it again
+              --> the rules of `session.py` read the state and record events --> one commit to the disk
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Memory:
         """One request's turn; a turn within a turn is part of it.
 
         What was written before a refusal stays. After any other error nothing of the turn is on the disk, and
-        the next turn reads everything anew.
+        the next turn reads everything again.
         """
         with self._lock:
             if self._in_turn:

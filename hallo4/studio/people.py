@@ -32,8 +32,8 @@ def same_key(joined: Joined | None, key: str) -> bool:
 def new_rater(asked: Joined, state: State, study: Study, store: PreferenceStore) -> tuple[Joined, bool]:
     """(the rater as they come in, whether they were here before).
 
-    Refused: the name belongs to somebody, here or among the ratings of the store, whatever its case; the
-    person of the platform's link takes part already; the study has all its raters.
+    Refused: the name belongs to another person, here or among the ratings of the store, whatever its case;
+    the person of the platform's link takes part already; the study has all its raters.
     """
     drawn = study.platform.participant is not None
     for known in state.joined.values():

@@ -1,4 +1,4 @@
-"""Whether an answer fits its question, and can have been given by somebody who watched."""
+"""Whether an answer fits its question, and can have been given by a rater who watched."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _rater(row: RaterRow, state: State, study: Study, now_ms: int) -> dict[str, 
 
 
 def _flags(state: State) -> list[dict[str, Any]]:
-    """Clips that somebody flagged, and how many did."""
+    """Clips that were flagged, and by how many raters."""
     raters: dict[tuple[str, str], set[str]] = {}
     for task in state.tasks.values():
         for clip, flags in task.flags.items():

@@ -193,7 +193,7 @@ def parse_study(text: str, name: str) -> Study:
         found = tomllib.loads(text)
         json.dumps(found)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise InputError(f"{name}: is no TOML ({error}). {ADVICE}") from error
+        raise InputError(f"{name}: is not TOML ({error}). {ADVICE}") from error
     except TypeError as error:
         raise InputError(f"{name}: holds a date or time; write it as text, in quotes. {ADVICE}") from error
     study = checked(found, Study, name, advice=ADVICE)
@@ -244,7 +244,7 @@ def _wrong_redirect(study: Study) -> Iterator[str]:
         return
     parts = urlsplit(redirect)
     if parts.scheme not in ("https", "http") or not parts.netloc or re.search(r"[\s\\<>\"]", redirect):
-        yield "end.redirect: is no address that begins with https://"
+        yield "end.redirect: is not an address that begins with https://"
     if "{" in parts.netloc or "@" in parts.netloc:
         yield "end.redirect: its host must be plain"
     for place in re.findall(r"\{([^{}]*)\}", redirect):

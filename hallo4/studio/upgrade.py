@@ -29,20 +29,20 @@ OLDER = "older"
 
 @dataclass(frozen=True)
 class Upgraded:
-    """`records` that were taken over, events among them; a line for each that could not be."""
+    """`records` that were upgraded, events among them; a line for each that could not be."""
 
     records: int
     dropped: tuple[str, ...]
 
 
 def upgrade(folder: Path) -> Upgraded:
-    """Take a store over; called again after a kill, it goes on. InputError: there is none to take over.
+    """Upgrade a store; called again after a kill, it goes on. InputError: there is none to upgrade.
 
     OutputError: a server has it, or it cannot be written; then the old store is as it was.
     """
     older = all((folder / name).is_file() for name in OLDER_STORE_FILES)
     if not older and not (folder / STORE_FILE).is_file():
-        raise InputError(f"{folder}: is no preference store of an older hallo4. Name the folder of one.")
+        raise InputError(f"{folder}: is not a preference store of an older hallo4. Name the folder of one.")
     with sole_worker(folder / "store.lock", folder, "Stop it first."):
         made = Upgraded(0, ()) if (folder / STORE_FILE).is_file() else _make(folder)
         _put_away(folder)
@@ -60,7 +60,7 @@ def _make(folder: Path) -> Upgraded:
         store.close()  # moves everything from its log into the file
         commit(temporary, folder / STORE_FILE)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be taken over ({error.strerror}); it is as it was.") from error
+        raise OutputError(f"{folder}: cannot be upgraded ({error.strerror}); it is as it was.") from error
     finally:
         store.close()
         for path in (temporary, *(temporary.with_name(temporary.name + end) for end in ("-wal", "-shm"))):
@@ -109,6 +109,6 @@ def _put_away(folder: Path) -> None:
                 path.replace(folder / OLDER / path.name)
     except OSError as error:
         raise OutputError(
-            f"{folder}: is taken over, but its old files cannot be moved into {OLDER}/ ({error.strerror}). "
+            f"{folder}: is upgraded, but its old files cannot be moved into {OLDER}/ ({error.strerror}). "
             "Move them there yourself."
         ) from error

@@ -1,4 +1,4 @@
-"""Lip sync as SyncNet judges it: its network, the cepstra that it hears, the mouths that it sees, scores.
+"""Lip sync as SyncNet judges it: its network, the cepstra and mouths that it compares, scores.
 Names are imported when first used."""
 
 from __future__ import annotations

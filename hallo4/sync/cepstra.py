@@ -1,4 +1,4 @@
-"""Mel-frequency cepstra exactly as SyncNet heard them in training: `python_speech_features.mfcc` with its
+"""Mel-frequency cepstra exactly as SyncNet was trained on them: `python_speech_features.mfcc` with its
 defaults.
 
 SyncNet's published weights expect these very numbers, on sound in the range of 16-bit integers: other
@@ -35,7 +35,7 @@ def syncnet_mfcc(audio: Audio) -> np.ndarray:
     """
     if audio.sample_rate_hz != SAMPLE_RATE_HZ:
         raise ShapeError(
-            f"SyncNet hears sound at {SAMPLE_RATE_HZ} Hz; found {audio.sample_rate_hz} Hz. "
+            f"SyncNet takes sound at {SAMPLE_RATE_HZ} Hz; found {audio.sample_rate_hz} Hz. "
             "Load it with load_audio(path, 16000)."
         )
     scaled = np.rint(np.asarray(audio.samples, np.float64) * 32768.0)

@@ -142,13 +142,13 @@ def embedded_sound(network: SyncNet, audio: Audio, count: int, device: object = 
     import torch
 
     cepstra = torch.from_numpy(syncnet_mfcc(audio).T).float()[None, None].to(device)  # [1, 1, 13, n]
-    heard = []
+    vectors = []
     with torch.no_grad():
         for start in range(0, count, _WINDOWS_AT_ONCE):
             places = range(start, min(count, start + _WINDOWS_AT_ONCE))
             sounds = [cepstra[..., _CEPSTRA_PER_FRAME * i :][..., :_WINDOW_CEPSTRA] for i in places]
-            heard.append(network.embed_sound(torch.cat(sounds)).cpu())
-    return torch.cat(heard).numpy()
+            vectors.append(network.embed_sound(torch.cat(sounds)).cpu())
+    return torch.cat(vectors).numpy()
 
 
 def face_boxes(skeleton: Skeleton) -> np.ndarray:

@@ -148,7 +148,7 @@ def test_findings_are_computed_once_and_errors_of_the_user_are_findings(tmp_path
 
     def fail() -> Findings:
         calls.append(1)
-        raise NoPersonError("nobody")
+        raise NoPersonError("no person")
 
     for _ in range(2):
         found = store.get("look", "0" * 40, make)

@@ -104,7 +104,7 @@ def test_other_sizes_rates_and_lengths_are_handled_and_said(folders, episodes):
     assert entries["ann"]["values"]["ssim"] > 0.98
     assert entries["ann"]["values"]["sharpness_ratio"] is None
     assert "12.5 fps: measured at 25" in notes["bob"]
-    assert "another aspect ratio" in notes["bob"]
+    assert "aspect ratios differ" in notes["bob"]
     assert entries["bob"]["facts"]["frames"] == 30
     assert entries["bob"]["values"]["ssim"] is None
     assert entries["bob"]["values"]["keypoint_distance"] is None

@@ -82,7 +82,7 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
     report = page.parent / "r.json"
     page.write_text(right)
     report.write_text(report.read_text().replace("0.12345", "0.5"))
-    with pytest.raises(InputError, match=r"it should be: SSIM .*0\.50"):
+    with pytest.raises(InputError, match=r"the line should be: SSIM .*0\.50"):
         check_page(page)
 
 
@@ -103,7 +103,7 @@ def test_a_figure_that_disagrees_is_refused_with_its_line(page):
         ),
         ("<!-- table:\n| a |\n| $(r.json#none.{x,y}) |\n--><!-- /table -->", "line 1: table .*'none'"),
         ("<!-- leaderboard: r.json; beauty --><!-- /leaderboard -->", "leaderboard .*'beauty'"),
-        ("<!-- figure: r.json#episodes .999999999f --><!-- /figure -->", "no format of a figure"),
+        ("<!-- figure: r.json#episodes .999999999f --><!-- /figure -->", "not a format of a figure"),
     ],
 )
 def test_marks_that_say_nothing_are_named(page, text, words):

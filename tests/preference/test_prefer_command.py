@@ -75,7 +75,7 @@ def test_no_pairs_leave_the_old_ones(scored, capsys):
 @pytest.mark.parametrize("command", ["score", "simulate", "pairs", "annotate"])
 def test_a_folder_that_is_no_store_is_said(tmp_path, capsys, command):
     assert main(["prefer", command, str(tmp_path)]) == 2
-    assert "is no preference store" in capsys.readouterr().err
+    assert "is not a preference store" in capsys.readouterr().err
 
 
 def test_annotate_serves_the_stores(scored, monkeypatch, capsys, tmp_path):

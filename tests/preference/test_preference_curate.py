@@ -223,8 +223,10 @@ def test_evidence_that_is_not_there_is_an_error_that_says_what_is(store):
     compare(store, "k0", "k1", ["a"])
     with pytest.raises(InputError, match="there are comparison"):
         curate(store, ALL)
-    with pytest.raises(InputError, match="no such machine scores"):
+    with pytest.raises(InputError, match=r"has no machine scores\. Make them"):
         curate(store, Curation(evidence="machine"))
+    with pytest.raises(InputError, match="has no machine scores by judge"):
+        curate(store, Curation(evidence="machine", scorer="judge"))
 
 
 @pytest.mark.parametrize(

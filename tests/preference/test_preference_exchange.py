@@ -176,7 +176,7 @@ def test_hostile_paths_refuse_the_whole_table(tmp_path, path):
     (tmp_path / "in" / "link").symlink_to(tmp_path)
     source = table(tmp_path / "in", ("a.mp4", "a.mp4", "A", "A"), ("a.mp4", path, "A", "A"))
     store = PreferenceStore.create(tmp_path / "store")
-    with pytest.raises(InputError, match=r"data\.csv row 2: .* is no path below the table's folder"):
+    with pytest.raises(InputError, match=r"data\.csv row 2: .* is not a path below the table's folder"):
         import_data(store, source, "videoreward")
     assert store.conditions() == store.clips() == {}
 
@@ -207,7 +207,7 @@ def test_a_table_that_is_none_is_named(tmp_path):
     with pytest.raises(InputError, match="row 1: VQ is 'better'; allowed are A, B, same and invalid"):
         import_data(store, table(tmp_path / "in", ("a.mp4", "a.mp4", "better", "A")), "videoreward")
     (tmp_path / "in" / "data.csv").write_bytes(b"path_A,path_B,prompt,VQ,TA\n\xff\xfe,b,c,A,A\n")
-    with pytest.raises(InputError, match="is no CSV in UTF-8"):
+    with pytest.raises(InputError, match="is not a CSV file in UTF-8"):
         import_data(store, tmp_path / "in" / "data.csv", "videoreward")
     with pytest.raises(InputError, match="no such file"):
         import_data(store, tmp_path / "none.csv", "videoreward")

@@ -61,7 +61,7 @@ def test_where_groups_are_few_the_smallest_is_held_out():
 
 
 def test_one_group_cannot_be_split():
-    with pytest.raises(InputError, match="the 2 pairs all hang together"):
+    with pytest.raises(InputError, match="the 2 pairs are all connected"):
         hold_out({"c0": 1, "c1": 1}, chain(("c0", "a", "x"), ("c1", "b", "x")), 0.1)
 
 

@@ -103,12 +103,12 @@ def test_pairs_replace_pairs_in_one_stroke(store):
 
 
 def test_create_and_open(tmp_path):
-    with pytest.raises(InputError, match="is no preference store"):
+    with pytest.raises(InputError, match="is not a preference store"):
         PreferenceStore.open(tmp_path)
     (tmp_path / "thesis.doc").write_text("mine")
     with pytest.raises(OutputError, match="holds other files"):
         PreferenceStore.create(tmp_path)
-    with pytest.raises(OutputError, match="no store can be made here"):
+    with pytest.raises(OutputError, match="a store cannot be made here"):
         PreferenceStore.create(tmp_path / "thesis.doc")
     made = PreferenceStore.create(tmp_path / "new" / "store")
     made.add_condition(condition())

@@ -69,7 +69,7 @@ def test_a_store_of_another_version_or_another_program_is_one_line(store):
 def test_a_damaged_file_is_one_line(store, content):
     store.close()
     (store.folder / "preferences.sqlite").write_bytes(content)
-    with pytest.raises(InputError, match=r"preferences.sqlite: is no database that can be read") as error:
+    with pytest.raises(InputError, match=r"preferences.sqlite: cannot be read as a database") as error:
         PreferenceStore.open(store.folder)
     assert "\n" not in str(error.value)
 

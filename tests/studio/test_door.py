@@ -95,7 +95,7 @@ def test_nonsense_is_refused_and_the_page_lives_on(address, request_line):
 
 @pytest.mark.parametrize("host", ["", " "])
 def test_an_empty_host_does_not_listen_everywhere(host, store_folder):
-    with pytest.raises(InputError, match="--host is empty, which would let everybody in"), listen(host, 0):
+    with pytest.raises(InputError, match="--host is empty, which would let everyone in"), listen(host, 0):
         pass
     with pytest.raises(InputError, match="--host is empty"):
         serve([store_folder], host=host, port=0)

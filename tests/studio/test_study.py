@@ -79,12 +79,12 @@ HEAD = 'version = "1"\n'
         (changed(HEAD, f"{HEAD}languages = []\n"), "languages"),
         (changed(HEAD, f'{HEAD}mode = "score"\n') + "[checks]\npractice = 2\n", "checks.practice"),
         (SMALL + '[platform]\nparticipant = "PID"\n', "PID is not among platform.parameters"),
-        (SMALL + '[end]\nredirect = "javascript:alert(1)"\n', "end.redirect: is no address"),
+        (SMALL + '[end]\nredirect = "javascript:alert(1)"\n', "end.redirect: is not an address"),
         (SMALL + '[end]\nredirect = "https://x.example/{name}"\n', "{name} is neither {code} nor"),
         (SMALL + '[end]\nredirect = "https://{code}.example/"\n', "its host must be plain"),
         (SMALL + '[end]\ncode = "a b"\n', "end.code"),
         (changed(HEAD, f"{HEAD}day = 2026-01-01\n"), "holds a date"),
-        ("version = ", "is no TOML"),
+        ("version = ", "is not TOML"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_that_names_the_place(text, said):

@@ -1,4 +1,4 @@
-"""Stores of an older hallo4 are taken over whole, whatever interrupts it."""
+"""Stores of an older hallo4 are upgraded whole, whatever interrupts it."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def test_everything_is_taken_over_and_the_old_files_are_kept(old, capsys):
     kept = {path.name: path.read_bytes() for path in [*old.glob("*.jsonl"), *old.glob("studio/*.jsonl")]}
     assert main(["prefer", "upgrade", str(old)]) == 0
     said = capsys.readouterr()
-    assert "23 records taken over" in said.err
+    assert "23 records upgraded" in said.err
     store = PreferenceStore.open(old)
     assert [len(getattr(store, name)()) for name in TABLES] == [4, 12, 3, 0, 1, 0, 0]
     assert {path.name: path.read_bytes() for path in (old / "older").iterdir()} == kept
@@ -106,8 +106,8 @@ def test_interrupted_it_can_be_done_again(old, monkeypatch, broken):
 
 
 def test_what_is_no_store_is_said(tmp_path):
-    with pytest.raises(InputError, match="is no preference store of an older hallo4"):
+    with pytest.raises(InputError, match="is not a preference store of an older hallo4"):
         upgrade(tmp_path)
     shutil.rmtree(tmp_path)
-    with pytest.raises(InputError, match="is no preference store"):
+    with pytest.raises(InputError, match="is not a preference store"):
         upgrade(tmp_path)

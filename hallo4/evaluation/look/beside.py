@@ -38,7 +38,9 @@ class Comparing:
         sizes = f"{info.width_px}x{info.height_px} against {self.size[0]}x{self.size[1]} px of the reference"
         self.comparable = abs(aspect - 1) <= ASPECT_TOLERANCE
         if not self.comparable:
-            self.notes.append(f"{sizes}: another aspect ratio, pictures and keypoints are not compared")
+            self.notes.append(
+                f"{sizes}: the aspect ratios differ, so pictures and keypoints are not compared"
+            )
         elif (info.width_px, info.height_px) != self.size:
             self.notes.append(f"{sizes}: resized (bicubic) to compare pictures")
 

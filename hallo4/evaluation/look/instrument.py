@@ -73,8 +73,8 @@ def observed_skeleton(
 
     The observer's key points have the probability that they are visible as confidence; the rest of the 133
     has none. Of frames that are not square it sees the square in the middle. A frame whose points make no
-    plausible person (`motion.align`) shows nobody: confidences zero, states NaN. It knows the portrait world
-    only.
+    plausible person (`motion.align`) shows no person: confidences zero, states NaN. It knows the portrait
+    world only.
     """
     frames, (height, width) = len(frames_u8), frames_u8.shape[1:3]
     side = min(height, width)

@@ -59,7 +59,7 @@ class KeptLooks:
         return self.folder / f"{_digest(video)}.{stamp}.npz"
 
     def save(self, video: Path, stamp: str, look: Look | None) -> None:
-        """In one stroke; what was seen of the video as it was before is removed. None: it cannot be looked
+        """Atomically; what was seen of the video as it was before is removed. None: it cannot be looked
         at."""
         target = self.file(video, stamp)
         with whole_file(target) as temporary, open(temporary, "wb") as handle:

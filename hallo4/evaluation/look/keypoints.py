@@ -96,7 +96,7 @@ class KeypointFinder:
 
     def of_portrait(self, portrait: Path, picture_u8: np.ndarray, video: Path) -> Skeleton:
         """The keypoints [1 frame] of who is in a portrait [H, W, 3] beside a video: from a file beside the
-        portrait, else by what finds those of the video. InputError: nothing does, or nobody is found."""
+        portrait, else by what finds those of the video. InputError: nothing does, or no person is found."""
         height, width = picture_u8.shape[:2]
         file = keypoint_file(portrait)
         if file is not None:
@@ -113,9 +113,9 @@ class KeypointFinder:
         return estimate_image(picture_u8, self.estimator, name=portrait.name).skeleton
 
     def _estimated(self, video: Path, info: VideoInfo, notes: list[str]) -> Skeleton:
-        """What the estimator finds, or has found when it was asked before; nobody is a skeleton too."""
+        """What the estimator finds, or found before; a video without a person has a skeleton, too."""
         if self.folder is None:
-            raise InputError("keypoints that are found need a folder to lie in: KeypointFinder(folder=...).")
+            raise InputError("Estimated keypoints need a folder to be stored in: KeypointFinder(folder=...).")
         decides = f"{file_sha256(video)} {self.person} {__version__} {self._networks}"
         digest = hashlib.sha256(decides.encode()).hexdigest()[:16]
         kept = companion(self.folder / video.name, "", f".{self.estimator.name}.{digest}.keypoints.npz")

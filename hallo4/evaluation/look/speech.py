@@ -44,11 +44,11 @@ def measure_speech_response(
     finite. `observer`: the package's own where None.
     """
     frames = len(frames_u8)
-    heard = audio.duration_s * FPS
-    if abs(heard - frames) > 1:
+    sound_frames = audio.duration_s * FPS
+    if abs(sound_frames - frames) > 1:
         raise ShapeError(
             f"The video lasts {frames / FPS:.2f} s and its sound {audio.duration_s:.2f} s; "
-            "they must be of one length, to the frame."
+            "they must have the same length, to one frame."
         )
     loudness = loudness_dbfs(audio, frames)
     speech, pause = speech_and_pauses(loudness)

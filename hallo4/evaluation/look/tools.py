@@ -72,7 +72,7 @@ def available_networks(settings: ToolSettings) -> dict[str, str | None]:
     """
     for name in settings.need:
         if name not in NETWORKS:
-            raise InputError(f"There is no network {name!r} to need; there are {', '.join(NETWORKS)}.")
+            raise InputError(f"There is no network {name!r}; there are {', '.join(NETWORKS)}.")
     found: dict[str, str | None] = {}
     for name, files in NETWORKS.items():
         missing = [file for file in files if present(FILES[file], settings.weights) is None]

@@ -230,7 +230,7 @@ class _Looking:
             mouth=np.array(self.parts["mouth"], np.float64),
             faces={} if found is None else self._face_vectors(found),
             portrait=self.portrait,
-            **self._heard(skeleton),
+            **self._sound_measures(skeleton),
             features=self._features(),
             notes=tuple(self.notes),
             problems=tuple(self.problems),
@@ -275,7 +275,7 @@ class _Looking:
         self.notes.append(f"{clips.frames} frames are too few for FVD ({name}), which takes 16")
         return False
 
-    def _heard(self, skeleton: Skeleton | None) -> dict:
+    def _sound_measures(self, skeleton: Skeleton | None) -> dict:
         if not self.info.has_audio:
             self.notes.append("has no sound: sync with the sound is not measured")
             return {"loudness": None, "sync": None}

@@ -146,7 +146,7 @@ def similarity_transform(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     centre, target_centre = points.mean(axis=0), targets.mean(axis=0)
     spread = ((points - centre) ** 2).sum(axis=1).mean()
     if not np.isfinite(spread) or spread == 0:
-        raise InputError("Points that fall together have no direction. Give the points of a face.")
+        raise InputError("Points that coincide have no direction. Give the points of a face.")
     covariance = (targets - target_centre).T @ (points - centre) / len(points)
     u, values, vt = np.linalg.svd(covariance)
     sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt)) or 1.0])  # never a mirror

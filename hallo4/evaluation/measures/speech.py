@@ -1,4 +1,4 @@
-"""How loud a sound is in every frame of a video, and where in it somebody speaks."""
+"""How loud a sound is in every frame of a video, and where in it a person speaks."""
 
 from __future__ import annotations
 

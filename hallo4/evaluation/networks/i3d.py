@@ -120,7 +120,7 @@ def load_i3d_stylegan_v(
             network = torch.jit.load(str(path), map_location=device).eval()
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path}: cannot be read as TorchScript ({reason}). Copy it anew.") from error
+        raise CheckpointError(f"{path}: cannot be read as TorchScript ({reason}). Copy it again.") from error
     return lambda clips: network(clips, rescale=False, resize=False, return_features=True)
 
 

@@ -21,7 +21,7 @@ In a page, paths count from its folder::
     | head, 2 Hz | 0.68 [0.51, 0.81] | 0.86 [0.70, 1.00] |
     <!-- /table -->
 
-`fill_page` writes what stands between the marks anew; `check_page` refuses a page where it differs.
+`fill_page` rewrites what stands between the marks; `check_page` refuses a page where it differs.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _PLACE = re.compile(r"(?P<file>[^#\s]+)#(?P<keys>\S+)(?: (?P<format>\S+))?")
 
 
 def fill_page(page: str | Path) -> int:
-    """Write all marked figures and tables of `page` anew; returns how many there are.
+    """Rewrite all marked figures and tables of `page`; returns how many there are.
 
     InputError: the page or a report cannot be read, a mark says nothing that is there, or is not closed.
     OutputError: the page cannot be written.
@@ -73,11 +73,13 @@ def check_page(page: str | Path) -> int:
     for number, (found, wanted) in enumerate(zip(text.splitlines(), filled.splitlines()), start=1):
         if found != wanted:
             raise InputError(
-                f"{path} line {number} is not what the reports say; it should be: {wanted.strip()[:200]}  "
-                f"Write it anew: hallo4 evaluate page {path}"
+                f"{path} line {number} is not what the reports say. Update it: hallo4 evaluate page {path}; "
+                f"the line should be: {wanted.strip()[:200]}"
             )
     if filled != text:
-        raise InputError(f"{path}: a table has other rows than the reports: hallo4 evaluate page {path}")
+        raise InputError(
+            f"{path}: a table has other rows than the reports. Update it: hallo4 evaluate page {path}"
+        )
     return count
 
 
@@ -103,13 +105,13 @@ def _filled(path: Path, text: str) -> tuple[str, int]:
 def _figure(folder: Path, what: str) -> str:
     place = _PLACE.fullmatch(what)
     if place is None:
-        raise ValueError("it must be FILE#KEY.KEY, and a format such as .3f if you like")
+        raise ValueError("it must be FILE#KEY.KEY, with an optional format such as .3f")
     value: Any = read_json(folder / place["file"])
     for key in place["keys"].split("."):
         value = value[int(key)] if isinstance(value, list) else value[key]
     form = place["format"] or ".3g"
     if not _FORMAT.fullmatch(form):
-        raise ValueError(f"{form[:20]!r} is no format of a figure, such as .3f")
+        raise ValueError(f"{form[:20]!r} is not a format of a figure, such as .3f")
     return _text(value, form)
 
 

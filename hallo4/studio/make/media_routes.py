@@ -81,5 +81,5 @@ def _file_name(title: str) -> str:
 
 def _there(path: Path | None) -> Path:
     if path is None or not path.is_file():
-        raise Refused(404, "This is not here, or not here any more.")
+        raise Refused(404, "This file was deleted or never existed.")
     return path

@@ -85,7 +85,7 @@ class Queue:
         job_id, names = secrets.token_hex(16), {}
         with in_turn(self._jobs):  # no other server deletes the files meanwhile
             if len(self._board.entries()) >= JOB_LIMIT:
-                raise Refused(429, f"{JOB_LIMIT} videos are here. Delete some that you no longer need.")
+                raise Refused(429, f"The studio holds {JOB_LIMIT} videos and no more. Delete some first.")
             for role, upload_id in body.settings.uploads().items():
                 self.uploads.usable(upload_id, role)
                 names[role] = self.uploads.view(upload_id).name
@@ -100,13 +100,13 @@ class Queue:
     def cancel(self, job_id: str) -> JobView:
         """Stop a job, or take it out of the queue; what is finished stays. Refused: it is over."""
         if self._entry(job_id).outcome is not None:
-            raise Refused(409, "This video is not being made any more.")
+            raise Refused(409, "This video is no longer being made.")
         job = self.folder(job_id)
         with suppress(FileNotFoundError):  # deleted meanwhile: `view` says so
             job.ask_to_stop()
         with self._board.claim(job_id) as entry:
             if entry is not None and entry.outcome is None:  # else the one that makes it stops
-                job.end(Outcome(status="cancelled", text="Taken out of the queue."))
+                job.end(Outcome(status="cancelled", text="Removed from the queue."))
         return self.view(job_id)
 
     def resume(self, job_id: str) -> JobView:
@@ -115,7 +115,7 @@ class Queue:
         with self._board.claim(job_id) as entry:
             if entry is None or entry.outcome is None or entry.outcome.status == "done":
                 self._entry(job_id)  # it may have been deleted meanwhile
-                raise Refused(409, "Only a stopped or failed video can go on.")
+                raise Refused(409, "Only a stopped or failed video can be resumed.")
             self._board.folder(job_id).reopen()
         self._wake_workers()
         return self.view(job_id)
@@ -221,7 +221,7 @@ class Queue:
         lost = isinstance(failure, BrokenProcessPool)
         try:
             if failure is not None and job.outcome() is None and not self._closed:
-                text = _ENDED if lost else f"Not begun: {failure} Choose its files and model again."
+                text = _ENDED if lost else f"Not started: {failure} Choose its files and model again."
                 job.end(Outcome(status="failed", text=text))
         finally:
             if failure is not None and lost:  # a full disk does not hide it
@@ -234,7 +234,7 @@ class Queue:
 
 def _there(entries: Mapping[str, Entry], job_id: str) -> Entry:
     if job_id not in entries:
-        raise Refused(404, "This video is not here any more.")
+        raise Refused(404, "This video was deleted or never existed.")
     return entries[job_id]
 
 

@@ -72,8 +72,8 @@ class Uploads:
     def add(self, upload_id: str, at: int, piece: bytes) -> UploadView:
         """Append `piece`, which begins at byte `at`; what is whole then waits for `look_at`.
 
-        Refused: no such upload, a piece that begins elsewhere or comes while another is dealt with (409), one
-        that exceeds the size, or no room on the disk.
+        Refused: no such upload, a piece that begins elsewhere or comes while another is being written (409),
+        one that exceeds the size, or no room on the disk.
         """
         view = self.view(upload_id)
         if not piece and at == view.received:  # after a lost connection, to have the file looked at
@@ -81,9 +81,11 @@ class Uploads:
         with self._alone_with(upload_id, wait=False):
             view = self.view(upload_id)
             if at != view.received:
-                raise Refused(409, f"This piece begins at {at}; {view.received} bytes are here.")
+                raise Refused(
+                    409, f"This piece begins at byte {at}, but {view.received} bytes were received."
+                )
             if at + len(piece) > view.size:
-                raise Refused(413, f"This piece goes beyond the size of {view.size} bytes that was said.")
+                raise Refused(413, f"This piece exceeds the announced size of {view.size} bytes.")
             self._leave_room(len(piece))
             try:
                 with self.path(upload_id).open("ab") as file:
@@ -110,7 +112,7 @@ class Uploads:
             about = read_json(home / "about.json", UploadBody)
             received = self.path(upload_id).stat().st_size
         except (OSError, InputError):
-            raise Refused(404, "This file is not here any more. Choose it again.") from None
+            raise Refused(404, "This file was deleted or never sent. Choose it again.") from None
         facts = home / "facts.json"
         complete = facts.is_file()
         return UploadView(
@@ -172,7 +174,7 @@ class Uploads:
                 held.enter_context(in_turn(home) if wait else sole_writer(home))
             except LockedError:
                 raise Refused(
-                    409, "Another piece of this file is being dealt with. Ask how far it is."
+                    409, "Another piece of this file is being written. Ask how much was received."
                 ) from None
             yield
 

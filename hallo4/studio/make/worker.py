@@ -128,7 +128,7 @@ def _animate(
 
 
 def _animator(model: str, device: str, prompts: tuple[str | None, str | None]) -> PortraitAnimator:
-    """The model, loaded anew only if it is another than that of the job before."""
+    """The model, loaded again only if it is another than that of the job before."""
     if model not in _loaded:
         _loaded.clear()  # before the next one is loaded, so that both are never in memory
         _loaded[model] = PortraitAnimator.from_pretrained(model, device=device, prompts=prompts)

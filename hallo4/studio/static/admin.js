@@ -89,13 +89,13 @@ function show(found) {
   el("raters").replaceChildren(...found.raters.map((rater) => row(rater, found.targets)));
   el("raters-hint").textContent = found.raters.length
     ? `Gold below ${percent(found.targets.gold)} is marked. Quality counts answers that can no longer be undone: ${found.sealed} ratings so far. To exclude a rater or delete their answers: hallo4 prefer raters.`
-    : "Nobody has joined yet. Send the rating link that was printed when the server started.";
+    : "No rater has joined yet. Send the rating link that was printed when the server started.";
   const { people } = found;
   const ended = Object.entries(people.ended).map(([reason, n]) => `${n} ${reason}`);
   const spoken = Object.entries(people.languages).map(([tag, n]) => `${n} ${tag || "?"}`);
   el("people").textContent = [`${people.joined} of ${people.allowed} raters`, ...ended, spoken.join(", ")].filter(Boolean).join(" · ");
   el("flags-count").textContent = String(found.flags.length);
-  el("flags").replaceChildren(...found.flags.map((f) => make("li", {}, `${f.clip}: ${f.flag.replace("_", " ")}, ${f.raters} ${f.raters === 1 ? "rater" : "raters"}${found.unsafe.includes(f.clip) ? "; shown to nobody any more" : ""}`)));
+  el("flags").replaceChildren(...found.flags.map((f) => make("li", {}, `${f.clip}: ${f.flag.replace("_", " ")}, ${f.raters} ${f.raters === 1 ? "rater" : "raters"}${found.unsafe.includes(f.clip) ? "; no longer shown" : ""}`)));
   el("problems-count").textContent = String(found.problems.length);
   el("problems").replaceChildren(...found.problems.map((line) => make("li", {}, line)));
   el("fresh").textContent = `Updated ${new Date().toLocaleTimeString()}`;

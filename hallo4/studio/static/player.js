@@ -127,7 +127,7 @@ export class Player extends EventTarget {
     if (!(duration > 0)) return 0;
     let sum = 0;
     for (let i = 0; i < played.length; i += 1) sum += played.end(i) - played.start(i);
-    const slack = 2.5 / this.question.fps; // a loop starts anew a little before the very end
+    const slack = 2.5 / this.question.fps; // a loop starts again a little before the very end
     return Math.min(1, sum / Math.max(0.01, duration - slack));
   }
 
