@@ -58,7 +58,7 @@ def test_of_a_video_that_another_deletes_meanwhile_it_is_not_said_that_it_is_bei
         time.sleep(0.3)
         assert not answer.done(), "the claim is waited for"
         JobFolder(tmp_path / "jobs" / job_id).remove()
-        with pytest.raises(Refused, match="not here any more") as refused:
+        with pytest.raises(Refused, match="was deleted") as refused:
             answer.result(10)
     assert refused.value.status == 404
 
@@ -71,7 +71,7 @@ def test_a_video_that_is_deleted_while_it_is_stopped_is_not_there(queue, body, m
         ask(job)
 
     monkeypatch.setattr(JobFolder, "ask_to_stop", late)
-    with pytest.raises(Refused, match="not here any more"):
+    with pytest.raises(Refused, match="was deleted"):
         queue.cancel(queue.add(body).id)
 
 
@@ -105,6 +105,19 @@ def test_what_a_worker_finished_is_not_made_or_told_again(queue, body, tmp_path)
     job.end(ended)
     worker.make(job.path, tmp_path / "stopping", {}, "no model", (1, 1.0), "cpu")
     assert job.outcome() == ended
+
+
+def test_who_claims_a_job_knows_how_it_ended_even_if_the_disk_tells_changes_late(queue, body, tmp_path):
+    job_id = queue.add(body).id
+    folder, board = tmp_path / "jobs" / job_id, Board(tmp_path)
+    long_ago = time.time() - 60
+    os.utime(folder, (long_ago, long_ago))
+    assert board.entries()[job_id].outcome is None
+    ended = Outcome(status="done", frames=7)
+    JobFolder(folder).end(ended)
+    os.utime(folder, (long_ago, long_ago))
+    with board.claim(job_id) as entry:
+        assert entry.outcome == ended
 
 
 def test_a_disk_that_is_away_for_a_moment_ends_no_worker(tiny_model_folder, body, portrait, tmp_path):
