@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hallo4"
 ROOMS = (
     "cli",
+    "data",
     "diffusion",
     "engine",
     "evaluation",
@@ -20,9 +21,12 @@ ROOMS = (
     "pipelines",
     "pose",
     "preference",
+    "recipes",
     "studio",
     "sync",
+    "training",
     "weights",
+    "world",
 )
 FILES = sorted([*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).rglob("*.py"))])
 PRIVATE = re.compile(

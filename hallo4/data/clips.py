@@ -72,7 +72,7 @@ class ClipStore:
         self.folder = Path(folder)
         shards = sorted(self.folder.glob("shard_*"))
         if not shards:
-            raise InputError(f"{self.folder} holds no clips; build them first with build_clips()")
+            raise InputError(f"{self.folder} holds no clips. Build them first with build_clips().")
         stamp = self.folder / "config.json"
         self.config = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
         self._arrays = {name: [_mapped(s / f"{name}.npy") for s in shards] for name in FIELDS}
@@ -149,7 +149,9 @@ def _is_of(folder: Path, config: ClipStoreConfig) -> bool:
     )
     any_number = {"episodes": 0}
     if built | any_number != wanted | any_number:
-        raise InputError(f"{folder} was built with another configuration; choose another folder or delete it")
+        raise InputError(
+            f"{folder} was built with another configuration. Choose another folder or delete it."
+        )
     return built == wanted
 
 

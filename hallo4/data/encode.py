@@ -179,7 +179,7 @@ class ClipEncoder:
             person = self.findings.stored("person", clip.person)
             if person is None:
                 raise InputError(
-                    f"{shown(clip.path)}: its keypoints are gone from {self.folder}. Run it again."
+                    f"{shown(clip.path)}: its keypoints are missing from {self.folder}. Run it again."
                 )
             self._last_skeleton = clip.person, skeleton_of(person, clip.info)
         return self._last_skeleton[1]

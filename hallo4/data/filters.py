@@ -17,7 +17,7 @@ picture that stands still in few."""
 class ClipFilters:
     """What a clip must have. `min_face_px`: width of the face on the model's frame; `min_sharpness`: of the
     face, see `clip_look.sharpness`; `min_found`: share of frames with the face; `min_speech`: share of time
-    in which somebody speaks; `min_sync_confidence`: of lips and sound, as SyncNet sees them (0: it is not
+    in which a person speaks; `min_sync_confidence`: of lips and sound, as SyncNet sees them (0: it is not
     asked); `min_level`: mean brightness, 0 to 255; `min_fps`: of the video; `hands`: in at
     least half of the frames, in none, or either; `people`: more than one seen is a reason, or not.
 
@@ -54,7 +54,8 @@ def reasons_against(
         not info["has_audio"] or clip["speech_share"] >= filters.min_speech,
         *("little speech", f"{clip['speech_share']:.0%} of the time, wanted {filters.min_speech:.0%}"),
     )
-    confidence = clip["sync_confidence"]  # None: nobody was seen or heard, which is a reason of its own
+    # None: no person was seen or no speech found, which is a reason of its own.
+    confidence = clip["sync_confidence"]
     unless(
         confidence is None or confidence >= filters.min_sync_confidence,
         *("lips out of sync", f"confidence {confidence or 0:.2f}, wanted {filters.min_sync_confidence:g}"),
@@ -80,7 +81,7 @@ def reasons_against(
             clip["sharpness"] >= filters.min_sharpness,
             *("blurred face", f"sharpness {clip['sharpness']:.2f}, wanted {filters.min_sharpness:g}"),
         )
-    unless(not clip["cut"], "cut", "the person was chosen anew in the clip")
+    unless(not clip["cut"], "cut", "the person was chosen again in the clip")
     unless(
         filters.people == "any" or (clip["people"] or 0) <= 1,
         *("several people", f"{clip['people']} are seen"),

@@ -49,8 +49,8 @@ def sync_of_clips(
         for number, span in spans.items():
             count = frames - FRAMES + 1
             faces = embedded_faces(network, _faces(path, pictures, span, croppers[number]), count)
-            heard = embedded_sound(network, _around(sound, span), count + 2 * MAX_SHIFT)
-            score = score_around(faces, heard)
+            sounds = embedded_sound(network, _around(sound, span), count + 2 * MAX_SHIFT)
+            score = score_around(faces, sounds)
             confidence[number], offset[number] = score.confidence, score.offset_frames
     return Findings({}, {"confidence": confidence, "offset": offset})
 

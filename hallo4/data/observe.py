@@ -4,7 +4,7 @@
 
     bytes --probe--> size, rate --shots--> cuts, brightness --.
       |--person--> keypoints of one person, at 25 fps --------+--clips--> a row per clip, a picture
-      `--speech--> where somebody speaks ---------------------'            `--sync--> lips and sound
+      `--speech--> where a person speaks ---------------------'            `--sync--> lips and sound
 
 Every arrow is a stage, kept by its content key (`stages.py`). Clips lie on a grid in each shot, from its
 first frame on, so other filters choose other clips but never move them.
@@ -75,7 +75,7 @@ class ObserveSettings:
 @dataclass(frozen=True)
 class Observed:
     """What became of a source: `clips`, a row each (see `look_at_clips`), with the keys of its `stages`, the
-    first frame of its `part` and the place of its `picture`; or a `problem`, one line (`nobody`: no person
+    first frame of its `part` and the place of its `picture`; or a `problem`, one line (`no_person`: none
     was found). `made`: stages that were computed for it. `unused_s`: ends of shots that are shorter than a
     clip.
     """
@@ -84,7 +84,7 @@ class Observed:
     clips: tuple[dict[str, Any], ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
     problem: str | None = None
-    nobody: bool = False
+    no_person: bool = False
     made: Counter[str] = field(default_factory=Counter)
     unused_s: float = 0.0
     notes: tuple[str, ...] = ()
@@ -116,13 +116,13 @@ class Observer:
         return estimator_files(self.settings.estimator, self.settings.weights)
 
     def __call__(self, source: Source) -> Observed:
-        """What a user can mend about this source is its `problem`; Missing networks and a full
+        """What a user can correct about this source is its `problem`; missing networks and a full
         disk end the run."""
         before = Counter(self.store.made)
         try:
             observed = self._observe(source)
         except NoPersonError as error:
-            observed = Observed(source, problem=str(error), nobody=True)
+            observed = Observed(source, problem=str(error), no_person=True)
         except (InputError, ShapeError) as error:
             observed = Observed(source, problem=str(error))
         return replace(observed, made=self.store.made - before)
@@ -142,14 +142,14 @@ class Observer:
         frames, total = settings.clip_frames, len(shots.arrays["level"])
         parts = [range(start, min(start + PART, total)) for start in range(0, total, PART)]
         rows: list[dict[str, Any]] = []
-        notes, unused_s, nobody = [*info["notes"], *speech.values["notes"]], 0.0, []
+        notes, unused_s, without_person = [*info["notes"], *speech.values["notes"]], 0.0, []
         for part in parts:
             of_part = {} if len(parts) == 1 else {"part": [part.start, part.stop]}
             by = own | self._person_by(source) | of_part
             try:
                 person = stage("person", by, partial(self._person, source, info, part, len(parts)))
             except NoPersonError as error:
-                nobody.append(error)
+                without_person.append(error)
                 continue
             clips = stage(
                 "clips",
@@ -180,8 +180,8 @@ class Observer:
             notes += person.values["notes"]
             for of_part in ("clips", "sync"):
                 keys.pop(of_part, None)
-        if len(nobody) == len(parts):
-            raise nobody[0]
+        if len(without_person) == len(parts):
+            raise without_person[0]
         return Observed(source, tuple(rows), info, unused_s=unused_s, notes=tuple(dict.fromkeys(notes)))
 
     def _person_by(self, source: Source) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def syncnet_file(settings: PrepareSettings, frames: int) -> Path | None:
     if not settings.filters.min_sync_confidence:
         if settings.syncnet is not None:
             raise InputError(
-                f"{shown(settings.syncnet)}: nothing asks SyncNet; say what to drop, such as with "
+                f"{shown(settings.syncnet)}: no filter uses SyncNet; set one, such as "
                 "--min-sync-confidence 3."
             )
         return None
@@ -304,7 +304,7 @@ def _rows_of(
     """A row for every clip of a video, or one that says why there is none."""
     source, licence = one.source, _licence(one.source, settings)
     if one.problem is not None:
-        reason = NO_PERSON if one.nobody else UNUSABLE
+        reason = NO_PERSON if one.no_person else UNUSABLE
         return [IndexRow.of_video(source.path, reason, one.problem, source, licence)]
     frames = observe.clip_frames
     if not one.clips:
@@ -366,4 +366,4 @@ def _notes(observed: list[Observed], observe: ObserveSettings) -> Iterator[str]:
     if any(one.source.keypoints is not None for one in observed):
         yield "of videos with keypoints beside them it is not known how many people are seen"
     if observe.speech == "energy":
-        yield "speech is found by loudness alone; silero-vad, of pip install 'hallo4[data]', knows voices"
+        yield "speech is found by loudness alone; silero-vad (pip install 'hallo4[data]') detects voices"

@@ -17,8 +17,8 @@ from hallo4.lock import sole_worker
 
 @dataclass(frozen=True)
 class Pruned:
-    """Files that were removed, by kind, their bytes, and how many clips that nobody needs lie in shards with
-    others, which stay."""
+    """Files that were removed, by kind, their bytes, and how many clips that are not needed lie in shards
+    with others, which stay."""
 
     shards: int
     findings: int

@@ -1,4 +1,4 @@
-"""Where somebody speaks in a sound: by silero-vad where it is installed, else where it is loud."""
+"""Where a person speaks in a sound: by silero-vad where it is installed, else where it is loud."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def speech_method(wanted: Literal["auto", "silero", "energy"] = "auto") -> Speec
     it is not."""
     there = find_spec("silero_vad") is not None
     if wanted == "silero" and not there:
-        raise MissingExtraError("speech is to be found by silero-vad: pip install 'hallo4[data]'.")
+        raise MissingExtraError("Finding speech by silero-vad needs it: pip install 'hallo4[data]'.")
     return "silero" if there and wanted != "energy" else "energy"
 
 

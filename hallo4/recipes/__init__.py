@@ -39,7 +39,7 @@ def find_recipe(name: str) -> Recipe:
     """The recipe of that name, with hyphens or underscores. InputError: there is none."""
     known = name.replace("_", "-")
     if known not in RECIPES:
-        raise InputError(f"{name!r} is no recipe; there are {', '.join(RECIPES)}.")
+        raise InputError(f"{name!r} is not a recipe; there are {', '.join(RECIPES)}.")
     return RECIPES[known]()
 
 

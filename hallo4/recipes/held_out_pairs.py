@@ -1,4 +1,4 @@
-"""Validation of preference training: held-out windows at fixed draws, and the motion of windows made anew."""
+"""Validation of preference training: held-out windows at fixed draws, and the motion of made windows."""
 
 from __future__ import annotations
 

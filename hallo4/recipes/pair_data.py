@@ -74,7 +74,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
         if frames_u8.shape != wanted:
             raise InputError(
                 f"clip {clip_id} of pair {pair.pair_id} is {list(frames_u8.shape)} (frames, height, width, "
-                f"channels); {model.info.name} makes {list(wanted)}. Make the candidates anew, or train "
+                f"channels); {model.info.name} makes {list(wanted)}. Make the candidates again, or train "
                 "another model."
             )
         on_canvas_u8 = np.zeros((*wanted[:2], canvas.width_px, 3), np.uint8)  # with the bars that were cut

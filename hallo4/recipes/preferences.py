@@ -107,8 +107,8 @@ def run(config: PreferencesConfig, folder: Path) -> Path:
     autocast = partial(training_autocast, config.train, start.device.type)
     with main_first("the table of the reference"):
         table = folder / "reference.safetensors"
-        told = (data.encoded.sha256, table, counted("rows of the reference's table"))
-        reference = make_reference(model, config, len(data), data.batch, autocast, *told)
+        pairs_and_table = (data.encoded.sha256, table, counted("rows of the reference's table"))
+        reference = make_reference(model, config, len(data), data.batch, autocast, *pairs_and_table)
     training, seed = splits.nonzero()[:, 0], config.train.seed
     looked_at = (data, _spread(~splits, config.held_out.windows), clips, start, reference)
     held_out = HeldOutPairs(*looked_at, config.held_out, config.loss, config.guard, config.train)

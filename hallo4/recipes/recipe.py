@@ -41,8 +41,8 @@ class Recipe:
     run: Callable[[Any, Path], Path]
 
     def __call__(self, config: Any, folder: Path) -> Path:
-        """`run`, but in a folder of this recipe and these values alone, see `claim_run`, in which nobody else
-        runs one. OutputError: somebody does."""
+        """`run`, but in a folder of this recipe and these values alone, see `claim_run`, in which no other
+        process runs one. OutputError: one does."""
         with ExitStack() as held:
             with main_first("the run's folder"):
                 if current_group().main:

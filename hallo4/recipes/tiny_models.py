@@ -117,7 +117,7 @@ def _new_model(config: TinyModelConfig, new_backbone: Callable[[int], nn.Module]
     autoencoder = saved_autoencoder(config.autoencoder).to(training_device())
     backbone = new_backbone(autoencoder.spec.latent_channels)
     tensors = read_tensors(Path(config.audio_proj), "audio projector")
-    fill(backbone.audio_proj, tensors, config.audio_proj, "Train it anew: hallo4 train tiny-audio.")
+    fill(backbone.audio_proj, tensors, config.audio_proj, "Train it again: hallo4 train tiny-audio.")
     flow = {"flow_shift": config.flow_shift} if config.family == "dit" else {}
     info = ModelInfo(
         config.model_name, __version__, family=config.family, steps=config.sampling_steps, **flow

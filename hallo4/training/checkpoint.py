@@ -80,7 +80,7 @@ Stored = tuple[tuple[int, ...], torch.dtype]
 def save(
     path: Path, model: nn.Module, mean: EMA, optimizers: Optimizers, progress: TrainingProgress, group: Group
 ) -> None:
-    """Write the checkpoint `path` in one stroke, by all processes; OutputError on all when that fails."""
+    """Write the checkpoint `path` atomically, by all processes; OutputError on all when that fails."""
     tensors, numbers = _named(model, mean, optimizers)
     error = None
     building = group.agreed(_new_folder(path) if group.main else None)

@@ -57,7 +57,7 @@ def failures_shared(rank: int, size: int) -> Iterator[None]:
         failed = False
         raise
     except Hallo4Error as error:
-        raise _watch.told(error) from error
+        raise _watch.attributed(error) from error
     except Exception as error:
         blamed = _watch.to_blame()
         if blamed is None:
@@ -94,7 +94,7 @@ class _Watch:
         self.thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self.thread.start()
 
-    def told(self, error: Hallo4Error) -> Hallo4Error:
+    def attributed(self, error: Hallo4Error) -> Hallo4Error:
         """What this process says of its own `error`: that it was the first, or who was."""
         first = self.tell(str(error))
         if first is None:
@@ -195,8 +195,8 @@ class _Watch:
 
     def _silence(self, rank: int, seconds: float) -> str:
         return (
-            f"{self._name(rank)} gave no sign of life for {seconds:g} s. Look for its last words and in the "
-            "log of its machine; the same command goes on from the last checkpoint"
+            f"{self._name(rank)} gave no sign of life for {seconds:g} s. Look at its last messages and at "
+            "the log of its machine; the same command goes on from the last checkpoint"
         )
 
     def _name(self, rank: int) -> str:

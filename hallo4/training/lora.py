@@ -87,7 +87,9 @@ def parts_pattern(parts: Sequence[str]) -> re.Pattern[str]:
     try:
         return re.compile(rf"(.*\.)?({'|'.join(f'(?:{part})' for part in parts)})(\..*)?")
     except re.error as error:
-        raise InputError(f"{list(parts)}: is no pattern of parts of a model ({error}). Mend it.") from error
+        raise InputError(
+            f"{list(parts)}: is not a pattern of parts of a model ({error}). Correct it."
+        ) from error
 
 
 def linear_layers(model: nn.Module, parts: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run learns, as one object: the loop is told this and a `TrainConfig`, and knows nothing else.
+"""What a run learns, as one object: the loop is given this and a `TrainConfig`, and nothing else.
 
     data(index) -> batch, draws included -> loss(model, batch) -> numbers
                                             preview(model) -> numbers of what is held out

@@ -30,7 +30,7 @@ def build_optimizers(model: nn.Module, config: OptimizerConfig) -> list[torch.op
     for word in config.adamw_names:
         if not any(word in name for name in trainable):
             raise InputError(
-                f"optimizer.adamw_names: no parameter of {type(model).__name__} is called like {word!r}."
+                f"optimizer.adamw_names: no parameter of {type(model).__name__} has {word!r} in its name."
             )
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     hidden, decayed, plain = [], [], []

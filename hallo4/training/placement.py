@@ -62,7 +62,7 @@ class PlacedModel:
 
     def no_sync(self) -> AbstractContextManager[Any]:
         """In which gradients of a micro-batch stay with their process until the last of a step. Portions of
-        gradients are summed at once, because nobody has room for all of them."""
+        gradients are summed at once, because no process has room for all of them."""
         return nullcontext() if self.sharded is not None else self.accelerator.no_sync(self.model)
 
     def give_back_forward(self) -> None:
@@ -83,7 +83,7 @@ def _may_be_idle(model: nn.Module) -> bool:
 
 
 def chosen_sharding(config: TrainConfig, group: Group) -> str:
-    """The `sharding` of a run: full or none. InputError: a single process was told to share."""
+    """The `sharding` of a run: full or none. InputError: a single process was asked to share."""
     if config.sharding == "auto":
         launched = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
         return "full" if launched and group.size > 1 else "none"

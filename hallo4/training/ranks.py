@@ -78,7 +78,7 @@ class Group:
 def current_group() -> Group:
     """This process's group, which the first call joins. MissingExtraError without accelerate.
 
-    InputError: the launcher was told to start several processes and started this one alone. Hallo4Error: the
+    InputError: the launcher was asked to start several processes and started this one alone. Hallo4Error: the
     others cannot be reached.
     """
     try:
@@ -111,8 +111,8 @@ def _refuse_lone_process() -> None:
     by_accelerate = "ACCELERATE_DYNAMO_BACKEND" in os.environ and "MASTER_ADDR" in os.environ
     if by_accelerate and not any(name in os.environ for name in sizes):
         raise InputError(
-            "accelerate launch was told to start several processes and started this one alone, as it does "
-            "with --cpu and with one GPU. Say --multi_gpu, which starts them on CPUs, too, or use torchrun."
+            "accelerate launch was asked to start several processes and started this one alone, as it does "
+            "with --cpu and with one GPU. Pass --multi_gpu, which starts them on CPUs, too, or use torchrun."
         )
 
 

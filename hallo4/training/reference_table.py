@@ -66,7 +66,7 @@ class Table:
         return self.values[rows, draws].transpose(0, 1).to(batch.sigma.device)
 
     def save(self, path: Path) -> None:
-        """Write the table to `path` (safetensors, the stamp as JSON in its header) in one stroke;
+        """Write the table to `path` (safetensors, the stamp as JSON in its header) atomically;
         OutputError."""
         path = Path(path)
         try:

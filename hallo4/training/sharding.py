@@ -38,7 +38,7 @@ class ShardedModel:
 
         self.model = model
         self.before = [_Before(module) for module in model.modules()]
-        # The velocity is a view of what the head makes, and nobody changes it in place.
+        # The velocity is a view of what the head makes, and is never changed in place.
         warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
         mesh = init_device_mesh(group.device.type, (group.size,))
         for block in [*_blocks(model), model]:

@@ -71,7 +71,7 @@ def check_episode_folder(folder: str | Path) -> None:
         ) from error
     if others:
         raise OutputError(
-            f"{folder}: holds {others[0]}, which is no part of an episode; a folder is replaced as a whole. "
+            f"{folder}: holds {others[0]}, which is not part of an episode; a folder is replaced as a whole. "
             "Choose a new folder."
         )
 

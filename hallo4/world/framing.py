@@ -17,7 +17,7 @@ HEAD_HEIGHT = 0.52
 HEAD_WIDTH = 0.47
 """From ear to ear, likewise."""
 KNEES = 1.62
-"""The world draws nobody's knees: a picture ends above them. Likewise."""
+"""The world draws no knees: a picture ends above them. Likewise."""
 MULTIPLE_PX = 16
 ASPECTS = (3 / 4, 1.0, 4 / 3, 9 / 16)
 """Width over height of the pictures that `sample_framing` chooses from."""

@@ -25,7 +25,7 @@ _FOLDED = 0.42
 
 
 def draw_jointed_hand(painter: Painter, hand: Hand, identity: Identity) -> None:
-    """The hand over whatever is there; the wrist's end is left to the sleeve."""
+    """The hand above whatever is there; the wrist's end is left to the sleeve."""
     assert hand.curl is not None
     ink = _Ink(painter, identity)
     fingers = hand.joints[1:].reshape(5, 4, 2)

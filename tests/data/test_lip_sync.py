@@ -112,7 +112,7 @@ def test_a_limit_drops_what_lies_below_and_measures_nothing_again(tmp_path, quic
     [
         (["--min-sync-confidence", "3", "--syncnet", "nowhere.model"], "nowhere.model: found nothing"),
         (["--min-sync-confidence", "3", "--syncnet", "{other}"], "does not fit SyncNet"),
-        (["--syncnet", "{other}"], "nothing asks SyncNet; say what to drop"),
+        (["--syncnet", "{other}"], "no filter uses SyncNet; set one, such as"),
         (["--min-sync-confidence", "-1"], "min-sync-confidence"),
         (["--min-sync-confidence", "3"], "needs the weights syncnet_v2.model"),
     ],

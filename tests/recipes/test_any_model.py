@@ -184,7 +184,7 @@ REFUSED = {
     "a pattern of nothing, full": (
         "hallo4-sft", ["tuning=full", "trainable=('attn9',)"], "part called 'attn9'",
     ),
-    "no pattern": ("hallo4-sft", ["trainable=('(',)"], "is no pattern of parts"),
+    "no pattern": ("hallo4-sft", ["trainable=('(',)"], "is not a pattern of parts"),
     "nothing left": (
         "hallo4-sft", ["tuning=full", "frozen=('.*',)"], "nothing of the model is left to train",
     ),

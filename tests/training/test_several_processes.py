@@ -114,7 +114,7 @@ def test_one_process_in_the_place_of_two_is_refused(tmp_path):
     job = Job(str(tmp_path / "run"), "sft", 2, steps=STEPS)
     done = launched(["--cpu", "--num_processes", "2"], job)
     assert done.returncode != 0
-    said = "error: accelerate launch was told to start several processes and started this one alone"
+    said = "error: accelerate launch was asked to start several processes and started this one alone"
     assert said in done.stderr
     assert not (tmp_path / "run").exists()
 

@@ -178,7 +178,7 @@ def test_the_doctor_says_what_a_training_would_take(capsys):
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        (["--train", "nothing"], "'nothing' is no recipe; there are tiny-autoencoder"),
+        (["--train", "nothing"], "'nothing' is not a recipe; there are tiny-autoencoder"),
         (["--train", "tiny-audio"], "this recipe is neither"),
         (["--train", "hallo4-sft", "--model", "tiny-unet"], "is a UNet, whose training is not planned"),
         (["--train", "hallo4-sft", "--set", "nonsense=1"], "has no 'nonsense'"),

@@ -127,7 +127,7 @@ def test_an_older_episode_is_replaced_in_one_step(written, episode, tmp_path, mo
 def test_a_folder_with_something_else_in_it_stays(episode, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "video.mp4").write_text("mine too")
-    with pytest.raises(OutputError, match=r"holds notes.txt, which is no part of an episode") as caught:
+    with pytest.raises(OutputError, match=r"holds notes.txt, which is not part of an episode") as caught:
         write_episode(episode, tmp_path)
     assert "\n" not in str(caught.value)
     assert sorted(os.listdir(tmp_path)) == ["notes.txt", "video.mp4"]
