@@ -175,6 +175,8 @@ class WindowRules(Protocol):
     known_frames: int
     repeated_frames: int
     frames_per_latent: int
+    cell_px: int
+    """Pixels per latent cell, each way; `AutoencoderSpec` has the same."""
     side_multiple_px: int
     """Sides of the picture are multiples of this."""
     audio_rho: int

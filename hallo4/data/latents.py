@@ -29,8 +29,11 @@ from hallo4.motion import layout
 from hallo4.ranges import NotNegative, check_ranges
 from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
+from hallo4.world.look import DRAWN
 
 REGIONS = ("mouth", "eyes", "hands")
+_FIRST_WORLD = {"world": DRAWN}
+"""Older stores and caches know one world and do not name it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def build_cache(
     it has not, or if the folder was made with other weights or from other clips."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clips = {name: value for name, value in (store.config or {}).items() if name != "episodes"}
+    clips = _FIRST_WORLD | {name: value for name, value in (store.config or {}).items() if name != "episodes"}
     held = clips.get("skeleton_rho", 1)
     if held % skeleton_rho:
         raise InputError(
@@ -126,10 +129,14 @@ def _encoded_chunks(
     on_progress: Callable[[int, int], None] | None,
 ) -> list[dict[str, Tensor]]:
     stamp_file = folder / "cache.json"
-    if stamp_file.exists() and read_json(stamp_file, dict[str, Any], advice=REBUILD) != stamp:
-        raise InputError(
-            f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
-        )
+    if stamp_file.exists():
+        there = read_json(stamp_file, dict[str, Any], advice=REBUILD)
+        if isinstance(there.get("clips"), dict):
+            there["clips"] = _FIRST_WORLD | there["clips"]
+        if there != stamp:
+            raise InputError(
+                f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
+            )
     write_whole(stamp_file, json.dumps(stamp))
     parts = []
     for start in range(0, len(store), 50):

@@ -61,11 +61,12 @@ class UNetWindows:
 
     repeated_frames = 0
     frames_per_latent = 1
+    cell_px = 8
 
     def __init__(self, config: Any) -> None:
         self.config = config
         self.known_frames = config.motion_frames
-        self.side_multiple_px = 8 * 2 ** (len(config.block_out_channels) - 1)
+        self.side_multiple_px = self.cell_px * 2 ** (len(config.block_out_channels) - 1)
         self.audio_rho = round(config.audio_rate_hz / config.fps)
         self.skeleton_rho = round(config.skeleton_fps / config.fps)
 

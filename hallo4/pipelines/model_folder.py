@@ -339,6 +339,7 @@ def check_belonging(
         ("audio/: rate_hz", front_end.rate_hz, FPS * rules.audio_rho),
         ("autoencoder/: frames_per_latent", made.frames_per_latent, rules.frames_per_latent),
         ("autoencoder/: latent_channels", made.latent_channels, wanted.latent_channels),
+        ("autoencoder/: pixels per latent cell", made.cell_px, rules.cell_px),
     ):
         if found != expected:
             raise CheckpointError(

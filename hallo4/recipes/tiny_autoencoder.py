@@ -159,7 +159,9 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
             "latent_rms": float(latents.detach().square().mean().sqrt()),
         }
         if config.perceptual_weight:
-            apart = perceptual_distance(observer, reconstruction[:, :, -1], groups[:, :, -1]).mean()
+            assert observer is not None
+            looking = observer.to(groups.device)
+            apart = perceptual_distance(looking, reconstruction[:, :, -1], groups[:, :, -1]).mean()
             loss = loss + config.perceptual_weight * apart
             values["perceptual_distance"] = float(apart.detach())
         if groups.shape[2] == 1:

@@ -16,7 +16,7 @@ from torch import nn
 
 from hallo4.errors import InputError
 from hallo4.models.log_mel import LogMelFrontEnd
-from hallo4.pipelines.model_folder import LoadedModel, saved_autoencoder
+from hallo4.pipelines.model_folder import LoadedModel, check_belonging, saved_autoencoder
 from hallo4.pipelines.model_info import ModelInfo
 from hallo4.ranges import FlowShift, Steps
 from hallo4.recipes.cards import sft_card
@@ -122,4 +122,6 @@ def _new_model(config: TinyModelConfig, new_backbone: Callable[[int], nn.Module]
     info = ModelInfo(
         config.model_name, __version__, family=config.family, steps=config.sampling_steps, **flow
     )
-    return LoadedModel(info, backbone, autoencoder, LogMelFrontEnd())
+    front_end = LogMelFrontEnd()
+    check_belonging(info, backbone, autoencoder, front_end, Path(config.autoencoder))
+    return LoadedModel(info, backbone, autoencoder, front_end)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hallo4.errors import InputError, OutputError
 from hallo4.json_file import read_json
+from hallo4.lock import in_turn
 from hallo4.whole import whole_file
 
 _DAMAGED = (
@@ -55,7 +56,9 @@ def load_secrets(
     it cannot be written.
     """
     if not path.exists():
-        _write(path, {name: secrets.token_hex(size) for name, size in sizes_bytes.items()})
+        with in_turn(path):  # servers of one folder that start at once have the same
+            if not path.exists():
+                _write(path, {name: secrets.token_hex(size) for name, size in sizes_bytes.items()})
     found = read_json(path, dict[str, str], advice=_DAMAGED, limit_bytes=4096)
     lacking = {name for name in since & set(sizes_bytes) if name not in found}
     for name, size in sizes_bytes.items():

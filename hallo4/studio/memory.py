@@ -94,4 +94,6 @@ class Memory:
             if task.sealed:
                 del state.unsealed[token]
         state.learn_unsafe(ratings)
+        # What this server found out it keeps, and what an earlier one could not show is tried once more.
+        state.withdrawn = self.state.withdrawn
         self.state = state

@@ -73,8 +73,8 @@ class Session:
         self._turn = self._memory.turn
         self._unsealable: list[str] = []
         self._plan_key: Any = None
-        with self._turn():
-            self._state.withdrawn.clear()  # perhaps repaired since; tried once more
+        with self._turn():  # the first one reads the store
+            pass
 
     @contextmanager
     def turn_of(self, rater: str) -> Iterator[None]:

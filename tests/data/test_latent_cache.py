@@ -1,6 +1,7 @@
 """The cache of latents: what the autoencoder says, once, and never of other weights or other clips."""
 
 import copy
+import json
 from contextlib import suppress
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_clips_that_came_later_are_encoded_too(random_store, autoencoder, tmp_pa
     random_store(tmp_path / "more", [30, 25])
     grown = ClipStore(tmp_path / "more")
     assert len(build_cache(grown, autoencoder, tmp_path / "latents")) == 55
+
+
+def test_codes_of_clips_that_named_no_world_are_those_of_the_first_world(random_store, autoencoder, tmp_path):
+    random_store(tmp_path / "clips", [3])
+    said, stamp = tmp_path / "clips" / "config.json", tmp_path / "latents" / "cache.json"
+    said.write_text('{"episodes": 3}')
+    build_cache(ClipStore(tmp_path / "clips"), autoencoder, tmp_path / "latents")
+    older = json.loads(stamp.read_text())
+    older["clips"].pop("world", None)
+    stamp.write_text(json.dumps(older))
+    said.write_text('{"episodes": 4, "world": "drawn-1"}')
+    build_cache(ClipStore(tmp_path / "clips"), autoencoder, tmp_path / "latents")
+    said.write_text('{"episodes": 4, "world": "lit-1"}')
+    with pytest.raises(InputError, match="other clips"):
+        build_cache(ClipStore(tmp_path / "clips"), autoencoder, tmp_path / "latents")
 
 
 def test_progress_is_told_in_clips(store, autoencoder, tmp_path):

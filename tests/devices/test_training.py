@@ -17,6 +17,7 @@ from hallo4.data.pair_latents import EncodedPairs, PairWindow, encode_pair_windo
 from hallo4.diffusion import PairDrawConfig, PreferenceLossConfig
 from hallo4.models.devices import device_of
 from hallo4.models.observer import STATES, PortraitObserver
+from hallo4.pipelines.portrait_pose import load_observer
 from hallo4.preference import Pair
 from hallo4.recipes import held_out_pairs
 from hallo4.recipes.held_out_pairs import HeldOutConfig
@@ -234,7 +235,8 @@ def test_clips_are_encoded_where_the_autoencoder_is_and_kept_on_the_cpu(tiny_mod
 def test_the_autoencoder_is_trained_and_judged_where_it_is(tiny_model):
     autoencoder = copy.deepcopy(tiny_model.autoencoder)
     batch = {"groups_pm1": draw(2, 3, 4, 16, 16).clamp(-1, 1), "weights": torch.ones(2, 1, 1, 16, 16)}
-    method, expected = autoencoder_method(TinyAutoencoderConfig()), held_out_psnr(autoencoder, _Store())
+    config = TinyAutoencoderConfig(perceptual_weight=1.0)
+    method, expected = autoencoder_method(config, load_observer()), held_out_psnr(autoencoder, _Store())
     with pretend_device() as device:
         autoencoder.to(device).requires_grad_(True)
         loss, _ = method(autoencoder, to_device_of(autoencoder, batch), 0)

@@ -67,3 +67,17 @@ def test_a_person_s_answers_can_be_deleted_while_the_page_is_served(opened, stor
         assert anna.key not in rows
     with pytest.raises(InputError, match="has no rater nobody"):
         delete_rater(other, "nobody")
+
+
+def test_what_this_server_cannot_show_stays_out_after_the_store_is_read_anew(opened, store_folder):
+    studio, join = opened(study())
+    session = studio.session
+    join("anna")
+    shown = session.wanted_copies()
+    clips = tuple(clip.clip_id for clip in shown[0])
+    session.withdraw({clips: "no picture of it can be read"})
+    left = len(session.wanted_copies())
+    assert left < len(shown)
+    delete_rater(PreferenceStore.open(store_folder), "anna")
+    assert len(session.wanted_copies()) == left
+    assert any("no picture of it" in line for line in session.overview()[2])

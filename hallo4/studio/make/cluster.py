@@ -72,17 +72,19 @@ def open_on_cluster(
         with listen(host, port) as (door, base):
             port = door.getsockname()[1]
         try:
-            serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-            studio = serve.deployment(
-                name="studio", num_replicas=count, ray_actor_options=resources,
-                max_ongoing_requests=REQUESTS_AT_ONCE, graceful_shutdown_timeout_s=STOPS_WITHIN_S,
-            )(serve.ingress()(Replica))  # fmt: skip
-            serve.run(studio.bind(str(home), names, __version__, sys.path), name=app, route_prefix="/")
             key = load_key(home)
+            try:
+                serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
+                studio = serve.deployment(
+                    name="studio", num_replicas=count, ray_actor_options=resources,
+                    max_ongoing_requests=REQUESTS_AT_ONCE, graceful_shutdown_timeout_s=STOPS_WITHIN_S,
+                )(serve.ingress()(Replica))  # fmt: skip
+                serve.run(studio.bind(str(home), names, __version__, sys.path), name=app, route_prefix="/")
+            except RuntimeError as error:
+                what = f"the studios did not start ({_first_line(error)})"
+                raise InputError(f"--ray {address}: {what}.") from None
             _check_page(f"{base}/api/studio", key)
             yield f"{base}/#key={key}"
-        except RuntimeError as error:
-            raise InputError(f"--ray {address}: the studios did not start ({_first_line(error)}).") from None
         finally:
             _end(serve, app)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -83,6 +84,9 @@ class Looks:
         )  # fmt: skip
 
     def _forget_old(self) -> None:
-        pictures = sorted(self.folder.glob("*.png"), key=lambda path: path.stat().st_mtime)
-        for old in pictures[:-KEPT]:
+        made: list[tuple[float, Path]] = []
+        for path in self.folder.glob("*.png"):
+            with suppress(FileNotFoundError):  # another server of the folder removed it
+                made.append((path.stat().st_mtime, path))
+        for _, old in sorted(made)[:-KEPT]:
             old.unlink(missing_ok=True)

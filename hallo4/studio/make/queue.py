@@ -11,6 +11,7 @@ import os
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from hallo4.engine.processes import one_worker
-from hallo4.errors import OutputError
+from hallo4.errors import Hallo4Error, OutputError
 from hallo4.lock import in_turn
 from hallo4.studio.make import worker
 from hallo4.studio.make.board import Board, Entry
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, remove_left_overs
 from hallo4.studio.make.offers import Offers
-from hallo4.studio.make.settings import InputView, JobBody, JobView, Settings
+from hallo4.studio.make.settings import InputView, JobBody, JobView, Settings, UploadBody, UploadView
 from hallo4.studio.make.uploads import Uploads
 from hallo4.studio.refused import Refused
 
@@ -53,7 +54,8 @@ class Queue:
     def start(self) -> None:
         """Take up what is left from before, and begin to work."""
         remove_left_overs(self._jobs)
-        self.uploads.sweep(self.used_uploads())
+        with in_turn(self._jobs):
+            self.uploads.sweep(self.used_uploads())
         for device in self.devices:
             thread = threading.Thread(target=self._serve, args=(device,), name=f"queue-{device}", daemon=True)
             thread.start()
@@ -71,6 +73,11 @@ class Queue:
         self._stopping.unlink(missing_ok=True)
 
     # ------------------------------------------------------------------ what people do
+
+    def begin_upload(self, body: UploadBody) -> UploadView:
+        """Make room for a file, see `Uploads.begin`."""
+        with in_turn(self._jobs):  # what is no job's file now does not become one meanwhile
+            return self.uploads.begin(body, self.used_uploads())
 
     def add(self, body: JobBody) -> JobView:
         """A new job at the end of the queue. Refused: a file or model that is not here, or too many jobs."""
@@ -95,7 +102,8 @@ class Queue:
         if self._entry(job_id).outcome is not None:
             raise Refused(409, "This video is no longer being made.")
         job = self.folder(job_id)
-        job.ask_to_stop()
+        with suppress(FileNotFoundError):  # deleted meanwhile: `view` says so
+            job.ask_to_stop()
         with self._board.claim(job_id) as entry:
             if entry is not None and entry.outcome is None:  # else the one that makes it stops
                 job.end(Outcome(status="cancelled", text="Removed from the queue."))
@@ -106,6 +114,7 @@ class Queue:
         self._entry(job_id)
         with self._board.claim(job_id) as entry:
             if entry is None or entry.outcome is None or entry.outcome.status == "done":
+                self._entry(job_id)  # it may have been deleted meanwhile
                 raise Refused(409, "Only a stopped or failed video can be resumed.")
             self._board.folder(job_id).reopen()
         self._wake_workers()
@@ -116,6 +125,7 @@ class Queue:
         self._entry(job_id)
         with self._board.claim(job_id) as entry, in_turn(self._jobs):
             if entry is None:
+                self._entry(job_id)  # it may have been deleted meanwhile
                 raise Refused(409, "This video is being made. Stop it first.")
             self._board.folder(job_id).remove()
             for upload_id in set(entry.request.body.settings.uploads().values()) - self.used_uploads():
@@ -176,9 +186,18 @@ class Queue:
         while not self._closed:
             with suppress(BrokenProcessPool), one_worker(worker.prepare) as pool:
                 while not self._closed:
-                    if not self._make_next(pool, device):
+                    if not self._made_next(pool, device):
                         with self._changed:
                             self._changed.wait(0 if self._closed else LOOKED_FOR_EVERY_S)
+
+    def _made_next(self, pool: ProcessPoolExecutor, device: str) -> bool:
+        """`_make_next`; False, with a warning, while the disk is full or away: the job waits until it is
+        back."""
+        try:
+            return self._make_next(pool, device)
+        except (OSError, Hallo4Error) as error:
+            warnings.warn(f"{device}: no video can be made now ({error}); trying again", RuntimeWarning, 2)
+            return False
 
     def _make_next(self, pool: ProcessPoolExecutor, device: str) -> bool:
         """Have the oldest job made that waits; whether there was one. BrokenProcessPool: the process ended,
@@ -199,12 +218,14 @@ class Queue:
             pool.submit(worker.make, job.path, self._stopping, files, model, effort, device).result()
         except Exception as error:
             failure = error
-        if failure is not None and job.outcome() is None and not self._closed:
-            lost = isinstance(failure, BrokenProcessPool)
-            text = _ENDED if lost else f"Not started: {failure} Choose its files and model again."
-            job.end(Outcome(status="failed", text=text))
-        if isinstance(failure, BrokenProcessPool):
-            raise failure
+        lost = isinstance(failure, BrokenProcessPool)
+        try:
+            if failure is not None and job.outcome() is None and not self._closed:
+                text = _ENDED if lost else f"Not started: {failure} Choose its files and model again."
+                job.end(Outcome(status="failed", text=text))
+        finally:
+            if failure is not None and lost:  # a full disk does not hide it
+                raise failure
 
     def _wake_workers(self) -> None:
         with self._changed:

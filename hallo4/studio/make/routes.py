@@ -138,7 +138,7 @@ def _add_uploads(app: FastAPI, queue: Queue, signed: list[Any]) -> None:
     @app.post("/api/uploads", dependencies=signed, status_code=201, **_takes(UploadBody))
     async def begin(body: UploadBody = Depends(json_body(UploadBody))) -> UploadView:  # noqa: B008
         """Say which file will be sent."""
-        return await run_in_threadpool(uploads.begin, body, queue.used_uploads())
+        return await run_in_threadpool(queue.begin_upload, body)
 
     binary = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 

@@ -54,6 +54,8 @@ def make(
     if request is None:
         return
     with in_turn(folder / "worker"):  # the one of a server that was killed may need a moment to end
+        if job.outcome() is not None:  # it finished, and its server could not say so any more
+            return
         _make(job, request, stopping, files, model, effort, device)
 
 
