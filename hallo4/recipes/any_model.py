@@ -40,8 +40,8 @@ def adamw_training(name: str, steps: int, learning_rate: float, warmup_steps: in
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSFTConfig(fine_tuning.FineTuneConfig):
-    """`FineTuneConfig` for a model of the released size: an adapter, or with tuning=full the parts that take
-    sound and skeleton (`trainable`), or everything."""
+    """`FineTuneConfig` for a model of the released size: an adapter, or with tuning=full the parts named in
+    `trainable`, or everything."""
 
     tuning: Tuning = "lora"
     frozen_dtype: FrozenType = "auto"
