@@ -95,7 +95,7 @@ class Board:
                         yield None
                         return
                 time.sleep(0.02)
-            with self._one_at_a_time:  # read anew: the times of a shared disk may be known late
+            with self._one_at_a_time:  # read again: a shared disk may report changes late
                 self._entries.pop(job_id, None)
             yield self.entries().get(job_id)
 
