@@ -212,5 +212,5 @@ def test_a_mouth_that_follows_the_sound_is_open_in_speech_and_closed_in_pauses(r
     assert (response.open_in_speech, response.open_in_pauses) == (1, 0)
     assert response.loudness_correlation > 0.95
     assert len(response.mouth_open) == 50 == round(audio.duration_s * FPS)
-    with pytest.raises(ShapeError, match="one length"):
+    with pytest.raises(ShapeError, match="same length"):
         measure_speech_response(frames[:40], audio, reader)

@@ -67,7 +67,7 @@ def constant_rate(path, fps, seconds=2.0):
     with VideoWriter(path, 48, 32, fps=fps) as writer:
         for number in range(round(seconds * fps)):
             writer.write(drawing(number))
-    return path, lambda time_s: int(time_s * fps + 1e-6)
+    return path, lambda time_s: max(0, round(time_s * fps - 1e-6))
 
 
 def variable_rate(path):

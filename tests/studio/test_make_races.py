@@ -20,6 +20,7 @@ from hallo4.studio.make import cluster, open_makers, worker
 from hallo4.studio.make.board import Board
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.look import KEPT, Looks
+from hallo4.studio.make.media_routes import add_media
 from hallo4.studio.make.offers import Offers
 from hallo4.studio.make.queue import Queue
 from hallo4.studio.make.settings import JobBody, Settings, UploadBody
@@ -45,6 +46,32 @@ def portrait(queue, portrait_u8):
 @pytest.fixture
 def body(portrait):
     return JobBody(settings=Settings(portrait=portrait, model="testling"), consent="agreed")
+
+
+def test_frames_that_are_replaced_while_they_are_sent_are_as_long_as_announced(queue, body):
+    """As a browser checks it: a file whose length is read before it is opened would fail here."""
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    job_id, app, stop = queue.add(body).id, FastAPI(), threading.Event()
+    add_media(app, queue, MagicMock())
+    job = queue.folder(job_id)
+    job.replace(job.live, b"x")
+
+    def replace():
+        for size in itertools.cycle([10_000, 200_000]):
+            job.replace(job.live, b"x" * size)
+            if stop.is_set():
+                return
+
+    with ThreadPoolExecutor(1) as pool, TestClient(app) as client:
+        pool.submit(replace)
+        try:
+            for _ in range(150):
+                found = client.get(f"/media/{job_id}/live.webp")
+                assert len(found.content) == int(found.headers["content-length"])
+        finally:
+            stop.set()
 
 
 @pytest.mark.parametrize("act", ["delete", "resume"])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 
 from hallo4.studio.make.look import Looks
 from hallo4.studio.make.queue import Queue
@@ -20,8 +20,8 @@ from hallo4.studio.refused import Refused
 def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
     """Routes below /media."""
 
-    def get(path: str) -> Callable[[Callable[..., FileResponse]], Callable[..., FileResponse]]:
-        def added(route: Callable[..., FileResponse]) -> Callable[..., FileResponse]:
+    def get(path: str) -> Callable[[Callable[..., Response]], Callable[..., Response]]:
+        def added(route: Callable[..., Response]) -> Callable[..., Response]:
             app.add_api_route(path, route, methods=["HEAD"], include_in_schema=False)
             app.add_api_route(path, route, methods=["GET"], response_class=FileResponse)
             return route
@@ -42,9 +42,14 @@ def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
         return FileResponse(_there(queue.folder(job_id).poster), media_type="image/jpeg", headers=_KEPT)
 
     @get("/media/{job_id}/live.webp")
-    def live(job_id: Id) -> FileResponse:
+    def live(job_id: Id) -> Response:
         """The newest frames of a job in the making, as a small animation."""
-        return FileResponse(_there(queue.folder(job_id).live), media_type="image/webp")
+        # Read at once: a worker that replaces the file must not change the length that was announced.
+        try:
+            content = queue.folder(job_id).live.read_bytes()
+        except FileNotFoundError:
+            raise _gone() from None
+        return Response(content, media_type="image/webp")
 
     @get("/media/{upload_id}/content")
     def content(upload_id: Id) -> FileResponse:
@@ -81,5 +86,9 @@ def _file_name(title: str) -> str:
 
 def _there(path: Path | None) -> Path:
     if path is None or not path.is_file():
-        raise Refused(404, "This file was deleted or never existed.")
+        raise _gone()
     return path
+
+
+def _gone() -> Refused:
+    return Refused(404, "This file was deleted or never existed.")
