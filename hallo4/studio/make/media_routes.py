@@ -11,6 +11,8 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 
+from hallo4.errors import InputError
+from hallo4.input_file import read_input
 from hallo4.studio.make.look import Looks
 from hallo4.studio.make.queue import Queue
 from hallo4.studio.make.settings import Id
@@ -46,8 +48,8 @@ def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
         """The newest frames of a job in the making, as a small animation."""
         # Read at once: a worker that replaces the file must not change the length that was announced.
         try:
-            content = queue.folder(job_id).live.read_bytes()
-        except FileNotFoundError:
+            content = read_input(queue.folder(job_id).live, _LIVE_BYTES, "an animation")
+        except InputError:
             raise _gone() from None
         return Response(content, media_type="image/webp")
 
@@ -66,6 +68,7 @@ def add_media(app: FastAPI, queue: Queue, looks: Looks) -> None:
         return FileResponse(_there(looks.path(look_id)), media_type="image/png", headers=_KEPT)
 
 
+_LIVE_BYTES = 64 << 20
 _KEPT = {"cache-control": "private, max-age=3600"}
 _BYTES = "application/octet-stream"
 _KINDS = {
