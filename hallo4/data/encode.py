@@ -164,7 +164,7 @@ class ClipEncoder:
         on_canvas = motion.skeleton(inside[::rho])
         made["audio_features"] = features[torch.from_numpy(steps - steps[0])].half().contiguous()
         made["regions"] = region_cells(
-            *(on_canvas.points_px, width, height, spec.frames_per_latent),
+            *(on_canvas.points_px, width, height, spec.cell_px, spec.frames_per_latent),
             seen=on_canvas.confidence >= SEEN,
         )
         return made
@@ -263,8 +263,8 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def grey_name(height_px: int, width_px: int) -> str:
-    """The name of the file with the latents of grey frames of that size."""
+def grey_name(height_px: int | str, width_px: int | str) -> str:
+    """The name of the file with the latents of grey frames of that size; of "*", a pattern of such names."""
     return f"grey-{height_px}x{width_px}"
 
 

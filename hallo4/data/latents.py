@@ -180,7 +180,12 @@ def _encode_clip(
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
         "regions": region_cells(
             np.array(store.get("points_px", index)),
-            *(frames.shape[-1], frames.shape[-2], autoencoder.spec.frames_per_latent),
+            *(
+                frames.shape[-1],
+                frames.shape[-2],
+                autoencoder.spec.cell_px,
+                autoencoder.spec.frames_per_latent,
+            ),
         ),
     }
 
@@ -197,11 +202,17 @@ def frames_held(frames: int, latent_frames: int) -> list[range]:
 
 
 def region_cells(
-    points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4, seen: np.ndarray | None = None
+    points_px: np.ndarray,
+    width_px: int,
+    height_px: int,
+    cell_px: int,
+    rho: int = 4,
+    seen: np.ndarray | None = None,
 ) -> Tensor:
-    """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
-    frame, of `rho` frames. `seen` [T, 133] bool: the points that count (None: all)."""
-    columns, rows = width_px // 8, height_px // 8
+    """[T, 133, 2] -> [3, F, h, w] bool: cells of `cell_px` pixels each way that mouth, eyes and hands touch
+    in any frame of each latent frame, of `rho` frames. `seen` [T, 133] bool: the points that count (None:
+    all)."""
+    columns, rows = width_px // cell_px, height_px // cell_px
     groups = frames_held(len(points_px), latent_frame_count(len(points_px), rho))
     masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
     parts = (
@@ -220,7 +231,7 @@ def region_cells(
                 low, high = part.min(0) - 2, part.max(0) + 2
                 if (high < 0).any() or (low >= (width_px, height_px)).any():
                     continue
-                x0, y0 = np.clip(low // 8, 0, (columns - 1, rows - 1)).astype(int)
-                x1, y1 = np.clip(high // 8, 0, (columns - 1, rows - 1)).astype(int)
+                x0, y0 = np.clip(low // cell_px, 0, (columns - 1, rows - 1)).astype(int)
+                x1, y1 = np.clip(high // cell_px, 0, (columns - 1, rows - 1)).astype(int)
                 masks[region, f, y0 : y1 + 1, x0 : x1 + 1] = True
     return masks

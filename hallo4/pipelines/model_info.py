@@ -71,8 +71,6 @@ class ModelInfo:
             problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
         elif self.fps != FPS:
             problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif any(side % 8 for size in self.canvas_sizes_px for side in size):
-            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8"
         elif self.trained_on is not None:
             problem = self.trained_on.problem()
         if problem:

@@ -141,20 +141,20 @@ def prepared_clips(folder: str, model: LoadedModel) -> SourceOfClips:
             f"{model.info.name} in {', '.join(differ)}. Prepare the videos with --model {model.folder}."
         )
     videos = clips.numbers_of("source")
-    measured = _measured(clips)
+    measured = _measured(clips, model.autoencoder.spec.cell_px)
     return SourceOfClips(
         *(clips, clips.stamp.clip_frames, f"{len(clips)} clips of {int(videos.max()) + 1} videos"),
         *(clips.licences(), *measured, videos),
     )
 
 
-def _measured(clips: PreparedClips) -> tuple[Range, Range | None]:
+def _measured(clips: PreparedClips, cell_px: int) -> tuple[Range, Range | None]:
     """Lowest and highest aspect of the canvas, and width of a head over the root of its area."""
     aspects, widths = [], []
     face_px = clips.column("face_px")
     for shape, rows in clips.groups.items():
         _, height, width = map(int, shape.split("x"))
         aspects.append(width / height)
-        widths += [face_px[row] / (8 * (height * width) ** 0.5) for row in rows.tolist()]
+        widths += [face_px[row] / (cell_px * (height * width) ** 0.5) for row in rows.tolist()]
     widths = [width for width in widths if width > 0]
     return (min(aspects), max(aspects)), (min(widths), max(widths)) if widths else None

@@ -45,7 +45,7 @@ def test_it_holds_what_the_autoencoder_says(store, autoencoder, tmp_path):
         }
         for name, value in expected.items():
             torch.testing.assert_close(batch[name][row], value, rtol=3e-2, atol=3e-2, msg=name)
-        assert torch.equal(batch["regions"][row], region_cells(store.get("points_px", index), 16, 16))
+        assert torch.equal(batch["regions"][row], region_cells(store.get("points_px", index), 16, 16, 8))
     grey = autoencoder.encode_video(torch.zeros(1, 3, 5, 16, 16))
     torch.testing.assert_close(batch["grey"], grey, rtol=2e-3, atol=2e-3)
 
@@ -169,13 +169,15 @@ def test_regions_are_those_of_a_slow_loop():
                      layout.RIGHT_HAND):  # fmt: skip
             points[part] = points[part][:1] + rng.uniform(-5, 5, points[part].shape)
         moving = points + np.cumsum(rng.normal(0, 1.5, (9, 1, 2)), 0)
-        found = region_cells(moving.astype(np.float32), size, size).numpy()
+        found = region_cells(moving.astype(np.float32), size, size, 8).numpy()
         assert found.shape == (3, 3, 5, 5)
         np.testing.assert_array_equal(found, slow_region_cells(moving.astype(np.float32), size))
 
 
 def test_parts_outside_the_picture_mark_nothing():
     points = np.full((5, 133, 2), -50.0, np.float32)
-    assert not region_cells(points, 64, 64).any()
+    assert not region_cells(points, 64, 64, 8).any()
     points[:, layout.MOUTH] = 20.0
-    assert region_cells(points, 64, 64)[0].sum() == 2 * 1  # pixels 18 to 22: one cell, in both latent frames
+    mouth = region_cells(points, 64, 64, 8)[0]
+    assert mouth.sum() == 2 * 1  # pixels 18 to 22: one cell, in both latent frames
+    assert region_cells(points, 64, 64, 16)[0].nonzero().tolist() == [[0, 1, 1], [1, 1, 1]]

@@ -75,7 +75,7 @@ def test_a_clip_is_what_the_parts_of_the_model_make_of_its_frames(videos, tmp_pa
     sound = prepare_feature_sound(video, prepare_audio(video)[0], tiny_model.audio_front_end)
     features = tiny_model.audio_front_end.stream(sound, len(frames)).features(0, len(frames)).half().float()
     assert torch.equal(batch["audio_windows"][0], audio_windows(features, start=span.start, stop=span.stop))
-    regions = region_cells(skeleton.points_px[span], 32, 32, 4, skeleton.confidence[span] >= 0.3)
+    regions = region_cells(skeleton.points_px[span], 32, 32, 8, 4, skeleton.confidence[span] >= 0.3)
     assert torch.equal(batch["regions"][0], regions)
     assert batch["grey"].shape == batch["video"].shape
 
