@@ -124,6 +124,13 @@ def world_clips(config: WorldClipsConfig, model: LoadedModel) -> SourceOfClips:
     with main_first("the rendered clips"):
         progress = counted("shards of clips rendered"), counted("clips encoded")
         store = build_clips(config.clips_folder, config.clips, on_progress=progress[0])
+        for shape in store.shapes:
+            if any(int(side) % rules.side_multiple_px for side in shape.split("x")):
+                raise InputError(
+                    f"{config.clips_folder}: holds clips of {shape} pixels, and {model.info.name} makes "
+                    f"sides that are multiples of {rules.side_multiple_px}: render others into another "
+                    "folder (clips.size_px, clips.aspects), or take smaller patches (sizes.patch=1)."
+                )
         folders = (config.latents_folder, progress[1], rules.skeleton_rho)
         cache = build_cache(store, model.autoencoder, *folders)
     return SourceOfClips(cache, config.clips.frames, WORLD)
