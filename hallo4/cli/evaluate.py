@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.cli.options import RayOption, WorkersOption, WorldOption, parse
 from hallo4.errors import InputError
 from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
@@ -45,6 +45,8 @@ class World:
     """guidance on the sound"""
     players: Annotated[Whole, arg(metavar="N")] = 4
     """clips that the page plays, from the worst to the best"""
+    world: WorldOption = None
+    """in which portrait world it is measured"""
     workers: WorkersOption = None
     ray: RayOption = None
 
@@ -121,6 +123,8 @@ class Motion:
     """people per frequency"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
+    world: WorldOption = None
+    """in which portrait world they live"""
     workers: WorkersOption = None
     ray: RayOption = None
 
@@ -142,6 +146,8 @@ class Drift:
     """how long each is"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
+    world: WorldOption = None
+    """in which portrait world they live"""
     workers: WorkersOption = None
     ray: RayOption = None
 
@@ -214,8 +220,10 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
     import hallo4.evaluation as evaluation
 
     if isinstance(options, Motion):
+        more["world"] = options.world
         return evaluation.evaluate_motion(options.models, options.clips, options.seed, **more)
     if isinstance(options, Drift):
+        more["world"] = options.world
         return evaluation.evaluate_drift(options.models, options.clips, options.seed, options.seconds, **more)
     more["players"] = options.players
     if isinstance(options, Videos):
@@ -237,6 +245,7 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         options.tempo,
         options.steps,
         options.guidance_scale,
+        world=options.world,
         **more,
     )
 

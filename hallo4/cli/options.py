@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
@@ -23,6 +23,12 @@ RayOption = Annotated[
     str | None, arg(metavar="auto|HOST:PORT", help_behavior_hint="(default: this machine alone)")
 ]
 """`--ray` of the same."""
+World = Literal["drawn-1", "lit-1"]
+"""`hallo4.world.look.WorldName`, said here so that help needs no import."""
+WorldOption = Annotated[
+    World | None, arg(metavar="drawn-1|lit-1", help_behavior_hint="(default: where the models were trained)")
+]
+"""`--world` of a command that measures models or makes clips of them."""
 
 _RESTS = (" Got errors:", " Argument helptext:")
 """What the parser adds, which the help says better."""

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import arg
 
-from hallo4.cli.options import parse
+from hallo4.cli.options import World, parse
 from hallo4.ranges import Seconds, Seed, Share, SidePx
 
 
@@ -22,7 +22,7 @@ class Episode:
     """the folder to make; an older episode in its place is replaced as a whole"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
-    world: Annotated[Literal["drawn-1", "lit-1"], arg(metavar="WORLD")] = "drawn-1"
+    world: Annotated[World, arg(metavar="WORLD")] = "drawn-1"
     """drawn-1 has flat colours and is what the embedded models know; lit-1 shows the same people with light,
     places behind them, fingers that bend and faster motion"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0

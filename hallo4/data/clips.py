@@ -32,7 +32,7 @@ from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.framing import ASPECTS, HALF_FIGURE, Framing, sample_framing
-from hallo4.world.look import DRAWN, WorldName
+from hallo4.world.look import DRAWN, WorldName, named_world
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -71,11 +71,6 @@ class ClipStoreConfig:
         if self.half_figures == 1.0:
             del values["half_figures"], values["aspects"]
         return parse_json(json.dumps(values), "config.json", dict[str, Any])
-
-
-def named_world(record: dict[str, Any]) -> dict[str, Any]:
-    """What a store or a cache says of itself, with its world: older ones know one, and do not name it."""
-    return {"world": DRAWN} | record
 
 
 FIELDS = (

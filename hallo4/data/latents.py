@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from hallo4.data.clips import REBUILD, ClipStore, named_world
+from hallo4.data.clips import REBUILD, ClipStore
 from hallo4.errors import CheckpointError, InputError
 from hallo4.json_file import read_json
 from hallo4.lock import in_turn
@@ -30,6 +30,7 @@ from hallo4.motion import layout
 from hallo4.ranges import NotNegative, check_ranges
 from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
+from hallo4.world.look import named_world
 
 REGIONS = ("mouth", "eyes", "hands")
 

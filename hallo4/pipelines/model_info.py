@@ -35,7 +35,8 @@ class ModelInfo:
     of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
     model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
     the frames before it as they were decoded ("float") or in the whole levels of the finished video.
-    `trained_on`: the portraits it knows, if that was measured; a note says where another is given.
+    `trained_on`: the portraits it knows, if that was measured; a note says where another is given. `world`:
+    the portrait world that it was trained in, if it says so; models that do not, of any, know "drawn-1".
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - the name that pydantic reads
@@ -56,6 +57,7 @@ class ModelInfo:
     window_noise: WindowNoise = "own"
     known_frames_as: Literal["uint8", "float"] = "uint8"
     trained_on: TrainedOn | None = None
+    world: str | None = None
 
     def prompts(self, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
         """Both prompts of a video, the model's own where None."""

@@ -44,7 +44,8 @@ class WorldClipsConfig:
 class SourceOfClips:
     """`frames` of each clip, those that are known included. For the card: `what` it is, in words; how many
     clips have each licence (`licences`, None: rendered, no terms); and `aspects`, `head_widths`, (lowest,
-    highest) as in `TrainedOn`, where known. `videos` [n]: number of the video of each clip."""
+    highest) as in `TrainedOn`, where known. `videos` [n]: number of the video of each clip. `rendered`: as
+    what, of clips of a world."""
 
     clips: Clips
     frames: int
@@ -53,6 +54,7 @@ class SourceOfClips:
     aspects: Range | None = None
     head_widths: Range | None = None
     videos: Tensor | None = None
+    rendered: ClipStoreConfig | None = None
 
     def split(self, share: float, seed: int) -> tuple[Tensor, Tensor]:
         """Indices (for training, held out): the clips of about `share` of the videos, at least of one.
@@ -133,7 +135,7 @@ def world_clips(config: WorldClipsConfig, model: LoadedModel) -> SourceOfClips:
                 )
         folders = (config.latents_folder, progress[1], rules.skeleton_rho)
         cache = build_cache(store, model.autoencoder, *folders)
-    return SourceOfClips(cache, config.clips.frames, WORLD)
+    return SourceOfClips(cache, config.clips.frames, WORLD, rendered=config.clips)
 
 
 def prepared_clips(folder: str, model: LoadedModel) -> SourceOfClips:

@@ -32,15 +32,15 @@ def work(tmp_path_factory):
     return tmp_path_factory.mktemp("framed")
 
 
-def trained(name, work, *changes):
+def trained(name, work, *changes, run=None):
     """What a recipe makes in three steps of two, all of it by words after `--set`."""
     recipe = RECIPES[name]()
     words = [f"clips.{word}" for word in CLIPS] + [f"clips_folder={work}/clips", "batch_size=2"]
     if hasattr(recipe.config, "held_out"):
         words += [f"held_out.{word}" for word in CLIPS]
     words += ["train.steps=3", "train.log_every=1", "train.max_minutes=none", "train.preview_every=2"]
-    made = recipe.run(override(recipe.config, [*words, *changes]), work / name)
-    assert all(record["loss"] > 0 for record in read_log(work / name) if "loss" in record)
+    made = recipe.run(override(recipe.config, [*words, *changes]), work / (run or name))
+    assert all(record["loss"] > 0 for record in read_log(work / (run or name)) if "loss" in record)
     return made
 
 
@@ -70,7 +70,12 @@ def test_the_dit_learns_from_batches_of_one_size(autoencoder, work):
     places = [f"autoencoder={autoencoder}", f"audio_proj={ear}", f"latents_folder={work}/latents"]
     sizes = [f"sizes.{word}" for word in SIZES]
     folder = trained("tiny-dit-sft", work, *places, *sizes)
-    assert load_model(folder).info.size_px == 64
+    info = load_model(folder).info
+    assert (info.size_px, info.world) == (64, "lit-1")
+    other = ["clips.world=drawn-1", "clips.half_figures=1", f"clips_folder={work}/flat"]
+    other += [f"model={folder}", f"latents_folder={work}/flat-latents", "clips.size_px=80"]
+    info = load_model(trained("tiny-dit-sft", work, *other, run="further")).info
+    assert (info.size_px, info.world) == (80, "drawn-1"), "what it was trained on last"
     coarse = ["clips.aspects=(1.0,)", "clips.size_px=72", f"clips_folder={work}/others"]
     with pytest.raises(InputError, match=r"72x72 pixels, and tiny-dit-sft makes sides .* multiples of 16"):
         trained("tiny-dit-sft", work, *places, *sizes, *coarse)
