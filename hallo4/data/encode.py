@@ -25,6 +25,7 @@ from hallo4.errors import CheckpointError, InputError, ShapeError
 from hallo4.media import collect_notes, read_frames_at
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.window_conditions import encode_grey, encode_portrait
+from hallo4.motion.beside_video import ASPECT_TOLERANCE
 from hallo4.motion.layout import SEEN
 from hallo4.pipelines.conditions import Portrait, prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
@@ -42,16 +43,16 @@ COMMON, SHARDS = "common", "shards"
 
 @dataclass(frozen=True)
 class ClipWork:
-    """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with the frame
-    `reference` as the portrait. `key`: its name in the shard; `person`: the key of its keypoints, which are
-    those of the frames from `part` on; `info` of the video; `stamp`: size and time of the file when it was
-    looked at."""
+    """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with another frame or the
+    picture in a file as `reference`. `key`: its name in the shard; `person`: the key of its keypoints, which
+    are those of the frames from `part` on; `info` of the video; `stamp`: size and time of the file when it
+    was looked at."""
 
     key: str
     path: Path
     start: int
     frames: int
-    reference: int
+    reference: int | Path
     person: str
     part: int
     info: dict[str, Any]
@@ -117,15 +118,19 @@ class ClipEncoder:
         if stamp_of(path) != clips[0].stamp:
             raise InputError(f"{shown(path)}: has changed while it was prepared. Run it again.")
         sound = self._sound(path, clips[0])
-        references = {clip.reference for clip in clips}
+        references = {clip.reference for clip in clips if isinstance(clip.reference, int)}
+        beside = {clip.reference for clip in clips if isinstance(clip.reference, Path)}
         clip_of = {frame: clip for clip in clips for frame in range(clip.start, clip.start + clip.frames)}
-        portraits: dict[int, Tensor] = {}
+        portraits: dict[int | Path, Tensor] = {}
         waiting: list[tuple[ClipWork, dict[str, Tensor]]] = []
         taken: list[Tensor] = []
         done = 0
         with collect_notes([]):  # the stages before have said them
             for number, frame_u8 in read_frames_at(path, references | clip_of.keys(), FPS):
                 picture = self._on_canvas(frame_u8)
+                while beside:
+                    file = beside.pop()
+                    portraits[file] = self._portrait(self._beside(file, picture).video_pm1)
                 if number in references:
                     portraits[number] = self._portrait(picture.video_pm1)
                 if number in clip_of:
@@ -142,6 +147,18 @@ class ClipEncoder:
         if done < len(clips):
             last = max(references | clip_of.keys())
             raise InputError(f"{shown(path)}: ends before frame {last + 1}. Export it again.")
+
+    def _beside(self, file: Path, picture: Portrait) -> Portrait:
+        """The portrait in a file. InputError: it has another shape than the pictures of its video."""
+        with collect_notes([]):
+            portrait = self._on_canvas(file)
+        own, wanted = (p.image_width_px / p.image_height_px for p in (portrait, picture))
+        if abs(own / wanted - 1) > ASPECT_TOLERANCE:
+            own, wanted = (f"{p.image_width_px}x{p.image_height_px}" for p in (portrait, picture))
+            raise InputError(
+                f"{shown(file)}: is {own} pixels, and its video {wanted}. Crop it to the shape of the video."
+            )
+        return portrait
 
     def _portrait(self, picture_pm1: Tensor) -> Tensor:
         """[3, H, W] -> reference latents [C, 1, h, w], float16."""
@@ -183,9 +200,9 @@ class ClipEncoder:
         )
         return made
 
-    def _on_canvas(self, frame_u8: np.ndarray) -> Portrait:
+    def _on_canvas(self, picture: np.ndarray | Path) -> Portrait:
         info, rules = self.model.info, self.model.backbone.windows
-        return prepare_portrait(frame_u8, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
+        return prepare_portrait(picture, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
 
     def _skeleton(self, clip: ClipWork) -> Skeleton:
         """The keypoints of a clip's part of its video, read once for clips that follow each other."""
