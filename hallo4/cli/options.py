@@ -38,7 +38,7 @@ _BESIDE = (
     (re.compile(r"(?<!\.) (?=(?:Perhaps you meant|Available subcommands|Unrecognized options):)"), ". "),
 )
 """What it says between words that people need, and what stays of that."""
-_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+")
+_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+|^[|+]|[|+]$|-{4,}")
 
 
 def parse(options: Any, words: Sequence[str], prog: str, description: str | None = None) -> Any:
