@@ -34,9 +34,15 @@ HeadShareOption = Annotated[Share, arg(metavar="SHARE")]
 HeadAtOption = Annotated[tuple[Share, Share], arg(metavar="X Y")]
 """`--aspect`, `--head-share` and `--head-at` of a command that draws people; see `world.framing.Framing`."""
 
-_RESTS = (" Got errors:", " Argument helptext:")
+_RESTS = (" Got errors:", " Argument helptext:", " Arguments similar to")
 """What the parser adds, which the help says better."""
-_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+")
+_BESIDE = (
+    (re.compile(r" \(applied to [^)]*\)"), ""),
+    (re.compile(r" Arguments are applied to the directly preceding subcommand[^.]*\."), "."),
+    (re.compile(r"(?<!\.) (?=(?:Perhaps you meant|Available subcommands|Unrecognized options):)"), ". "),
+)
+"""What it says between words that people need, and what stays of that."""
+_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+|^[|+]|[|+]$|-{4,}")
 
 
 def parse(options: Any, words: Sequence[str], prog: str, description: str | None = None) -> Any:
@@ -84,6 +90,8 @@ def _one_line(text: str) -> str:
     lines = [" ".join(_FRAME.sub(" ", line).split()) for line in text.splitlines()]
     kept = [line for line in lines if line and not line.endswith("--help") and "full helptext" not in line]
     words = " ".join(kept[1:] or kept)  # the first is the title of the frame
+    for beside, left in _BESIDE:
+        words = beside.sub(left, words)
     for rest in _RESTS:
         words = words.partition(rest)[0]
     return (words[:400] or "The words of the command cannot be read").rstrip(". ") + "."

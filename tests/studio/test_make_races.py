@@ -130,7 +130,7 @@ def test_what_a_worker_finished_is_not_made_or_told_again(queue, body, tmp_path)
     job.video.write_bytes(b"no video")
     ended = Outcome(status="done", notes=("a note",), frames=7, took_s=3.0)
     job.end(ended)
-    worker.make(job.path, tmp_path / "stopping", {}, "no model", (1, 1.0), "cpu")
+    worker.make(worker.Task(job.path, tmp_path / "stopping", {}, tmp_path / "no model", 1, 1.0, "cpu"))
     assert job.outcome() == ended
 
 

@@ -7,7 +7,6 @@ stopped.
 
 from __future__ import annotations
 
-import os
 import secrets
 import threading
 import time
@@ -214,8 +213,9 @@ class Queue:
         job.clean()
         try:
             files = {role: self.uploads.usable(found, role) for role, found in settings.uploads().items()}
-            model, effort = os.fspath(self.offers.folder(settings.model)), self.offers.effort(settings)
-            pool.submit(worker.make, job.path, self._stopping, files, model, effort, device).result()
+            model, effort = self.offers.folder(settings.model), self.offers.effort(settings)
+            task = worker.Task(job.path, self._stopping, files, model, *effort, device)
+            pool.submit(worker.make, task).result()
         except Exception as error:
             failure = error
         lost = isinstance(failure, BrokenProcessPool)

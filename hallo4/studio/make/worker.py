@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -25,7 +26,7 @@ LIVE_SIDE_PX = 320
 """The pictures of a job in the making are not larger."""
 _LIVE_MS = 80  # every second frame
 
-_loaded: dict[str, PortraitAnimator] = {}
+_loaded: dict[Path, PortraitAnimator] = {}
 
 
 def prepare() -> None:
@@ -35,47 +36,47 @@ def prepare() -> None:
         os.nice(5)
 
 
-def make(
-    folder: Path,
-    stopping: Path,
-    files: dict[Role, Path],
-    model: str,
-    effort: tuple[int, float],
-    device: str,
-) -> None:
-    """Make the job in `folder` from `files` with the model at `model`, with `effort`: denoising steps and
-    guidance scale. Write how it ended.
+@dataclass(frozen=True)
+class Task:
+    """One job as a worker gets it: the `folder` of the job, the `files` that it is made from, the folder of
+    the `model`, denoising `steps` and `guidance_scale`, and the `device`.
 
-    Nothing is written where the work was interrupted because a file `stopping` is there: the job goes on at
-    the next start.
+    Once a file `stopping` is there, the server wants to end: the work is interrupted.
     """
-    job = JobFolder(folder)
+
+    folder: Path
+    stopping: Path
+    files: dict[Role, Path]
+    model: Path
+    steps: int
+    guidance_scale: float
+    device: str
+
+
+def make(task: Task) -> None:
+    """Make the job, and write how it ended.
+
+    Nothing is written where the work was interrupted for the server to end: the job goes on at the next start.
+    """
+    job = JobFolder(task.folder)
     request = job.request()
     if request is None:
         return
-    with in_turn(folder / "worker"):  # the one of a server that was killed may need a moment to end
+    with in_turn(task.folder / "worker"):  # the one of a server that was killed may need a moment to end
         if job.outcome() is not None:  # it finished, and its server could not say so any more
             return
-        _make(job, request, stopping, files, model, effort, device)
+        _make(task, job, request)
 
 
-def _make(
-    job: JobFolder,
-    request: Request,
-    stopping: Path,
-    files: dict[Role, Path],
-    model: str,
-    effort: tuple[int, float],
-    device: str,
-) -> None:
+def _make(task: Task, job: JobFolder, request: Request) -> None:
     started = time.monotonic()
     if job.video.is_file():  # killed between the video and its outcome
         job.end(Outcome(status="done", frames=probe_video(job.video).frames, text="finished before a stop"))
         return
-    names = {path: request.names[role] for role, path in files.items()} | {job.path: request.body.title}
+    names = {path: request.names[role] for role, path in task.files.items()} | {job.path: request.body.title}
     watch = _Watch(job)
     try:
-        outcome = _animate(job, request, stopping, files, model, effort, device, watch)
+        outcome = _animate(task, job, request, watch)
     except Cancelled:
         if not job.asked_to_stop():
             return
@@ -93,33 +94,24 @@ def _make(
     job.end(outcome.model_copy(update={"notes": notes, "took_s": time.monotonic() - started}))
 
 
-def _animate(
-    job: JobFolder,
-    request: Request,
-    stopping: Path,
-    files: dict[Role, Path],
-    model: str,
-    effort: tuple[int, float],
-    device: str,
-    watch: _Watch,
-) -> Outcome:
-    settings, (steps, guidance_scale) = request.body.settings, effort
+def _animate(task: Task, job: JobFolder, request: Request, watch: _Watch) -> Outcome:
+    settings, files = request.body.settings, task.files
     watch.write(ProgressView(stage="load"))
-    animator = _animator(model, device, (settings.prompt, settings.negative_prompt))
+    animator = _animator(task, (settings.prompt, settings.negative_prompt))
     result = animator.animate(
         files["portrait"],
         files.get("voice"),
         files.get("motion"),
         job.video,
         seed=settings.seed,
-        steps=steps,
-        guidance_scale=guidance_scale,
+        steps=task.steps,
+        guidance_scale=task.guidance_scale,
         fit_motion=settings.fit_motion,
         prompt=settings.prompt,
         negative_prompt=settings.negative_prompt,
         scale=settings.scale,
         on_progress=watch.on_progress,
-        should_cancel=lambda: job.asked_to_stop() or stopping.exists(),
+        should_cancel=lambda: job.asked_to_stop() or task.stopping.exists(),
         motion_hints=MotionHints(person=settings.person),
         on_frames=watch.on_frames,
         facts={"consent": CONSENT_FACTS[request.body.consent]},
@@ -127,12 +119,14 @@ def _animate(
     return Outcome(status="done", notes=result.notes, frames=result.frames)
 
 
-def _animator(model: str, device: str, prompts: tuple[str | None, str | None]) -> PortraitAnimator:
+def _animator(task: Task, prompts: tuple[str | None, str | None]) -> PortraitAnimator:
     """The model, loaded again only if it is another than that of the job before."""
-    if model not in _loaded:
+    if task.model not in _loaded:
         _loaded.clear()  # before the next one is loaded, so that both are never in memory
-        _loaded[model] = PortraitAnimator.from_pretrained(model, device=device, prompts=prompts)
-    return _loaded[model]
+        _loaded[task.model] = PortraitAnimator.from_pretrained(
+            task.model, device=task.device, prompts=prompts
+        )
+    return _loaded[task.model]
 
 
 class _Watch:
