@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from hallo4.cli.options import RayOption, WorkersOption, WorldOption, parse
+from hallo4.cli.options import (
+    AspectOption,
+    HeadAtOption,
+    HeadShareOption,
+    RayOption,
+    WorkersOption,
+    WorldOption,
+    parse,
+    ratio,
+)
 from hallo4.errors import InputError
 from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
@@ -47,6 +56,12 @@ class World:
     """clips that the page plays, from the worst to the best"""
     world: WorldOption = None
     """in which portrait world it is measured"""
+    aspect: AspectOption = "1:1"
+    """shape of the pictures, such as 3:4 or 16:9, at about the area that the model was trained at"""
+    head_share: HeadShareOption = 0.52
+    """height of the head, chin to crown, in parts of the picture's height"""
+    head_at: HeadAtOption = (0.5, 0.43)
+    """where the middle between the eyes is, in parts of the picture's width and height"""
     workers: WorkersOption = None
     ray: RayOption = None
 
@@ -236,6 +251,8 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         )
         more |= {"portraits": options.portraits, "unpaired": options.unpaired}
         return evaluation.evaluate_videos(options.folders, options.against, tools=tools, **more)
+    from hallo4.world.framing import Framing
+
     return evaluation.evaluate_world(
         options.model,
         options.against,
@@ -246,6 +263,7 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         options.steps,
         options.guidance_scale,
         world=options.world,
+        framing=Framing(ratio(options.aspect), options.head_share, options.head_at),
         **more,
     )
 

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from hallo4.errors import InputError
-from hallo4.ranges import Workers, check_ranges
+from hallo4.ranges import Share, Workers, check_ranges
 
 WorkersOption = Annotated[
     Workers | None, arg(metavar="N", help_behavior_hint="(default: 1; with --ray, all that it has)")
@@ -29,6 +29,10 @@ WorldOption = Annotated[
     World | None, arg(metavar="drawn-1|lit-1", help_behavior_hint="(default: where the models were trained)")
 ]
 """`--world` of a command that measures models or makes clips of them."""
+AspectOption = Annotated[str, arg(metavar="W:H")]
+HeadShareOption = Annotated[Share, arg(metavar="SHARE")]
+HeadAtOption = Annotated[tuple[Share, Share], arg(metavar="X Y")]
+"""`--aspect`, `--head-share` and `--head-at` of a command that draws people; see `world.framing.Framing`."""
 
 _RESTS = (" Got errors:", " Argument helptext:", " Arguments similar to")
 """What the parser adds, which the help says better."""
@@ -91,3 +95,11 @@ def _one_line(text: str) -> str:
     for rest in _RESTS:
         words = words.partition(rest)[0]
     return (words[:400] or "The words of the command cannot be read").rstrip(". ") + "."
+
+
+def ratio(text: str) -> float:
+    """Width over height of "W:H". InputError: it is not that."""
+    sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
+    if sides is None:
+        raise InputError(f"--aspect is {text!r}; give width and height as whole numbers, such as 3:4")
+    return int(sides[1]) / int(sides[2])

@@ -34,7 +34,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     """A painted world with the models `late` and `frozen`; the list of episode seeds made, in order."""
     seeds, worlds = [], set()
 
-    def make(seed, seconds, size_px, tempo, world):
+    def make(seed, seconds, size_px, tempo, framing, world):
         seeds.append(seed)
         worlds.add(world)
         return make_painted(seed, seconds)
@@ -170,7 +170,7 @@ def test_rows_of_another_question_are_not_reused(made, tmp_path):
 
 def test_episodes_are_made_at_the_tempo_that_was_asked_for(made, monkeypatch):
     tempos, make = [], world.make_episode
-    monkeypatch.setattr(world, "make_episode", lambda *v, **w: tempos.append(v[-1]) or make(*v, **w))
+    monkeypatch.setattr(world, "make_episode", lambda *v, **w: tempos.append(v[3]) or make(*v, **w))
     report = world.evaluate_world("truth", episodes=2, seconds=2.0, tempo=4.0)
     assert (tempos, report["settings"]["tempo"]) == ([4.0, 4.0], 4.0)
 

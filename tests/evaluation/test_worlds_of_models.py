@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("espeakng_loader", reason="episodes speak: pip install 'hallo4[world]'")
 
+from hallo4.cli import main
 from hallo4.cli.options import World
 from hallo4.errors import Hallo4Error, InputError
 from hallo4.evaluation import compare_reports, fill_page
@@ -78,6 +79,21 @@ def test_reports_of_two_worlds_are_not_compared(flat, lit, tmp_path):
     page.write_text("<!-- leaderboard: a.json b.json -->\n<!-- /leaderboard -->\n")
     with pytest.raises(InputError, match="several worlds, drawn-1 and lit-1"):
         fill_page(page)
+
+
+def test_a_model_is_measured_on_pictures_of_any_shape(flat, tmp_path, capsys):
+    words = ["evaluate", "world", "--model", flat, "--episodes", "1", "--seconds", "0.4", "--steps", "1"]
+    square, tall = tmp_path / "square.json", tmp_path / "tall.json"
+    assert main([*words, "--players", "0", "-o", str(square)]) == 0
+    assert main([*words, "--players", "1", "-o", str(tall), "--aspect", "3:4", "--head-share", "0.4"]) == 0
+    said = json.loads(tall.read_text())["settings"]["framing"]
+    assert said == {"aspect": 0.75, "head_share": 0.4, "head_at": [0.5, 0.43]}
+    assert "framing" not in json.loads(square.read_text())["settings"]
+    assert "0.75 times as wide as high" in tall.with_suffix(".html").read_text()
+    with pytest.raises(InputError, match="framing is"):
+        compare_reports([f"x={square}", f"y={tall}"])
+    assert main([*words, "-o", str(tall), "--head-share", "0.2"]) == 2
+    assert "shows the person down to the knees" in capsys.readouterr().err
 
 
 def test_driven_people_and_long_videos_are_of_that_world(lit, tmp_path, monkeypatch):

@@ -57,7 +57,9 @@ def test_the_store_has_people_of_several_sizes(autoencoder, work):
 
 
 def test_the_observer_learns_from_batches_of_one_size(autoencoder, work):
-    PortraitObserver.from_pretrained(trained("tiny-observer", work))
+    sizes = [f"sizes.{word}" for word in ("width=4", "frame_px=64", "mouth_patch_px=(16, 16)")]
+    observer = PortraitObserver.from_pretrained(trained("tiny-observer", work, *sizes))
+    assert observer.config.frame_px == 64
     store = ClipStore(work / "clips")
     data = ObserverData([store.clip(i) for i in range(len(store))], 3)
     shapes = {tuple(data(k, torch.Generator().manual_seed(k))["frames_pm1"].shape[2:]) for k in range(40)}

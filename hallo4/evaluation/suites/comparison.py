@@ -35,7 +35,10 @@ from hallo4.version import __version__
 from hallo4.world.look import named_world
 
 _TABLES: dict[str, Metrics] = {"world": METRICS, "videos": VIDEO_METRICS}
-_SAME_SETTINGS = {"world": None, "seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
+_SAME_SETTINGS = {
+    **{"world": None, "seconds": None, "size_px": None, "framing": None},
+    **{"observer": None, "tempo": 1.0},
+}
 """With what a report without it means: those of version 0.1 know no tempo."""
 _OBSERVER = "observer_weights"
 """A hash of the instrument's weights; a report that has none was made by one that is not known."""
