@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +51,7 @@ def run(words: Sequence[str]) -> None:
     options = parse(Studio, list(words), prog="hallo4 studio")
 
     from hallo4.errors import InputError
-    from hallo4.studio.make import serve, serve_on_cluster
+    from hallo4.studio.make import open_on_cluster, serve
 
     def ready(link: str) -> None:
         print(link, flush=True)
@@ -65,7 +67,10 @@ def run(words: Sequence[str]) -> None:
         if options.device:
             raise InputError("--device is for one studio; those of --ray take what the cluster gives them.")
         where = (options.folder, options.ray, options.replicas, options.host, options.port, options.model)
-        serve_on_cluster(*where, on_ready=ready)
+        with open_on_cluster(*where) as link:
+            ready(link)
+            with suppress(KeyboardInterrupt):  # the way to end it
+                threading.Event().wait()
         return
     serve(
         *(options.folder, options.host, options.port, options.model),

@@ -23,7 +23,7 @@ from hallo4.errors import Hallo4Error, OutputError
 from hallo4.lock import in_turn
 from hallo4.studio.make import worker
 from hallo4.studio.make.board import Board, Entry
-from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, remove_left_overs
+from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.offers import Offers
 from hallo4.studio.make.settings import InputView, JobBody, JobView, Settings, UploadBody, UploadView
 from hallo4.studio.make.uploads import Uploads
@@ -52,7 +52,7 @@ class Queue:
 
     def start(self) -> None:
         """Take up what is left from before, and begin to work."""
-        remove_left_overs(self._jobs)
+        self._board.remove_left_overs()
         with in_turn(self._jobs):
             self.uploads.sweep(self.used_uploads())
         for device in self.devices:

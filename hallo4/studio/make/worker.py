@@ -56,7 +56,7 @@ class Task:
 def make(task: Task) -> None:
     """Make the job, and write how it ended.
 
-    Nothing is written where the work was interrupted for the server to end: the job goes on at the next start.
+    Nothing is written where the work was interrupted for the server to end: the next start goes on with it.
     """
     job = JobFolder(task.folder)
     request = job.request()
