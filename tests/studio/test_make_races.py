@@ -190,7 +190,7 @@ def test_servers_that_start_at_once_have_one_key(tmp_path, monkeypatch):
 
 
 def test_a_preview_that_another_server_removes_meanwhile_does_not_matter(queue, tmp_path):
-    looks = Looks(tmp_path / "looks", queue.uploads, queue.offers, "cpu")
+    looks = Looks(tmp_path / "looks", queue, "cpu")
     (looks.folder / "gone.png").symlink_to("nothing")  # listed, and not there when it is looked at
     for number in range(KEPT + 1):
         (looks.folder / f"{number:03}.png").touch()

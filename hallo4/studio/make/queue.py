@@ -26,6 +26,7 @@ from hallo4.studio.make.board import Board, Entry
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.offers import Offers
 from hallo4.studio.make.settings import InputView, JobBody, JobView, Settings, UploadBody, UploadView
+from hallo4.studio.make.times import Took
 from hallo4.studio.make.uploads import Uploads
 from hallo4.studio.refused import Refused
 
@@ -147,6 +148,12 @@ class Queue:
         """One job. Refused: no such job."""
         entries, waiting = self._board.now()
         return self._view(job_id, _there(entries, job_id), waiting)
+
+    def times(self) -> list[Took]:
+        """How long videos took that were made in one go, the latest first."""
+        over = [entry for entry in self._board.entries().values() if entry.outcome is not None]
+        over.sort(key=lambda entry: -entry.request.created)
+        return [entry.outcome.took for entry in over if entry.outcome.took is not None]
 
     def used_uploads(self) -> set[str]:
         """Ids of the files that jobs are made from."""
