@@ -23,7 +23,9 @@ class Prepare:
     another frame of the shot is the reference), NAME.licence.txt and, for a model with text, NAME.prompt.txt.
     """
 
-    sources: Annotated[Positional[tuple[Path, ...]], arg(metavar="SOURCE...")]
+    sources: Annotated[
+        Positional[tuple[Path, ...]], arg(metavar="SOURCE ...", help_behavior_hint="(required)")
+    ]
     """videos, or folders of videos with all folders in them"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="SHARDS")]
     """the folder to write to; it belongs to one model"""

@@ -63,7 +63,9 @@ class World:
     head_at: HeadAtOption = (0.5, 0.43)
     """where the middle between the eyes is, in parts of the picture's width and height"""
     workers: WorkersOption = None
+    """processes that share the work; the result is the same"""
     ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see the files under these paths"""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ class Videos:
     measured (they are named).
     """
 
-    folders: tyro.conf.Positional[Annotated[tuple[str, ...], arg(metavar="FOLDER | NAME=FOLDER ...")]]
+    folders: tyro.conf.Positional[
+        Annotated[tuple[str, ...], arg(metavar="FOLDER | NAME=FOLDER ...", help_behavior_hint="(required)")]
+    ]
     """one folder of videos per system"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="REPORT.json")]
     """where the report goes; the page (.html), the rows and what was seen are put beside it"""
@@ -96,12 +100,14 @@ class Videos:
         str | None, arg(metavar="FOLDER", help_behavior_hint="(default: see docs/metrics.md)")
     ] = None
     """folder of published weights (SyncNet, Inception, I3D, LPIPS, ArcFace); what lies there is used"""
-    need: Annotated[tuple[str, ...], arg(metavar="NETWORK")] = ()
+    need: Annotated[tuple[str, ...], arg(metavar="NETWORK ...", help_behavior_hint="(default: none)")] = ()
     """networks without whose weights nothing is measured, such as syncnet"""
     device: Annotated[str, arg(metavar="auto|cpu|cuda")] = "cpu"
     """where SyncNet, Inception, I3D and LPIPS run"""
     workers: WorkersOption = None
+    """processes that share the work; the result is the same"""
     ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see the files under these paths"""
     players: Annotated[Whole, arg(metavar="N")] = 6
     """clips that the page shows as videos"""
 
@@ -114,7 +120,10 @@ class Compare:
     """
 
     reports: tyro.conf.Positional[
-        Annotated[tuple[str, ...], arg(metavar="REPORT.json | NAME=REPORT.json ...")]
+        Annotated[
+            tuple[str, ...],
+            arg(metavar="REPORT.json | NAME=REPORT.json ...", help_behavior_hint="(required)"),
+        ]
     ]
     """reports of `hallo4 evaluate world` or `hallo4 evaluate videos`"""
     output: Annotated[Path, arg(aliases=("-o",), metavar="COMPARISON.json")]
@@ -141,7 +150,9 @@ class Motion:
     world: WorldOption = None
     """in which portrait world they live"""
     workers: WorkersOption = None
+    """processes that share the work; the result is the same"""
     ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see the files under these paths"""
 
 
 @dataclass(frozen=True)
@@ -164,7 +175,9 @@ class Drift:
     world: WorldOption = None
     """in which portrait world they live"""
     workers: WorkersOption = None
+    """processes that share the work; the result is the same"""
     ray: RayOption = None
+    """a Ray cluster that shares the work; all its machines must see the files under these paths"""
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,9 @@ class Page:
     else than its reports is refused.
     """
 
-    pages: tyro.conf.Positional[Annotated[tuple[Path, ...], arg(metavar="PAGE.md ...")]]
+    pages: tyro.conf.Positional[
+        Annotated[tuple[Path, ...], arg(metavar="PAGE.md ...", help_behavior_hint="(required)")]
+    ]
     """pages with marks"""
     check: Annotated[bool, tyro.conf.FlagCreatePairsOff, arg(name="check")] = False
     """refuse instead of writing"""

@@ -103,7 +103,7 @@ class Score:
 class Annotate:
     """Open the rating page of STORE, or of several. Stop it with Ctrl-C: every answer is kept."""
 
-    stores: Annotated[Positional[tuple[Path, ...]], arg(metavar="STORE ...")]
+    stores: Annotated[Positional[tuple[Path, ...]], arg(metavar="STORE ...", help_behavior_hint="(required)")]
     """the folders of the preference stores"""
     study: Annotated[
         Path | None, arg(metavar="STUDY.toml", help_behavior_hint="(default: two questions, three raters)")
@@ -129,15 +129,15 @@ class RatersOf:
 
     store: Store
     """the folder of the preference store"""
-    exclude: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    exclude: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="(default: none)")] = ()
     """raters whose answers are not to count"""
     below_gold: Annotated[Share | None, arg(metavar="X", help_behavior_hint="(default: no one)")] = None
     """exclude all whose share of gold questions answered rightly is lower, of two or more"""
     reason: Annotated[str, arg(metavar="TEXT")] = "excluded by the organiser"
     """why, for the report"""
-    include: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    include: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="(default: none)")] = ()
     """excluded raters whose answers are to count again"""
-    delete: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    delete: Annotated[tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="(default: none)")] = ()
     """raters whose answers, and all else that is kept of them, are deleted for good"""
     payment: Annotated[Path | None, arg(metavar="FILE.csv", help_behavior_hint="(default: none)")] = None
     """write a row per rater: platform identifiers, answers, minutes, checks, completion code"""
@@ -173,7 +173,9 @@ class Pairs:
     """decides who is held out"""
     min_gold: Annotated[Share, arg(metavar="X")] = 0.8
     """leave out raters with a smaller share of gold answers right, of two or more; 0 keeps all"""
-    exclude_rater: Annotated[tuple[str, ...], arg(metavar="NAME ...")] = ()
+    exclude_rater: Annotated[
+        tuple[str, ...], arg(metavar="NAME ...", help_behavior_hint="(default: none)")
+    ] = ()
     """leave these raters out too, beside those that `prefer raters` excluded"""
     min_alpha: Annotated[Alpha, arg(metavar="X")] = 0.4
     """refuse to write pairs where raters agree less (Krippendorff's alpha, each question); -1 is any"""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -30,16 +32,26 @@ class Studio:
     """0.0.0.0 lets other machines of your network in, with the link"""
     port: Annotated[Port, arg(metavar="N")] = 8431
     """0 takes any free port"""
-    model: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME_OR_DIR")] = ()
-    """offer this model too, and first; may be given several times"""
-    device: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="NAME")] = ()
-    """one worker on it: cpu, cuda or cuda:N; may be given several times (default: every GPU, else the CPU)"""
-    ray: Annotated[str | None, arg(metavar="auto|HOST:PORT")] = None
-    """several studios behind the page, on a Ray cluster whose machines share FOLDER's disk: `auto` is the
-    cluster of this machine (default: one studio, here)"""
-    replicas: Annotated[Workers | None, arg(metavar="N")] = None
-    """how many studios with --ray, each with a GPU where there are any, else a CPU (default: one for every
-    GPU, else for every machine)"""
+    model: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME_OR_DIR", help_behavior_hint="(repeatable; default: those that are here)"),
+    ] = ()
+    """offer this model too, and first"""
+    device: Annotated[
+        UseAppendAction[tuple[str, ...]],
+        arg(metavar="NAME", help_behavior_hint="(repeatable; default: every GPU, else the CPU)"),
+    ] = ()
+    """one worker on it: cpu, cuda or cuda:N"""
+    ray: Annotated[
+        str | None, arg(metavar="auto|HOST:PORT", help_behavior_hint="(default: one studio, here)")
+    ] = None
+    """several studios behind the page, on a Ray cluster whose machines share FOLDER's disk; `auto` is the
+    cluster of this machine"""
+    replicas: Annotated[
+        Workers | None,
+        arg(metavar="N", help_behavior_hint="(default: one for every GPU, else for every machine)"),
+    ] = None
+    """how many studios with --ray, each with a GPU where there are any, else a CPU"""
     no_browser: Annotated[bool, FlagCreatePairsOff] = False
     """only print the link"""
 
@@ -49,7 +61,7 @@ def run(words: Sequence[str]) -> None:
     options = parse(Studio, list(words), prog="hallo4 studio")
 
     from hallo4.errors import InputError
-    from hallo4.studio.make import serve, serve_on_cluster
+    from hallo4.studio.make import open_on_cluster, serve
 
     def ready(link: str) -> None:
         print(link, flush=True)
@@ -65,7 +77,10 @@ def run(words: Sequence[str]) -> None:
         if options.device:
             raise InputError("--device is for one studio; those of --ray take what the cluster gives them.")
         where = (options.folder, options.ray, options.replicas, options.host, options.port, options.model)
-        serve_on_cluster(*where, on_ready=ready)
+        with open_on_cluster(*where) as link:
+            ready(link)
+            with suppress(KeyboardInterrupt):  # the way to end it
+                threading.Event().wait()
         return
     serve(
         *(options.folder, options.host, options.port, options.model),

@@ -79,12 +79,18 @@ def devices() -> list[torch.device]:
     return [*(torch.device("cuda", index) for index in range(torch.cuda.device_count())), torch.device("cpu")]
 
 
+def device_name(device: torch.device) -> str:
+    """What kind of device it is: another of this name computes as fast."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {os.cpu_count()} processors"
+
+
 def describe_device(device: torch.device) -> str:
     """Its name, memory and number formats."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    else:
-        name = f"{_processor()}, {os.cpu_count()} processors, {torch.get_num_threads()} threads"
+    name = device_name(device)
+    if device.type != "cuda":
+        name = f"{name}, {torch.get_num_threads()} threads"
     formats = "fp32 and bf16" if has_bf16_units(device.type) else "fp32 (bf16 weights are multiplied in fp32)"
     free, total = free_bytes(device) / GB, total_bytes(device) / GB
     return f"{device}: {name}; {free:.1f} of {total:.1f} GB free; computes in {formats}"

@@ -24,11 +24,13 @@ LEAST_SIDE_PX = 512
 @dataclass(frozen=True)
 class Preview:
     """`picture_u8` [H, W, 3]: the portrait on the canvas of a model, with the skeleton of the first frame
-    over it; the `size` of the job that would follow; `notes` on what was done to portrait, sound and
-    motion."""
+    over it; the `size` of the job that would follow; `height_px` and `width_px` of the video; `notes` on what
+    was done to portrait, sound and motion."""
 
     picture_u8: np.ndarray
     size: JobSize
+    height_px: int
+    width_px: int
     notes: tuple[str, ...]
 
 
@@ -68,4 +70,5 @@ def preview(
         info.guidance_scale if request.guidance_scale is None else request.guidance_scale,
     )
     notes = (*notes, *of_sound, *of_motion)
-    return Preview(blended.clip(0, 255).round().astype(np.uint8), size, notes)
+    picture_u8 = blended.clip(0, 255).round().astype(np.uint8)
+    return Preview(picture_u8, size, canvas.height_px, canvas.content_width_px, notes)

@@ -209,10 +209,11 @@ class Session:
 
     def clips_of(self, token: str) -> list[Clip]:
         """What a question that may be looked at now shows, left first; waits for no lock. Refused: none of
-        that token."""
+        that token, or its clips left the store."""
         state, clips = self._state, self._memory.clips
         task = state.tasks.get(token)
-        if task is None or task.sealed or (task.answered and task.given.role == "practice"):
+        over = task is None or task.sealed or (task.answered and task.given.role == "practice")
+        if over or not set(task.shown) <= clips.keys():  # one may have left the store
             raise Refused(404, "There is no such video.")
         if set(task.given.clips) & state.unsafe_clips and not task.answered:
             raise Refused(410, "This video cannot be shown. The next one is on its way.")

@@ -113,7 +113,7 @@ def _holder_of(folder, ids):
             if path.stem in ids and (text := path.read_text()):
                 return json.loads(text)["hallo4_process"]
         time.sleep(0.02)
-    raise AssertionError("nobody makes anything")
+    raise AssertionError("no studio makes any of the videos")
 
 
 def _patiently(program, job_id):
@@ -133,6 +133,8 @@ def test_what_a_studio_takes_of_a_cluster():
     assert _shares({"CPU": 8.0}, 2, 5)[1] == 5
     with pytest.raises(InputError, match="the Ray cluster has 1"):
         _shares({"CPU": 8.0, "GPU": 1.0}, 2, 2)
+    with pytest.raises(InputError, match=r"^Each studio takes a CPU, and the Ray cluster has none"):
+        _shares({}, 2, None)
 
 
 def test_a_folder_that_a_studio_works_on_is_refused(tmp_path, tiny_model_folder):

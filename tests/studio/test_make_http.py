@@ -102,12 +102,13 @@ def test_what_would_be_made(program, files):
     looked = program.post("/api/preview", files | {"scale": 2}).json()
     assert (looked["frames"], looked["seconds"], looked["width_px"], looked["height_px"]) == (15, 0.6, 64, 64)
     assert looked["expected_s"] > 0
+    assert not looked["measured"]
     assert looked["expected_bytes"] > 0
     assert "15 frames of 32x32" in looked["estimate"]
     assert any("idle motion" in note for note in looked["notes"])
     assert program.client.get(looked["picture"]).content.startswith(b"\x89PNG")
-    steps = [program.post("/api/preview", files | {"steps": n}).json()["estimate"] for n in (2, 9)]
-    assert ["2 steps each" in steps[0], "9 steps each" in steps[1]] == [True, True]
+    steps = [program.post("/api/preview", files | {"steps": n}).json()["estimate"] for n in (3, 9)]
+    assert ["3 steps each" in steps[0], "9 steps each" in steps[1]] == [True, True]
 
 
 def test_an_abandoned_preview_is_not_made(makers, program, files):

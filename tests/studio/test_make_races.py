@@ -147,6 +147,17 @@ def test_who_claims_a_job_knows_how_it_ended_even_if_the_disk_tells_changes_late
         assert entry.outcome == ended
 
 
+def test_signs_of_servers_that_were_killed_while_they_ended_are_removed(queue, tmp_path):
+    killed, ending = (tmp_path / "claims" / f"{name}.stopping" for name in ("killed", "ending"))
+    killed.touch()
+    ending.touch()
+    two_days_ago = time.time() - 2 * 86400
+    os.utime(killed, (two_days_ago, two_days_ago))
+    queue.start()
+    queue.close()
+    assert list((tmp_path / "claims").iterdir()) == [ending]
+
+
 def test_a_disk_that_is_away_for_a_moment_ends_no_worker(tiny_model_folder, body, portrait, tmp_path):
     with open_makers(tmp_path, [str(tiny_model_folder)], ["cpu"]) as makers:
         with pytest.warns(RuntimeWarning, match="cpu: no video can be made now"):
@@ -179,7 +190,7 @@ def test_servers_that_start_at_once_have_one_key(tmp_path, monkeypatch):
 
 
 def test_a_preview_that_another_server_removes_meanwhile_does_not_matter(queue, tmp_path):
-    looks = Looks(tmp_path / "looks", queue.uploads, queue.offers, "cpu")
+    looks = Looks(tmp_path / "looks", queue, "cpu")
     (looks.folder / "gone.png").symlink_to("nothing")  # listed, and not there when it is looked at
     for number in range(KEPT + 1):
         (looks.folder / f"{number:03}.png").touch()

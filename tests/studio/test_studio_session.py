@@ -249,6 +249,10 @@ def test_an_answer_about_a_clip_that_left_the_store_stops_nobody(open_session, s
         connection.execute("UPDATE revisions SET revision = revision + 1 WHERE name = 'clips'")
     again = open_session()
     answer(again, "anna", "tie")
+    (about_it,) = (task for task in again._state.history("anna") if gone in task.given.clips)
+    with pytest.raises(Refused, match="no such video") as refused:
+        again.clips_of(about_it.given.token)
+    assert refused.value.status == 404
     assert answer(again, "bert", "left")
     again.seal()
     _, _, problems = again.overview()

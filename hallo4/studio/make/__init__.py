@@ -15,7 +15,7 @@ from hallo4.lazy import lazy_names
 _HOMES = {
     "serve": "server",
     "open_makers": "server",
-    "serve_on_cluster": "cluster",
+    "open_on_cluster": "cluster",
     "Queue": "queue",
     "Settings": "settings",
 }

@@ -4,6 +4,7 @@
 
     jobs/<id>/...          see `job_folder.py`
     claims/<id>.lock       held by the server that works on a job or changes it, and gone with that server
+    claims/<id>.stopping   there while a server ends: its workers stop at their next step
 
 Several servers may share the folder: there is no other record of the queue, and nothing is remembered that
 the folders could contradict.
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from hallo4.errors import LockedError
 from hallo4.lock import is_locked, sole_worker
-from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
+from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, remove_left_overs
 from hallo4.studio.make.settings import JobView
 
 _SETTLED_NS = 2 * 10**9
@@ -28,6 +29,8 @@ _SETTLED_NS = 2 * 10**9
 
 
 _RELEASED_WITHIN_S = 10.0
+_ENDS_WITHIN_S = 24 * 3600.0
+"""A server that ends waits for one step of its workers, which takes far less."""
 
 
 @dataclass
@@ -50,6 +53,14 @@ class Board:
         self._one_at_a_time = threading.Lock()
         for made in (self._jobs, self.claims):
             made.mkdir(exist_ok=True)
+
+    def remove_left_overs(self) -> None:
+        """Remove what a kill left: folders that were being deleted, and signs that a server was ending."""
+        remove_left_overs(self._jobs)
+        for path in self.claims.glob("*.stopping"):
+            with suppress(FileNotFoundError):  # another server removed it
+                if time.time() - path.stat().st_mtime > _ENDS_WITHIN_S:
+                    path.unlink()
 
     def folder(self, job_id: str) -> JobFolder:
         """Its files, whether it is there or not."""

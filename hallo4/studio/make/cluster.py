@@ -18,10 +18,9 @@ import logging
 import os
 import socket
 import sys
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -89,22 +88,6 @@ def open_on_cluster(
             _end(serve, app)
 
 
-def serve_on_cluster(
-    folder: str | Path,
-    address: str,
-    replicas: int | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8431,
-    models: Sequence[str] = (),
-    on_ready: Callable[[str], None] = lambda link: None,
-) -> None:
-    """`open_on_cluster` until it is interrupted; `on_ready` gets the link."""
-    with open_on_cluster(folder, address, replicas, host, port, models) as link:
-        on_ready(link)
-        with suppress(KeyboardInterrupt):  # the way to end it
-            threading.Event().wait()
-
-
 class Replica:
     """One of the studios, in a process of the cluster."""
 
@@ -147,7 +130,11 @@ def _shares(there: Mapping[str, float], machines: int, replicas: int | None) -> 
     kind = "GPU" if there.get("GPU", 0) >= 1 else "CPU"
     free = int(there.get(kind, 0))
     count = replicas or (free if kind == "GPU" else min(machines, free))
-    if not 1 <= count <= free:
+    if not free:
+        raise InputError(
+            f"Each studio takes a {kind}, and the Ray cluster has none. Add a machine by `ray start`."
+        )
+    if count > free:
         raise InputError(
             f"--replicas {count}: each studio takes a {kind}, and the Ray cluster has {free}. Ask for fewer."
         )

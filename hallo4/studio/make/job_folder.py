@@ -23,6 +23,7 @@ from hallo4.errors import InputError
 from hallo4.json_file import read_json
 from hallo4.pipelines.session import partial_video_path
 from hallo4.studio.make.settings import JobBody, ProgressView, Role
+from hallo4.studio.make.times import Took
 from hallo4.whole import temporary_beside, whole_folder, write_whole
 
 
@@ -37,7 +38,8 @@ class Request(BaseModel):
 
 
 class Outcome(BaseModel):
-    """`outcome.json`: how a job ended, in words for people, and after how many seconds of work."""
+    """`outcome.json`: how a job ended, in words for people, and after how many seconds of work; `took` of one
+    that was made in one go says what that tells of others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,6 +48,7 @@ class Outcome(BaseModel):
     notes: tuple[str, ...] = ()
     frames: int = 0
     took_s: float = 0.0
+    took: Took | None = None
 
 
 class ProgressRecord(BaseModel):

@@ -14,15 +14,17 @@ from hallo4.errors import Cancelled, Hallo4Error
 from hallo4.media.image import save_png
 from hallo4.motion import MotionHints
 from hallo4.pipelines import AnimationRequest, preview, read_outline
+from hallo4.pipelines.diagnosis import device_name
 from hallo4.pipelines.expected import expected
 from hallo4.pipelines.model_outline import plan_model
 from hallo4.pipelines.placement import usable_bytes
+from hallo4.pipelines.plan import window_count
 from hallo4.pipelines.progress import Reporter
 from hallo4.pipelines.weight_moves import WeightRules
 from hallo4.studio.make.job_folder import in_words_of_the_page
-from hallo4.studio.make.offers import Offers
+from hallo4.studio.make.queue import Queue
 from hallo4.studio.make.settings import LookView, Role, Settings
-from hallo4.studio.make.uploads import Uploads
+from hallo4.studio.make.times import Work, measured
 from hallo4.studio.refused import Refused
 from hallo4.types import FPS
 
@@ -33,8 +35,9 @@ KEPT = 40
 class Looks:
     """Makes previews in `folder`, one at a time."""
 
-    def __init__(self, folder: Path, uploads: Uploads, offers: Offers, device: str) -> None:
-        self.folder, self._uploads, self._offers = folder, uploads, offers
+    def __init__(self, folder: Path, queue: Queue, device: str) -> None:
+        self.folder, self._queue = folder, queue
+        self._uploads, self._offers = queue.uploads, queue.offers
         self._device = torch.device(device)
         self._one_at_a_time = threading.Lock()
         folder.mkdir(exist_ok=True)
@@ -71,16 +74,28 @@ class Looks:
         found = preview(outline, request, reporter)
         rules = WeightRules(self._device, None)
         plan = plan_model(outline, rules, usable_bytes("auto", self._device))
-        estimate = expected(outline, found.size, rules, plan)
+        size, info = found.size, outline.info
+        windows = window_count(size.frames, info.window_frames, outline.backbone.windows.repeated_frames)
+        work = Work(
+            model=settings.model, device=device_name(self._device), height_px=found.height_px,
+            width_px=found.width_px, steps=size.steps, guidance_scale=size.guidance_scale,
+            scale=settings.scale, driven=settings.motion is not None,
+        )  # fmt: skip
+        before = measured(work, self._queue.times())
+        if before is not None:
+            expected_s, estimate = before.seconds(windows), before.describe()
+        elif (counted := expected(outline, size, rules, plan)) is not None:
+            expected_s, estimate = counted.seconds, counted.describe()
+        else:
+            expected_s, estimate = None, "The time of this model is known once it has made a video like this."
         look_id = secrets.token_hex(16)
         save_png(self.path(look_id), found.picture_u8)
         self._forget_old()
         return LookView(
-            picture=f"media/{look_id}/look.png", frames=found.size.frames, seconds=found.size.frames / FPS,
-            width_px=found.size.width_px * settings.scale, height_px=found.size.height_px * settings.scale,
-            expected_s=None if estimate is None else estimate.seconds, expected_bytes=plan.peak_bytes,
-            estimate="The time of this model is not estimated." if estimate is None else estimate.describe(),
-            notes=found.notes,
+            picture=f"media/{look_id}/look.png", frames=size.frames, seconds=size.frames / FPS,
+            width_px=found.width_px * settings.scale, height_px=found.height_px * settings.scale,
+            expected_s=expected_s, measured=before is not None, expected_bytes=plan.peak_bytes,
+            estimate=estimate, notes=found.notes,
         )  # fmt: skip
 
     def _forget_old(self) -> None:

@@ -23,9 +23,10 @@ from hallo4.errors import Hallo4Error, OutputError
 from hallo4.lock import in_turn
 from hallo4.studio.make import worker
 from hallo4.studio.make.board import Board, Entry
-from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, remove_left_overs
+from hallo4.studio.make.job_folder import JobFolder, Outcome, Request
 from hallo4.studio.make.offers import Offers
 from hallo4.studio.make.settings import InputView, JobBody, JobView, Settings, UploadBody, UploadView
+from hallo4.studio.make.times import Took
 from hallo4.studio.make.uploads import Uploads
 from hallo4.studio.refused import Refused
 
@@ -52,7 +53,7 @@ class Queue:
 
     def start(self) -> None:
         """Take up what is left from before, and begin to work."""
-        remove_left_overs(self._jobs)
+        self._board.remove_left_overs()
         with in_turn(self._jobs):
             self.uploads.sweep(self.used_uploads())
         for device in self.devices:
@@ -147,6 +148,12 @@ class Queue:
         """One job. Refused: no such job."""
         entries, waiting = self._board.now()
         return self._view(job_id, _there(entries, job_id), waiting)
+
+    def times(self) -> list[Took]:
+        """How long videos took that were made in one go, the latest first."""
+        over = [entry for entry in self._board.entries().values() if entry.outcome is not None]
+        over.sort(key=lambda entry: -entry.request.created)
+        return [entry.outcome.took for entry in over if entry.outcome.took is not None]
 
     def used_uploads(self) -> set[str]:
         """Ids of the files that jobs are made from."""

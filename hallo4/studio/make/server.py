@@ -70,7 +70,7 @@ def open_makers(
         key = load_key(home)
         uploads = Uploads(home / "uploads")
         queue = Queue(home, uploads, offers, names)
-        looks = Looks(home / "looks", uploads, offers, names[0])
+        looks = Looks(home / "looks", queue, names[0])
         queue.start()
         try:
             app = make_app(queue, looks, lambda word: hmac.compare_digest(word.encode(), key.encode()))

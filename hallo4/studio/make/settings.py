@@ -139,7 +139,8 @@ class JobView(_Record):
 
 class LookView(_Record):
     """What would be made: the `picture` of the portrait under its first skeleton, length, and an estimate of
-    time and memory (None: not known)."""
+    time and memory (None: not known). The time is that of earlier videos like this where it is `measured`;
+    else it is counted from the operations of the model, and it takes at least so long."""
 
     picture: str
     frames: int
@@ -147,6 +148,7 @@ class LookView(_Record):
     width_px: int
     height_px: int
     expected_s: float | None
+    measured: bool
     expected_bytes: int | None
     estimate: str
     notes: tuple[str, ...]

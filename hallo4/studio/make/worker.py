@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,8 +19,10 @@ from hallo4.lock import in_turn
 from hallo4.media import probe_video
 from hallo4.motion import MotionHints
 from hallo4.pipelines import PortraitAnimator, Progress
+from hallo4.pipelines.diagnosis import device_name
 from hallo4.studio.make.job_folder import JobFolder, Outcome, Request, in_words_of_the_page
 from hallo4.studio.make.settings import CONSENT_FACTS, ProgressView, Role
+from hallo4.studio.make.times import Stopwatch, Took, Work
 
 PROGRESS_EVERY_S = 0.2
 LIVE_SIDE_PX = 320
@@ -56,7 +59,7 @@ class Task:
 def make(task: Task) -> None:
     """Make the job, and write how it ended.
 
-    Nothing is written where the work was interrupted for the server to end: the job goes on at the next start.
+    Nothing is written where the work was interrupted for the server to end: the next start goes on with it.
     """
     job = JobFolder(task.folder)
     request = job.request()
@@ -74,7 +77,7 @@ def _make(task: Task, job: JobFolder, request: Request) -> None:
         job.end(Outcome(status="done", frames=probe_video(job.video).frames, text="finished before a stop"))
         return
     names = {path: request.names[role] for role, path in task.files.items()} | {job.path: request.body.title}
-    watch = _Watch(job)
+    watch = _Watch(job, Stopwatch())
     try:
         outcome = _animate(task, job, request, watch)
     except Cancelled:
@@ -116,7 +119,15 @@ def _animate(task: Task, job: JobFolder, request: Request, watch: _Watch) -> Out
         on_frames=watch.on_frames,
         facts={"consent": CONSENT_FACTS[request.body.consent]},
     )
-    return Outcome(status="done", notes=result.notes, frames=result.frames)
+    took = watch.took(
+        model=settings.model,
+        device=device_name(animator.model.device),
+        steps=task.steps,
+        guidance_scale=task.guidance_scale,
+        scale=settings.scale,
+        driven="motion" in files,
+    )
+    return Outcome(status="done", notes=result.notes, frames=result.frames, took=took)
 
 
 def _animator(task: Task, prompts: tuple[str | None, str | None]) -> PortraitAnimator:
@@ -132,13 +143,19 @@ def _animator(task: Task, prompts: tuple[str | None, str | None]) -> PortraitAni
 class _Watch:
     """Writes the progress of a running job into its folder, not more often than people can see."""
 
-    def __init__(self, job: JobFolder) -> None:
+    def __init__(self, job: JobFolder, stopwatch: Stopwatch) -> None:
         self._job, self._next = job, 0.0
+        self._stopwatch = stopwatch
+        self._sizes_px: list[tuple[int, int]] = []  # of the frames of every window that was made
+        self._resumed = False
         self.notes: tuple[str, ...] = ()
 
     def on_progress(self, progress: Progress) -> None:
         """See `PortraitAnimator.animate`."""
         self.notes = progress.notes or self.notes
+        self._stopwatch.enter(progress.stage)
+        if progress.notes:  # the first of its stage: what is done now was done before
+            self._resumed = progress.frames_done > 0
         now = time.monotonic()
         if now >= self._next or progress.notes:
             self._next = now + PROGRESS_EVERY_S
@@ -159,6 +176,7 @@ class _Watch:
 
     def on_frames(self, frames_u8: np.ndarray) -> None:
         """The newest frames [n, H, W, 3] uint8 as a small animation, and the first ones as a poster."""
+        self._sizes_px.append(frames_u8.shape[1:3])
         pictures = [_small(frame_u8) for frame_u8 in frames_u8[::2]]
         content = BytesIO()
         pictures[0].save(
@@ -171,6 +189,13 @@ class _Watch:
                 poster = BytesIO()
                 Image.fromarray(frames_u8[-1]).save(poster, "JPEG", quality=88)
                 self._job.replace(self._job.poster, poster.getvalue())
+
+    def took(self, **work: Any) -> Took | None:
+        """The times of a job that is done, see `Work`; None: a part of it was made before."""
+        if self._resumed or not self._sizes_px:
+            return None
+        height_px, width_px = self._sizes_px[0]
+        return self._stopwatch.took(Work(height_px=height_px, width_px=width_px, **work), len(self._sizes_px))
 
 
 def _small(frame_u8: np.ndarray) -> Image.Image:

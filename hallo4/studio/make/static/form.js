@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 import { record } from "./recorder.js";
 import { wireSlot } from "./slot.js";
-import { bytes, duration, speedOf } from "./words.js";
+import { bytes, expected, speedOf } from "./words.js";
 
 const el = (id) => document.getElementById(id);
 const NUMBERS = ["seed", "steps", "guidance_scale"];
@@ -110,11 +110,11 @@ export function wireForm(api, offered, say) {
     el("look-picture").src = found.picture;
     el("look-length").textContent = `${found.seconds.toFixed(1)} s, ${found.frames} frames`;
     el("look-size").textContent = `${found.width_px} × ${found.height_px} pixels`;
-    el("look-time").textContent = found.expected_s === null ? "not known for this model" : duration(found.expected_s);
+    el("look-time").textContent = expected(found);
     el("look-time").title = found.estimate;
     el("look-memory").textContent = found.expected_bytes === null ? "not known" : bytes(found.expected_bytes);
     el("look-count").textContent = `(${found.notes.length})`;
-    say(`It will last ${el("look-length").textContent} and take about ${el("look-time").textContent}.`);
+    say(`It will last ${el("look-length").textContent} and take ${el("look-time").textContent}.`);
     el("look-notes").replaceChildren(...found.notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
   }
 

@@ -18,6 +18,13 @@ export function duration(seconds) {
   return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
+/** How long it will take, from a preview: as earlier videos did, or counted, which is the least. */
+export function expected({ expected_s: seconds, measured }) {
+  if (seconds === null) return "not known before the first video like this";
+  if (measured) return seconds < 1 ? duration(seconds) : `about ${duration(seconds)}`;
+  return seconds < 1 ? "a second or more" : `at least ${duration(seconds)}`;
+}
+
 export function bytes(count) {
   return count < 1e9 ? `${Math.max(1, Math.round(count / 1e6))} MB` : `${(count / 1e9).toFixed(1)} GB`;
 }
