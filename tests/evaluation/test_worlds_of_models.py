@@ -63,6 +63,7 @@ def test_reports_of_two_worlds_are_not_compared(flat, lit, tmp_path):
     asked = {"episodes": 2, "seconds": 0.4, "steps": 1, "players": 0}
     first = of_world.evaluate_world(flat, out=tmp_path / "a.json", **asked)
     other = of_world.evaluate_world(lit, out=tmp_path / "b.json", **asked)
+    of_world.evaluate_world(lit, out=tmp_path / "c.json", **asked)  # whose rows are of the other world
     same = of_world.evaluate_world(lit, out=tmp_path / "c.json", world="drawn-1", **asked)
     assert [report["settings"]["world"] for report in (first, other, same)] == ["drawn-1", "lit-1", "drawn-1"]
     assert first["metrics"] == same["metrics"] != other["metrics"]
