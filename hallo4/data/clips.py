@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,7 +43,8 @@ class ClipStoreConfig:
     next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
     rate. `world`: in which world they are drawn. A share of `half_figures` of the people are seen in the
     default framing, the others as `sample_framing` has it, in one of `aspects`; all pictures have about the
-    area of a square of `size_px`."""
+    area of a square of `size_px`, and those that are not square have sides that are multiples of
+    `multiple_px`."""
 
     episodes: Episodes
     windows: Annotated[int, Range(1, 1000)] = 2
@@ -57,19 +58,22 @@ class ClipStoreConfig:
     world: WorldName = DRAWN
     half_figures: Share = 1.0
     aspects: tuple[Annotated[float, Range(0.4, 2.5)], ...] = ASPECTS
+    multiple_px: Annotated[int, Range(2, 128)] = 16
 
     def framing(self, seed: int) -> Framing:
         """How the person of this seed is seen."""
         if self.half_figures == 1.0:
             return HALF_FIGURE
         rng = np.random.default_rng([seed, 0xF4A3])
-        return HALF_FIGURE if rng.random() < self.half_figures else sample_framing(rng, self.aspects)
+        if rng.random() < self.half_figures:
+            return HALF_FIGURE
+        return replace(sample_framing(rng, self.aspects), multiple_px=self.multiple_px)
 
     def record(self) -> dict[str, Any]:
         """For `config.json`: what a store of half figures had no words for is left out of it."""
         values = asdict(self)
         if self.half_figures == 1.0:
-            del values["half_figures"], values["aspects"]
+            del values["half_figures"], values["aspects"], values["multiple_px"]
         return parse_json(json.dumps(values), "config.json", dict[str, Any])
 
 

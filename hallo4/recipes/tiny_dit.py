@@ -26,7 +26,7 @@ class DiTSizes:
     ffn_dim: Width = 576
     audio_tokens: Width = 4
     audio_hidden_dim: Width = 384
-    patch: Literal[1, 2] = 2
+    patch: Literal[1, 2, 4] = 2
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:

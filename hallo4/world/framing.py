@@ -19,7 +19,6 @@ HEAD_WIDTH = 0.47
 """From ear to ear, likewise."""
 KNEES = 1.62
 """The world draws no knees: a picture ends above them. Likewise."""
-MULTIPLE_PX = 16
 ASPECTS = (3 / 4, 1.0, 4 / 3, 9 / 16)
 """Width over height of the pictures that `sample_framing` chooses from."""
 
@@ -51,7 +50,8 @@ class View:
 class Framing:
     """A camera's choice. `aspect`: width over height of the picture. `head_share`: height of the head, chin
     to crown without hair, in parts of the picture's height. `head_at`: where the middle between the eyes is
-    at rest, in parts of the picture's width and height.
+    at rest, in parts of the picture's width and height. `multiple_px`: the sides of pictures that are not
+    square are multiples of it.
 
     The default is the square half figure of the embedded models.
     """
@@ -59,10 +59,11 @@ class Framing:
     aspect: Annotated[float, Range(0.4, 2.5)] = 1.0
     head_share: Annotated[float, Range(0.15, 1)] = HEAD_HEIGHT
     head_at: tuple[Share, Share] = HEAD_CENTER
+    multiple_px: Annotated[int, Range(2, 128)] = 16
 
     def view(self, size_px: int) -> View:
         """The picture with about the area of a square of `size_px`: square exactly so, otherwise with sides
-        that are multiples of 16.
+        that are multiples of `multiple_px`.
 
         InputError where the face would leave the picture, or where the picture would end below the hips.
         """
@@ -70,7 +71,7 @@ class Framing:
         width_px, height_px = size_px, size_px
         if self.aspect != 1.0:
             width_px, height_px = (
-                max(1, round(size_px * root / MULTIPLE_PX)) * MULTIPLE_PX
+                max(1, round(size_px * root / self.multiple_px)) * self.multiple_px
                 for root in (self.aspect**0.5, self.aspect**-0.5)
             )
         unit_px = self.head_share / HEAD_HEIGHT * height_px

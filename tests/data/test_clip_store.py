@@ -208,6 +208,10 @@ def test_framings_are_chosen_among_the_aspects_that_are_asked_for():
     shares = [framing.head_share for framing in chosen]
     assert min(shares) < 0.4
     assert max(shares) > 0.65
+    upright = replace(wide, size_px=256, aspects=(9 / 16,))
+    for multiple_px, height_px in ((16, 336), (32, 352)):
+        view = replace(upright, multiple_px=multiple_px).framing(0).view(256)
+        assert (view.width_px, view.height_px) == (192, height_px)
     figures = [FRAMED.framing(seed) == HALF_FIGURE for seed in range(1000)]
     assert 0.25 < np.mean(figures) < 0.35
 

@@ -49,7 +49,7 @@ def trained(work, name, run, **values):
     return recipe.run(replace(recipe.config, **values), run)
 
 
-@pytest.mark.parametrize(("patch", "tall"), [(1, (304, 224)), (2, (256, 192))])
+@pytest.mark.parametrize(("patch", "tall"), [(1, (304, 224)), (2, (256, 192)), (4, (256, 192))])
 def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall):
     """`tall`: the canvas (height, width) of a picture of 192x256, of about the trained area."""
     folder = trained(work, "tiny-dit-sft", tmp_path, sizes=replace(SIZES, patch=patch))
