@@ -26,6 +26,7 @@ from hallo4.models.dit_cost import (
     dit_without_memory,
     window_memory,
 )
+from hallo4.models.wan_autoencoder import CELL_PX
 
 RELEASED = {
     "forward": (502.8, 1777, 8112),
@@ -72,7 +73,7 @@ def count_pictures(size: WindowSize) -> dict[str, Cost]:
     with on_meta():
         autoencoder = fused_attention(WanAutoencoder().eval())
     latents = torch.empty(1, 16, (size.frames - 1) // 4 + 1, size.height, size.width, device=META)
-    frame = torch.empty(1, 3, 1, 8 * size.height, 8 * size.width, device=META)
+    frame = torch.empty(1, 3, 1, CELL_PX * size.height, CELL_PX * size.width, device=META)
     return {
         "decoding": count(lambda: autoencoder.decode_video(latents)),
         "skeletons": times(count(lambda: autoencoder.encode_frames(frame)), size.frames),
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=832)
     parser.add_argument("--steps", type=int, default=25)
     args = parser.parse_args()
-    size = WindowSize(args.frames, args.height // 8, args.width // 8, text_tokens=512)
+    size = WindowSize(args.frames, args.height // CELL_PX, args.width // CELL_PX, text_tokens=512)
     parts: tuple[Callable[[], dict[str, Cost]], ...] = (
         lambda: count_denoising(size, args.steps),
         lambda: count_pictures(size),

@@ -2,12 +2,12 @@
 
 `python benchmarks/front_door.py FOLDER [--episodes 600 --steps 400 --unseen 40 ...]` writes `--episodes`
 episodes of the portrait world as H.264 videos of several sizes, rates, containers and sound rates, with
-keypoints beside them, prepares them with `--workers` processes, trains one model on these shards and on the
-same episodes as the recipe renders them, from the same start for equal steps of equal batches, and evaluates
-both on the same unseen episodes. The start is `--start` with new weights wherever sound and skeletons enter,
-so that both ways have lips and limbs to learn. Prints one JSON line: clips a second of `prepare`, and of both
-ways lip sync and joint error with their intervals, and the paired difference. What is finished in FOLDER is
-not made again.
+keypoints and the portrait at rest beside them, prepares them with `--workers` processes, trains one model on
+these shards and on the same episodes as the recipe renders them, from the same start for equal steps of equal
+batches, and evaluates both on the same unseen episodes. The start is `--start` with new weights wherever
+sound and skeletons enter, so that both ways have lips and limbs to learn. Prints one JSON line: clips a
+second of `prepare`, and of both ways lip sync and joint error with their intervals, and the paired
+difference. What is finished in FOLDER is not made again.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def arguments() -> argparse.Namespace:
 
 
 def film(folder: Path, number: int, seconds: float) -> None:
-    """Episode `number` as a video of its kind, with its keypoints, which say the size they were made at."""
+    """Episode `number` as a video of its kind, with its keypoints, which say the size they were made at, and
+    its portrait."""
     size_px, fps, suffix, sound_hz = KINDS[number % len(KINDS)]
     path = folder / f"person{number:04d}{suffix}"
     if path.exists():
@@ -69,6 +70,8 @@ def film(folder: Path, number: int, seconds: float) -> None:
     keypoints = path.with_name(f"{path.stem}.keypoints.json")
     skeleton: Skeleton = episode.skeleton
     save_skeleton(keypoints, skeleton)
+    portrait = Image.fromarray(episode.portrait_u8).resize((size_px, size_px), Image.Resampling.BICUBIC)
+    portrait.save(path.with_name(f"{path.stem}.portrait.png"))
     rate = episode.audio.sample_rate_hz
     audio = Audio(soxr.resample(episode.audio.samples, rate, sound_hz).astype(np.float32), sound_hz)
     with VideoWriter(path, size_px, size_px, fps=fps, audio=audio) as writer:

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hallo4.models import wan_layers
-from hallo4.models.wan_autoencoder import WanAutoencoder
+from hallo4.models.wan_autoencoder import CELL_PX, WanAutoencoder
 
 
 def arguments() -> argparse.Namespace:
@@ -113,7 +113,9 @@ def time_video(args: argparse.Namespace) -> dict:
 
 def time_decode(args: argparse.Namespace) -> dict:
     model = random_model(args)
-    latents = torch.randn(1, 16, args.latents, args.height // 8, args.width // 8, device=args.device)
+    latents = torch.randn(
+        1, 16, args.latents, args.height // CELL_PX, args.width // CELL_PX, device=args.device
+    )
     rounds = [seconds_of(lambda: model.decode_video(latents), args.device) for _ in range(args.rounds)]
     report = {"s": spread([seconds for seconds, _ in rounds])}
     if args.tile_px:
@@ -138,7 +140,7 @@ def count(args: argparse.Namespace) -> dict[str, float]:
     with torch.device("meta"):
         model, plain = (kind(base_dim=args.base_dim) for kind in (WanAutoencoder, AutoencoderKLWan))
         window = torch.empty(1, 3, 81, args.height, args.width)
-        code = torch.empty(1, 16, 21, args.height // 8, args.width // 8)
+        code = torch.empty(1, 16, 21, args.height // CELL_PX, args.width // CELL_PX)
         picture = window[:, :, :1]
         calls = {
             "picture": lambda: model.encode_frames(picture),

@@ -19,8 +19,8 @@ class Prepare:
     """Find the clips of one speaking person in videos and encode them, for `hallo4 train ... --set
     prepared=SHARDS`. The same command makes only what is new or has changed.
 
-    Beside NAME.mp4 may lie NAME.keypoints.json (else the person is looked for), NAME.licence.txt and, for a
-    model with text, NAME.prompt.txt.
+    Beside NAME.mp4 may lie NAME.keypoints.json (else the person is looked for), NAME.portrait.png (else
+    another frame of the shot is the reference), NAME.licence.txt and, for a model with text, NAME.prompt.txt.
     """
 
     sources: Annotated[

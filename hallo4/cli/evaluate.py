@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import arg
 
-from hallo4.cli.options import RayOption, WorkersOption, parse
+from hallo4.cli.options import (
+    AspectOption,
+    HeadAtOption,
+    HeadShareOption,
+    RayOption,
+    WorkersOption,
+    WorldOption,
+    parse,
+    ratio,
+)
 from hallo4.errors import InputError
 from hallo4.ranges import Episodes, Guidance, Seconds, Seed, Steps, Tempo, Whole
 
@@ -45,6 +54,14 @@ class World:
     """guidance on the sound"""
     players: Annotated[Whole, arg(metavar="N")] = 4
     """clips that the page plays, from the worst to the best"""
+    world: WorldOption = None
+    """in which portrait world it is measured"""
+    aspect: AspectOption = "1:1"
+    """shape of the pictures, such as 3:4 or 16:9, at about the area that the model was trained at"""
+    head_share: HeadShareOption = 0.52
+    """height of the head, chin to crown, in parts of the picture's height"""
+    head_at: HeadAtOption = (0.5, 0.43)
+    """where the middle between the eyes is, in parts of the picture's width and height"""
     workers: WorkersOption = None
     """processes that share the work; the result is the same"""
     ray: RayOption = None
@@ -130,6 +147,8 @@ class Motion:
     """people per frequency"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
+    world: WorldOption = None
+    """in which portrait world they live"""
     workers: WorkersOption = None
     """processes that share the work; the result is the same"""
     ray: RayOption = None
@@ -153,6 +172,8 @@ class Drift:
     """how long each is"""
     seed: Annotated[Seed, arg(metavar="S")] = 0
     """which people"""
+    world: WorldOption = None
+    """in which portrait world they live"""
     workers: WorkersOption = None
     """processes that share the work; the result is the same"""
     ray: RayOption = None
@@ -229,8 +250,10 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
     import hallo4.evaluation as evaluation
 
     if isinstance(options, Motion):
+        more["world"] = options.world
         return evaluation.evaluate_motion(options.models, options.clips, options.seed, **more)
     if isinstance(options, Drift):
+        more["world"] = options.world
         return evaluation.evaluate_drift(options.models, options.clips, options.seed, options.seconds, **more)
     more["players"] = options.players
     if isinstance(options, Videos):
@@ -243,6 +266,8 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         )
         more |= {"portraits": options.portraits, "unpaired": options.unpaired}
         return evaluation.evaluate_videos(options.folders, options.against, tools=tools, **more)
+    from hallo4.world.framing import Framing
+
     return evaluation.evaluate_world(
         options.model,
         options.against,
@@ -252,6 +277,8 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         options.tempo,
         options.steps,
         options.guidance_scale,
+        world=options.world,
+        framing=Framing(ratio(options.aspect), options.head_share, options.head_at),
         **more,
     )
 

@@ -7,13 +7,13 @@ import io
 import re
 from collections.abc import Sequence
 from contextlib import redirect_stderr
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
 
 from hallo4.errors import InputError
-from hallo4.ranges import Workers, check_ranges
+from hallo4.ranges import Share, Workers, check_ranges
 
 WorkersOption = Annotated[
     Workers | None, arg(metavar="N", help_behavior_hint="(default: 1; with --ray, all that it has)")
@@ -23,10 +23,26 @@ RayOption = Annotated[
     str | None, arg(metavar="auto|HOST:PORT", help_behavior_hint="(default: this machine alone)")
 ]
 """`--ray` of the same."""
+World = Literal["drawn-1", "lit-1"]
+"""`hallo4.world.look.WorldName`, said here so that help needs no import."""
+WorldOption = Annotated[
+    World | None, arg(metavar="drawn-1|lit-1", help_behavior_hint="(default: where the models were trained)")
+]
+"""`--world` of a command that measures models or makes clips of them."""
+AspectOption = Annotated[str, arg(metavar="W:H")]
+HeadShareOption = Annotated[Share, arg(metavar="SHARE")]
+HeadAtOption = Annotated[tuple[Share, Share], arg(metavar="X Y")]
+"""`--aspect`, `--head-share` and `--head-at` of a command that draws people; see `world.framing.Framing`."""
 
-_RESTS = (" Got errors:", " Argument helptext:")
+_RESTS = (" Got errors:", " Argument helptext:", " Arguments similar to")
 """What the parser adds, which the help says better."""
-_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+")
+_BESIDE = (
+    (re.compile(r" \(applied to [^)]*\)"), ""),
+    (re.compile(r" Arguments are applied to the directly preceding subcommand[^.]*\."), "."),
+    (re.compile(r"(?<!\.) (?=(?:Perhaps you meant|Available subcommands|Unrecognized options):)"), ". "),
+)
+"""What it says between words that people need, and what stays of that."""
+_FRAME = re.compile(r"[─│╭╮╰╯━┃┏┓┗┛]+|^[|+]|[|+]$|-{4,}")
 
 
 def parse(options: Any, words: Sequence[str], prog: str, description: str | None = None) -> Any:
@@ -74,6 +90,16 @@ def _one_line(text: str) -> str:
     lines = [" ".join(_FRAME.sub(" ", line).split()) for line in text.splitlines()]
     kept = [line for line in lines if line and not line.endswith("--help") and "full helptext" not in line]
     words = " ".join(kept[1:] or kept)  # the first is the title of the frame
+    for beside, left in _BESIDE:
+        words = beside.sub(left, words)
     for rest in _RESTS:
         words = words.partition(rest)[0]
     return (words[:400] or "The words of the command cannot be read").rstrip(". ") + "."
+
+
+def ratio(text: str) -> float:
+    """Width over height of "W:H". InputError: it is not that."""
+    sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
+    if sides is None:
+        raise InputError(f"--aspect is {text!r}; give width and height as whole numbers, such as 3:4")
+    return int(sides[1]) / int(sides[2])

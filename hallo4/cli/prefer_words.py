@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from hallo4.cli.options import RayOption, WorkersOption
+from hallo4.cli.options import RayOption, WorkersOption, WorldOption
 from hallo4.ranges import (
     Alpha,
     Deviation,
@@ -61,6 +61,8 @@ class Candidates:
     """how long they last"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of their square frames"""
+    world: WorldOption = None
+    """in which portrait world they are rendered"""
     workers: WorkersOption = None
     """processes that share the work"""
     ray: RayOption = None

@@ -48,11 +48,13 @@ def _candidates(options: words.Candidates) -> None:
 
 
 def _conditions(store: PreferenceStore, options: words.Candidates) -> list[Any]:
+    from hallo4.evaluation.suites.generators import world_of
     from hallo4.preference.conditions import add_condition_of_files, add_world_condition
 
     if options.portrait is None:
         numbers = range(options.first_episode, options.first_episode + options.episodes)
-        return [add_world_condition(store, n, options.seconds, options.size_px) for n in numbers]
+        world = options.world or world_of(options.models)
+        return [add_world_condition(store, n, options.seconds, options.size_px, world) for n in numbers]
     if options.audio is None:
         raise InputError("--portrait needs --audio: name the speech that the person is to say.")
     condition = add_condition_of_files(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import arg
 
-from hallo4.cli.options import parse
-from hallo4.ranges import Seconds, Seed, Share, SidePx
+from hallo4.cli.options import AspectOption, HeadAtOption, HeadShareOption, World, parse, ratio
+from hallo4.ranges import Seconds, Seed, SidePx
 
 
 @dataclass(frozen=True)
@@ -22,18 +21,18 @@ class Episode:
     """the folder to make; an older episode in its place is replaced as a whole"""
     seed: Annotated[Seed, arg(metavar="N")] = 0
     """which episode: the same seed gives the same person, speech and movements"""
-    world: Annotated[Literal["drawn-1", "lit-1"], arg(metavar="WORLD")] = "drawn-1"
+    world: Annotated[World, arg(metavar="WORLD")] = "drawn-1"
     """drawn-1 has flat colours and is what the embedded models know; lit-1 shows the same people with light,
     places behind them, fingers that bend and faster motion"""
     seconds: Annotated[Seconds, arg(metavar="S")] = 3.0
     """how long it lasts"""
     size_px: Annotated[SidePx, arg(metavar="N")] = 128
     """side of the square frames, or of a square of the same area"""
-    aspect: Annotated[str, arg(metavar="W:H")] = "1:1"
+    aspect: AspectOption = "1:1"
     """shape of the frames, such as 3:4 or 16:9"""
-    head_share: Annotated[Share, arg(metavar="SHARE")] = 0.52
+    head_share: HeadShareOption = 0.52
     """height of the head, chin to crown, in parts of the frame's height"""
-    head_at: Annotated[tuple[Share, Share], arg(metavar="X Y")] = (0.5, 0.43)
+    head_at: HeadAtOption = (0.5, 0.43)
     """where the middle between the eyes is, in parts of the frame's width and height"""
 
 
@@ -51,7 +50,7 @@ def run(words: Sequence[str]) -> None:
         options.seed,
         options.seconds,
         options.size_px,
-        framing=Framing(_ratio(options.aspect), options.head_share, options.head_at),
+        framing=Framing(ratio(options.aspect), options.head_share, options.head_at),
         world=options.world,
     )
     try:
@@ -61,13 +60,3 @@ def run(words: Sequence[str]) -> None:
             f"{options.output}: the episode cannot be written ({error.strerror}). Choose another folder."
         ) from error
     print(options.output)
-
-
-def _ratio(text: str) -> float:
-    """Width over height of "W:H". InputError: it is not that."""
-    from hallo4.errors import InputError
-
-    sides = re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", text)
-    if sides is None:
-        raise InputError(f"--aspect is {text!r}; give width and height as whole numbers, such as 3:4")
-    return int(sides[1]) / int(sides[2])

@@ -1,12 +1,16 @@
 """Rendered clips of the portrait world on disk: what every training run of the tiny models reads.
 
 A store is a folder of shards; each shard holds some episodes, `windows` clips of `frames` frames from
-each. Shards are written
-whole by worker processes, so building can stop and go on at any time.
+each. Shards are written whole by worker processes, so building can stop and go on at any time.
+
+    config.json                  what it was built with
+    shard_0000/NAME.npy          of a store of square half figures
+    shard_0000/288x224/NAME.npy  of others: the clips of this height and width
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -23,12 +27,12 @@ from hallo4.lock import in_turn
 from hallo4.models.audio_features import audio_windows
 from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
-from hallo4.ranges import Episodes, Frames, Range, Seed
+from hallo4.ranges import Episodes, Frames, Range, Seed, Share
 from hallo4.types import FPS, Skeleton
 from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
-from hallo4.world.framing import square
-from hallo4.world.look import DRAWN, WorldName
+from hallo4.world.framing import ASPECTS, HALF_FIGURE, Framing, sample_framing
+from hallo4.world.look import DRAWN, WorldName, named_world
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -37,7 +41,9 @@ class ClipStoreConfig:
     """What is rendered: `episodes` people (seeds from `first_seed`), `windows` clips of `frames` frames
     from each. Heads, bodies and hands move at the first of `tempos` for one person, at the second for the
     next, and so on in turn (1: as people of this world do). Skeletons have `skeleton_rho` times the frame
-    rate. `world`: in which world they are drawn."""
+    rate. `world`: in which world they are drawn. A share of `half_figures` of the people are seen in the
+    default framing, the others as `sample_framing` has it, in one of `aspects`; all pictures have about the
+    area of a square of `size_px`."""
 
     episodes: Episodes
     windows: Annotated[int, Range(1, 1000)] = 2
@@ -49,6 +55,22 @@ class ClipStoreConfig:
     tempos: tuple[Annotated[float, Range(1, 8)], ...] = (1.0,)
     skeleton_rho: Annotated[int, Range(1, 16)] = 1
     world: WorldName = DRAWN
+    half_figures: Share = 1.0
+    aspects: tuple[Annotated[float, Range(0.4, 2.5)], ...] = ASPECTS
+
+    def framing(self, seed: int) -> Framing:
+        """How the person of this seed is seen."""
+        if self.half_figures == 1.0:
+            return HALF_FIGURE
+        rng = np.random.default_rng([seed, 0xF4A3])
+        return HALF_FIGURE if rng.random() < self.half_figures else sample_framing(rng, self.aspects)
+
+    def record(self) -> dict[str, Any]:
+        """For `config.json`: what a store of half figures had no words for is left out of it."""
+        values = asdict(self)
+        if self.half_figures == 1.0:
+            del values["half_figures"], values["aspects"]
+        return parse_json(json.dumps(values), "config.json", dict[str, Any])
 
 
 FIELDS = (
@@ -65,7 +87,9 @@ CURVES = tuple(field.name for field in fields(Truth))
 class ClipStore:
     """Read access to a built store, arrays concatenated over shards without copying.
 
-    `config`: what it was built with, as in `ClipStoreConfig`; None where that is not written down.
+    `config`: what it was built with, as in `ClipStoreConfig.record`; None where that is not written down.
+    `shapes`: "HxW" -> the clips of this size in pixels; clips of one size have numbers that follow each
+    other, and keep their order when the store grows.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -75,24 +99,35 @@ class ClipStore:
             raise InputError(f"{self.folder} holds no clips. Build them first with build_clips().")
         stamp = self.folder / "config.json"
         self.config = read_json(stamp, dict[str, Any], advice=REBUILD) if stamp.exists() else None
-        self._arrays = {name: [_mapped(s / f"{name}.npy") for s in shards] for name in FIELDS}
-        lengths = [len(a) for a in self._arrays["curves"]]
-        self._starts = np.concatenate([[0], np.cumsum(lengths)])
+        of_shape: dict[str, list[dict[str, np.ndarray]]] = {}
+        for part in (part for shard in shards for part in _parts(shard)):
+            arrays = {name: _mapped(part / f"{name}.npy") for name in FIELDS}
+            height, width = arrays["portrait_u8"].shape[1:3]
+            of_shape.setdefault(f"{height}x{width}", []).append(arrays)
+        self._arrays = [arrays for shape in sorted(of_shape) for arrays in of_shape[shape]]
+        self._starts = np.concatenate([[0], np.cumsum([len(arrays["curves"]) for arrays in self._arrays])])
+        edges = np.cumsum([0, *(len(of_shape[shape]) for shape in sorted(of_shape))])
+        self.shapes = {
+            shape: range(int(self._starts[first]), int(self._starts[behind]))
+            for shape, (first, behind) in zip(sorted(of_shape), itertools.pairwise(edges), strict=True)
+        }
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def get(self, name: str, index: int) -> np.ndarray:
         """Field `name` of clip `index`, without its leading axis."""
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._arrays[name][shard][index - self._starts[shard]]
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self._arrays[part][name][index - self._starts[part]]
 
     def clip(self, index: int) -> StoredClip:
         """Clip `index` with its truth."""
         frames, points = self.get("frames_u8", index), np.array(self.get("points_px", index))
-        size_px = frames.shape[1]
+        height_px, width_px = frames.shape[1:3]
         truth = Truth(*np.array(self.get("curves", index)).T)
-        return StoredClip(frames, Skeleton(points, confidence_of(len(points)), FPS, size_px, size_px), truth)
+        return StoredClip(
+            frames, Skeleton(points, confidence_of(len(points)), FPS, width_px, height_px), truth
+        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +160,7 @@ def build_clips(
         return ClipStore(folder)
     with in_turn(folder):
         if not _is_of(folder, config):
-            write_whole(folder / "config.json", json.dumps(asdict(config), indent=1))
+            write_whole(folder / "config.json", json.dumps(config.record(), indent=1))
         missing = _missing(folder, config)
         shards = _shards(config)
         done = len(shards) - len(missing)
@@ -143,10 +178,7 @@ def _is_of(folder: Path, config: ClipStoreConfig) -> bool:
     stamp = folder / "config.json"
     if not stamp.exists():
         return False
-    built, wanted = (
-        {"world": DRAWN} | read_json(stamp, dict[str, Any], advice=REBUILD),  # older stores know one world
-        parse_json(json.dumps(asdict(config)), str(stamp), dict[str, Any]),
-    )
+    built, wanted = named_world(read_json(stamp, dict[str, Any], advice=REBUILD)), config.record()
     any_number = {"episodes": 0}
     if built | any_number != wanted | any_number:
         raise InputError(
@@ -179,7 +211,13 @@ def _mapped(array: Path) -> np.ndarray:
 
 
 def _clips_in(shard: Path) -> int:
-    return len(_mapped(shard / "curves.npy")) if shard.exists() else 0
+    return sum(len(_mapped(part / "curves.npy")) for part in _parts(shard)) if shard.exists() else 0
+
+
+def _parts(shard: Path) -> list[Path]:
+    """The folders of a shard in which arrays lie: itself, or one for each size of picture."""
+    inner = sorted(path for path in shard.iterdir() if path.is_dir())
+    return inner or [shard]
 
 
 class _ShardBuilder:
@@ -190,9 +228,16 @@ class _ShardBuilder:
 
     def __call__(self, shard: int) -> None:
         clips = [clip for seed in _seeds(self.config, shard) for clip in _episode_clips(self.config, seed)]
+        of_place: dict[str, list[dict[str, np.ndarray]]] = {}
+        for clip in clips:
+            height, width = clip["portrait_u8"].shape[:2]
+            place = "." if self.config.half_figures == 1.0 else f"{height}x{width}"
+            of_place.setdefault(place, []).append(clip)
         with whole_folder(self.folder / f"shard_{shard:04d}") as building:  # the last one of a store may grow
-            for name in FIELDS:
-                np.save(building / f"{name}.npy", np.stack([clip[name] for clip in clips]))
+            for place, there in of_place.items():
+                (building / place).mkdir(exist_ok=True)
+                for name in FIELDS:
+                    np.save(building / place / f"{name}.npy", np.stack([clip[name] for clip in there]))
 
 
 def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndarray]]:
@@ -204,7 +249,7 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
     front_end = LogMelFrontEnd()
     sound = audio_windows(front_end.features(speech.audio, length)).numpy()
     curves = np.stack([getattr(truth, name) for name in CURVES], 1)
-    view = square(config.size_px)
+    view = config.framing(seed).view(config.size_px)
     skeleton = skeleton_of(identity, performance, view, rho * FPS)
     clips = []
     for start in starts:
@@ -221,7 +266,7 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
         clips.append(
             {
                 "frames_u8": frames,
-                "skeleton_u8": draw_skeleton(part, config.size_px, config.size_px),
+                "skeleton_u8": draw_skeleton(part, view.width_px, view.height_px),
                 "portrait_u8": portrait,
                 "points_px": part.points_px[::rho],
                 "curves": curves[span],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from hallo4.errors import CheckpointError, InputError, ShapeError
 from hallo4.media import collect_notes, read_frames_at
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.window_conditions import encode_grey, encode_portrait
+from hallo4.motion.beside_video import ASPECT_TOLERANCE
 from hallo4.motion.layout import SEEN
-from hallo4.pipelines.conditions import prepare_audio, prepare_feature_sound, prepare_portrait
+from hallo4.pipelines.conditions import Portrait, prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
 from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.types import FPS, FeatureStream, Skeleton
@@ -42,16 +43,16 @@ COMMON, SHARDS = "common", "shards"
 
 @dataclass(frozen=True)
 class ClipWork:
-    """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with the frame
-    `reference` as the portrait. `key`: its name in the shard; `person`: the key of its keypoints, which are
-    those of the frames from `part` on; `info` of the video; `stamp`: size and time of the file when it was
-    looked at."""
+    """A clip to encode: frames `start` .. `start + frames - 1` of `path` at 25 fps, with another frame or the
+    picture in a file as `reference`. `key`: its name in the shard; `person`: the key of its keypoints, which
+    are those of the frames from `part` on; `info` of the video; `stamp`: size and time of the file when it
+    was looked at."""
 
     key: str
     path: Path
     start: int
     frames: int
-    reference: int
+    reference: int | Path
     person: str
     part: int
     info: dict[str, Any]
@@ -117,39 +118,69 @@ class ClipEncoder:
         if stamp_of(path) != clips[0].stamp:
             raise InputError(f"{shown(path)}: has changed while it was prepared. Run it again.")
         sound = self._sound(path, clips[0])
-        clips = sorted(clips, key=lambda clip: clip.start)
+        references = {clip.reference for clip in clips if isinstance(clip.reference, int)}
+        beside = {clip.reference for clip in clips if isinstance(clip.reference, Path)}
+        clip_of = {frame: clip for clip in clips for frame in range(clip.start, clip.start + clip.frames)}
+        portraits: dict[int | Path, Tensor] = {}
+        waiting: list[tuple[ClipWork, dict[str, Tensor]]] = []
+        taken: list[Tensor] = []
+        done = 0
         with collect_notes([]):  # the stages before have said them
-            numbers = {clip.reference for clip in clips}
-            references = dict(read_frames_at(path, numbers, FPS))
-            if len(references) < len(numbers):
-                raise InputError(f"{shown(path)}: ends before frame {max(numbers)}. Export it again.")
-            frames = read_frames_at(path, chain(*(range(c.start, c.start + c.frames) for c in clips)), FPS)
-            for clip in clips:
-                taken = [self._on_canvas(frame_u8).video_pm1 for _, frame_u8 in islice(frames, clip.frames)]
-                if len(taken) < clip.frames:
-                    behind = clip.start + clip.frames
-                    raise InputError(f"{shown(path)}: ends before frame {behind}. Export it again.")
-                yield clip, self._encoded(clip, torch.stack(taken), references[clip.reference], sound)
+            for number, frame_u8 in read_frames_at(path, references | clip_of.keys(), FPS):
+                picture = self._on_canvas(frame_u8)
+                while beside:
+                    file = beside.pop()
+                    portraits[file] = self._portrait(self._beside(file, picture).video_pm1)
+                if number in references:
+                    portraits[number] = self._portrait(picture.video_pm1)
+                if number in clip_of:
+                    taken.append(picture.video_pm1)
+                    clip = clip_of[number]
+                    if len(taken) == clip.frames:
+                        waiting.append((clip, self._encoded(clip, torch.stack(taken), picture, sound)))
+                        taken = []
+                ready = [entry for entry in waiting if entry[0].reference in portraits]
+                waiting = [entry for entry in waiting if entry[0].reference not in portraits]
+                for clip, made in ready:
+                    yield clip, made | {"reference": portraits[clip.reference].clone()}
+                done += len(ready)
+        if done < len(clips):
+            last = max(references | clip_of.keys())
+            raise InputError(f"{shown(path)}: ends before frame {last + 1}. Export it again.")
+
+    def _beside(self, file: Path, picture: Portrait) -> Portrait:
+        """The portrait in a file. InputError: it has another shape than the pictures of its video."""
+        with collect_notes([]):
+            portrait = self._on_canvas(file)
+        own, wanted = (p.image_width_px / p.image_height_px for p in (portrait, picture))
+        if abs(own / wanted - 1) > ASPECT_TOLERANCE:
+            own, wanted = (f"{p.image_width_px}x{p.image_height_px}" for p in (portrait, picture))
+            raise InputError(
+                f"{shown(file)}: is {own} pixels, and its video {wanted}. Crop it to the shape of the video."
+            )
+        return portrait
+
+    def _portrait(self, picture_pm1: Tensor) -> Tensor:
+        """[3, H, W] -> reference latents [C, 1, h, w], float16."""
+        with self.model.autoencoding():
+            portrait = encode_portrait(self.model.autoencoder, picture_pm1[None].to(self.model.device))
+        return portrait[0].half().cpu().contiguous()
 
     def _encoded(
-        self, clip: ClipWork, video_pm1: Tensor, reference_u8: np.ndarray, sound: FeatureStream
+        self, clip: ClipWork, video_pm1: Tensor, portrait: Portrait, sound: FeatureStream
     ) -> dict[str, Tensor]:
-        """`video` [C, F, h, w], `reference` [C, 1, h, w], `skeleton` [C, rho T, h, w], `audio_features`
+        """`video` [C, F, h, w], `skeleton` [C, rho T, h, w], `audio_features`
         [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool. `known`, of
         `WindowRules.encode_known`, where it cannot be made of the latents of the video."""
         model, rules = self.model, self.model.backbone.windows
         spec, device = model.autoencoder.spec, model.device
-        portrait = self._on_canvas(reference_u8)
         skeleton, rho = self._skeleton(clip), rules.skeleton_rho
         motion, _ = prepare_motion(skeleton, portrait, rho * len(skeleton), 0, fps=FPS * rho)
         inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames)) - rho * clip.part
         height, width = video_pm1.shape[-2:]
         with model.autoencoding():
             grey = self._grey(video_pm1)
-            made = {
-                "video": model.autoencoder.encode_video(_as_video(video_pm1, device)),
-                "reference": encode_portrait(model.autoencoder, portrait.video_pm1[None].to(device)),
-            }
+            made = {"video": model.autoencoder.encode_video(_as_video(video_pm1, device))}
             if model.backbone.condition_spec.skeleton != "none":
                 drawn = _as_video(motion.frames_pm1(inside), device)
                 made["skeleton"] = model.autoencoder.encode_frames(drawn)
@@ -164,14 +195,14 @@ class ClipEncoder:
         on_canvas = motion.skeleton(inside[::rho])
         made["audio_features"] = features[torch.from_numpy(steps - steps[0])].half().contiguous()
         made["regions"] = region_cells(
-            *(on_canvas.points_px, width, height, spec.frames_per_latent),
+            *(on_canvas.points_px, width, height, spec.cell_px, spec.frames_per_latent),
             seen=on_canvas.confidence >= SEEN,
         )
         return made
 
-    def _on_canvas(self, frame_u8: np.ndarray) -> Any:
+    def _on_canvas(self, picture: np.ndarray | Path) -> Portrait:
         info, rules = self.model.info, self.model.backbone.windows
-        return prepare_portrait(frame_u8, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
+        return prepare_portrait(picture, info.size_px, rules.side_multiple_px, info.canvas_sizes_px)[0]
 
     def _skeleton(self, clip: ClipWork) -> Skeleton:
         """The keypoints of a clip's part of its video, read once for clips that follow each other."""
@@ -263,8 +294,8 @@ def stamp_of(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def grey_name(height_px: int, width_px: int) -> str:
-    """The name of the file with the latents of grey frames of that size."""
+def grey_name(height_px: int | str, width_px: int | str) -> str:
+    """The name of the file with the latents of grey frames of that size; of "*", a pattern of such names."""
     return f"grey-{height_px}x{width_px}"
 
 

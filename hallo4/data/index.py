@@ -28,7 +28,8 @@ class IndexRow:
 
     `clip`: its key ("": none); `reasons` against it and what was `found`, both separated by "; ";
     `made_of`: JSON of everything that decided it; `shard` that holds it and its `latent_shape` "FxHxW";
-    `text`: the file of its text embedding; `sync_confidence` and `sync_offset` (frames) of SyncNet, where it
+    `text`: the file of its text embedding; `reference_s`: the time of the frame that is the reference (None:
+    a portrait beside the video is); `sync_confidence` and `sync_offset` (frames) of SyncNet, where it
     was asked.
     """
 
@@ -43,7 +44,7 @@ class IndexRow:
     found: str = ""
     prompt: str | None = None
     text: str | None = None
-    reference_s: float = 0.0
+    reference_s: float | None = None
     face_px: float = 0.0
     sharpness: float = 0.0
     found_share: float = 0.0

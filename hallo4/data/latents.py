@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,9 @@ from hallo4.motion import layout
 from hallo4.ranges import NotNegative, check_ranges
 from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
-from hallo4.world.look import DRAWN
+from hallo4.world.look import named_world
 
 REGIONS = ("mouth", "eyes", "hands")
-_FIRST_WORLD = {"world": DRAWN}
-"""Older stores and caches know one world and do not name it."""
 
 
 @dataclass(frozen=True)
@@ -60,30 +59,42 @@ class RegionWeights:
 
 
 class LatentCache:
-    """Latents of n clips of T frames, in memory as float16.
+    """Latents of clips of T frames, in memory as float16; of the n clips of each size of picture:
 
     `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, rho*T, h, w], `audio_windows` [n,
     T, 5, blocks, channels], `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show
     mouth, eyes or hands in any frame of the group. Of an autoencoder of pictures, F = T.
     """
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, sizes: Sequence[dict[str, Tensor]]) -> None:
+        """`sizes`: the tensors of the clips of each size, in the order of the clips."""
+        self.sizes = list(sizes)
+        self.starts = torch.tensor([0, *(len(tensors["video"]) for tensors in sizes)]).cumsum(0)
 
     def __len__(self) -> int:
-        return len(self.tensors["video"])
+        return int(self.starts[-1])
 
     @property
     def groups(self) -> dict[str, Tensor]:
-        """As of `PreparedClips`: all clips have one shape."""
-        shape = "x".join(map(str, self.tensors["video"].shape[2:]))
-        return {shape: torch.arange(len(self))}
+        """As of `PreparedClips`."""
+        edges = itertools.pairwise(self.starts.tolist())
+        return {
+            "x".join(map(str, tensors["video"].shape[2:])): torch.arange(*edge)
+            for tensors, edge in zip(self.sizes, edges, strict=True)
+        }
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """Clips `indices` as float32 (regions as bool)."""
-        rows = {name: t[indices] for name, t in self.tensors.items() if name != "grey"}
-        batch = {name: t if t.dtype == torch.bool else t.float() for name, t in rows.items()}
-        return batch | {"grey": self.tensors["grey"].float()}
+        """Clips `indices` as float32 (regions as bool). InputError: clips of several sizes."""
+        found = torch.searchsorted(self.starts, indices, right=True) - 1
+        if found.unique().numel() > 1:
+            raise InputError(
+                "a batch of clips of several sizes was asked for; take those of one of `groups`."
+            )
+        size = int(found[0])
+        tensors, rows = self.sizes[size], indices - self.starts[size]
+        batch = {name: t[rows] for name, t in tensors.items() if name != "grey"}
+        batch = {name: t if t.dtype == torch.bool else t.float() for name, t in batch.items()}
+        return batch | {"grey": tensors["grey"].float()}
 
 
 def build_cache(
@@ -93,14 +104,15 @@ def build_cache(
     on_progress: Callable[[int, int], None] | None = None,
     skeleton_rho: int = 1,
 ) -> LatentCache:
-    """Encode all clips of `store` in chunks of 50 that are saved as they are made; the store may grow. Of
-    several processes one encodes, the others wait for it.
+    """Encode all clips of `store` in chunks of 50 that are saved as they are made, those of each size of
+    picture by themselves; the store may grow. Of several processes one encodes, the others wait for it.
 
     `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. InputError if
     it has not, or if the folder was made with other weights or from other clips."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clips = _FIRST_WORLD | {name: value for name, value in (store.config or {}).items() if name != "episodes"}
+    clips = named_world(store.config or {})
+    clips.pop("episodes", None)
     held = clips.get("skeleton_rho", 1)
     if held % skeleton_rho:
         raise InputError(
@@ -111,41 +123,58 @@ def build_cache(
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     with in_turn(folder):
-        parts = _encoded_chunks(store, autoencoder, folder, stamp, every, on_progress)
-    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    frames_u8 = store.get("frames_u8", 0)
-    with torch.no_grad():
-        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
-        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
-    return LatentCache(tensors)
+        _check_stamp(folder, stamp)
+        return LatentCache(
+            [
+                _encoded_size(store, autoencoder, clips, folder / place, every, on_progress)
+                for place, clips in _places(store).items()
+            ]
+        )
 
 
-def _encoded_chunks(
-    store: ClipStore,
-    autoencoder: TinyVideoAutoencoder,
-    folder: Path,
-    stamp: dict[str, Any],
-    every: int,
-    on_progress: Callable[[int, int], None] | None,
-) -> list[dict[str, Tensor]]:
+def _places(store: ClipStore) -> dict[str, range]:
+    """Where in the cache the clips of each size lie: in a folder of their own, if there may be several."""
+    framed = (store.config or {}).get("half_figures", 1.0) != 1.0
+    return {shape if framed else ".": clips for shape, clips in store.shapes.items()}
+
+
+def _check_stamp(folder: Path, stamp: dict[str, Any]) -> None:
+    """InputError: the folder was made with other weights or from other clips."""
     stamp_file = folder / "cache.json"
     if stamp_file.exists():
         there = read_json(stamp_file, dict[str, Any], advice=REBUILD)
         if isinstance(there.get("clips"), dict):
-            there["clips"] = _FIRST_WORLD | there["clips"]
+            there["clips"] = named_world(there["clips"])
         if there != stamp:
             raise InputError(
                 f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
             )
     write_whole(stamp_file, json.dumps(stamp))
+
+
+def _encoded_size(
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    clips: range,
+    folder: Path,
+    every: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> dict[str, Tensor]:
+    """The tensors of `clips`, which have one size."""
+    folder.mkdir(exist_ok=True)
     parts = []
-    for start in range(0, len(store), 50):
-        stop = min(start + 50, len(store))
+    for start in range(0, len(clips), 50):
+        chunk = clips[start : start + 50]
         path = folder / f"clips_{start:06d}.safetensors"
-        parts.append(_encode_chunk(store, autoencoder, range(start, stop), path, every))
+        parts.append(_encode_chunk(store, autoencoder, chunk, path, every))
         if on_progress:
-            on_progress(stop, len(store))
-    return parts
+            on_progress(chunk.stop, len(store))
+    tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
+    frames_u8 = store.get("frames_u8", clips.start)
+    with torch.no_grad():
+        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
+        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
+    return tensors
 
 
 def _encode_chunk(
@@ -180,7 +209,12 @@ def _encode_clip(
         "audio_windows": torch.as_tensor(np.array(store.get("audio_windows", index))),
         "regions": region_cells(
             np.array(store.get("points_px", index)),
-            *(frames.shape[-1], frames.shape[-2], autoencoder.spec.frames_per_latent),
+            *(
+                frames.shape[-1],
+                frames.shape[-2],
+                autoencoder.spec.cell_px,
+                autoencoder.spec.frames_per_latent,
+            ),
         ),
     }
 
@@ -197,11 +231,17 @@ def frames_held(frames: int, latent_frames: int) -> list[range]:
 
 
 def region_cells(
-    points_px: np.ndarray, width_px: int, height_px: int, rho: int = 4, seen: np.ndarray | None = None
+    points_px: np.ndarray,
+    width_px: int,
+    height_px: int,
+    cell_px: int,
+    rho: int = 4,
+    seen: np.ndarray | None = None,
 ) -> Tensor:
-    """[T, 133, 2] -> [3, F, h, w] bool: cells that mouth, eyes and hands touch in any frame of each latent
-    frame, of `rho` frames. `seen` [T, 133] bool: the points that count (None: all)."""
-    columns, rows = width_px // 8, height_px // 8
+    """[T, 133, 2] -> [3, F, h, w] bool: cells of `cell_px` pixels each way that mouth, eyes and hands touch
+    in any frame of each latent frame, of `rho` frames. `seen` [T, 133] bool: the points that count (None:
+    all)."""
+    columns, rows = width_px // cell_px, height_px // cell_px
     groups = frames_held(len(points_px), latent_frame_count(len(points_px), rho))
     masks = torch.zeros(len(REGIONS), len(groups), rows, columns, dtype=torch.bool)
     parts = (
@@ -220,7 +260,7 @@ def region_cells(
                 low, high = part.min(0) - 2, part.max(0) + 2
                 if (high < 0).any() or (low >= (width_px, height_px)).any():
                     continue
-                x0, y0 = np.clip(low // 8, 0, (columns - 1, rows - 1)).astype(int)
-                x1, y1 = np.clip(high // 8, 0, (columns - 1, rows - 1)).astype(int)
+                x0, y0 = np.clip(low // cell_px, 0, (columns - 1, rows - 1)).astype(int)
+                x1, y1 = np.clip(high // cell_px, 0, (columns - 1, rows - 1)).astype(int)
                 masks[region, f, y0 : y1 + 1, x0 : x1 + 1] = True
     return masks

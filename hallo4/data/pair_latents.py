@@ -93,9 +93,9 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
     held = frames_held(frames, latent_frames)
     repeated = rules.repeated_frames if continues else 0
     counted = [group.start < window.real_frames and group.stop > repeated for group in held]
-    regions = torch.zeros(len(REGIONS), latent_frames, height // 8, width // 8, dtype=torch.bool)
+    regions = torch.zeros(len(REGIONS), latent_frames, *row["winner"].shape[2:], dtype=torch.bool)
     if window.points_px is not None:
-        regions = region_cells(window.points_px, width, height, len(held[-1]))
+        regions = region_cells(window.points_px, width, height, rules.cell_px, len(held[-1]))
     flags = {"counted": torch.tensor(counted), "continues": torch.tensor(continues)}
     return row | flags | {"regions": regions}
 

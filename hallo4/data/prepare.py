@@ -283,7 +283,8 @@ class _Job:
             if row.kept and row.clip not in self.places:
                 self.lacking += 1
                 yield ClipWork(
-                    *(row.clip, one.source.path, clip["start"], self.observe.clip_frames, clip["reference"]),
+                    *(row.clip, one.source.path, clip["start"], self.observe.clip_frames),
+                    one.source.portrait or clip["reference"],
                     *(clip["stages"]["person"], clip["part"], one.info),
                     *(one.source.prompt, stamp_of(one.source.path)),
                 )
@@ -319,7 +320,7 @@ def _rows_of(
             "source": source.sha256,
             "person": clip["stages"]["person"],
             "start": clip["start"],
-            "reference": clip["reference"],
+            "reference": source.portrait_sha256 or clip["reference"],
             "frames": frames,
             "prompt": prompt,
             "model": stamp.made_by,
@@ -337,7 +338,7 @@ def _rows_of(
                 found="; ".join(f"{reason}: {found}" for reason, found in against),
                 prompt=prompt,
                 text=None if own_prompt is None else text_name(prompt),
-                reference_s=clip["reference"] / FPS,
+                reference_s=None if source.portrait else clip["reference"] / FPS,
                 **{name: clip[name] for name in _MEASURED},
                 keypoints_by=clip["keypoints_by"],
                 picture=clip["picture"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from hallo4.data.encode import COMMON, MARGIN, SHARDS, grey_name
+from hallo4.data.encode import COMMON, MARGIN, SHARDS, grey_name, latent_shape
 from hallo4.data.index import open_kept, read_stamp
 from hallo4.data.mapped import OPEN_FILES, MappedTensors, stacked
 from hallo4.errors import CheckpointError, InputError
@@ -74,8 +74,7 @@ class PreparedClips:
             )
         clips = [self._clip(row["shard"], row["clip"]) for row in rows]
         batch = stacked(clips)
-        height, width = (8 * side for side in batch["video"].shape[-2:])
-        batch["grey"] = self._common(grey_name(height, width), "grey").float()
+        batch["grey"] = self._common(self._grey_of(rows[0]["latent_shape"]), "grey").float()
         if rows[0]["text"] is not None:
             batch["text"] = _padded([self._common(row["text"], "text")[0].float() for row in rows])
         return batch
@@ -90,6 +89,16 @@ class PreparedClips:
             )
         held = {name: opened[f"{clip}/{name}"] for name in there}
         return held | {"audio_windows": _windows(held.pop("audio_features"))}
+
+    @lru_cache(maxsize=64)  # noqa: B019 - lives as long as the data set
+    def _grey_of(self, shape: str) -> str:
+        """The file of the grey latents of that shape; it is named after its pixels."""
+        for file in sorted((self.folder / COMMON).glob(grey_name("*", "*") + ".safetensors")):
+            if latent_shape(MappedTensors(file).shape("grey")[1:]) == shape:
+                return file.stem
+        raise CheckpointError(
+            f"{self.folder / COMMON}: holds no grey latents of the shape {shape}. Prepare again."
+        )
 
     @lru_cache(maxsize=64)  # noqa: B019 - lives as long as the data set
     def _common(self, file: str, name: str) -> Tensor:

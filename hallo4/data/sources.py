@@ -13,7 +13,7 @@ from hallo4.input_file import file_sha256, read_input
 from hallo4.json_file import read_json
 from hallo4.media.files import check_input, shown
 from hallo4.motion.beside_video import keypoint_file
-from hallo4.pose.files import VIDEOS
+from hallo4.pose.files import VIDEOS, portrait_file
 from hallo4.whole import write_whole
 
 LICENCE_SUFFIX, PROMPT_SUFFIX = ".licence.txt", ".prompt.txt"
@@ -22,13 +22,16 @@ MAX_TEXT_BYTES = 10_000
 
 @dataclass(frozen=True)
 class Source:
-    """A video and what lies beside it. `sha256` of its bytes; `keypoints` and their hash, or None; `licence`
-    and `prompt`: texts beside it, or None. `same_as`: an earlier source with the same bytes."""
+    """A video and what lies beside it. `sha256` of its bytes; `keypoints` and `portrait`: files with their
+    hashes, or None; `licence` and `prompt`: texts, or None. `same_as`: an earlier source with the same bytes.
+    """
 
     path: Path
     sha256: str
     keypoints: Path | None = None
     keypoints_sha256: str | None = None
+    portrait: Path | None = None
+    portrait_sha256: str | None = None
     licence: str | None = None
     prompt: str | None = None
     same_as: Path | None = None
@@ -72,11 +75,12 @@ def read_sources(
     for done, path in enumerate(files, start=1):
         try:
             check_input(path, "a video")
-            beside = keypoint_file(path)
+            keypoints, portrait = keypoint_file(path), portrait_file(path)
             sha256 = sha256_of(path)
             sources.append(
                 Source(
-                    *(path, sha256, beside, None if beside is None else sha256_of(beside)),
+                    *(path, sha256, keypoints, None if keypoints is None else sha256_of(keypoints)),
+                    *(portrait, None if portrait is None else sha256_of(portrait)),
                     *(_text_beside(path, LICENCE_SUFFIX), _text_beside(path, PROMPT_SUFFIX)),
                     same_as=seen.get(sha256),
                 )

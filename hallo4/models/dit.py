@@ -90,6 +90,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
       `vace_context`.
     * `known_dropped`: share of the known frame's 2x2 pixel patches that are blackened before it is encoded
       (released: 0.1); see `DiTWindows.encode_known`.
+    * `cell_px`: pixels per cell, each way, of the latents it was made for (`AutoencoderSpec.cell_px`).
     """
 
     _supports_gradient_checkpointing = True
@@ -129,6 +130,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         branch_init_std: float = 0.0,
         mask_rule: MaskRule = "group",
         known_dropped: float = 0.0,
+        cell_px: int = 8,
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim

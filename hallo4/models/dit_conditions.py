@@ -34,6 +34,8 @@ def check_dit_config(config: Any) -> None:
     patch = tuple(config.patch_size)
     if patch[0] != 1 or patch[1] != patch[2]:
         raise CheckpointError(f"patch_size {patch} is not supported: use (1, p, p)")
+    if config.cell_px < 1:
+        raise CheckpointError(f"cell_px is {config.cell_px} in the DiT config: use 1 or more pixels")
     if not 0.0 <= config.known_dropped < 1.0:
         raise CheckpointError(
             f"known_dropped is {config.known_dropped} in the DiT config: use a share from 0 to below 1"
@@ -46,7 +48,7 @@ def check_grid(config: Any, height: int, width: int) -> None:
     if height % patch or width % patch:
         raise ShapeError(
             f"latents of {height}x{width} cells cannot be cut into {patch}x{patch} patches: "
-            f"choose a picture whose sides are multiples of {8 * patch} pixels"
+            f"choose a picture whose sides are multiples of {config.cell_px * patch} pixels"
         )
 
 

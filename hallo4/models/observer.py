@@ -1,6 +1,6 @@
 """The instrument of the portrait world: a small network that looks at one frame and says what it sees.
 
-    frame [B, 3, 128, 128]
+    frame [B, 3, 128, 128], or of another `frame_px`, and all below in proportion
       | pixel-unshuffle 2, three stride-2 stages (64 -> 32 -> 16 -> 8), two upward steps with shortcuts
       |-- heat maps at 32x32 --> soft-argmax --> 34 key points, and from their height how visible each is
       |                              | (where the mouth and the eyes are; no gradient)
@@ -24,9 +24,6 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-
-FRAME_PX = 128
-"""Side of the frames that the network sees; others are resized to it, stretched if they are not square."""
 
 KEY_POINTS: dict[str, int] = {
     "nose": 0,
@@ -133,7 +130,8 @@ class PortraitObserver(ModelMixin, ConfigMixin):
     """Frames [B, 3, H, W] in [-1, 1] -> `Observation`: 0.14 G multiply-adds a frame, 1.2 M weights.
 
     `width`: channels at 64x64, doubled at each of three further stages. `mouth_patch_px`, `eyes_patch_px`:
-    (height, width) of the two patches in samples, multiples of 8.
+    (height, width) of the two patches in samples, multiples of 8. `frame_px`: side of the frames that the
+    network sees, a multiple of 16; others are resized to it, stretched if they are not square.
     """
 
     @register_to_config
@@ -142,8 +140,15 @@ class PortraitObserver(ModelMixin, ConfigMixin):
         width: int = 16,
         mouth_patch_px: tuple[int, int] = (32, 32),
         eyes_patch_px: tuple[int, int] = (24, 48),
+        frame_px: int = 128,
     ):
         super().__init__()
+        sides = (*mouth_patch_px, *eyes_patch_px)
+        if frame_px < 16 or frame_px % 16 or any(side < 8 or side % 8 for side in sides):
+            raise ShapeError(
+                f"PortraitObserver: frame_px is {frame_px} and the patches have sides of {list(sides)}; use "
+                "a multiple of 16, and multiples of 8."
+            )
         w1, w2, w3, w4 = width, 2 * width, 4 * width, 8 * width
         self.at_64 = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, w1, 3, padding=1), nn.ReLU())
         self.at_32 = nn.Sequential(_down(w1, w2), ResidualBlock(w2))
@@ -163,8 +168,9 @@ class PortraitObserver(ModelMixin, ConfigMixin):
         """[B, 3, H, W] in [-1, 1] -> `Observation`. ShapeError unless it is a batch of RGB frames."""
         if frames_pm1.ndim != 4 or frames_pm1.shape[1] != 3:
             raise ShapeError(f"The observer takes frames [B, 3, H, W]; found {list(frames_pm1.shape)}.")
-        if frames_pm1.shape[-2:] != (FRAME_PX, FRAME_PX):
-            frames_pm1 = F.interpolate(frames_pm1, (FRAME_PX, FRAME_PX), mode="bilinear", antialias=True)
+        size = (self.config.frame_px,) * 2
+        if frames_pm1.shape[-2:] != size:
+            frames_pm1 = F.interpolate(frames_pm1, size, mode="bilinear", antialias=True)
         heat_logits = self._heat(frames_pm1)
         points_01 = soft_argmax(heat_logits)
         # Softmax does not see the level of the logits: it is free to say whether there is a point at all.
@@ -192,7 +198,7 @@ class PortraitObserver(ModelMixin, ConfigMixin):
         return at_64, at_32, self.at_16(at_32)
 
     def _heat(self, frames_pm1: Tensor) -> Tensor:
-        """[B, 3, 128, 128] -> logits [B, P, 32, 32]."""
+        """[B, 3, 128, 128] -> logits [B, P, 32, 32]; of other frames a quarter of their side."""
         _, at_32, at_16 = self.features(frames_pm1)
         up = self.up_to_16(self.at_8(at_16))
         at_16 = self.mix_16(at_16 + F.interpolate(up, scale_factor=2, mode="bilinear"))

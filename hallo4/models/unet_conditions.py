@@ -65,7 +65,7 @@ def check_cells(config: Any, height: int, width: int) -> None:
     if height % step or width % step:
         raise ShapeError(
             f"latents of {height}x{width} cells cannot be halved {len(config.block_out_channels) - 1} times: "
-            f"choose a picture whose sides are multiples of {8 * step} pixels"
+            f"choose a picture whose sides are multiples of {UNetWindows.cell_px * step} pixels"
         )
 
 
@@ -93,7 +93,7 @@ def check_conditions(config: Any, rules: UNetWindows, conditions: MotionConditio
     locator = conditions.locator_01
     if locator is not None:
         steps = locator.shape[2] if locator.ndim == 5 and locator.shape[2] in (1, frames) else frames
-        wanted["locator_01"] = (batch, 3, steps, 8 * height, 8 * width)
+        wanted["locator_01"] = (batch, 3, steps, rules.cell_px * height, rules.cell_px * width)
     for name, shape in wanted.items():
         value = getattr(conditions, name)
         if value is not None and tuple(value.shape) != shape:

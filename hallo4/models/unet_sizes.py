@@ -95,13 +95,13 @@ def _example(model: PortraitUNet, frames: int, height: int, width: int) -> Motio
     skeleton = None
     if config.skeleton != "none":
         skeleton = torch.empty(1, channels, model.windows.skeleton_rho * frames, height, width)
-    known = config.motion_frames
+    known, cell = config.motion_frames, model.windows.cell_px
     return MotionConditions(
         reference_latents=torch.empty(1, channels, 1, height, width),
         audio_windows=torch.empty(1, model.windows.audio_rho * frames, *sound),
         skeleton_latents=skeleton,
         motion_latents=torch.empty(1, channels, known, height, width) if known else None,
         face_embedding=torch.empty(1, config.face_embedding_dim),
-        locator_01=torch.empty(1, 3, 1, 8 * height, 8 * width),
+        locator_01=torch.empty(1, 3, 1, cell * height, cell * width),
         region_masks=torch.empty(1, frames, 3, sum(pyramid_sizes(height, width, levels))),
     )

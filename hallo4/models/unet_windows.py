@@ -61,7 +61,7 @@ class UNetWindows:
 
     repeated_frames = 0
     frames_per_latent = 1
-    cell_px = 8
+    cell_px = 8  # the locator of the face comes in pixels, and its layers halve it three times
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -14,7 +14,7 @@ from hallo4.models.temporal_motion_modulation import group_frames, latent_frame_
 MaskRule = Literal["group", "nearest"]
 
 MASK_CHANNELS = 64
-"""One per pixel of the 8x8 square that a latent cell covers."""
+"""One per pixel of Wan's cell of 8x8 pixels. All are alike, so larger cells have no more of them."""
 
 
 def vace_context(

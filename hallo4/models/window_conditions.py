@@ -81,13 +81,13 @@ class DiTWindows:
 
     known_frames = 1
     repeated_frames = 1
-    cell_px = 8
     audio_rho = 1
     skeleton_rho = 1
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.side_multiple_px = self.cell_px * config.patch_size[1]
+        self.cell_px = config.cell_px
+        self.side_multiple_px = config.cell_px * config.patch_size[1]
         self.frames_per_latent = config.rho
 
     def check_length(self, frames: int) -> None:

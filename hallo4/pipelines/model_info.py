@@ -35,7 +35,8 @@ class ModelInfo:
     of a flow model, `flow_shift` are the defaults of sampling; so are `prompt` and `negative_prompt` of a
     model with text. `window_noise`: see `window_noise`. `known_frames_as`: whether a window is conditioned on
     the frames before it as they were decoded ("float") or in the whole levels of the finished video.
-    `trained_on`: the portraits it knows, if that was measured; a note says where another is given.
+    `trained_on`: the portraits it knows, if that was measured; a note says where another is given. `world`:
+    the portrait world that it was trained in, if it says so; models that do not, of any, know "drawn-1".
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - the name that pydantic reads
@@ -56,6 +57,7 @@ class ModelInfo:
     window_noise: WindowNoise = "own"
     known_frames_as: Literal["uint8", "float"] = "uint8"
     trained_on: TrainedOn | None = None
+    world: str | None = None
 
     def prompts(self, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
         """Both prompts of a video, the model's own where None."""
@@ -71,8 +73,6 @@ class ModelInfo:
             problem = f"family is {self.family!r}; known: {', '.join(FAMILIES)}"
         elif self.fps != FPS:
             problem = f"fps is {self.fps}; only {FPS:g} is supported"
-        elif any(side % 8 for size in self.canvas_sizes_px for side in size):
-            problem = f"canvas_sizes_px is {self.canvas_sizes_px}; sides are multiples of 8"
         elif self.trained_on is not None:
             problem = self.trained_on.problem()
         if problem:

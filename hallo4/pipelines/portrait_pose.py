@@ -13,7 +13,7 @@ from PIL import Image
 
 from hallo4.errors import CheckpointError
 from hallo4.media.pixels import frames_to_pm1
-from hallo4.models.observer import FRAME_PX, KEY_POINTS, PortraitObserver
+from hallo4.models.observer import KEY_POINTS, PortraitObserver
 from hallo4.motion.align import align_rest, figure_square
 from hallo4.pipelines.model_info import read_config
 from hallo4.types import Skeleton
@@ -47,7 +47,8 @@ def observed_rest(image_u8: np.ndarray, observer: PortraitObserver) -> Skeleton 
     square = ((width_px - side_px) / 2, (height_px - side_px) / 2, float(side_px))
     device = next(observer.parameters()).device
     for _ in range(LOOKS):
-        observation = observer(frames_to_pm1(_cut(image_u8, *square))[None].to(device))
+        frame_u8 = _cut(image_u8, *square, observer.config.frame_px)
+        observation = observer(frames_to_pm1(frame_u8)[None].to(device))
         points_px = observation.points_01[0].cpu().numpy() * square[2] + square[:2]
         inside = ((points_px >= 0) & (points_px <= (width_px, height_px))).all(axis=-1)
         seen = (observation.visibility_logits[0] > 0).cpu().numpy() & inside
@@ -78,12 +79,12 @@ def _packaged_observer() -> PortraitObserver:
     return load_observer()
 
 
-def _cut(image_u8: np.ndarray, left: float, top: float, side: float) -> np.ndarray:
-    """A square of the image as the observer's frame; beyond the image its rim is repeated."""
+def _cut(image_u8: np.ndarray, left: float, top: float, side: float, frame_px: int) -> np.ndarray:
+    """A square of the image as the observer's frame of `frame_px`; beyond the image its rim is repeated."""
     height_px, width_px = image_u8.shape[:2]
     outside = max(0.0, -left, -top, left + side - width_px, top + side - height_px)
     reach = math.ceil(outside)
     wide = np.pad(image_u8, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
     box = (left + reach, top + reach, left + reach + side, top + reach + side)
-    frame = Image.fromarray(wide).resize((FRAME_PX, FRAME_PX), Image.Resampling.BILINEAR, box=box)
+    frame = Image.fromarray(wide).resize((frame_px, frame_px), Image.Resampling.BILINEAR, box=box)
     return np.array(frame)

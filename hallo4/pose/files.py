@@ -16,6 +16,7 @@ from hallo4.media.files import (
     shown,
 )
 from hallo4.media.image import load_image, save_png
+from hallo4.media.names import as_stored
 from hallo4.media.video import read_frames
 from hallo4.media.writer import VideoWriter
 from hallo4.motion.files import save_skeleton
@@ -48,6 +49,19 @@ SKELETON_SUFFIX = ".keypoints.json"
 _LARGEST_LABEL = 4096
 LOOKS_FOLDER = "overlays"
 """In a folder of results: the pictures for people. Beside the skeletons they would be taken for clips."""
+
+
+def portrait_file(video: Path) -> Path | None:
+    """The portrait beside a video (`NAME.portrait.png`, or another suffix of pictures), if it has one.
+    InputError: there are two.
+    """
+    named = (as_stored(video.with_name(f"{video.stem}.portrait{suffix}")) for suffix in PICTURES)
+    files = [file for file in named if file.exists()]
+    if len(files) > 1:
+        raise InputError(
+            f"{video.name}: has two portraits beside it, {files[0].name} and {files[1].name}. Leave one."
+        )
+    return files[0] if files else None
 
 
 @dataclass(frozen=True)

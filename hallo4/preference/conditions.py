@@ -13,6 +13,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from hallo4.ranges import Seconds, Seed, SidePx
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.whole import write_whole
 from hallo4.world import Episode, make_episode
+from hallo4.world.look import DRAWN, WorldName
 
 PREFERENCE_SEEDS = range(3_000_000, 4_000_000)
 """Seeds of the world for candidates: no model, no instrument and no evaluation ever sees these people."""
@@ -41,28 +43,38 @@ class WorldSeed:
     seed: Seed
     seconds: Seconds
     size_px: SidePx
+    world: WorldName = DRAWN
+
+    def record(self) -> dict[str, Any]:
+        """For `episode.json`, which names no other world than the first by not naming it."""
+        return {name: value for name, value in asdict(self).items() if (name, value) != ("world", DRAWN)}
+
+    def episode(self) -> Episode:
+        """It, with its truth."""
+        return make_episode(self.seed, self.seconds, self.size_px, world=self.world)
 
 
 def add_world_condition(
-    store: PreferenceStore, episode: int, seconds: float = 3.2, size_px: int = 128
+    store: PreferenceStore, episode: int, seconds: float = 3.2, size_px: int = 128, world: WorldName = DRAWN
 ) -> Condition:
-    """The condition of episode number `episode` (from 0) of `PREFERENCE_SEEDS`; made if it is not there yet.
+    """The condition of episode number `episode` (from 0) of `PREFERENCE_SEEDS` in `world`; made if it is not
+    there yet.
 
     InputError: a number, length or size that the world does not have. OutputError: it cannot be written.
     """
     if not 0 <= episode < len(PREFERENCE_SEEDS):
         raise InputError(f"episode is {episode}; allowed is 0 to {len(PREFERENCE_SEEDS) - 1}.")
-    world = WorldSeed(PREFERENCE_SEEDS[episode], seconds, size_px)
-    name = f"world-{world.seed}-{round(seconds * FPS)}f-{size_px}px"
+    of = WorldSeed(PREFERENCE_SEEDS[episode], seconds, size_px, world)
+    name = f"world-{of.seed}-{round(seconds * FPS)}f-{size_px}px" + ("" if world == DRAWN else f"-{world}")
     known = store.conditions().get(name)
     if known is not None:
         return known
-    made = make_episode(world.seed, seconds, size_px)
-    # A person and what they say both come from the seed, whatever the length and size.
+    made = of.episode()
+    # A person and what they say both come from the seed, whatever the length, size and world.
     condition = Condition(
-        name, f"world-person-{world.seed}", f"world-speech-{world.seed}", *_places(name, made.skeleton)
+        name, f"world-person-{of.seed}", f"world-speech-{of.seed}", *_places(name, made.skeleton)
     )
-    return _written(store, condition, made.portrait_u8, made.audio, made.skeleton, world)
+    return _written(store, condition, made.portrait_u8, made.audio, made.skeleton, of)
 
 
 def add_condition_of_files(
@@ -99,7 +111,7 @@ def world_seed(store: PreferenceStore, condition: Condition) -> WorldSeed | None
 def world_episode(store: PreferenceStore, condition: Condition) -> Episode | None:
     """The episode behind a condition, with its truth; None if the condition is of files."""
     world = world_seed(store, condition)
-    return None if world is None else make_episode(world.seed, world.seconds, world.size_px)
+    return None if world is None else world.episode()
 
 
 def _places(name: str, motion: Skeleton | None) -> tuple[str, str, str | None]:
@@ -127,7 +139,7 @@ def _written(
         if skeleton is not None and condition.skeleton is not None:
             save_skeleton(store.media_path(condition.skeleton), skeleton)
         if world is not None:
-            write_whole(portrait.parent / "episode.json", json.dumps(asdict(world)) + "\n")
+            write_whole(portrait.parent / "episode.json", json.dumps(world.record()) + "\n")
     except OSError as error:
         raise OutputError(
             f"{portrait.parent}: cannot be written ({error.strerror}). Free some space, then try again."

@@ -64,7 +64,8 @@ def matcher(
         there = sorted({rating.kind for rating in ratings}) or ["no ratings at all"]
         raise InputError(
             f"{store.folder}: has no ratings of kind {kind} that count; there are {', '.join(there)}. "
-            "Collect some with `hallo4 prefer annotate`, or choose other --evidence."
+            "Collect some with `hallo4 prefer annotate`, or take other --evidence: comparisons, scores or "
+            "machine."
         )
     if evidence == "scores":
         return _by_standing(_mean_scores(found))

@@ -27,6 +27,7 @@ from hallo4.preference.audit import source_of
 from hallo4.preference.ranking import Comparison
 from hallo4.preference.report import source_comparisons
 from hallo4.preference.schema import AXES, Clip, Rating
+from hallo4.world.look import named_world
 
 WINS, NOT_WORSE = 0.5, 0.45
 LEAST_MOTION = 0.95
@@ -162,6 +163,12 @@ def _measured(new: Path, old: Path) -> list[Check]:
     reports = [
         read_json(path, dict[str, Any], advice="Name a report of `hallo4 evaluate`.") for path in (new, old)
     ]
+    worlds = [named_world(report.get("settings", {}))["world"] for report in reports]
+    if worlds[0] != worlds[1]:
+        raise InputError(
+            f"{new}: was measured in the world {worlds[0]}, {old} in {worlds[1]}: measure both in one "
+            "(hallo4 evaluate world --world)."
+        )
     metrics = [report.get("metrics") for report in reports]
     for path, found in zip((new, old), metrics, strict=True):
         if not isinstance(found, dict):

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from hallo4.diffusion import PreferenceLossConfig
+from hallo4.types import AutoencoderSpec
 
 
 def sft_card(
     name: str,
     backbone: str,
-    autoencoder: Any,
+    autoencoder: AutoencoderSpec,
     seed: int,
     clips: int,
     steps: int,
     batch_size: int,
     licences: Mapping[str, int] | None = None,
 ) -> str:
-    """The README of a fine-tuned tiny model, whose `autoencoder` has that config; scores are added to it
+    """The README of a fine-tuned tiny model with that `autoencoder`; scores are added to it
     after evaluation. `licences`: of prepared clips of videos, and how many have each; None: clips of the
     world."""
     frames, channels = autoencoder.frames_per_latent, autoencoder.latent_channels
-    coded = f"causal 8x8x{frames}, {channels} channels, plain convolutions, every group of {frames} frames"
+    cell = f"{autoencoder.cell_px}x{autoencoder.cell_px}"
+    coded = f"causal {cell}x{frames}, {channels} channels, plain convolutions, every group of {frames} frames"
     if frames == 1:
-        coded = f"8x8, {channels} channels, plain convolutions, every frame"
+        coded = f"{cell}, {channels} channels, plain convolutions, every frame"
     makers = "`tiny-autoencoder`" if frames > 1 else "`tiny-image-autoencoder`"
     knows = (
         "It knows\nonly the procedural portrait world of the `hallo4` package, on which it was trained; for "

@@ -44,7 +44,8 @@ class WorldClipsConfig:
 class SourceOfClips:
     """`frames` of each clip, those that are known included. For the card: `what` it is, in words; how many
     clips have each licence (`licences`, None: rendered, no terms); and `aspects`, `head_widths`, (lowest,
-    highest) as in `TrainedOn`, where known. `videos` [n]: number of the video of each clip."""
+    highest) as in `TrainedOn`, where known. `videos` [n]: number of the video of each clip. `rendered`: as
+    what, of clips of a world."""
 
     clips: Clips
     frames: int
@@ -53,6 +54,7 @@ class SourceOfClips:
     aspects: Range | None = None
     head_widths: Range | None = None
     videos: Tensor | None = None
+    rendered: ClipStoreConfig | None = None
 
     def split(self, share: float, seed: int) -> tuple[Tensor, Tensor]:
         """Indices (for training, held out): the clips of about `share` of the videos, at least of one.
@@ -124,9 +126,16 @@ def world_clips(config: WorldClipsConfig, model: LoadedModel) -> SourceOfClips:
     with main_first("the rendered clips"):
         progress = counted("shards of clips rendered"), counted("clips encoded")
         store = build_clips(config.clips_folder, config.clips, on_progress=progress[0])
+        for shape in store.shapes:
+            if any(int(side) % rules.side_multiple_px for side in shape.split("x")):
+                raise InputError(
+                    f"{config.clips_folder}: holds clips of {shape} pixels, and {model.info.name} makes "
+                    f"sides that are multiples of {rules.side_multiple_px}: render others into another "
+                    "folder (clips.size_px, clips.aspects), or take smaller patches (sizes.patch=1)."
+                )
         folders = (config.latents_folder, progress[1], rules.skeleton_rho)
         cache = build_cache(store, model.autoencoder, *folders)
-    return SourceOfClips(cache, config.clips.frames, WORLD)
+    return SourceOfClips(cache, config.clips.frames, WORLD, rendered=config.clips)
 
 
 def prepared_clips(folder: str, model: LoadedModel) -> SourceOfClips:
@@ -141,20 +150,20 @@ def prepared_clips(folder: str, model: LoadedModel) -> SourceOfClips:
             f"{model.info.name} in {', '.join(differ)}. Prepare the videos with --model {model.folder}."
         )
     videos = clips.numbers_of("source")
-    measured = _measured(clips)
+    measured = _measured(clips, model.autoencoder.spec.cell_px)
     return SourceOfClips(
         *(clips, clips.stamp.clip_frames, f"{len(clips)} clips of {int(videos.max()) + 1} videos"),
         *(clips.licences(), *measured, videos),
     )
 
 
-def _measured(clips: PreparedClips) -> tuple[Range, Range | None]:
+def _measured(clips: PreparedClips, cell_px: int) -> tuple[Range, Range | None]:
     """Lowest and highest aspect of the canvas, and width of a head over the root of its area."""
     aspects, widths = [], []
     face_px = clips.column("face_px")
     for shape, rows in clips.groups.items():
         _, height, width = map(int, shape.split("x"))
         aspects.append(width / height)
-        widths += [face_px[row] / (8 * (height * width) ** 0.5) for row in rows.tolist()]
+        widths += [face_px[row] / (cell_px * (height * width) ** 0.5) for row in rows.tolist()]
     widths = [width for width in widths if width > 0]
     return (min(aspects), max(aspects)), (min(widths), max(widths)) if widths else None

@@ -123,6 +123,8 @@ def fine_tune(
         window_frames=made,
         description=described,
     )
+    if source.rendered is not None:
+        info = replace(info, size_px=source.rendered.size_px, world=source.rendered.world)
     if start.info.trained_on is not None:
         info = replace(info, trained_on=source.extends(start.info.trained_on))
     steps = result.progress.step

@@ -72,12 +72,20 @@ class ObserverData:
         disturbance: Disturbance | None = Disturbance(),
     ):
         self.frames_u8 = [episode.frames_u8 for episode in episodes]
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for number, frames in enumerate(self.frames_u8):
+            groups.setdefault(frames.shape[1:3], []).append(number)
+        self.groups = [torch.tensor(group) for group in groups.values()]
         self.targets = [observation_targets(episode) for episode in episodes]
         self.batch_size, self.disturbance = batch_size, disturbance
 
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draw `batch_size` episodes and one frame of each."""
-        drawn = torch.randint(len(self.frames_u8), (self.batch_size,), generator=generator).tolist()
+        """Draw `batch_size` episodes and one frame of each; all of the size of the first."""
+        group = self.groups[0]
+        if len(self.groups) > 1:
+            first = torch.randint(len(self.frames_u8), (1,), generator=generator)
+            group = next(group for group in self.groups if first in group)
+        drawn = group[torch.randint(len(group), (self.batch_size,), generator=generator)].tolist()
         at = torch.rand(self.batch_size, generator=generator).tolist()
         pairs = [(clip, int(u * len(self.frames_u8[clip]))) for clip, u in zip(drawn, at, strict=True)]
         frames = np.stack([self.frames_u8[clip][t] for clip, t in pairs])

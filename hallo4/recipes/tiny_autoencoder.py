@@ -6,6 +6,7 @@ weighs more: what the diffusion model must move is what the code must keep.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -107,25 +108,26 @@ class AutoencoderData:
         skeleton = rng.random() < config.skeleton_share
         frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
         points = self.store.get("points_px", clip)
-        length, size = frames.shape[0], frames.shape[1]
+        length, height, width = frames.shape[:3]
         rho = self.rho
         start = int(rng.integers(0, length - rho + 1))
         still = skeleton or rng.random() < config.still_share
         span = [start] * rho if still else list(range(start, start + rho))
-        weights = np.ones((size, size), np.float32)
+        weights = np.ones((height, width), np.float32)
         for region in REGIONS:
             if skeleton and region is layout.MOUTH:
                 continue
             weight = config.mouth_weight if region is layout.MOUTH else config.region_weight
             low, high = points[span, region].min((0, 1)) - 3, points[span, region].max((0, 1)) + 4
-            x0, y0, x1, y1 = np.clip(np.concatenate([low, high]), 0, size).astype(int)
+            x0, y0, x1, y1 = np.clip(np.concatenate([low, high]), 0, [width, height] * 2).astype(int)
             weights[y0:y1, x0:x1] = np.maximum(weights[y0:y1, x0:x1], weight)
-        x, y = self._corner(rng, points[start], size)
+        x, y = self._corner(rng, points[start], np.array([width, height]))
         window = np.s_[y : y + config.crop_px, x : x + config.crop_px]
         return np.stack([frames[t][window] for t in span]), weights[window]
 
-    def _corner(self, rng: np.random.Generator, points: np.ndarray, size: int) -> tuple[int, int]:
-        """Top left of a crop, on the grid of latent cells; half of the time near mouth, eyes or a hand."""
+    def _corner(self, rng: np.random.Generator, points: np.ndarray, size: np.ndarray) -> tuple[int, int]:
+        """Top left (x, y) of a crop of a picture of `size` (width, height), on the grid of latent cells; half
+        of the time near mouth, eyes or a hand."""
         room = size - self.config.crop_px
         corner = rng.uniform(-8, room + 8, 2)
         if rng.random() < 0.5:
@@ -177,10 +179,10 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
 
 @torch.no_grad()
 def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24) -> dict[str, float]:
-    """PSNR (mean over clips) of whole 17-frame portraits and of single skeleton drawings, values clipped
-    to [-1, 1]."""
+    """PSNR (mean over clips, of each size as many) of whole 17-frame portraits and of single skeleton
+    drawings, values clipped to [-1, 1]."""
     portrait, skeleton = [], []
-    for i in range(min(clips, len(store))):
+    for i in itertools.chain(*(of_size[: clips // len(store.shapes)] for of_size in store.shapes.values())):
         video = frames_to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
         drawing = frames_to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
         for source, scores in zip(to_device_of(model, (video, drawing)), (portrait, skeleton), strict=True):
@@ -207,11 +209,13 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:
             portraits = (
-                frames_to_pm1(np.array(store.get("frames_u8", i))) for i in range(0, min(400, len(store)), 5)
+                frames_to_pm1(np.array(store.get("frames_u8", i)))
+                for clips in store.shapes.values()
+                for i in clips[: 400 // len(store.shapes) : 5]
             )
             videos = (to_device_of(model, frames.transpose(0, 1)[None]) for frames in portraits)
             latents = [model.encode_video(video) for video in videos]
-            model.fit_latent_statistics(torch.cat(latents))
+            model.fit_latent_statistics(torch.cat([code.flatten(2) for code in latents], dim=2))
         with whole_folder(folder / "autoencoder") as building:
             model.save_pretrained(building)
     return folder / "autoencoder"

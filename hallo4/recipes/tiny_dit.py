@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.vace_context import MASK_CHANNELS
@@ -12,11 +12,13 @@ from hallo4.ranges import Width
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_models import TEXT_DIM, TinyModelConfig, fine_tune_tiny, muon_training
 from hallo4.training import TrainConfig
+from hallo4.types import AutoencoderSpec
 
 
 @dataclass(frozen=True)
 class DiTSizes:
-    """Width = heads * head_dim. `audio_tokens` and `audio_hidden_dim` are the pre-trained projector's."""
+    """Width = heads * head_dim. `patch`: latent cells of a token, each way. `audio_tokens` and
+    `audio_hidden_dim` are the pre-trained projector's."""
 
     heads: Width = 4
     head_dim: Width = 48
@@ -24,6 +26,7 @@ class DiTSizes:
     ffn_dim: Width = 576
     audio_tokens: Width = 4
     audio_hidden_dim: Width = 384
+    patch: Literal[1, 2] = 2
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
@@ -41,14 +44,15 @@ class TinyDiTConfig(TinyModelConfig):
     train: TrainConfig = field(default_factory=lambda: tiny_dit_training("tiny-dit-sft"))
 
 
-def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
-    """The tiny member of the released model's class; see the card for what differs.
+def build_dit(sizes: DiTSizes, code: AutoencoderSpec) -> PortraitDiT:
+    """The tiny member of the released model's class, for latents of `code`; see the card for what differs.
 
     The VACE context has the latents twice, inactive and reactive, and the mask.
     """
     return PortraitDiT(
-        in_channels=latent_channels,
-        vace_in_channels=2 * latent_channels + MASK_CHANNELS,
+        patch_size=(1, sizes.patch, sizes.patch),
+        in_channels=code.latent_channels,
+        vace_in_channels=2 * code.latent_channels + MASK_CHANNELS,
         num_attention_heads=sizes.heads,
         attention_head_dim=sizes.head_dim,
         text_dim=TEXT_DIM,
@@ -65,6 +69,7 @@ def build_dit(sizes: DiTSizes, latent_channels: int) -> PortraitDiT:
         skeleton_attention="video_queries",
         skeleton_rope=True,
         branch_init_std=0.02,
+        cell_px=code.cell_px,
     )
 
 
@@ -81,7 +86,7 @@ def describe_dit(config: Any) -> str:
 
 def run(config: TinyDiTConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
-    return fine_tune_tiny(config, folder, lambda channels: build_dit(config.sizes, channels), describe_dit)
+    return fine_tune_tiny(config, folder, lambda code: build_dit(config.sizes, code), describe_dit)
 
 
 def recipe() -> Recipe:

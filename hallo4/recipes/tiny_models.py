@@ -23,6 +23,7 @@ from hallo4.recipes.cards import sft_card
 from hallo4.recipes.clip_sources import WorldClipsConfig, source_of
 from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, load_for_training
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, training_device
+from hallo4.types import AutoencoderSpec
 from hallo4.version import __version__
 from hallo4.weights.tensors import fill, read_tensors
 
@@ -75,15 +76,15 @@ class TinyModelConfig(FineTuneConfig, WorldClipsConfig):
 def fine_tune_tiny(
     config: TinyModelConfig,
     folder: Path,
-    new_backbone: Callable[[int], nn.Module],
+    new_backbone: Callable[[AutoencoderSpec], nn.Module],
     describe: Callable[[Any], str],
     adapt: Callable[[nn.Module], nn.Module] = lambda model: model,
 ) -> Path:
     """Encode what is missing, train, save `folder/model`; returns it.
 
-    `new_backbone`: of so many latent channels; `describe`: it, in a line of the card; `adapt`: what becomes
-    of a model that is trained further. InputError: the autoencoder or the audio projector has not been
-    trained yet, or the model is of another family, or the clips are not for it.
+    `new_backbone`: for latents of such an autoencoder; `describe`: it, in a line of the card; `adapt`: what
+    becomes of a model that is trained further. InputError: the autoencoder or the audio projector has not
+    been trained yet, or the model is of another family, or the clips are not for it.
     """
     if config.prepared is not None and config.model is None:
         raise InputError(
@@ -105,22 +106,24 @@ def fine_tune_tiny(
     def card(steps: int) -> str:
         made_of = (config.train.seed, len(source.clips), steps, config.batch_size)
         described = describe(start.backbone.config)
-        return sft_card(config.model_name, described, start.autoencoder.config, *made_of, source.licences)
+        return sft_card(config.model_name, described, start.autoencoder.spec, *made_of, source.licences)
 
     return fine_tune(config, folder, start, source, card)
 
 
-def _new_model(config: TinyModelConfig, new_backbone: Callable[[int], nn.Module]) -> LoadedModel:
+def _new_model(config: TinyModelConfig, new_backbone: Callable[[AutoencoderSpec], nn.Module]) -> LoadedModel:
     for maker, path in ((config.autoencoder_recipe, config.autoencoder), ("tiny-audio", config.audio_proj)):
         if not Path(path).exists():
             raise InputError(f"{path} is missing; make it first: hallo4 train {maker}")
     autoencoder = saved_autoencoder(config.autoencoder).to(training_device())
-    backbone = new_backbone(autoencoder.spec.latent_channels)
+    backbone = new_backbone(autoencoder.spec)
     tensors = read_tensors(Path(config.audio_proj), "audio projector")
     fill(backbone.audio_proj, tensors, config.audio_proj, "Train it again: hallo4 train tiny-audio.")
     flow = {"flow_shift": config.flow_shift} if config.family == "dit" else {}
     info = ModelInfo(
-        config.model_name, __version__, family=config.family, steps=config.sampling_steps, **flow
+        *(config.model_name, __version__, config.family, config.clips.size_px),
+        steps=config.sampling_steps,
+        **flow,
     )
     front_end = LogMelFrontEnd()
     check_belonging(info, backbone, autoencoder, front_end, Path(config.autoencoder))

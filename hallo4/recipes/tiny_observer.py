@@ -6,14 +6,14 @@ it will judge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
 from hallo4.data.clips import ClipStoreConfig, build_clips
 from hallo4.models.observer import PortraitObserver
-from hallo4.ranges import BatchSize
+from hallo4.ranges import BatchSize, SidePx, Width
 from hallo4.recipes.observer_data import ObserverData, observer_method
 from hallo4.recipes.recipe import Recipe
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
@@ -21,9 +21,20 @@ from hallo4.whole import whole_folder
 
 
 @dataclass(frozen=True)
+class ObserverSizes:
+    """See `PortraitObserver`."""
+
+    width: Width = 16
+    frame_px: SidePx = 128
+    mouth_patch_px: tuple[int, int] = (32, 32)
+    eyes_patch_px: tuple[int, int] = (24, 48)
+
+
+@dataclass(frozen=True)
 class TinyObserverConfig:
     """Frames come from the clips of the training store; held-out people from a store of their own."""
 
+    sizes: ObserverSizes = field(default_factory=ObserverSizes)
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     held_out: ClipStoreConfig = field(
@@ -48,7 +59,7 @@ def run(config: TinyObserverConfig, folder: Path) -> Path:
     store = build_clips(config.clips_folder, config.clips)
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
-    model = PortraitObserver()
+    model = PortraitObserver(**asdict(config.sizes))
     data = ObserverData([store.clip(i) for i in range(len(store))], config.batch_size)
     judged = ObserverData([held_out.clip(i) for i in range(len(held_out))], 64, disturbance=None)
 

@@ -13,6 +13,7 @@ from hallo4.ranges import BatchSize, Width
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_models import TinyModelConfig, fine_tune_tiny, muon_training
 from hallo4.training import TrainConfig
+from hallo4.types import AutoencoderSpec
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def describe_unet(config: Any) -> str:
     )
 
 
-def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
-    """`tiny_unet_config` in these sizes."""
+def build_unet(sizes: UNetSizes, code: AutoencoderSpec) -> PortraitUNet:
+    """`tiny_unet_config` in these sizes, for latents of `code`."""
     changes = {
         "block_out_channels": list(sizes.widths),
         "num_attention_heads": list(sizes.heads),
@@ -72,12 +73,12 @@ def build_unet(sizes: UNetSizes, latent_channels: int) -> PortraitUNet:
         "audio_tokens": sizes.audio_tokens,
         "audio_hidden_dim": sizes.audio_hidden_dim,
     }
-    return PortraitUNet(**(tiny_unet_config(latent_channels) | changes))
+    return PortraitUNet(**(tiny_unet_config(code.latent_channels) | changes))
 
 
 def run(config: TinyUNetConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
-    return fine_tune_tiny(config, folder, lambda channels: build_unet(config.sizes, channels), describe_unet)
+    return fine_tune_tiny(config, folder, lambda code: build_unet(config.sizes, code), describe_unet)
 
 
 def recipe() -> Recipe:

@@ -113,7 +113,7 @@ def adapted(model: PortraitDiT, config: ExpansionConfig) -> PortraitDiT:
 def run(config: ExpansionConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
     return fine_tune_tiny(
-        *(config, folder, lambda channels: build_dit(DiTSizes(), channels), describe_dit),
+        *(config, folder, lambda code: build_dit(DiTSizes(), code), describe_dit),
         adapt=lambda model: adapted(model, config),
     )
 

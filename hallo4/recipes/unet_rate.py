@@ -70,7 +70,7 @@ def with_skeleton_rho(model: PortraitUNet, rho: int, expansion: int | None = Non
 def run(config: RateConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
     return fine_tune_tiny(
-        *(config, folder, lambda channels: build_unet(config.sizes, channels), describe_unet),
+        *(config, folder, lambda code: build_unet(config.sizes, code), describe_unet),
         adapt=lambda model: with_skeleton_rho(model, config.skeleton_rho, config.skeleton_expansion),
     )
 

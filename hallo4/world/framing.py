@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -92,10 +93,10 @@ def square(size_px: int) -> View:
     return HALF_FIGURE.view(size_px)
 
 
-def sample_framing(rng: np.random.Generator) -> Framing:
-    """One of `ASPECTS`, a head of 0.3 to 0.75 of the height (less where the picture is too narrow for it),
+def sample_framing(rng: np.random.Generator, aspects: Sequence[float] = ASPECTS) -> Framing:
+    """One of `aspects`, a head of 0.3 to 0.75 of the height (less where the picture is too narrow for it),
     off centre by up to a fifth of what the picture leaves free."""
-    aspect = ASPECTS[int(rng.integers(len(ASPECTS)))]
+    aspect = aspects[int(rng.integers(len(aspects)))]
     widest = min(0.75, 0.9 * aspect * HEAD_HEIGHT / HEAD_WIDTH)
     share = float(rng.uniform(0.3, widest))
     half_width = share / HEAD_HEIGHT * HEAD_WIDTH / 2 / aspect

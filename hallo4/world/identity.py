@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hallo4.world.look import DRAWN, LIT, Look, WorldName, check_world, sample_look
+from hallo4.world.look import DRAWN, LIT, Look, WorldName, checked_world, sample_look
 from hallo4.world.speech import Voice
 
 Color = tuple[int, int, int]
@@ -123,7 +123,7 @@ def sample_identity(seed: int, world: WorldName = DRAWN) -> Identity:
 
     InputError: there is no such world.
     """
-    check_world(world)
+    checked_world(world)
     rng = np.random.default_rng([seed, 0x1D])
     skin_at = rng.uniform(0, len(_SKINS) - 1)
     skin = mix(_SKINS[int(skin_at)], _SKINS[min(int(skin_at) + 1, len(_SKINS) - 1)], skin_at % 1)

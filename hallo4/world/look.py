@@ -7,8 +7,9 @@ in a share of the clips. What a name shows never changes: another look gets anot
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -43,10 +44,18 @@ class Look:
     seed: int
 
 
-def check_world(world: str) -> None:
-    """InputError: there is no world of this name."""
-    if world not in get_args(WorldName):
-        raise InputError(f"world is {world!r}; there are {' and '.join(get_args(WorldName))}")
+def checked_world(world: str) -> WorldName:
+    """The world of this name. InputError: there is none."""
+    for known in get_args(WorldName):
+        if world == known:
+            return known
+    raise InputError(f"world is {world!r}; there are {' and '.join(get_args(WorldName))}")
+
+
+def named_world(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a store, a cache or a report says of itself, with its `world`: older ones know one, and do not
+    name it."""
+    return {"world": DRAWN, **record}
 
 
 def sample_look(seed: int) -> Look:

@@ -161,11 +161,12 @@ def test_train_runs_a_recipe_with_changes(monkeypatch, capsys, tmp_path):
 def test_evaluate_passes_everything_on(monkeypatch, capsys):
     import hallo4.evaluation as evaluation
     from hallo4.evaluation.report import Row
+    from hallo4.world.framing import Framing
 
     asked = []
 
-    def evaluate_world(*values, out, on_progress, engine, players):
-        asked.append((values, str(out), type(engine).__name__, players))
+    def evaluate_world(*values, out, on_progress, engine, players, **seen):
+        asked.append((values, str(out), type(engine).__name__, players, seen))
         on_progress(1, 4, Row("a [clip]", "A"))
         return {"notes": ["a [note]"]}
 
@@ -173,8 +174,10 @@ def test_evaluate_passes_everything_on(monkeypatch, capsys):
     monkeypatch.setattr(evaluation, "tables_of", lambda report: ["the table"], raising=False)
     monkeypatch.setattr(evaluation, "rich_table", lambda grid: grid, raising=False)
     words = "evaluate world --model A --against B --episodes 4 --seed 9 --tempo 2 --steps 3 -o r.json"
+    words += " --world lit-1 --aspect 4:3 --head-share 0.4 --head-at 0.4 0.3"
     assert main([*words.split(), "--workers", "2", "--players", "7"]) == 0
-    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", "Scheduler", 7)]
+    seen = {"world": "lit-1", "framing": Framing(4 / 3, 0.4, (0.4, 0.3))}
+    assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", "Scheduler", 7, seen)]
     said = capsys.readouterr()
     assert said.out.splitlines() == ["the table", "r.json"]
     assert said.err.splitlines()[-2:] == ["note: a [note]", "page: r.html"]

@@ -141,6 +141,11 @@ def test_words_that_no_command_has_are_one_line(command, capsys):
     assert "--purple" in said
 
 
+def test_words_in_the_wrong_place_are_named_with_the_commands_there_are(capsys):
+    said = refused(["world", "here", "--seed", "1"], capsys)
+    assert "options: here --seed 1. Available subcommands: episode. Perhaps you meant: --seed N" in said
+
+
 @pytest.mark.parametrize("option", WITH_VALUE, ids=" ".join)
 def test_an_option_without_its_value_is_one_line(option, capsys):
     command, word = option

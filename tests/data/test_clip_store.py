@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from hallo4.models.log_mel import LogMelFrontEnd
 from hallo4.motion import draw_skeleton
 from hallo4.types import Skeleton
 from hallo4.world.episode import draw_clip
-from hallo4.world.framing import square
+from hallo4.world.framing import HALF_FIGURE, square
 from hallo4.world.truth import confidence_of, skeleton_of
 
 CONFIG = ClipStoreConfig(
@@ -165,7 +166,61 @@ def test_clips_of_the_lit_world_show_it(quick_world, tmp_path):
     assert np.abs(lit.get("frames_u8", 0).astype(int) - flat.get("frames_u8", 0)).mean() > 5
 
 
+FRAMED = replace(CONFIG, episodes=7, windows=1, half_figures=0.3)
+
+
+def test_people_are_seen_in_framings_of_their_own(quick_world, tmp_path):
+    """Clips have their person's size; those of one size follow each other, whatever the shards."""
+    store = build_clips(tmp_path / "clips", FRAMED, workers=1)
+    views = {seed: FRAMED.framing(seed).view(64) for seed in range(40, 47)}
+    sizes = {seed: f"{view.height_px}x{view.width_px}" for seed, view in views.items()}
+    assert len(set(sizes.values())) > 2
+    assert {shape: len(clips) for shape, clips in store.shapes.items()} == Counter(sizes.values())
+    assert [index for shape in sorted(store.shapes) for index in store.shapes[shape]] == list(range(7))
+    for shape, indices in store.shapes.items():
+        people = [seed for seed in sizes if sizes[seed] == shape]
+        for index, seed in zip(indices, people, strict=True):
+            identity, _, performance, _ = quick_world(seed, 0.6)
+            start = int(np.random.default_rng([seed, 0xC11]).integers(0, 15 - 5 + 1, 1)[0])
+            skeleton = skeleton_of(identity, performance, views[seed], 25.0)
+            clip = store.clip(index)
+            np.testing.assert_array_equal(clip.skeleton.points_px, skeleton.points_px[start : start + 5])
+            _, frames = draw_clip(identity, performance, slice(start, start + 5), views[seed])
+            np.testing.assert_array_equal(clip.frames_u8, frames)
+            assert (clip.skeleton.height_px, clip.skeleton.width_px) == frames.shape[1:3]
+
+
+def test_a_store_of_framings_grows_and_keeps_the_order_of_each_size(quick_world, tmp_path):
+    first = build_clips(tmp_path / "clips", FRAMED, workers=1)
+    held = {shape: [np.array(first.get("curves", i)) for i in clips] for shape, clips in first.shapes.items()}
+    grown = build_clips(tmp_path / "clips", replace(FRAMED, episodes=12), workers=1)
+    assert len(grown) == 12
+    for shape, curves in held.items():
+        again = [grown.get("curves", i) for i in grown.shapes[shape][: len(curves)]]
+        np.testing.assert_array_equal(again, curves)
+
+
+def test_framings_are_chosen_among_the_aspects_that_are_asked_for():
+    wide = replace(FRAMED, half_figures=0.0, aspects=(4 / 3,))
+    chosen = [wide.framing(seed) for seed in range(30)]
+    assert {framing.aspect for framing in chosen} == {4 / 3}
+    assert chosen == [wide.framing(seed) for seed in range(30)]
+    shares = [framing.head_share for framing in chosen]
+    assert min(shares) < 0.4
+    assert max(shares) > 0.65
+    figures = [FRAMED.framing(seed) == HALF_FIGURE for seed in range(1000)]
+    assert 0.25 < np.mean(figures) < 0.35
+
+
+def test_a_store_of_half_figures_says_what_it_always_said(built, tmp_path):
+    said = json.loads((tmp_path / "clips" / "config.json").read_text())
+    assert list(said) == ["episodes", "windows", "frames", "seconds", "size_px", "first_seed",
+                          "episodes_per_shard", "tempos", "skeleton_rho", "world"]  # fmt: skip
+    assert not [path for path in (tmp_path / "clips" / "shard_0000").iterdir() if path.is_dir()]
+
+
 CHANGES = [{"size_px": 96}, {"first_seed": 41}, {"windows": 1}, {"seconds": 0.8}, {"world": "lit-1"}]
+CHANGES.append({"half_figures": 0.5})
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -3,17 +3,29 @@
 import copy
 import json
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from hallo4.data import ClipStore, build_cache
+from hallo4.data import ClipStore, ClipStoreConfig, build_cache, build_clips
 from hallo4.data.latents import REGIONS, region_cells
 from hallo4.errors import InputError, OutputError
 from hallo4.lock import sole_writer
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.motion import layout
+
+FRAMED = ClipStoreConfig(
+    episodes=5,
+    windows=1,
+    frames=5,
+    seconds=0.4,
+    size_px=64,
+    first_seed=40,
+    episodes_per_shard=3,
+    half_figures=0,
+)
 
 
 @pytest.fixture
@@ -45,7 +57,7 @@ def test_it_holds_what_the_autoencoder_says(store, autoencoder, tmp_path):
         }
         for name, value in expected.items():
             torch.testing.assert_close(batch[name][row], value, rtol=3e-2, atol=3e-2, msg=name)
-        assert torch.equal(batch["regions"][row], region_cells(store.get("points_px", index), 16, 16))
+        assert torch.equal(batch["regions"][row], region_cells(store.get("points_px", index), 16, 16, 8))
     grey = autoencoder.encode_video(torch.zeros(1, 3, 5, 16, 16))
     torch.testing.assert_close(batch["grey"], grey, rtol=2e-3, atol=2e-3)
 
@@ -81,8 +93,9 @@ def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, mon
     resumed = build_cache(store, autoencoder, folder)
     assert seen == [50, 51, 52]
     assert alone == 3
-    assert whole.tensors.keys() == resumed.tensors.keys()
-    assert all(torch.equal(whole.tensors[name], resumed.tensors[name]) for name in whole.tensors)
+    (before,), (after,) = whole.sizes, resumed.sizes
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_clips_that_came_later_are_encoded_too(random_store, autoencoder, tmp_path):
@@ -116,7 +129,7 @@ def test_progress_is_told_in_clips(store, autoencoder, tmp_path):
 
 def test_of_more_skeletons_a_frame_the_first_ones_can_be_kept(store, autoencoder, tmp_path):
     """A store with two a frame serves models of either rate; one with one does not serve both."""
-    once = build_cache(store, autoencoder, tmp_path / "once").tensors["skeleton"]
+    once = build_cache(store, autoencoder, tmp_path / "once").sizes[0]["skeleton"]
     skeletons = [np.array(store.get("skeleton_u8", index)) for index in range(53)]
     for shard, part in ((0, skeletons[:30]), (1, skeletons[30:])):
         twice = np.repeat(np.stack(part), 2, axis=1)
@@ -124,10 +137,12 @@ def test_of_more_skeletons_a_frame_the_first_ones_can_be_kept(store, autoencoder
         np.save(tmp_path / "clips" / f"shard_{shard:04d}" / "skeleton_u8.npy", twice)
     (tmp_path / "clips" / "config.json").write_text('{"skeleton_rho": 2}')
     double = ClipStore(tmp_path / "clips")
-    both = build_cache(double, autoencoder, tmp_path / "both", skeleton_rho=2).tensors["skeleton"]
+    both = build_cache(double, autoencoder, tmp_path / "both", skeleton_rho=2).sizes[0]["skeleton"]
     assert both.shape[2] == 10
     torch.testing.assert_close(both[:, :, ::2], once)
-    torch.testing.assert_close(build_cache(double, autoencoder, tmp_path / "first").tensors["skeleton"], once)
+    torch.testing.assert_close(
+        build_cache(double, autoencoder, tmp_path / "first").sizes[0]["skeleton"], once
+    )
     with pytest.raises(InputError, match=r"2 skeletons a frame, and 3 are asked for.*clips\.skeleton_rho=3"):
         build_cache(double, autoencoder, tmp_path / "three", skeleton_rho=3)
 
@@ -169,13 +184,39 @@ def test_regions_are_those_of_a_slow_loop():
                      layout.RIGHT_HAND):  # fmt: skip
             points[part] = points[part][:1] + rng.uniform(-5, 5, points[part].shape)
         moving = points + np.cumsum(rng.normal(0, 1.5, (9, 1, 2)), 0)
-        found = region_cells(moving.astype(np.float32), size, size).numpy()
+        found = region_cells(moving.astype(np.float32), size, size, 8).numpy()
         assert found.shape == (3, 3, 5, 5)
         np.testing.assert_array_equal(found, slow_region_cells(moving.astype(np.float32), size))
 
 
 def test_parts_outside_the_picture_mark_nothing():
     points = np.full((5, 133, 2), -50.0, np.float32)
-    assert not region_cells(points, 64, 64).any()
+    assert not region_cells(points, 64, 64, 8).any()
     points[:, layout.MOUTH] = 20.0
-    assert region_cells(points, 64, 64)[0].sum() == 2 * 1  # pixels 18 to 22: one cell, in both latent frames
+    mouth = region_cells(points, 64, 64, 8)[0]
+    assert mouth.sum() == 2 * 1  # pixels 18 to 22: one cell, in both latent frames
+    assert region_cells(points, 64, 64, 16)[0].nonzero().tolist() == [[0, 1, 1], [1, 1, 1]]
+
+
+def test_clips_of_several_sizes_are_encoded_size_by_size(quick_world, autoencoder, tmp_path):
+    """Batches have one size; what a clip's codes are does not depend on the others, nor on growth."""
+    store = build_clips(tmp_path / "clips", FRAMED, workers=1)
+    cache = build_cache(store, autoencoder, tmp_path / "latents")
+    assert len(cache) == len(store)
+    assert [len(rows) for rows in cache.groups.values()] == [len(clips) for clips in store.shapes.values()]
+    for clips, (shape, rows) in zip(store.shapes.values(), cache.groups.items(), strict=True):
+        assert rows.tolist() == list(clips)
+        batch = cache.batch(rows[-1:])
+        frames = frames_to_pm1(store.get("frames_u8", clips[-1])).movedim(0, 1)[None]
+        assert "x".join(map(str, batch["video"].shape[2:])) == shape
+        assert batch["grey"].shape == batch["video"].shape
+        with torch.no_grad():
+            expected = autoencoder.encode_video(frames)
+        torch.testing.assert_close(batch["video"], expected, rtol=3e-2, atol=3e-2)
+    with pytest.raises(InputError, match="several sizes"):
+        cache.batch(torch.arange(len(cache)))
+    grown = build_clips(tmp_path / "clips", replace(FRAMED, episodes=8), workers=1)
+    further = build_cache(grown, autoencoder, tmp_path / "latents")
+    anew = build_cache(grown, autoencoder, tmp_path / "anew")
+    for kept, made in zip(further.sizes, anew.sizes, strict=True):
+        assert all(torch.equal(kept[name], made[name]) for name in made)

@@ -19,6 +19,7 @@ from hallo4.data.latents import region_cells
 from hallo4.engine import open_engine
 from hallo4.errors import CheckpointError, InputError
 from hallo4.media import read_frames
+from hallo4.media.image import save_png
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.audio_features import audio_windows
 from hallo4.motion import draw_skeleton, load_skeleton, save_skeleton
@@ -75,9 +76,31 @@ def test_a_clip_is_what_the_parts_of_the_model_make_of_its_frames(videos, tmp_pa
     sound = prepare_feature_sound(video, prepare_audio(video)[0], tiny_model.audio_front_end)
     features = tiny_model.audio_front_end.stream(sound, len(frames)).features(0, len(frames)).half().float()
     assert torch.equal(batch["audio_windows"][0], audio_windows(features, start=span.start, stop=span.stop))
-    regions = region_cells(skeleton.points_px[span], 32, 32, 4, skeleton.confidence[span] >= 0.3)
+    regions = region_cells(skeleton.points_px[span], 32, 32, 8, 4, skeleton.confidence[span] >= 0.3)
     assert torch.equal(batch["regions"][0], regions)
     assert batch["grey"].shape == batch["video"].shape
+
+
+def test_a_portrait_beside_a_video_is_the_reference_of_its_clips(videos, tmp_path, settings, tiny_model):
+    first = prepare_videos([videos], tmp_path / "shards", settings)
+    frame = next(read_frames(videos / "person4.mp4"))
+    save_png(videos / "person4.portrait.png", frame[::-1].copy())
+    again = prepare_videos([videos], tmp_path / "shards", settings)
+    assert again.made == Counter(encode=4), "only the clips of that video are made again"
+    clips = PreparedClips(tmp_path / "shards")
+    batch, before = clips.batch(torch.arange(4, 8)), kept(first)[4:]
+    with torch.inference_mode(), tiny_model.autoencoding():
+        upside_down = prepare_portrait(frame[::-1].copy(), 32)[0].video_pm1
+        wanted = tiny_model.autoencoder.encode_video(upside_down[None, :, None]).half().float()
+    assert torch.equal(batch["reference"], wanted.expand(4, -1, -1, -1, -1))
+    assert [row.reference_s for row in kept(again)[4:]] == [None] * 4
+    assert {row.clip for row in before}.isdisjoint(row.clip for row in kept(again))
+    save_png(videos / "person4.portrait.png", frame[:40].copy())
+    other = prepare_videos([videos], tmp_path / "shards", settings)
+    said = {row.found for row in other.rows if not row.kept}
+    assert len(kept(other)) == 4
+    assert len(said) == 1
+    assert "person4.portrait.png: is 64x40 pixels, and its video 64x64. Crop it" in said.pop()
 
 
 def test_windows_at_both_ends_of_a_sound_repeat_its_last_rows(videos, tmp_path, settings, tiny_model):

@@ -93,10 +93,10 @@ def test_faces_and_hands_count_where_their_points_are_seen():
 
 def test_points_that_are_not_seen_make_no_region():
     points, seen = np.full((5, 133, 2), 4.0, np.float32), np.zeros((5, 133), bool)
-    assert not region_cells(points, 64, 64, 4, seen).any()
+    assert not region_cells(points, 64, 64, 8, 4, seen).any()
     points[3, layout.MOUTH.start] = (40, 40)
     seen[3, layout.MOUTH.start] = True
-    cells = region_cells(points, 64, 64, 4, seen)
+    cells = region_cells(points, 64, 64, 8, 4, seen)
     assert torch.nonzero(cells).tolist() == [[0, 1, y, x] for y in (4, 5) for x in (4, 5)]
 
 

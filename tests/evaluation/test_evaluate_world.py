@@ -32,10 +32,11 @@ def frozen(episode, seed):
 @pytest.fixture
 def made(monkeypatch, make_painted, reader, tmp_path):
     """A painted world with the models `late` and `frozen`; the list of episode seeds made, in order."""
-    seeds = []
+    seeds, worlds = [], set()
 
-    def make(seed, seconds, size_px, tempo):
+    def make(seed, seconds, size_px, tempo, framing, world):
         seeds.append(seed)
+        worlds.add(world)
         return make_painted(seed, seconds)
 
     known = {"late": late, "frozen": frozen}
@@ -46,9 +47,11 @@ def made(monkeypatch, make_painted, reader, tmp_path):
         generators, "load_generator", lambda name, *a: known.get(name) or true_loader(name, *a)
     )
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 64)
+    monkeypatch.setattr(generators, "world_of", lambda models: "drawn-1")
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
-    return seeds
+    yield seeds
+    assert worlds <= {"drawn-1"}
 
 
 def test_the_truth_scores_best_in_everything(made):
@@ -167,7 +170,7 @@ def test_rows_of_another_question_are_not_reused(made, tmp_path):
 
 def test_episodes_are_made_at_the_tempo_that_was_asked_for(made, monkeypatch):
     tempos, make = [], world.make_episode
-    monkeypatch.setattr(world, "make_episode", lambda *values: tempos.append(values[-1]) or make(*values))
+    monkeypatch.setattr(world, "make_episode", lambda *v, **w: tempos.append(v[3]) or make(*v, **w))
     report = world.evaluate_world("truth", episodes=2, seconds=2.0, tempo=4.0)
     assert (tempos, report["settings"]["tempo"]) == ([4.0, 4.0], 4.0)
 

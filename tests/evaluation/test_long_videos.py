@@ -60,6 +60,7 @@ def test_truth_does_not_drift_and_what_fades_does(monkeypatch, tmp_path):
     real = generators.load_generator
     monkeypatch.setattr(generators, "load_generator", lambda n: _Fading() if n == "fading" else real(n))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "world_of", lambda models: "drawn-1")
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     out = tmp_path / "drift.json"
     report = evaluate_drift(["truth", "fading"], clips=2, seconds=16.0, out=out)
@@ -96,6 +97,7 @@ def test_a_model_is_compared_with_its_own_autoencoder_clip_by_clip(monkeypatch):
             return [Row(job.clip, system, curves=dict.fromkeys(DRIFTING, curve))]
 
     monkeypatch.setattr("hallo4.evaluation.suites.drift._Judge", Judge)
+    monkeypatch.setattr(generators, "world_of", lambda models: "drawn-1")
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     found = evaluate_drift(["x=truth", "autoencoder:a", "mine=a", "b"], clips=2)["beyond"]
     assert {name: of["of"] for name, of in found.items()} == {"mine": "autoencoder:a", "b": "x"}

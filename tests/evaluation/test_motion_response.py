@@ -94,6 +94,7 @@ def test_truth_follows_a_frozen_video_does_not_and_a_late_one_is_late(monkeypatc
     made = {"frozen": _Frozen(), "late": _Late()}
     monkeypatch.setattr(generators, "load_generator", lambda name: made.get(name) or real(name))
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "world_of", lambda models: "drawn-1")
     monkeypatch.setattr(generators, "weights_digest", lambda name: name)
     report = evaluate_motion(["truth", "still=frozen", "late"], clips=2, frequencies_hz=[2.0])
     for part in PARTS:
@@ -115,6 +116,7 @@ def test_a_stopped_measurement_goes_on_and_keeps_models_apart(monkeypatch, tmp_p
 
     monkeypatch.setattr(generators, "load_generator", load)
     monkeypatch.setattr(generators, "frame_size_px", lambda name: 128)
+    monkeypatch.setattr(generators, "world_of", lambda models: "drawn-1")
     monkeypatch.setattr(generators, "weights_digest", lambda name: weights[name])
     monkeypatch.setattr(motion_response, "PARTS", {"head": PARTS["head"]})
 

@@ -104,6 +104,18 @@ def test_cost_stays_within_the_budget():
     assert sum(p.numel() for p in observer.parameters()) < 2e6
 
 
+def test_a_larger_observer_sees_larger_frames_and_finer_heat_maps():
+    torch.manual_seed(0)
+    observer = PortraitObserver(width=4, mouth_patch_px=(48, 48), eyes_patch_px=(32, 64), frame_px=256).eval()
+    frames = torch.rand(1, 3, 256, 256) * 2 - 1
+    with torch.no_grad():
+        seen, smaller = observer(frames), observer(frames[:, :, ::2, ::2])
+    assert seen.heat_logits.shape[2:] == smaller.heat_logits.shape[2:] == (64, 64)
+    assert not torch.equal(seen.points_01, smaller.points_01)
+    with pytest.raises(ShapeError, match="frame_px is 200"):
+        PortraitObserver(frame_px=200)
+
+
 def test_loss_is_zero_error_at_the_truth_and_ignores_points_that_are_not_visible():
     targets = _targets(3)
     perfect = Observation(

@@ -10,7 +10,8 @@ from hallo4.types import AutoencoderSpec, Backbone, WindowRules
 
 def rules_of(**changes):
     config = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
-    return conditioning.DiTWindows(SimpleNamespace(**(config | {"known_dropped": 0.0} | changes)))
+    config |= {"known_dropped": 0.0, "cell_px": 8}
+    return conditioning.DiTWindows(SimpleNamespace(**(config | changes)))
 
 
 RULES = rules_of()

@@ -115,7 +115,7 @@ def test_a_truncated_file_is_refused(folder):
         *(
             ("model.json", json.dumps({"name": "a", "version": "1", "window_frames": 5} | change), words)
             for change, words in (
-                ({"canvas_sizes_px": [[480, 836]]}, r"canvas_sizes_px is .*836.*multiples of 8"),
+                ({"canvas_sizes_px": [[480, 836]]}, r"canvas_sizes_px is .*836.*multiples of 16"),
                 ({"canvas_sizes_px": [[8, 832]]}, "canvas_sizes_px.0.0: must be 16 to 16 384; found 8"),
                 ({"canvas_sizes_px": [[0, 0]]}, "canvas_sizes_px.0.0: must be 16 to 16 384; found 0"),
                 ({"canvas_sizes_px": [[40, 64]]}, "canvas_sizes_px is .*sides that are multiples of 16"),

@@ -22,6 +22,8 @@ INDICES = np.array(list(KEY_POINTS.values()))
 class Surveyor(torch.nn.Module):
     """An observer of maps: the colours tell it which square it looks at, and it knows the `truth`."""
 
+    config = SimpleNamespace(frame_px=128)
+
     def __init__(self, truth_px: np.ndarray, size_px: tuple[int, int]):
         super().__init__()
         self.nothing = torch.nn.Parameter(torch.zeros(1))

@@ -144,10 +144,13 @@ def test_candidates_ask_for_the_takes_that_were_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("hallo4.preference.candidates.make_candidates", make)
     monkeypatch.setattr("hallo4.preference.conditions.add_world_condition", lambda store, *of: of)
+    monkeypatch.setattr("hallo4.evaluation.suites.generators.world_of", lambda models: "-".join(models))
     words = ["prefer", "candidates", str(tmp_path / "s"), "--model", "one", "two", "--seeds", "2"]
     words += ["--guidance-scale", "1", "2.5", "--episodes", "3", "--first-episode", "7", "--seconds", "2"]
     assert main(words) == 0
-    assert asked["conditions"] == [(7, 2.0, 128), (8, 2.0, 128), (9, 2.0, 128)]
+    assert asked["conditions"] == [(number, 2.0, 128, "one-two") for number in (7, 8, 9)]
+    assert main([*words, "--world", "lit-1"]) == 0
+    assert {of[-1] for of in asked["conditions"]} == {"lit-1"}
     assert {(v.checkpoint, v.seed, v.guidance_scale) for v in asked["variants"]} == {
         (model, seed, scale) for model in ("one", "two") for seed in (0, 1) for scale in (1.0, 2.5)
     }

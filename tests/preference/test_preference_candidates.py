@@ -1,6 +1,7 @@
 """Candidates: resumable, encoded alike whatever they came from, blind, and refused where they differ."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from hallo4.preference.conditions import (
     add_world_condition,
     world_episode,
 )
+from hallo4.preference.score import world_truth
 
 FRAMES, SIZE = 10, 32
 SOURCE = Source("a system", "a checkpoint", 3, {"steps": 2})
@@ -109,6 +111,21 @@ def test_an_episode_of_the_world_becomes_a_condition(empty):
     (made_truth,) = make_candidates(empty, [made], [Variant("truth")])
     shown = np.stack(list(read_frames(empty.media_path(made_truth.path))))
     assert np.abs(shown.astype(int) - episode.frames_u8).mean() < 4
+
+
+def test_a_condition_of_the_lit_world_is_the_same_person_in_it(empty):
+    flat, lit = (add_world_condition(empty, 5, 0.4, 64, world) for world in ("drawn-1", "lit-1"))
+    assert flat.condition_id + "-lit-1" == lit.condition_id
+    assert (flat.identity_id, flat.audio_id) == (lit.identity_id, lit.audio_id)
+    notes = [empty.media_path(each.portrait).parent / "episode.json" for each in (flat, lit)]
+    assert [json.loads(note.read_text()).get("world") for note in notes] == [None, "lit-1"]
+    episode = world_episode(empty, lit)
+    assert episode.identity.world == "lit-1"
+    (truth,) = make_candidates(empty, [lit], [Variant("truth")])
+    shown = np.stack(list(read_frames(empty.media_path(truth.path))))
+    assert np.abs(shown.astype(int) - episode.frames_u8).mean() < 4
+    judged = world_truth(empty, lit).episode
+    assert (judged.frames_u8 == episode.frames_u8).all(), "it is judged by the truth of its world"
 
 
 def test_candidates_are_people_that_nothing_else_sees():

@@ -111,7 +111,7 @@ def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
 
 
 CONFIG = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
-RULES = DiTWindows(SimpleNamespace(**CONFIG, known_dropped=0.0))
+RULES = DiTWindows(SimpleNamespace(**CONFIG, known_dropped=0.0, cell_px=8))
 
 
 class _Encoder(torch.nn.Module):

@@ -86,7 +86,9 @@ class Oracle(torch.nn.Module):
     schedule = None
     condition_spec = ConditionSpec(16, "required", 4, 40, "required", text_dim=16)
     windows = DiTWindows(
-        SimpleNamespace(patch_size=(1, 2, 2), rho=4, text_dim=16, mask_rule="group", known_dropped=0.0)
+        SimpleNamespace(
+            patch_size=(1, 2, 2), rho=4, text_dim=16, mask_rule="group", known_dropped=0.0, cell_px=8
+        )
     )
     to_sample_layout, video_latents = PortraitDiT.to_sample_layout, PortraitDiT.video_latents
 

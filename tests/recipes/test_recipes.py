@@ -13,6 +13,7 @@ from hallo4.recipes.tiny_dit import TinyDiTConfig, build_dit
 from hallo4.recipes.tiny_observer import TinyObserverConfig
 from hallo4.recipes.tiny_unet import TinyUNetConfig, build_unet
 from hallo4.training import TrainConfig, override
+from hallo4.types import AutoencoderSpec
 
 
 @pytest.fixture(params=RECIPES)
@@ -62,5 +63,7 @@ def test_the_audio_projector_fits_the_models_that_it_is_made_for():
     from hallo4.recipes.tiny_audio import MouthFromAudio
 
     projector = MouthFromAudio(TinyAudioConfig()).audio_proj
-    build_dit(TinyDiTConfig().sizes, latent_channels=16).audio_proj.load_state_dict(projector.state_dict())
-    build_unet(TinyUNetConfig().sizes, latent_channels=8).audio_proj.load_state_dict(projector.state_dict())
+    dit = build_dit(TinyDiTConfig().sizes, AutoencoderSpec(16, 4, 8, True))
+    unet = build_unet(TinyUNetConfig().sizes, AutoencoderSpec(8, 1, 8, True))
+    for backbone in (dit, unet):
+        backbone.audio_proj.load_state_dict(projector.state_dict())

@@ -10,6 +10,7 @@ from hallo4.pipelines.model_folder import load_model
 from hallo4.recipes.tiny_unet import UNetSizes, build_unet
 from hallo4.recipes.tmm_expansion import ExpansionConfig, adapted, with_expansion
 from hallo4.recipes.unet_rate import with_skeleton_rho
+from hallo4.types import AutoencoderSpec
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_trained_modulation_is_kept_as_it_is(told_of_all):
 
 def test_a_unet_told_of_more_skeletons_begins_with_the_first_and_can_learn_of_the_second():
     torch.manual_seed(0)
-    model = build_unet(UNetSizes(widths=(16, 32), heads=(1, 2)), 4)
+    model = build_unet(UNetSizes(widths=(16, 32), heads=(1, 2)), AutoencoderSpec(4, 1, 8, True))
     twice = with_skeleton_rho(model, 2)
     late = with_skeleton_rho(model, 2, expansion=1)
     skeleton = torch.randn(1, 4, 6, 8, 8)

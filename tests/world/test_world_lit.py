@@ -16,7 +16,7 @@ from hallo4.world.episode import draw_clip
 from hallo4.world.framing import ASPECTS, Framing, square
 from hallo4.world.gestures import BRISK_SHARE
 from hallo4.world.hand_joints import HAND_LENGTH, jointed_hand
-from hallo4.world.look import LIT, PLACES, check_world, sample_look
+from hallo4.world.look import LIT, PLACES, checked_world, sample_look
 from hallo4.world.performance import perform
 from hallo4.world.truth import skeleton_of
 
@@ -94,7 +94,7 @@ def test_in_both_worlds_the_same_person_says_the_same():
 
 def test_there_are_two_worlds():
     with pytest.raises(InputError, match="world is 'lit-9'; there are drawn-1 and lit-1"):
-        check_world("lit-9")
+        checked_world("lit-9")
     with pytest.raises(InputError, match="lit-9"):
         make_episode(1, 0.1, 64, world="lit-9")
 

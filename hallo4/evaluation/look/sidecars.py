@@ -1,4 +1,4 @@
-"""Files that a user puts beside a video: its expression coefficients, and the portrait."""
+"""Files that a user puts beside a video: its expression coefficients."""
 
 from __future__ import annotations
 
@@ -11,20 +11,6 @@ import numpy as np
 from hallo4.errors import InputError
 from hallo4.input_file import open_input
 from hallo4.media.names import as_stored
-from hallo4.pose.files import PICTURES
-
-
-def portrait_file(video: Path) -> Path | None:
-    """The portrait beside a video (`NAME.portrait.png`, or another suffix of pictures), if it has one.
-    InputError: there are two.
-    """
-    named = (as_stored(video.with_name(f"{video.stem}.portrait{suffix}")) for suffix in PICTURES)
-    files = [file for file in named if file.exists()]
-    if len(files) > 1:
-        raise InputError(
-            f"{video.name}: has two portraits beside it, {files[0].name} and {files[1].name}. Leave one."
-        )
-    return files[0] if files else None
 
 
 def given_expression(video: Path) -> np.ndarray | None:

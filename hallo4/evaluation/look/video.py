@@ -21,7 +21,7 @@ from hallo4.evaluation.look.beside import Beside, Comparing
 from hallo4.evaluation.look.instrument import no_person, observed_skeleton
 from hallo4.evaluation.look.keypoints import OBSERVER
 from hallo4.evaluation.look.portrait import Portrait, look_at_portrait
-from hallo4.evaluation.look.sidecars import finite_features, given_expression, portrait_file
+from hallo4.evaluation.look.sidecars import finite_features, given_expression
 from hallo4.evaluation.look.tools import FVD_NETWORKS, VideoTools
 from hallo4.evaluation.measures import arrays, dynamics
 from hallo4.evaluation.measures.fvd import ClipFeatures, resized_224
@@ -39,6 +39,7 @@ from hallo4.media import (
 )
 from hallo4.media.files import shown
 from hallo4.motion.beside_video import keypoint_file
+from hallo4.pose.files import portrait_file
 from hallo4.sync.score import (
     FaceCropper,
     SyncScore,

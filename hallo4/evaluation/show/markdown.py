@@ -35,6 +35,7 @@ from hallo4.errors import InputError, OutputError
 from hallo4.input_file import read_input
 from hallo4.json_file import MAX_BYTES, read_json
 from hallo4.whole import write_whole
+from hallo4.world.look import named_world
 
 _MARK = re.compile(
     r"(?P<open><!-- (?P<kind>figure|leaderboard|comparison|table):\s(?P<what>[^>]*?)\s-->)"
@@ -157,6 +158,9 @@ def _leaderboard(folder: Path, what: str) -> str:
             value = report["metrics"].get(metric)
             cells.append("-" if value is None or value["mean"] is None else _text(value, form))
         rows.append(cells)
+    worlds = {named_world(report["settings"])["world"] for report in reports}
+    if len(worlds) > 1:
+        raise ValueError(f"its reports are of several worlds, {' and '.join(sorted(worlds))}")
     better = [*[""] * (len(header) - len(shown)), *(_goal(metric, reports) for metric in shown)]
     return _table(header, [better, *rows])
 

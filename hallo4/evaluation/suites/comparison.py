@@ -32,9 +32,13 @@ from hallo4.evaluation.suites.video_metrics import VIDEO_METRICS
 from hallo4.evaluation.suites.world_metrics import METRICS
 from hallo4.outputs import refuse_output
 from hallo4.version import __version__
+from hallo4.world.look import named_world
 
 _TABLES: dict[str, Metrics] = {"world": METRICS, "videos": VIDEO_METRICS}
-_SAME_SETTINGS = {"seconds": None, "size_px": None, "observer": None, "tempo": 1.0}
+_SAME_SETTINGS = {
+    **{"world": None, "seconds": None, "size_px": None, "framing": None},
+    **{"observer": None, "tempo": 1.0},
+}
 """With what a report without it means: those of version 0.1 know no tempo."""
 _OBSERVER = "observer_weights"
 """A hash of the instrument's weights; a report that has none was made by one that is not known."""
@@ -108,7 +112,7 @@ def _check_alike(first: Measured, report: Measured, text: str) -> None:
     pairs: list[tuple[str, Any, Any]] = [("the kind of report", first.kind, report.kind)]
     if first.kind == report.kind == "world":
         pairs += [(name, first.said[name], report.said[name]) for name in ("episodes", "seed")]
-        settings = first.said["settings"], report.said["settings"]
+        settings = [named_world(one.said["settings"]) for one in (first, report)]
         for name, default in _SAME_SETTINGS.items():
             pairs.append((name, *(one.get(name, default) for one in settings)))
         observers = [one.get(_OBSERVER) for one in settings]

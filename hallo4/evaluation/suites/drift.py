@@ -22,7 +22,7 @@ from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.measures.dynamics import drift_per_second
 from hallo4.evaluation.report import Row, metric_interval
-from hallo4.evaluation.run import Job, Progress, within
+from hallo4.evaluation.run import Job, Progress, named_models, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -32,6 +32,7 @@ from hallo4.evaluation.suites.world import episode_seed
 from hallo4.evaluation.suites.world_metrics import METRICS, Clip, make_clip
 from hallo4.types import FPS
 from hallo4.version import __version__
+from hallo4.world.look import WorldName, checked_world
 
 PART_S = 5.0
 FEWEST_PARTS = 3
@@ -73,6 +74,7 @@ def evaluate_drift(
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
     engine: Engine = THIS_PROCESS,
+    world: WorldName | None = None,
 ) -> dict[str, Any]:
     """Curves and drift of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and
     one of these, to call it so).
@@ -84,10 +86,13 @@ def evaluate_drift(
     more than it the model changed, clip by clip. With `out` it is written as JSON with a page and the rows
     beside it; the same call goes on after a stop.
 
-    InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
-    Cancelled on Ctrl-C.
+    `world`: where the people are from (None: where the models were trained).
+
+    InputError for numbers out of range, or models of two worlds; CheckpointError for a model that cannot be
+    loaded, OutputError, Cancelled on Ctrl-C.
     """
     within(seconds=(seconds, FEWEST_PARTS * PART_S, LONGEST_S), clips=(clips, 1, 10_000))
+    place = generators.world_of(named_models(models).values()) if world is None else checked_world(world)
 
     def figures(named: Mapping[str, str], measured: list[Row]) -> dict[str, Any]:
         rows: dict[str, Rows] = {name: [r.curves for r in measured if r.system == name] for name in named}
@@ -96,16 +101,16 @@ def evaluate_drift(
         return {
             "clips": clips,
             "seed": seed,
-            "settings": {"seconds": seconds, "part_s": PART_S, "version": __version__},
+            "settings": {"seconds": seconds, "part_s": PART_S, "world": place, "version": __version__},
             "metrics": {name: {key: of[key] for key in ("definition", "unit")} for name, of in said.items()},
             "curves": {m: {name: _curve(name, of[name]) for name in DRIFTING} for m, of in over.items()},
             "drift": {m: {name: _drift(of[name]) for name in DRIFTING} for m, of in over.items()},
             "beyond": {m: _beyond(rows[m], rows[base], base) for m, base in _ceilings(named).items()},
         }
 
-    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING}
+    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING, **generators.named_beside(place)}
     return generators.report_of_models(
-        *("drift", models, map(str, range(clips)), _Judge, (seed, seconds)),
+        *("drift", models, map(str, range(clips)), _Judge, (seed, seconds, place)),
         *(decides, out, on_progress, engine, figures, _page),
     )
 
@@ -113,8 +118,8 @@ def evaluate_drift(
 class _Judge:
     """Model and instrument of one process: a job -> the curves of its clip, a value a part."""
 
-    def __init__(self, settings: tuple[Mapping[str, str], int, float]) -> None:
-        names, self.seed, self.seconds = settings
+    def __init__(self, settings: tuple[Mapping[str, str], int, float, WorldName]) -> None:
+        names, self.seed, self.seconds, self.world = settings
         self.models = generators.OneModel(names)
         self.observer = load_observer()
 
@@ -123,7 +128,8 @@ class _Judge:
 
         (system,) = job.stamps
         generate, size_px = self.models(system)
-        episode = make_episode(episode_seed(self.seed, int(job.item)), self.seconds, size_px)
+        seed = episode_seed(self.seed, int(job.item))
+        episode = make_episode(seed, self.seconds, size_px, world=self.world)
         frames_u8 = generate(episode, episode.seed)
         measured, measured_truth = (measure(self.observer, f) for f in (frames_u8, episode.frames_u8))
         whole = make_clip(episode, frames_u8, measured, measured_truth)
@@ -199,6 +205,9 @@ def _page(report: Mapping[str, Any]) -> str:
         ]
         figures.append(charts.lines(series, f"{name}, {report['metrics'][name]['unit']}", "s"))
     length = f"{report['settings']['seconds']:g} s"
-    lead = f"{report['clips']} videos of {length}, seed {report['seed']}, in parts of five seconds."
+    lead = (
+        f"{report['clips']} videos of {length} in the world {report['settings']['world']}, seed "
+        f"{report['seed']}, in parts of five seconds."
+    )
     said = {"notes": report["notes"], "version": report["settings"]["version"], "legend": report["models"]}
     return page("What becomes of long videos", lead, said, grids=drift_grids(report), figures=figures)

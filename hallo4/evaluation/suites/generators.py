@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 
 from hallo4.engine import Engine
-from hallo4.errors import CheckpointError
+from hallo4.errors import CheckpointError, InputError
 from hallo4.evaluation.look.instrument import OBSERVER_FOLDER
 from hallo4.evaluation.report import INTERVALS, SCHEMA, Row, write_report
 from hallo4.evaluation.run import Job, Progress, measured_rows, named_models, store_of, text_digest
@@ -27,6 +28,7 @@ from hallo4.outputs import refuse_output
 from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
 from hallo4.types import Autoencoder
+from hallo4.world.look import DRAWN, WorldName, checked_world
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
@@ -62,6 +64,27 @@ def frame_size_px(model: str) -> int:
         if is_autoencoder(model):  # one in training has no model around it yet
             return _WORLD_SIZE_PX
         raise
+
+
+def world_of(models: Iterable[str]) -> WorldName:
+    """The world that models were trained in: `drawn-1` for those that do not say, and where there is none.
+
+    InputError: they come from several, or from one that is not known.
+    """
+    worlds: dict[str, str] = {}
+    for model in models:
+        with suppress(CheckpointError) if is_autoencoder(model) else nullcontext():
+            if model != TRUTH:
+                worlds.setdefault(read_info(resolve_model(owner(model))).world or DRAWN, model)
+    if len(worlds) > 1:
+        trained = " and ".join(f"{model} was trained in {world}" for world, model in worlds.items())
+        raise InputError(f"{trained}: say in which of them all are measured (--world).")
+    return checked_world(next(iter(worlds), DRAWN))
+
+
+def named_beside(world: WorldName) -> dict[str, str]:
+    """What tells rows of this world from those of the first, which older rows are of and do not name."""
+    return {} if world == DRAWN else {"world": world}
 
 
 def weights_digest(model: str) -> str:

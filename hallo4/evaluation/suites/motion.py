@@ -26,7 +26,7 @@ from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import InputError
 from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.report import Row
-from hallo4.evaluation.run import Job, Progress, within
+from hallo4.evaluation.run import Job, Progress, named_models, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -36,6 +36,7 @@ from hallo4.evaluation.suites.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
+from hallo4.world.look import DRAWN, WorldName, checked_world
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
@@ -73,7 +74,9 @@ MOUTH = ("mouth_open", "mouth_wide")
 STATES = (*MOUTH, "blink", "brow", "smile")
 
 
-def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128) -> Episode:
+def driven_episode(
+    seed: int, part: str, frequency_hz: float, size_px: int = 128, world: WorldName = DRAWN
+) -> Episode:
     """Someone who does nothing but move one `part` as a cosine, or (mouth) say "ma" so often; FRAMES frames,
     with SKELETON_RHO skeletons each.
 
@@ -87,7 +90,7 @@ def driven_episode(seed: int, part: str, frequency_hz: float, size_px: int = 128
     from hallo4.world.truth import Truth, skeleton_of
     from hallo4.world.visemes import mouth_curves, speaking_frames
 
-    identity, still = sample_identity(seed), neutral_performance()
+    identity, still = sample_identity(seed, world), neutral_performance()
     places = np.arange(SKELETON_RHO * FRAMES) / SKELETON_RHO
     curves = {name: np.repeat(value, len(places), axis=0) for name, value in vars(still).items()}
     speech = Speech(Audio(np.zeros(round(FRAMES / FPS * SOUND_RATE_HZ), np.float32), SOUND_RATE_HZ), ())
@@ -144,6 +147,7 @@ def evaluate_motion(
     out: str | os.PathLike[str] | None = None,
     on_progress: Progress | None = None,
     engine: Engine = THIS_PROCESS,
+    world: WorldName | None = None,
 ) -> dict[str, Any]:
     """The response of each of `models` (names, folders, `truth`, `autoencoder:MODEL`; or `NAME=` and one of
     these, to call it so) by part and frequency.
@@ -154,16 +158,20 @@ def evaluate_motion(
     be seen: None. With `out` it is written as JSON with a page and the rows beside it; the same call goes
     on after a stop.
 
-    InputError for numbers out of range, CheckpointError for a model that cannot be loaded, OutputError,
-    Cancelled on Ctrl-C.
+    `world`: where the people are from (None: where the models were trained).
+
+    InputError for numbers out of range, or models of two worlds; CheckpointError for a model that cannot be
+    loaded, OutputError, Cancelled on Ctrl-C.
     """
     for hz in frequencies_hz:
         if not 0 < hz <= FPS / 2:
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
     within(clips=(clips, 1, 10_000))
+    place = generators.world_of(named_models(models).values()) if world is None else checked_world(world)
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     amplitudes = {name: part.amplitude for name, part in PARTS.items() if part.joints}
     settings = {"frames": FRAMES, "fps": FPS, "version": __version__, "amplitude_of_width": amplitudes}
+    settings["world"] = place
 
     def figures(named: Mapping[str, str], rows: list[Row]) -> dict[str, Any]:
         of = {(row.system, row.clip): complex(*row.facts["response"]) for row in rows}
@@ -175,9 +183,9 @@ def evaluate_motion(
         return {"clips": clips, "seed": seed, "settings": settings, "responses": responses}
 
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES}
+    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES, **generators.named_beside(place)}
     return generators.report_of_models(
-        "motion", models, items, _Judge, (seed,), decides, out, on_progress, engine, figures, _page
+        "motion", models, items, _Judge, (seed, place), decides, out, on_progress, engine, figures, _page
     )
 
 
@@ -189,8 +197,8 @@ def moves(part: str, frequency_hz: float) -> bool:
 class _Judge:
     """Model and instrument of one process: a job of (part, hz, clip) -> its response [real, imaginary]."""
 
-    def __init__(self, settings: tuple[Mapping[str, str], int]) -> None:
-        names, self.seed = settings
+    def __init__(self, settings: tuple[Mapping[str, str], int, WorldName]) -> None:
+        names, self.seed, self.world = settings
         self.models = generators.OneModel(names)
         self.observer = load_observer()
 
@@ -199,7 +207,7 @@ class _Judge:
         name, hz, clip = job.item
         part = PARTS[name]
         generate, size_px = self.models(system)
-        episode = driven_episode(episode_seed(self.seed, clip), name, hz, size_px)
+        episode = driven_episode(episode_seed(self.seed, clip), name, hz, size_px, self.world)
         frames_u8 = generate(episode, episode.seed)
         if part.joints:
             points_px = episode.skeleton.points_px[::SKELETON_RHO]
@@ -276,8 +284,8 @@ def _page(report: Mapping[str, Any]) -> str:
             ]
             figures.append(charts.lines(curves, f"{part}: {title}", "Hz"))
     lead = (
-        f"{report['clips']} people per frequency, seed {report['seed']}: a gain of 1 follows exactly, below "
-        "it motion is damped."
+        f"{report['clips']} people of the world {report['settings']['world']} per frequency, seed "
+        f"{report['seed']}: a gain of 1 follows exactly, below it motion is damped."
     )
     said = {"notes": report["notes"], "version": report["settings"]["version"], "legend": report["models"]}
     return page("How fast motion may be", lead, said, grids=motion_grids(report), figures=figures)

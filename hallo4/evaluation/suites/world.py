@@ -33,6 +33,8 @@ from hallo4.outputs import refuse_output
 from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
+from hallo4.world.framing import HALF_FIGURE, Framing
+from hallo4.world.look import WorldName, checked_world
 
 TRAINING_SEEDS = range(0, 1_000_000)
 INSTRUMENT_SEEDS = range(2_000_000, 3_000_000)
@@ -62,6 +64,16 @@ class WorldSettings:
     size_px: int
     steps: int | None
     guidance_scale: float | None
+    world: WorldName
+    framing: Framing = HALF_FIGURE
+
+    def named(self) -> dict[str, Any]:
+        """For the report, which names no other framing than the default by not naming it."""
+        values = asdict(self)
+        values["framing"]["head_at"] = list(self.framing.head_at)
+        if self.framing == HALF_FIGURE:
+            del values["framing"]
+        return values
 
 
 def episode_seed(seed: int, clip: int) -> int:
@@ -82,18 +94,22 @@ def evaluate_world(
     on_progress: Progress | None = None,
     engine: Engine = THIS_PROCESS,
     players: int = 4,
+    world: WorldName | None = None,
+    framing: Framing = HALF_FIGURE,
 ) -> dict[str, Any]:
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
     report.
 
-    Bodies move `tempo` times as fast as people of the world do; lips keep to the sound. With
-    `against` the second model makes the same clips from the same noise seeds, and win rates are added.
+    `world`: where the episodes are from (None: where the models were trained); `framing`: how its people are
+    seen, on pictures of about the area that the model was trained at. Bodies move `tempo` times as fast as
+    people of the world do; lips keep to the sound. With `against` the second model makes the same clips from
+    the same noise seeds, and win rates are added.
     With `out` the report is written there, and beside it the rows and a page with `players` clips to look at,
     from the worst to the best; the same call goes on after a stop, and one with more `episodes` or another
     `against` reuses what is there. The workers of `engine` share the clips.
 
-    InputError for numbers out of range, CheckpointError for a model that cannot be loaded,
-    OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
+    InputError for numbers out of range, or models of two worlds; CheckpointError for a model that cannot be
+    loaded, OutputError before any work if `out` cannot be written, Cancelled on Ctrl-C.
     """
     within(
         episodes=(episodes, 1, EPISODES_PER_SEED),
@@ -106,17 +122,22 @@ def evaluate_world(
     if out is not None:
         refuse_output(out, map(generators.owner, models.values()))
     settings = WorldSettings(
-        episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale
+        *(episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale),
+        world=generators.world_of(models.values()) if world is None else checked_world(world),
+        framing=framing,
     )
+    framing.view(settings.size_px)  # refused before any work
     weights = {name: generators.weights_digest(of) for name, of in models.items()}
     instrument = generators.folder_digest(OBSERVER_FOLDER)
-    decides = asdict(settings) | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
+    decides = settings.named() | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
+    del decides["world"]
+    decides |= generators.named_beside(settings.world)
     with store_of(out, {"world": decides}) as store:
         stamps = {REFERENCE: "truth"} | weights
         jobs = [Job(str(clip), stamps) for clip in range(episodes)]
         rows = measured_rows(_Judge, (settings, models), jobs, store, on_progress, engine)
         # Names stay when weights change, hashes do not.
-        named = asdict(settings) | {"observer": "embedded", "weights": list(weights.values())}
+        named = settings.named() | {"observer": "embedded", "weights": list(weights.values())}
         named |= {"observer_weights": instrument, "version": __version__}
         found = summary(ALL_METRICS, rows, list(models), [tuple(models)] if against is not None else [])
         report = world_report(model, against, named, found, rows)
@@ -218,7 +239,8 @@ class _Judge:
 
     def episode(self, clip: int) -> Episode:
         seed = episode_seed(self.settings.seed, clip)
-        return make_episode(seed, self.settings.seconds, self.settings.size_px, self.settings.tempo)
+        own = self.settings
+        return make_episode(seed, own.seconds, own.size_px, own.tempo, own.framing, own.world)
 
     def __call__(self, job: Job) -> list[Row]:
         models = {name: self.model(name) for name in job.stamps if name != REFERENCE}
@@ -269,11 +291,24 @@ def _page(
 ) -> str:
     settings = report["settings"]
     lead = (
-        f"{report['episodes']} unseen episodes of {settings['seconds']:g} s, seed {report['seed']}, tempo "
-        f"{settings['tempo']:g}. Grey, “reference”: what the instrument says of the rendered truth."
+        f"{report['episodes']} unseen episodes of {settings['seconds']:g} s in the world "
+        f"{settings['world']}{_seen(settings)}, seed {report['seed']}, tempo {settings['tempo']:g}. Grey, "
+        "“reference”: what the instrument says of the rendered truth."
     )
     said = {"notes": report["notes"], "version": settings["version"]}
     return page("Evaluation in the portrait world", lead, {**found, **said}, rows, players)
+
+
+def _seen(settings: Mapping[str, Any]) -> str:
+    """How people are seen, in words, if not as half figures."""
+    framing = settings.get("framing")
+    if framing is None:
+        return ""
+    x, y = framing["head_at"]
+    return (
+        f", pictures {framing['aspect']:.3g} times as wide as high, heads of {framing['head_share']:g} of "
+        f"the height at {x:g}, {y:g}"
+    )
 
 
 def _rounded(curve: np.ndarray) -> list[float]:
