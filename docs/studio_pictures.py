@@ -161,6 +161,7 @@ def show_focus(driver: webdriver.Chrome) -> None:
     until(driver, "document.activeElement !== document.body")
 
 
+LOADED = "[...document.querySelectorAll('video[src]')].every((video) => video.readyState >= 1)"
 SIZES = {"desk": (1360, 980), "phone": (390, 844)}
 VIEWS: dict[str, Callable[[webdriver.Chrome], None]] = {
     "running": show_running, "form": show_form, "errors": show_errors, "compare": show_compare,
@@ -188,13 +189,14 @@ def main(folder: Path, everything: bool) -> None:
                 with browser(link, *SIZES[size], theme) as driver:
                     show(driver)
                     until(driver, "[...document.images].every((picture) => picture.complete)")
+                    until(driver, LOADED)  # else a wheel turns over them
                     save(driver, folder / (name or f"{view}_{size}_{theme}.webp"))
 
         take("empty", lambda driver: None)
         with browser(link, *SIZES["desk"], "light") as driver:
             bring(driver)
-            go(driver, "Hello, first try", seed="0", steps="2")
-            go(driver, "The same, another performance", seed="7", steps="2")
+            go(driver, "Hello, first try", seed="0")
+            go(driver, "The same, another performance", seed="7")
             until(driver, "document.querySelectorAll('.job video').length === 2", 600)
             go(driver, "Finer", seed="7", steps="12")
         for view, show in VIEWS.items():

@@ -36,7 +36,7 @@ MADE = {"out.mp4", "look.png", "c.json", "c.html", "new", "begun", "report"}
 
 
 def person() -> Skeleton:
-    """Two frames of points that look like somebody."""
+    """Two frames of points that look like a person."""
     spread = np.random.default_rng(0).uniform(10, 30, (2, KEYPOINTS, 2)).astype(np.float32)
     return Skeleton(spread, np.ones((2, KEYPOINTS), np.float32), 25.0, 40, 40)
 

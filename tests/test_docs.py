@@ -119,6 +119,7 @@ def test_documented_commands_take_the_documented_options(name):
     words = [sys.executable, "-c", code, *name.split(), "--help"]
     result = subprocess.run(words, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert re.findall(r"\(default: (?:None)?\)", result.stdout) == [], "what is then taken is said in words"
     offered = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", result.stdout))
     assert documented_calls()[name] - offered == set()
 

@@ -234,7 +234,7 @@ def test_names_of_every_kind_are_one_line(command, kind, healthy, monkeypatch, c
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if not name.startswith("p.")])
-def test_a_pipe_in_the_place_of_a_file_hangs_nobody(name, healthy, tmp_path, monkeypatch, capsys):
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(name, healthy, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "here"
     shutil.copytree(healthy, folder)
     (folder / name).unlink()

@@ -21,7 +21,7 @@ PERSON_SAYS = {
     "I have two cores and no network": ("train_and_align", "training"),
     "I have never used it": ("first_video", "studio"),
 }
-"""What somebody comes with, as the first page says it -> the pages that are for them."""
+"""What a reader comes with, as the first page says it -> the pages that are for them."""
 
 
 class Page(HTMLParser):

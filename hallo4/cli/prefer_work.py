@@ -132,7 +132,10 @@ def _raters(options: words.RatersOf) -> None:
         if not store.include(name):
             raise InputError(f"{name}: is not excluded. Name one who is.")
         _say(f"{name}: counts again")
-    Console().print(raters_table(store))
+    table = raters_table(store)
+    Console().print(table)
+    if not table.row_count:
+        _say("no ratings yet: collect some with `hallo4 prefer annotate`")
     for out, make in sheets:
         if out is not None:
             _write(out, make(store))

@@ -74,7 +74,8 @@ def simulate(store: PreferenceStore, simulation: Simulation | None = None, score
     if len({s.scorer for s in scores}) != 1:
         found = ", ".join(sorted({s.scorer for s in scores})) or "none"
         raise InputError(
-            f"{store.folder}: simulated raters need the scores of exactly one scorer; found {found}."
+            f"{store.folder}: simulated raters need the scores of exactly one scorer; found {found}. "
+            "`hallo4 prefer score` measures the clips."
         )
     qualities = {(s.clip_id, s.axis): s.score for s in scores}
     clips = store.clips().values()

@@ -54,7 +54,7 @@ def test_a_name_that_is_not_here_is_looked_for_nowhere_else(words, asked, tmp_pa
     assert [line for line in said if line.startswith("hallo4: error: ")] == said[-1:]
 
 
-def test_training_from_a_folder_asks_nobody(asked, tmp_path):
+def test_training_from_a_folder_asks_no_server(asked, tmp_path):
     from hallo4.models import TinyVideoAutoencoder
     from hallo4.pipelines.model_folder import saved_autoencoder
 

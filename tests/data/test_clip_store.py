@@ -119,7 +119,7 @@ def test_building_goes_on_where_it_was_stopped(built, quick_world, tmp_path):
     assert changed(folder)["shard_0001"] == times["shard_0001"]
 
 
-def test_nobody_else_builds_a_store_meanwhile(quick_world, tmp_path, monkeypatch):
+def test_no_other_process_builds_a_store_meanwhile(quick_world, tmp_path, monkeypatch):
     build, seen = clips._ShardBuilder.__call__, []
 
     def building(builder, shard):

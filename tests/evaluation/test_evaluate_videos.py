@@ -59,6 +59,13 @@ def test_the_better_system_wins_and_the_page_needs_nothing_else(folders):
         assert word in page
 
 
+def test_a_folder_is_like_itself(folders):
+    report = evaluate(folders, "truth", "good", players=0)
+    assert report["problems"] == []
+    assert report["metrics"]["truth"]["ssim"]["mean"] == pytest.approx(1)
+    assert row(report, "ann", "truth")["notes"] == []
+
+
 def test_a_corrupt_file_is_named_the_rest_measured_and_the_exit_code_tells(folders, capsys):
     file = folders / "good" / "bob.mkv"
     file.write_bytes(file.read_bytes()[:2000])

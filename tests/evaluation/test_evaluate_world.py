@@ -279,7 +279,7 @@ def test_axis_scores_are_closed_forms():
     assert scores["overall"] == pytest.approx((0.5 * 0.8 + 0.5 * 0.475,) * 2)
 
 
-def test_nobody_wins_by_being_undefined():
+def test_no_system_wins_by_being_undefined():
     a = dict.fromkeys((name for parts in AXES.values() for name in parts), 0.9)
     b = {**a, "lip_sync_correlation": None}
     scores = axis_scores(METRICS, a, b)

@@ -25,7 +25,7 @@ def test_without_references_every_metric_that_needs_none_has_its_value(folders, 
     report = measured(folders, "poor", "good")
     assert report["problems"] == []
     assert (report["references"], report["reference_values"]) == (None, {})
-    of_faces = {"portrait_similarity", "identity_drift"}  # they need somebody to compare with
+    of_faces = {"portrait_similarity", "identity_drift"}  # they need a person to compare with
     for clip in CLIPS:
         alone, known = row(report, clip, "poor")["values"], row(beside, clip, "poor")["values"]
         assert set(alone) == set(ALONE)

@@ -125,7 +125,7 @@ def check_function(node: type, inputs: dict) -> None:
     function.bind(None, **given)
     function.bind(None, **given, **dict.fromkeys(optional))
     taken = set(list(function.parameters)[1:])
-    assert taken == {*given, *optional}, "an input that is not used, or one that nobody can give"
+    assert taken == {*given, *optional}, "an input that is not used, or one that cannot be given"
     if hasattr(node, "VALIDATE_INPUTS"):
         assert set(inspect.signature(node.VALIDATE_INPUTS).parameters) <= {*required, *optional}
 

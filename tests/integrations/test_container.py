@@ -71,7 +71,7 @@ def test_the_extras_exist_and_the_python_fits():
     assert minor >= int(project["requires-python"].removeprefix(">=3."))
 
 
-def test_it_serves_the_studio_at_the_port_that_it_exposes_and_as_nobody_special():
+def test_it_serves_the_studio_at_the_port_that_it_exposes_and_as_an_ordinary_user():
     assert json.loads(arguments("ENTRYPOINT")[0]) == ["hallo4"]
     words = json.loads(arguments("CMD")[-1])
     assert words[:2] == ["studio", json.loads(arguments("VOLUME")[0])[0]]

@@ -194,7 +194,7 @@ def test_every_parameter_has_a_gradient_through_forward(form):
     assert set(CONDITION_PARTS) <= dict(model.named_parameters()).keys()
 
 
-def test_of_one_text_token_nobody_asks_so_its_queries_and_keys_have_no_gradient():
+def test_one_text_token_is_not_asked_about_so_its_queries_and_keys_have_no_gradient():
     model = make(TINY_FORM).train()
     velocity(model, conditions(text_tokens=1)).square().mean().backward()
     without = {name for name, parameter in model.named_parameters() if parameter.grad is None}

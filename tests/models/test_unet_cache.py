@@ -54,7 +54,7 @@ def test_keys_and_values_are_kept_if_all_of_them_fit(switch, seen):
     assert kept_bytes(filled(model, given, counted)) == counted
     assert kept_bytes(filled(model, given, counted - 1)) == 0
     unseen = replace(given, portrait_given=torch.tensor([False, False]))
-    assert 0 < kept_bytes(filled(model, unseen)) < counted, "nobody's reference is not projected"
+    assert 0 < kept_bytes(filled(model, unseen)) < counted, "a reference that is not used is not projected"
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ def test_parameters_that_embed_conditions_have_a_gradient_through_forward():
     model = make().train()
     model(noise(), torch.full((2,), 500.0), conditions()).square().mean().backward()
     for name, parameter in model.named_parameters():
-        if not name.startswith("reference_net.up_blocks.2."):  # whose end nobody reads
+        if not name.startswith("reference_net.up_blocks.2."):  # whose end is not read
             assert parameter.grad is not None, name
     for name in ("audio_proj.proj1", "face_proj.proj", "face_locator.conv_in", "skeleton_guider.conv_in"):
         assert model.get_submodule(name).weight.grad.any(), name

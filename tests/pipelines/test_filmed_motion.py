@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 120, 96
 
 
 class MarkEstimator:
-    """Sees a person, the default pose, at a white pixel, and nobody in a picture without one."""
+    """Sees a person, the default pose, at a white pixel, and no person in a picture without one."""
 
     name = "mark"
 
@@ -96,7 +96,7 @@ def test_without_an_estimator_the_error_says_how_to_get_one(square, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_nobody_in_the_film_is_one_line(estimator, square, tmp_path):
+def test_a_film_without_a_person_is_one_line(estimator, square, tmp_path):
     path = film(tmp_path / "me.mkv", [(None, None)] * 5)
     with pytest.raises(InputError, match="no person was found in any of 5 frames"):
         prepare_motion.prepare_motion(path, square, 3, 0, here)
@@ -150,7 +150,7 @@ def test_what_else_is_seen_in_the_portrait_is_a_note(estimator, square):
     assert any(note.startswith("portrait: 2 people are seen at") for note in notes)
 
 
-def test_where_the_estimator_finds_nobody_the_observer_is_asked_and_it_is_said(estimator, monkeypatch):
+def test_where_the_estimator_finds_no_person_the_observer_is_asked_and_it_is_said(estimator, monkeypatch):
     portrait = prepare_portrait(marked(None, None), 64)[0]
     monkeypatch.setattr(portrait_rest, "packaged_rest", lambda image: None)
     assert portrait_rest.portrait_rest(portrait) is None

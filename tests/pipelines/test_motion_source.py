@@ -290,7 +290,7 @@ def test_frames_that_a_detector_lost_are_drawn_between_their_neighbours(square):
     assert (drawn.max(axis=(1, 2, 3)) > 200).all()
 
 
-def test_a_skeleton_of_nobody_is_refused(square):
+def test_a_skeleton_without_a_person_is_refused(square):
     rest = default_rest_pose(64, 64)
     with pytest.raises(InputError, match="no person is seen in the 1 frames"):
         prepare_motion(replace(rest, confidence=rest.confidence * 0.2), square, 3, seed=0)

@@ -70,7 +70,7 @@ def test_points_come_back_into_the_picture_from_wherever_it_looked(size_px, scal
     np.testing.assert_allclose(last[:2], scale * (-side / 2) + middle + shift, atol=9)
 
 
-def test_nobody_seen_is_nobody_found():
+def test_no_person_seen_is_no_person_found():
     truth = np.random.default_rng(0).uniform(0, 200, (133, 2))
     assert observed_rest(Surveyor.map_of(200, 200), Surveyor(truth, (200, 200))) is None
 

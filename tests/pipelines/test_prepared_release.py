@@ -31,7 +31,7 @@ def released(tmp_path_factory):
 
 @pytest.fixture
 def videos(tmp_path, hum):
-    """Noise, tall and wide, said to show somebody at rest; the second one is described."""
+    """Noise, tall and wide, said to show a person at rest; the second one is described."""
     folder = tmp_path / "videos"
     folder.mkdir()
     for name, (width, height) in (("tall", (64, 96)), ("wide", (120, 80))):

@@ -124,7 +124,9 @@ def test_a_store_is_filled_once(store):
 
 
 def test_simulated_raters_need_one_scorer(store):
-    with pytest.raises(InputError, match="need the scores of exactly one scorer; found none"):
+    with pytest.raises(
+        InputError, match=r"need the scores of exactly one scorer; found none\. `hallo4 prefer score`"
+    ):
         simulate(store)
     store.add_score(MachineScore("k0", "fidelity", 3.0, {}, "one", "1"))
     store.add_score(MachineScore("k0", "fidelity", 3.0, {}, "two", "1"))

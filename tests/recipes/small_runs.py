@@ -1,4 +1,4 @@
-"""Shards and preference stores for a model folder, made in a blink: noise that is said to show somebody."""
+"""Shards and preference stores for a model folder, made quickly: noise that is said to show a person."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAX = ClipFilters(min_face_px=0, min_sharpness=0, min_speech=0)
 
 
 def noise_videos(folder: Path, sound, frames: int, size: tuple[int, int], count: int = 2) -> Path:
-    """`count` videos of noise, `size` (width, height), with the keypoints of somebody at rest."""
+    """`count` videos of noise, `size` (width, height), with the keypoints of a person at rest."""
     folder.mkdir()
     width, height = size
     rest = default_rest_pose(width, height)

@@ -43,8 +43,13 @@ def test_raters_are_shown_excluded_and_forgotten(rated, tmp_path, capsys):
         assert len(list(csv.DictReader(file))) == 4
 
 
+def test_a_store_without_ratings_says_how_to_collect_some(store_folder, capsys):
+    assert main(["prefer", "raters", str(store_folder)]) == 0
+    assert "no ratings yet: collect some with `hallo4 prefer annotate`" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "wrong", [["--exclude", "nobody"], ["--delete", "nobody"], ["--include", "anna"], ["--below-gold", "2"],
+    "wrong", [["--exclude", "dora"], ["--delete", "dora"], ["--include", "anna"], ["--below-gold", "2"],
               ["--payment", "STORE/p.csv"]],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_changes_nothing(rated, capsys, wrong):

@@ -239,7 +239,7 @@ def test_what_cannot_be_shown_to_one_is_taken_from_all(open_session, store):
     assert any("its file is damaged" in line for line in session.overview()[2])
 
 
-def test_an_answer_about_a_clip_that_left_the_store_stops_nobody(open_session, store):
+def test_an_answer_about_a_clip_that_left_the_store_stops_no_rater(open_session, store):
     session = open_session()
     join(session, "anna", "bert")
     answer(session, "anna", "tie")

@@ -1,4 +1,4 @@
-"""Trainings killed at random steps that go on with one to three processes, against one that nobody killed.
+"""Trainings killed at random steps that go on with one to three processes, against one that was not killed.
 
 `python tests/training/killed_training.py [--kills 10] [--steps 12] [--seed 0]`: half of them in fine-tuning
 of all weights, half in preference training of an adapter; tiny models, gloo. Prints one JSON line: where each

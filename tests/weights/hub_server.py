@@ -117,4 +117,4 @@ class Hub:
             if self.pause_s:
                 threading.Event().wait(self.pause_s)
         if end < len(content):
-            self.down = True  # the line is cut; whoever calls back finds nobody
+            self.down = True  # the line is cut; whoever calls back is not answered

@@ -14,7 +14,7 @@ from hallo4.world import Identity, make_episode, sample_identity
 from hallo4.world.performance import Performance, neutral_performance
 
 SEED = 7
-"""An episode in which somebody speaks, with sounds that close the lips."""
+"""An episode in which a person speaks, with sounds that close the lips."""
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def episode():
 
 @pytest.fixture(scope="session")
 def plain_person() -> Identity:
-    """Somebody whose face nothing covers, dressed in a T-shirt, of colours that are far from each other."""
+    """A person whose face nothing covers, dressed in a T-shirt, of colours that are far from each other."""
     return replace(
         sample_identity(3),
         skin=(220, 170, 130), hair=(60, 40, 30), iris=(58, 110, 150), lip=(180, 70, 80), cloth=(60, 150, 90),
@@ -37,7 +37,7 @@ def plain_person() -> Identity:
 
 @pytest.fixture(scope="session")
 def pose() -> Callable[..., Performance]:
-    """pose(mouth_open=[...], yaw=0.2): somebody at rest, but for the curves given; as long as the longest."""
+    """pose(mouth_open=[...], yaw=0.2): a person at rest, but for the curves given; as long as the longest."""
 
     def make(**curves) -> Performance:
         rest = neutral_performance()

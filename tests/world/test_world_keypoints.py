@@ -62,7 +62,7 @@ def test_left_is_the_persons_left_which_is_right_in_the_picture(plain_person, ge
         np.testing.assert_array_equal(points[layout.RIGHT_HAND][0], points[layout.RIGHT_WRIST])
 
 
-def test_somebody_at_rest_is_symmetric(plain_person, pose):
+def test_a_person_at_rest_is_symmetric(plain_person, pose):
     points = keypoints(plain_person, pose(), 0)
     mirrored = points * [-1, 1] + [1, 0]
     for name, (left, right) in SIDED.items():

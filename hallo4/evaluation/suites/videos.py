@@ -191,7 +191,7 @@ def _row(
     else:
         pair = VideoPair(look, reference, beside)
         values = clip_values(pair)
-    if pair.reference not in (None, look):
+    if pair.reference is not None and pair.reference is not look:
         notes += _differences(look, reference, beside)
     curves = {"mouth": look.mouth}
     if beside is not None and system != REFERENCE and beside.psnr_db is not None:
