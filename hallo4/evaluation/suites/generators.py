@@ -133,6 +133,20 @@ def jobs_of(models: Mapping[str, str], items: Iterable[Any]) -> list[Job]:
     return [Job(clip_of(item), {name: stamp}, item) for name, stamp in stamps.items() for item in items]
 
 
+def asked_world(
+    models: Sequence[str], world: WorldName | None, out: str | os.PathLike[str] | None
+) -> WorldName:
+    """`world`, or where that is None the `world_of` of `models` (`NAME=MODEL` each).
+
+    OutputError before anything is read, if the report `out` would replace what belongs to a model; InputError
+    as `named_models`, `world_of` and `checked_world`.
+    """
+    named = named_models(models)
+    if out is not None:
+        refuse_output(out, map(owner, named.values()))
+    return world_of(named.values()) if world is None else checked_world(world)
+
+
 def report_of_models(
     kind: str,
     models: Sequence[str],
@@ -152,8 +166,6 @@ def report_of_models(
     written to `out` with `page_of` it beside. Errors as `evaluate_drift`.
     """
     named = named_models(models)
-    if out is not None:
-        refuse_output(out, map(owner, named.values()))
     with store_of(out, {kind: decides, "observer": folder_digest(OBSERVER_FOLDER)}) as store:
         rows = measured_rows(judge, (named, *given), jobs_of(named, items), store, on_progress, engine)
         head = {"schema": SCHEMA, "kind": kind, "models": list(named)}

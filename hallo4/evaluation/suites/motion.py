@@ -26,7 +26,7 @@ from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import InputError
 from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.report import Row
-from hallo4.evaluation.run import Job, Progress, named_models, within
+from hallo4.evaluation.run import Job, Progress, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -36,7 +36,7 @@ from hallo4.evaluation.suites.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
-from hallo4.world.look import DRAWN, WorldName, checked_world
+from hallo4.world.look import DRAWN, WorldName
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
@@ -167,7 +167,7 @@ def evaluate_motion(
         if not 0 < hz <= FPS / 2:
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
     within(clips=(clips, 1, 10_000))
-    place = generators.world_of(named_models(models).values()) if world is None else checked_world(world)
+    place = generators.asked_world(models, world, out)
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     amplitudes = {name: part.amplitude for name, part in PARTS.items() if part.joints}
     settings = {"frames": FRAMES, "fps": FPS, "version": __version__, "amplitude_of_width": amplitudes}

@@ -71,6 +71,7 @@ class WorldSettings:
         """For the report, which names no other framing than the default by not naming it."""
         values = asdict(self)
         values["framing"]["head_at"] = list(self.framing.head_at)
+        del values["framing"]["multiple_px"]  # as every evaluation has it
         if self.framing == HALF_FIGURE:
             del values["framing"]
         return values
