@@ -11,7 +11,7 @@ from hallo4.preference.agreement import rater_reports
 from hallo4.preference.store import PreferenceStore
 from hallo4.preference.trust import FEWEST_GOLD
 from hallo4.studio.record import EventLine, Given, about, key_of
-from hallo4.studio.sheets import rater_rows
+from hallo4.studio.sheets import RaterRow, rater_rows
 
 
 def delete_rater(store: PreferenceStore, name: str) -> int:
@@ -54,15 +54,18 @@ def exclude_raters(
 
 def raters_table(store: PreferenceStore) -> Table:
     """Every rater with checks, agreement, pace and state."""
-    table = Table(title=f"raters of {store.folder.name}", title_justify="left")
+    table = Table(
+        title=f"raters of {store.folder.name}", title_justify="left", box=None, padding=(0, 1, 0, 0)
+    )
     table.add_column("rater", no_wrap=True)  # whole, for --delete
-    for head in ("answers", "minutes", "s each", "gold", "repeats", "kappa", "left", "can't judge"):
-        table.add_column(head, justify="right", overflow="fold")
-    table.add_column("state", overflow="fold")
+    for head in ("answers", "min", "s each", "gold", "repeats", "kappa", "left", "can't judge"):
+        longest = max(map(len, head.split()))
+        table.add_column(head, justify="right", overflow="fold", min_width=longest)
+    table.add_column("state", overflow="fold", min_width=len("simulated"))
     for row in rater_rows(store):
         report = row.report
         table.add_row(
-            row.rater + (" (simulated)" if report and report.simulated else ""),
+            row.rater,
             str(row.answered or (report.answers if report else 0)),
             f"{row.worked_s / 60:.0f}" if row.answered else "-",
             _number(row.median_s if row.median_s is not None else report and report.median_shown_s, "{:.1f}"),
@@ -71,9 +74,14 @@ def raters_table(store: PreferenceStore) -> Table:
             _number(report and report.kappa, "{:.2f}"),
             _number(report and report.left.mean, "{:.0%}"),
             _number(report and report.cannot_judge, "{:.0%}"),
-            f"excluded: {row.excluded}" if row.excluded else row.ended or "open",
+            _state(row),
         )
     return table
+
+
+def _state(row: RaterRow) -> str:
+    state = f"excluded: {row.excluded}" if row.excluded else row.ended or "open"
+    return f"{state}, simulated" if row.report and row.report.simulated else state
 
 
 def _number(value: float | None, form: str) -> str:
