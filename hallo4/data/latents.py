@@ -123,7 +123,7 @@ def build_cache(
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     with in_turn(folder):
-        _check_stamp(folder, stamp)
+        _keep_stamp(folder, stamp)
         return LatentCache(
             [
                 _encoded_size(store, autoencoder, clips, folder / place, every, on_progress)
@@ -138,8 +138,9 @@ def _places(store: ClipStore) -> dict[str, range]:
     return {shape if framed else ".": clips for shape, clips in store.shapes.items()}
 
 
-def _check_stamp(folder: Path, stamp: dict[str, Any]) -> None:
-    """InputError: the folder was made with other weights or from other clips."""
+def _keep_stamp(folder: Path, stamp: dict[str, Any]) -> None:
+    """Write what the codes are made of. InputError: the folder was made with other weights or from other
+    clips."""
     stamp_file = folder / "cache.json"
     if stamp_file.exists():
         there = read_json(stamp_file, dict[str, Any], advice=REBUILD)

@@ -28,7 +28,7 @@ from hallo4.ranges import Seconds, Seed, SidePx
 from hallo4.types import FPS, Audio, Skeleton
 from hallo4.whole import write_whole
 from hallo4.world import Episode, make_episode
-from hallo4.world.look import DRAWN, WorldName
+from hallo4.world.look import DRAWN, WorldName, named_beside
 
 PREFERENCE_SEEDS = range(3_000_000, 4_000_000)
 """Seeds of the world for candidates: no model, no instrument and no evaluation ever sees these people."""
@@ -47,7 +47,9 @@ class WorldSeed:
 
     def record(self) -> dict[str, Any]:
         """For `episode.json`, which names no other world than the first by not naming it."""
-        return {name: value for name, value in asdict(self).items() if (name, value) != ("world", DRAWN)}
+        values = asdict(self)
+        del values["world"]
+        return values | named_beside(self.world)
 
     def episode(self) -> Episode:
         """It, with its truth."""

@@ -131,7 +131,7 @@ def world_clips(config: WorldClipsConfig, model: LoadedModel) -> SourceOfClips:
                 raise InputError(
                     f"{config.clips_folder}: holds clips of {shape} pixels, and {model.info.name} makes "
                     f"sides that are multiples of {rules.side_multiple_px}: render others into another "
-                    "folder (clips.size_px, clips.aspects), or take smaller patches (sizes.patch=1)."
+                    "folder (clips.size_px, clips.multiple_px), or take smaller patches (sizes.patch=1)."
                 )
         folders = (config.latents_folder, progress[1], rules.skeleton_rho)
         cache = build_cache(store, model.autoencoder, *folders)

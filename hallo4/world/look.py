@@ -58,6 +58,11 @@ def named_world(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"world": DRAWN, **record}
 
 
+def named_beside(world: WorldName) -> dict[str, str]:
+    """What a record says of its world so that `named_world` reads it, and older ones are as they were."""
+    return {} if world == DRAWN else {"world": world}
+
+
 def sample_look(seed: int) -> Look:
     """Light, place and cloth of the person of this seed in `lit-1`."""
     rng = np.random.default_rng([seed, 0x117])

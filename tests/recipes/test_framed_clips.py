@@ -68,7 +68,7 @@ def test_the_observer_learns_from_batches_of_one_size(autoencoder, work):
 
 def test_the_dit_learns_from_batches_of_one_size(autoencoder, work):
     torch.manual_seed(0)
-    ear = trained_ear(work)
+    ear = trained_projector(work)
     places = [f"autoencoder={autoencoder}", f"audio_proj={ear}", f"latents_folder={work}/latents"]
     sizes = [f"sizes.{word}" for word in SIZES]
     folder = trained("tiny-dit-sft", work, *places, *sizes)
@@ -83,7 +83,7 @@ def test_the_dit_learns_from_batches_of_one_size(autoencoder, work):
         trained("tiny-dit-sft", work, *places, *sizes, *coarse)
 
 
-def trained_ear(work):
+def trained_projector(work):
     """An audio projector of those sizes."""
     from safetensors.torch import save_file
 

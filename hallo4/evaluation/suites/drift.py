@@ -22,7 +22,7 @@ from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.measures.dynamics import drift_per_second
 from hallo4.evaluation.report import Row, metric_interval
-from hallo4.evaluation.run import Job, Progress, within
+from hallo4.evaluation.run import Job, Progress, named_models, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -32,7 +32,7 @@ from hallo4.evaluation.suites.world import episode_seed
 from hallo4.evaluation.suites.world_metrics import METRICS, Clip, make_clip
 from hallo4.types import FPS
 from hallo4.version import __version__
-from hallo4.world.look import WorldName
+from hallo4.world.look import WorldName, named_beside
 
 PART_S = 5.0
 FEWEST_PARTS = 3
@@ -92,7 +92,7 @@ def evaluate_drift(
     loaded, OutputError, Cancelled on Ctrl-C.
     """
     within(seconds=(seconds, FEWEST_PARTS * PART_S, LONGEST_S), clips=(clips, 1, 10_000))
-    place = generators.asked_world(models, world, out)
+    place = generators.asked_world(named_models(models).values(), world, out)
 
     def figures(named: Mapping[str, str], measured: list[Row]) -> dict[str, Any]:
         rows: dict[str, Rows] = {name: [r.curves for r in measured if r.system == name] for name in named}
@@ -108,7 +108,7 @@ def evaluate_drift(
             "beyond": {m: _beyond(rows[m], rows[base], base) for m, base in _ceilings(named).items()},
         }
 
-    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING, **generators.named_beside(place)}
+    decides = {"seed": seed, "seconds": seconds, "metrics": DRIFTING, **named_beside(place)}
     return generators.report_of_models(
         *("drift", models, map(str, range(clips)), _Judge, (seed, seconds, place)),
         *(decides, out, on_progress, engine, figures, _page),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,11 +82,6 @@ def world_of(models: Iterable[str]) -> WorldName:
     return checked_world(next(iter(worlds), DRAWN))
 
 
-def named_beside(world: WorldName) -> dict[str, str]:
-    """What tells rows of this world from those of the first, which older rows are of and do not name."""
-    return {} if world == DRAWN else {"world": world}
-
-
 def weights_digest(model: str) -> str:
     """A hash of the weights behind a name, so that rows of another state of a model are never mixed in."""
     if model == TRUTH:
@@ -134,17 +129,16 @@ def jobs_of(models: Mapping[str, str], items: Iterable[Any]) -> list[Job]:
 
 
 def asked_world(
-    models: Sequence[str], world: WorldName | None, out: str | os.PathLike[str] | None
+    models: Collection[str], world: WorldName | None, out: str | os.PathLike[str] | None
 ) -> WorldName:
-    """`world`, or where that is None the `world_of` of `models` (`NAME=MODEL` each).
+    """`world`, or where that is None the `world_of` of `models`.
 
     OutputError before anything is read, if the report `out` would replace what belongs to a model; InputError
-    as `named_models`, `world_of` and `checked_world`.
+    as `world_of` and `checked_world`.
     """
-    named = named_models(models)
     if out is not None:
-        refuse_output(out, map(owner, named.values()))
-    return world_of(named.values()) if world is None else checked_world(world)
+        refuse_output(out, map(owner, models))
+    return world_of(models) if world is None else checked_world(world)
 
 
 def report_of_models(

@@ -26,7 +26,7 @@ from hallo4.engine import THIS_PROCESS, Engine
 from hallo4.errors import InputError
 from hallo4.evaluation.look.instrument import load_observer, measure
 from hallo4.evaluation.report import Row
-from hallo4.evaluation.run import Job, Progress, within
+from hallo4.evaluation.run import Job, Progress, named_models, within
 from hallo4.evaluation.show import charts
 from hallo4.evaluation.show.page import page
 from hallo4.evaluation.show.table import Grid
@@ -36,7 +36,7 @@ from hallo4.evaluation.suites.world import episode_seed
 from hallo4.models.observer import KEY_POINTS
 from hallo4.types import FPS, Audio
 from hallo4.version import __version__
-from hallo4.world.look import DRAWN, WorldName
+from hallo4.world.look import DRAWN, WorldName, named_beside
 
 if TYPE_CHECKING:
     from hallo4.world import Episode
@@ -167,7 +167,7 @@ def evaluate_motion(
         if not 0 < hz <= FPS / 2:
             raise InputError(f"a frequency is {hz:g} Hz; at {FPS:g} fps 0 to {FPS / 2:g} Hz can be shown.")
     within(clips=(clips, 1, 10_000))
-    place = generators.asked_world(models, world, out)
+    place = generators.asked_world(named_models(models).values(), world, out)
     shown = {part: [hz for hz in frequencies_hz if moves(part, hz)] for part in PARTS}
     amplitudes = {name: part.amplitude for name, part in PARTS.items() if part.joints}
     settings = {"frames": FRAMES, "fps": FPS, "version": __version__, "amplitude_of_width": amplitudes}
@@ -183,7 +183,7 @@ def evaluate_motion(
         return {"clips": clips, "seed": seed, "settings": settings, "responses": responses}
 
     items = [(part, hz, clip) for part in PARTS for hz in shown[part] for clip in range(clips)]
-    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES, **generators.named_beside(place)}
+    decides = {"parts": PARTS, "seed": seed, "frames": FRAMES, **named_beside(place)}
     return generators.report_of_models(
         "motion", models, items, _Judge, (seed, place), decides, out, on_progress, engine, figures, _page
     )

@@ -29,12 +29,11 @@ from hallo4.evaluation.show.page import Player, Video, chosen_clips, page, video
 from hallo4.evaluation.suites import generators
 from hallo4.evaluation.suites.world_metrics import METRICS, SKELETON_METRICS, make_clip
 from hallo4.motion import draw_skeleton
-from hallo4.outputs import refuse_output
 from hallo4.version import __version__
 from hallo4.world import Episode, make_episode
 from hallo4.world.episode import MAX_TEMPO
 from hallo4.world.framing import HALF_FIGURE, Framing
-from hallo4.world.look import WorldName, checked_world
+from hallo4.world.look import WorldName, named_beside
 
 TRAINING_SEEDS = range(0, 1_000_000)
 INSTRUMENT_SEEDS = range(2_000_000, 3_000_000)
@@ -120,11 +119,10 @@ def evaluate_world(
         players=(players, 0, 100),
     )
     models = {model: model} | ({} if against is None else {_second(model, against): against})
-    if out is not None:
-        refuse_output(out, map(generators.owner, models.values()))
+    place = generators.asked_world(models.values(), world, out)
     settings = WorldSettings(
         *(episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale),
-        world=generators.world_of(models.values()) if world is None else checked_world(world),
+        world=place,
         framing=framing,
     )
     framing.view(settings.size_px)  # refused before any work
@@ -132,7 +130,7 @@ def evaluate_world(
     instrument = generators.folder_digest(OBSERVER_FOLDER)
     decides = settings.named() | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
     del decides["world"]
-    decides |= generators.named_beside(settings.world)
+    decides |= named_beside(place)
     with store_of(out, {"world": decides}) as store:
         stamps = {REFERENCE: "truth"} | weights
         jobs = [Job(str(clip), stamps) for clip in range(episodes)]
