@@ -68,8 +68,8 @@ def test_the_observer_learns_from_batches_of_one_size(autoencoder, work):
 
 def test_the_dit_learns_from_batches_of_one_size(autoencoder, work):
     torch.manual_seed(0)
-    ear = trained_projector(work)
-    places = [f"autoencoder={autoencoder}", f"audio_proj={ear}", f"latents_folder={work}/latents"]
+    projector = trained_projector(work)
+    places = [f"autoencoder={autoencoder}", f"audio_proj={projector}", f"latents_folder={work}/latents"]
     sizes = [f"sizes.{word}" for word in SIZES]
     folder = trained("tiny-dit-sft", work, *places, *sizes)
     info = load_model(folder).info
@@ -93,5 +93,5 @@ def trained_projector(work):
     sizes = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
     projector = build_dit(sizes, AutoencoderSpec(4, 4, 8, True)).audio_proj.state_dict()
     tensors = {name: value.contiguous() for name, value in projector.items()}
-    save_file(tensors, work / "ear.safetensors")
-    return work / "ear.safetensors"
+    save_file(tensors, work / "projector.safetensors")
+    return work / "projector.safetensors"
