@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
+from hallo4.errors import ConfigError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.observer import PortraitObserver, perceptual_distance
@@ -53,11 +54,13 @@ class TinyAutoencoderConfig:
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
     pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
     distance of the last frames of groups in the features of the embedded observer. `start_from`: a folder
-    with an autoencoder to train further; `freeze_encoder` leaves its latents as they are, so that diffusion
+    with an autoencoder to train further, as it is or with new channels, `widen_to` in all (see
+    `TinyVideoAutoencoder.widened`); `freeze_encoder` leaves its latents as they are, so that diffusion
     models trained on them stay valid.
     """
 
     start_from: str | None = None
+    widen_to: Width | None = None
     freeze_encoder: bool = False
     sizes: AutoencoderSizes = field(default_factory=AutoencoderSizes)
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
@@ -193,7 +196,15 @@ def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24
 
 def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
-    folder."""
+    folder.
+
+    ConfigError: `widen_to` without a code to widen, or with an encoder that is to stay as it is.
+    """
+    if config.widen_to is not None and (config.start_from is None or config.freeze_encoder):
+        raise ConfigError(
+            "widen_to gives an autoencoder new channels: name it by start_from, and leave freeze_encoder "
+            f"False; found start_from={config.start_from} and freeze_encoder={config.freeze_encoder}."
+        )
     start = None if config.start_from is None else saved_autoencoder(config.start_from)
     store = build_clips(config.clips_folder, config.clips, on_progress=counted("shards of clips rendered"))
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
@@ -225,13 +236,15 @@ def _start(
     config: TinyAutoencoderConfig, store: ClipStore, start: TinyVideoAutoencoder | None
 ) -> TinyVideoAutoencoder:
     """A model to train further, or a new one that begins as principal components."""
-    if start is not None:
-        model = start.train().requires_grad_(True)
-    else:
-        model = TinyVideoAutoencoder(**asdict(config.sizes))
+    model = TinyVideoAutoencoder(**asdict(config.sizes)) if start is None else start
+    if start is None or config.widen_to is not None:
         data = AutoencoderData(store, config, model.spec)
-        groups = [data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)]
-        model.initialize_linear_path(torch.cat(groups))
+        groups = torch.cat([data(-k, torch.Generator().manual_seed(k))["groups_pm1"] for k in range(1, 25)])
+        if start is None:
+            model.initialize_linear_path(groups)
+        else:
+            model, _ = start.widened(config.widen_to, groups)
+    model.train().requires_grad_(True)
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)
         model.linear_encoder.requires_grad_(False)

@@ -203,6 +203,34 @@ def test_the_shortcuts_alone_go_up_and_down_without_loss():
     assert up(x).shape == (2, 16, 6, 10)
 
 
+@torch.no_grad()
+def test_a_widened_code_keeps_the_channels_and_explains_some_of_what_was_missing(model):
+    torch.manual_seed(1)
+    groups = low_rank_groups() + 0.1 * torch.randn(12, 3, 4, 16, 24)
+    before = model.decode_groups(model.encode_groups(groups))
+    wide, explained = model.widened(7, groups)
+    latents = wide.encode_groups(groups)
+    torch.testing.assert_close(latents[:, :4], model.encode_groups(groups))
+    torch.testing.assert_close(latents[:, 4:].std((0, 2, 3)), torch.ones(3), rtol=1e-3, atol=1e-3)
+    # without the new channels only the mean of the error is taken away
+    missed = module.fold(groups - before, 3.0)
+    old = wide.decode_groups(torch.cat([latents[:, :4], torch.zeros(12, 3, 2, 3)], 1))
+    change = F.pixel_unshuffle(module.fold(old - before, 3.0), 8)
+    expected = F.pixel_unshuffle(missed, 8).mean((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(change, expected.expand_as(change), rtol=1e-3, atol=1e-3)
+    # and with them as much of its variance as is said
+    left = module.fold(groups - wide.decode_groups(latents), 3.0)
+    cells = [F.pixel_unshuffle(error, 8) for error in (left, missed)]
+    variance = [(error - error.mean((0, 2, 3), keepdim=True)).square().sum() for error in cells]
+    assert 0.1 < explained < 1
+    torch.testing.assert_close(1 - variance[0] / variance[1], explained, rtol=1e-3, atol=1e-3)
+
+
+def test_a_code_is_widened_to_more_channels_only(model):
+    with pytest.raises(ShapeError, match="4 channels is widened to more; found 4"):
+        model.widened(4, torch.zeros(1, 3, 4, 16, 16))
+
+
 def test_every_parameter_learns_after_the_linear_start():
     torch.manual_seed(0)
     model = TinyVideoAutoencoder(**SMALL)
