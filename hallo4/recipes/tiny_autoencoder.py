@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
-from hallo4.errors import ConfigError
+from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.observer import PortraitObserver, perceptual_distance
@@ -198,10 +198,10 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder.
 
-    ConfigError: `widen_to` without a code to widen, or with an encoder that is to stay as it is.
+    InputError: `widen_to` without a code to widen, or with an encoder that is to stay as it is.
     """
     if config.widen_to is not None and (config.start_from is None or config.freeze_encoder):
-        raise ConfigError(
+        raise InputError(
             "widen_to gives an autoencoder new channels: name it by start_from, and leave freeze_encoder "
             f"False; found start_from={config.start_from} and freeze_encoder={config.freeze_encoder}."
         )
