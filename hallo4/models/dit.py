@@ -27,6 +27,7 @@ from hallo4.models.dit_block import (
 )
 from hallo4.models.dit_cache import ConditionTokens, DiTCache, Stream, stream_bytes
 from hallo4.models.dit_conditions import check_dit_conditions, check_dit_config, check_grid
+from hallo4.models.dit_detail import DetailHead
 from hallo4.models.precision import autocast_off
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
@@ -41,6 +42,10 @@ KEPT_IN_FP32 = [
 ]
 """Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation. The head stays
 too (`PortraitDiT.keeps_fp32`), but shares its name with a large layer of the VACE blocks."""
+
+LEAST_SIGMA = 0.05
+"""Below this noise level the velocity of a model of data is that of this level: it would be divided by zero.
+"""
 
 
 class ConditionEmbedder(nn.Module):
@@ -91,6 +96,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `known_dropped`: share of the known frame's 2x2 pixel patches that are blackened before it is encoded
       (released: 0.1); see `DiTWindows.encode_known`.
     * `cell_px`: pixels per cell, each way, of the latents it was made for (`AutoencoderSpec.cell_px`).
+    * `detail_width`: features per cell of a `DetailHead` in place of the linear head; None (released): none.
+    * `predicts`: what the head makes. "velocity" (released), or "data", from which the velocity follows: a
+      model that is narrower than its patches cannot pass noise through, but can make pictures
+      (arXiv 2511.13720).
     """
 
     _supports_gradient_checkpointing = True
@@ -131,6 +140,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         mask_rule: MaskRule = "group",
         known_dropped: float = 0.0,
         cell_px: int = 8,
+        detail_width: int | None = None,
+        predicts: Literal["velocity", "data"] = "velocity",
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
@@ -150,7 +161,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(DiTBlock(*sizes, audio != "none", attention) for _ in range(num_layers))
         self.vace_blocks = nn.ModuleList(VaceBlock(*sizes, first=layer == 0) for layer in vace_layers)
         self.norm_out = FP32LayerNorm(dim, eps, elementwise_affine=False)
-        self.proj_out = nn.Linear(dim, in_channels * patch_size[1] * patch_size[2])
+        if detail_width is None:
+            self.proj_out = nn.Linear(dim, in_channels * patch_size[1] * patch_size[2])
+        else:
+            pictures = (in_channels, patch_size[1], rho, skeleton != "none")
+            self.detail_head = DetailHead(dim, detail_width, *pictures)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
         self.initialize()
@@ -253,7 +268,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             kept = None if cache is None else cache.block(layer)
             stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
-        return self._unpatch(self._head(stream, embedding), slots, height, width).to(latents.dtype)
+        found = self._head(stream, embedding, latents, tokens)
+        if self.config.predicts == "data":
+            sigma = (timestep.expand(batch) / 1000).clamp_min(LEAST_SIGMA).view(-1, 1, 1, 1, 1)
+            found = (latents.float() - found.float()) / sigma
+        return found.to(latents.dtype)
 
     def idle_parameters(self, text: bool = True) -> list[str]:
         """Names of parameters that no loss reaches. Without `text` there is a single null token, and
@@ -282,7 +301,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
             skeleton = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
         text = self.condition_embedder.text_embedder(self._padded(conditions.text).to(dtype))
-        tokens = ConditionTokens(text, control, audio, skeleton)
+        detail: tuple[Tensor | None, ...] = (None, None)
+        if self.config.detail_width is not None:
+            pictures = (conditions.reference_latents, conditions.skeleton_latents)
+            detail = self.detail_head.conditions(*(None if x is None else x.to(dtype) for x in pictures))
+        tokens = ConditionTokens(text, control, audio, skeleton, *detail)
         if cache is not None:
             cache.fill(tokens, self.stream_bytes(tokens), len(self.blocks), len(self.vace_blocks))
         return tokens
@@ -311,11 +334,20 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         grid = (height // self._patch, width // self._patch)
         return picture_rotations(grid, self.config.attention_head_dim, self.scale_shift_table.device)
 
-    def _head(self, stream: Tensor, embedding: Tensor) -> Tensor:
+    def _head(self, stream: Tensor, embedding: Tensor, latents: Tensor, given: ConditionTokens) -> Tensor:
+        """[B, C, F+1, h, w]; a detail head leaves the reference as it is."""
+        slots, height, width = latents.shape[2:]
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
         with autocast_off(stream.device.type):  # the velocity keeps its precision
             tokens = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
-            return self.proj_out(tokens.to(self.proj_out.weight.dtype))
+            if given.reference_detail is None:
+                found = self.proj_out(tokens.to(self.proj_out.weight.dtype))
+                return self._unpatch(found, slots, height, width)
+        dtype = compute_dtype(self.detail_head.from_tokens.weight)
+        tokens = tokens.to(dtype).unflatten(1, (slots, -1))[:, 1:]
+        detail = (given.reference_detail, given.skeleton_detail)
+        made = self.detail_head(tokens, latents[:, :, 1:], embedding.to(dtype), *detail)
+        return torch.cat([latents[:, :, :1].to(made), made], dim=2)
 
     def _unpatch(self, tokens: Tensor, slots: int, height: int, width: int) -> Tensor:
         patch = self._patch
@@ -335,7 +367,10 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             *(embedder.text_embedder.linear_1, embedder.text_embedder.linear_2),
         ):
             nn.init.normal_(linear.weight, std=0.02)
-        nn.init.zeros_(self.proj_out.weight)
+        if self.config.detail_width is None:
+            nn.init.zeros_(self.proj_out.weight)
+        else:
+            self.detail_head.initialize()
         branches = [self.vace_blocks[0].proj_in, *(block.proj_out for block in self.vace_blocks)]
         for block in self.blocks:
             if self.config.audio != "none":

@@ -25,13 +25,16 @@ class ConditionTokens:
 
     `text` [B, L, D]; `control` [B, (F+1)*N, D], before the first VACE block's `proj_in`; `audio`
     [B, F+1, n, D] and `skeleton` [B, F+1, N, D], None where there is none; slot 0 of these two, where the
-    reference stands, is zero.
+    reference stands, is zero. `reference_detail` [B, W, h, w], `skeleton_detail` [B, F, W, h, w]: for a
+    `DetailHead`.
     """
 
     text: Tensor
     control: Tensor
     audio: Tensor | None = None
     skeleton: Tensor | None = None
+    reference_detail: Tensor | None = None
+    skeleton_detail: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ def check_dit_config(config: Any) -> None:
         "audio_axis": ("token", "channel"),
         "skeleton_attention": ("skeleton_queries", "video_queries"),
         "mask_rule": get_args(MaskRule),
+        "predicts": ("velocity", "data"),
     }
     for name, values in allowed.items():
         if config[name] not in values:
@@ -36,6 +37,10 @@ def check_dit_config(config: Any) -> None:
         raise CheckpointError(f"patch_size {patch} is not supported: use (1, p, p)")
     if config.cell_px < 1:
         raise CheckpointError(f"cell_px is {config.cell_px} in the DiT config: use 1 or more pixels")
+    if config.detail_width is not None and (config.detail_width < 8 or config.detail_width % 8):
+        raise CheckpointError(
+            f"detail_width is {config.detail_width} in the DiT config: use a multiple of 8, or None"
+        )
     if not 0.0 <= config.known_dropped < 1.0:
         raise CheckpointError(
             f"known_dropped is {config.known_dropped} in the DiT config: use a share from 0 to below 1"

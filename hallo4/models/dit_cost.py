@@ -15,6 +15,7 @@ import torch
 from hallo4.models.cost import META, Cost, count, fused_attention, on_meta
 from hallo4.models.dit import PortraitDiT
 from hallo4.models.dit_cache import STREAMS, DiTCache, Stream, stream_bytes
+from hallo4.models.dit_detail import DetailHead
 from hallo4.models.precision import final_dtype
 from hallo4.models.temporal_motion_modulation import kept_slots, latent_frame_count
 from hallo4.types import MotionConditions
@@ -77,11 +78,29 @@ def denoising_flops(config: Any, size: WindowSize, kept: Collection[Stream] | No
         main += (3 if asks else 2) * video * square + slots * attention(picture, picture)
         main += (1 if asks else 2) * video * square if "skeleton" in missing else 0
     vace = shared + video * square
-    outer = 4 * video * config.in_channels * cell * dim  # patches in, head out
+    outer = 2 * video * config.in_channels * cell * dim  # patches in
+    if config.detail_width is None:
+        outer += 2 * video * config.in_channels * cell * dim  # head out
+    else:
+        outer += _detail_flops(config, size, first)
     outer += 2 * (config.freq_dim * dim + 7 * dim * dim)  # the timestep
     if first:
         outer += _embedding_flops(config, size, text) + video * square  # `proj_in`
     return size.batch * (config.num_layers * main + len(config.vace_layers) * vace + outer)
+
+
+def _detail_flops(config: Any, size: WindowSize, first: bool) -> int:
+    """Of a `DetailHead`, for one window; `first`: what it makes of the conditions too."""
+    dim, width = config.num_attention_heads * config.attention_head_dim, config.detail_width
+    groups, cells = latent_frame_count(size.frames, config.rho), size.height * size.width
+    channels, points, blocks = config.in_channels, DetailHead.POINTS, DetailHead.BLOCKS
+    each_cell = dim * (width + 2 * points)  # from the tokens, which are as wide for all their cells
+    each_cell += channels * width + width * width + 18 * blocks * width * width + 9 * width * channels
+    flops = 2 * groups * cells * each_cell + 4 * blocks * dim * width
+    if first:
+        flops += 18 * cells * (channels * width + width * width)
+        flops += 2 * groups * cells * config.rho * channels * width if config.skeleton != "none" else 0
+    return flops
 
 
 def audio_tokens(config: Any) -> int:
@@ -149,7 +168,7 @@ def window_memory(config: Any, size: WindowSize, dtype: torch.dtype) -> WindowMe
     filled = count_forward(model, size, dtype, cache)
     tokens = cache.tokens
     assert tokens is not None
-    parts = [tokens.text, tokens.control, tokens.control, tokens.audio, tokens.skeleton]  # `proj_in`'s too
+    parts = [*vars(tokens).values(), tokens.control]  # which `proj_in` makes another of
     kept = sum(part.numel() * dtype.itemsize for part in parts if part is not None)
     asks = config.skeleton_attention == "skeleton_queries"
     streams = stream_bytes(tokens, config.num_layers, len(config.vace_layers), dtype.itemsize, asks)

@@ -18,7 +18,7 @@ from hallo4.types import AutoencoderSpec
 @dataclass(frozen=True)
 class DiTSizes:
     """Width = heads * head_dim. `patch`: latent cells of a token, each way. `audio_tokens` and
-    `audio_hidden_dim` are the pre-trained projector's."""
+    `audio_hidden_dim` are the pre-trained projector's; `detail_width`, `predicts`: see `PortraitDiT`."""
 
     heads: Width = 4
     head_dim: Width = 48
@@ -27,11 +27,14 @@ class DiTSizes:
     audio_tokens: Width = 4
     audio_hidden_dim: Width = 384
     patch: Literal[1, 2, 4] = 2
+    detail_width: Width | None = None
+    predicts: Literal["velocity", "data"] = "velocity"
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
     """How the tiny DiT is trained; see `muon_training`."""
     plain = ("patch_embedding", "condition_embedder", "scale_shift_table", "proj_out.weight")
+    plain = (*plain, *(f"detail_head.{part}" for part in ("offsets", "from_noisy", "out")))
     return muon_training(name, steps, max_minutes, 0.997, plain)
 
 
@@ -70,6 +73,8 @@ def build_dit(sizes: DiTSizes, code: AutoencoderSpec) -> PortraitDiT:
         skeleton_rope=True,
         branch_init_std=0.02,
         cell_px=code.cell_px,
+        detail_width=sizes.detail_width,
+        predicts=sizes.predicts,
     )
 
 

@@ -176,7 +176,7 @@ CONDITION_PARTS = (
     *("vace_patch_embedding.weight", "vace_blocks.0.proj_in.weight"),
     *("condition_embedder.text_embedder.linear_1.weight", "condition_embedder.time_proj.weight"),
     *("blocks.0.attn2.to_k.weight", "blocks.2.attn_audio.to_v.weight", "blocks.1.attn_skeleton.to_q.weight"),
-    *("patch_embedding.weight", "proj_out.weight", "scale_shift_table"),
+    *("patch_embedding.weight", "scale_shift_table"),
 )
 
 
@@ -191,7 +191,8 @@ def test_every_parameter_has_a_gradient_through_forward(form):
         if parameter.grad is None or not parameter.grad.any()
     }
     assert without == set()
-    assert set(CONDITION_PARTS) <= dict(model.named_parameters()).keys()
+    head = "proj_out.weight" if model.config.detail_width is None else "detail_head.from_skeleton.weight"
+    assert {*CONDITION_PARTS, head} <= dict(model.named_parameters()).keys()
 
 
 def test_one_text_token_is_not_asked_about_so_its_queries_and_keys_have_no_gradient():

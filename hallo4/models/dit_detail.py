@@ -1,0 +1,133 @@
+"""The detail head of a small DiT: what tokens of many cells are too narrow for is made cell by cell.
+
+    tokens [B, S, N, D] --linear, to cells--> features --.
+    noisy latents ------------1x1 convolution----------- + --> residual blocks --> latents [B, C, S, h, w]
+    skeletons of the group ---1x1 convolution------------|         ^ time
+    reference --convolutions--> features --sampled where-'
+                                 the tokens say (offsets)
+
+A token of 4x4 cells of 48 channels stands for 768 numbers, more than the model is wide: what the tokens carry
+is coarse, and faces come out in patches. Most of what a frame shows stands in the reference already, a little
+further up or to the left. So every token says for each of its cells, and for each group of channels, where to
+look in the reference (a deformable attention of one point for each head, arXiv 2010.04159, section 4.1), and
+convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hallo4.models.temporal_motion_modulation import redistribute
+
+START_RADIUS = 1.0
+"""How far from its own place, in cells, the points of a new head look, each in another direction."""
+
+
+class DetailBlock(nn.Module):
+    """[n, W, h, w] -> same; two convolutions, of unit size over the channels, modulated by the time."""
+
+    def __init__(self, width: int, time_dim: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(time_dim, 2 * width)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.last = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """`time` [B, D]: the activated embedding of the timestep; n is a multiple of B."""
+        modulation = self.modulation(time).repeat_interleave(len(x) // len(time), 0)
+        scale, shift = modulation[:, :, None, None].chunk(2, 1)
+        unit = x * torch.rsqrt(x.float().square().mean(1, keepdim=True) + 1e-4).to(x.dtype)
+        return x + self.last(F.silu(self.first(F.silu(unit * (1 + scale) + shift))))
+
+
+class DetailHead(nn.Module):
+    """Tokens of width `dim`, each of `patch` x `patch` cells, to latents of `channels`; `width` features a
+    cell, in `POINTS` groups that look at points of their own."""
+
+    POINTS: ClassVar[int] = 8
+    BLOCKS: ClassVar[int] = 2
+
+    def __init__(self, dim: int, width: int, channels: int, patch: int, rho: int, skeleton: bool) -> None:
+        super().__init__()
+        self.patch, self.rho = patch, rho
+        self.from_tokens = nn.Linear(dim, patch * patch * width)
+        self.offsets = nn.Linear(dim, patch * patch * self.POINTS * 2)
+        self.from_noisy = nn.Conv2d(channels, width, 1)
+        self.from_reference = nn.Conv2d(channels, width, 3, padding=1)
+        self.reference_inside = nn.Conv2d(width, width, 3, padding=1)
+        self.from_sampled = nn.Conv2d(width, width, 1)
+        self.from_skeleton = nn.Conv2d(rho * channels, width, 1) if skeleton else None
+        self.blocks = nn.ModuleList(DetailBlock(width, dim) for _ in range(self.BLOCKS))
+        self.out = nn.Conv2d(width, channels, 3, padding=1)
+
+    @torch.no_grad()
+    def initialize(self) -> None:
+        """Begin as nothing: zero latents, blocks that pass on, points in a ring around each cell."""
+        for layer in (self.out, *(part for block in self.blocks for part in (block.last, block.modulation))):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.offsets.weight)
+        angle = torch.arange(self.POINTS) * (2 * math.pi / self.POINTS)
+        ring = START_RADIUS * torch.stack([angle.cos(), angle.sin()], 1)  # (x, y)
+        self.offsets.bias.copy_(ring.flatten().repeat(self.patch**2))
+
+    def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W, h, w], `skeleton` [B, C, T,
+        h, w] at frame rate -> [B, S, W, h, w]."""
+        features = self.from_reference(reference[:, :, 0])
+        features = features + self.reference_inside(F.silu(features))
+        if self.from_skeleton is None or skeleton is None:
+            return features, None
+        batch, _, _, height, width = skeleton.shape
+        frames = skeleton.permute(0, 2, 3, 4, 1).flatten(2, 3)  # B T (h w) C
+        groups = redistribute(frames, self.rho).flatten(0, 1)  # (B S) (h w) (rho C)
+        drawn = self.from_skeleton(groups.transpose(1, 2).unflatten(2, (height, width)))
+        return features, drawn.unflatten(0, (batch, -1))
+
+    def forward(
+        self, tokens: Tensor, noisy: Tensor, embedding: Tensor, reference: Tensor, skeleton: Tensor | None
+    ) -> Tensor:
+        """`tokens` [B, S, N, D] and `noisy` [B, C, S, h, w] of the frames to make, `embedding` [B, D] of the
+        timestep, `reference` and `skeleton` of `conditions` -> [B, C, S, h, w], in the type of the
+        weights."""
+        batch, _, slots, height, width = noisy.shape
+        grid = (height // self.patch, width // self.patch)
+        noisy = noisy.transpose(1, 2).flatten(0, 1).to(self.from_noisy.weight.dtype)
+        x = self._to_cells(self.from_tokens(tokens), grid) + self.from_noisy(noisy)
+        offsets = self._to_cells(self.offsets(tokens), grid).float()
+        x = x + self.from_sampled(sample_points(reference, offsets, slots).to(x.dtype))
+        if skeleton is not None:
+            x = x + skeleton.flatten(0, 1)
+        time = F.silu(embedding).to(x.dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        for block in self.blocks:
+            x = block(x, time)
+        return self.out(F.silu(x)).unflatten(0, (batch, slots)).transpose(1, 2)
+
+    def _to_cells(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """[B, S, N, p*p*W] -> [B*S, W, h, w]."""
+        cells = tokens.flatten(0, 1).unflatten(1, grid).unflatten(3, (self.patch, self.patch, -1))
+        return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+def sample_points(features: Tensor, offsets: Tensor, slots: int) -> Tensor:
+    """Features of another place for each group of channels: `features` [B, W, h, w], `offsets` [B*S, P*2, h,
+    w] as (x, y) of each of P points, in cells -> [B*S, W, h, w]. Bilinear; outside is what is at the border.
+    """
+    height, width = features.shape[2:]
+    points = offsets.shape[1] // 2
+    moved = offsets.unflatten(1, (points, 2)).flatten(0, 1)  # (B S P) 2 h w
+    rows = torch.arange(height, device=features.device, dtype=torch.float32) + 0.5
+    columns = torch.arange(width, device=features.device, dtype=torch.float32) + 0.5
+    x = (moved[:, 0] + columns) * (2 / width) - 1
+    y = (moved[:, 1] + rows[:, None]) * (2 / height) - 1
+    groups = features.float().unflatten(1, (points, -1))
+    groups = groups.repeat_interleave(slots, 0).flatten(0, 1)  # (B S P) W/P h w
+    sampled = F.grid_sample(
+        groups, torch.stack([x, y], -1), mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled.unflatten(0, (-1, points)).flatten(1, 2)

@@ -1,0 +1,92 @@
+"""The detail head: where it looks, how tokens become cells, how it begins, and what a model of data says."""
+
+import pytest
+import torch
+from test_dit import DETAIL_FORM, conditions, make, sample
+
+from hallo4.errors import CheckpointError
+from hallo4.models.dit import LEAST_SIGMA, PortraitDiT
+from hallo4.models.dit_detail import DetailHead, sample_points
+
+
+def test_a_whole_offset_is_a_shift_and_beyond_the_border_is_the_border():
+    features = torch.randn(1, 16, 5, 6)
+    offsets = torch.zeros(2, 16, 5, 6)  # two frames, eight points of (x, y)
+    offsets[0, 0], offsets[0, 1] = 2, -1  # the first point of the first frame: two right, one up
+    sampled = sample_points(features, offsets, slots=2)
+    rows, columns = torch.arange(5).sub(1).clamp(0, 4), torch.arange(6).add(2).clamp(0, 5)
+    torch.testing.assert_close(sampled[0, :2], features[0, :2][:, rows][:, :, columns])
+    torch.testing.assert_close(sampled[0, 2:], features[0, 2:])
+    torch.testing.assert_close(sampled[1], features[0])
+
+
+def test_half_an_offset_is_the_mean_of_two_cells():
+    features = torch.randn(1, 8, 3, 4)
+    offsets = torch.zeros(1, 16, 3, 4)
+    offsets[:, 0::2] = 0.5
+    sampled = sample_points(features, offsets, slots=1)
+    torch.testing.assert_close(sampled[..., :3], (features[..., :3] + features[..., 1:]) / 2)
+
+
+def test_a_token_is_laid_out_over_its_own_cells():
+    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
+    tokens = torch.randn(2, 3, 6, 6)  # 2 x 3 tokens of 2 x 2 cells
+    cells = head._to_cells(head.from_tokens(tokens), (2, 3))
+    assert cells.shape == (6, 8, 4, 6)
+    for row, column in ((0, 0), (3, 5), (2, 1)):
+        token = tokens[1, 2, (row // 2) * 3 + column // 2]
+        place = (row % 2) * 2 + column % 2
+        torch.testing.assert_close(cells[5, :, row, column], head.from_tokens(token).view(4, 8)[place])
+
+
+@torch.no_grad()
+def test_a_new_model_of_data_makes_zero_and_its_velocity_follows():
+    model = PortraitDiT(**DETAIL_FORM).eval()
+    given, latents = conditions(), sample(model)
+    latents[:, :, :1] = given.reference_latents
+    times = torch.tensor([731.0, 200.0])
+    expected = latents / (times / 1000).view(2, 1, 1, 1, 1)
+    expected[:, :, 0] = 0  # the reference stays what it is
+    torch.testing.assert_close(model(latents, times, given), expected)
+    low = model(latents, torch.zeros(2), given)
+    torch.testing.assert_close(low[:, :, 1:], latents[:, :, 1:] / LEAST_SIGMA)
+
+
+@torch.no_grad()
+def test_a_step_down_to_no_noise_lands_on_the_data_that_was_predicted():
+    """At every level: latents - sigma * velocity is what the head made."""
+    model, given = make(DETAIL_FORM), conditions()
+    latents = model.pin(sample(model), given)
+    made = {}
+    model.detail_head.register_forward_hook(lambda _m, _i, out: made.update(data=out))
+    for sigma in (1.0, 0.6, LEAST_SIGMA):
+        velocity = model(latents, torch.full((2,), 1000 * sigma), given)
+        landed = model.video_latents(latents - sigma * velocity)
+        torch.testing.assert_close(landed, made["data"], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_points_follow_the_tokens():
+    """What a cell takes from the reference is decided by its own token alone."""
+    torch.manual_seed(0)
+    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
+    head.initialize()
+    head.offsets.weight.normal_()
+    head.out.weight.zero_()
+    head.out.weight[:, :4, 1, 1] = torch.eye(4)
+    tokens, noisy, embedding = torch.randn(1, 1, 9, 6), torch.zeros(1, 4, 1, 6, 6), torch.zeros(1, 6)
+    reference, _ = head.conditions(torch.randn(1, 4, 1, 6, 6), None)
+    before = head(tokens, noisy, embedding, reference, None)
+    tokens[:, :, 4] += 1  # the middle one
+    changed = (head(tokens, noisy, embedding, reference, None) != before).any(1)[0, 0]
+    expected = torch.zeros(6, 6, dtype=torch.bool)
+    expected[2:4, 2:4] = True
+    assert torch.equal(changed, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"detail_width": 12}, "detail_width is 12"), ({"predicts": "v"}, "predicts")]
+)
+def test_impossible_heads_are_refused(change, message):
+    with pytest.raises(CheckpointError, match=message):
+        PortraitDiT(**{**DETAIL_FORM, **change})
