@@ -53,7 +53,8 @@ class TinyAutoencoderConfig:
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
     pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
-    distance of the last frames of groups in the features of the embedded observer. `start_from`: a folder
+    distance of a frame of every group in the features of an observer: the one in the folder `observer`, or
+    the embedded one. `start_from`: a folder
     with an autoencoder to train further, as it is or with new channels, `widen_to` in all (see
     `TinyVideoAutoencoder.widened`); `freeze_encoder` leaves its latents as they are, so that diffusion
     models trained on them stay valid.
@@ -76,6 +77,7 @@ class TinyAutoencoderConfig:
     mouth_weight: NotNegative = 8.0
     difference_weight: NotNegative = 3.0
     perceptual_weight: NotNegative = 0.0
+    observer: str | None = None
     latent_noise: NotNegative = 0.06
     latent_penalty: NotNegative = 1e-4
     train: TrainConfig = field(
@@ -166,7 +168,8 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
         if config.perceptual_weight:
             assert observer is not None
             looking = observer.to(groups.device)
-            apart = perceptual_distance(looking, reconstruction[:, :, -1], groups[:, :, -1]).mean()
+            frame = step % groups.shape[2]
+            apart = perceptual_distance(looking, reconstruction[:, :, frame], groups[:, :, frame]).mean()
             loss = loss + config.perceptual_weight * apart
             values["perceptual_distance"] = float(apart.detach())
         if groups.shape[2] == 1:
@@ -215,7 +218,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
 
-    method = autoencoder_method(config, load_observer() if config.perceptual_weight else None)
+    observer = load_observer(config.observer) if config.perceptual_weight else None
+    method = autoencoder_method(config, observer)
     result = train(config.train, method, model, data, folder=folder, on_preview=preview)
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hallo4.data import ClipStore
+from hallo4.errors import InputError
 from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
 from hallo4.recipes.tiny_autoencoder import (
@@ -16,6 +17,7 @@ from hallo4.recipes.tiny_autoencoder import (
     TinyAutoencoderConfig,
     autoencoder_method,
     held_out_psnr,
+    run,
 )
 from hallo4.types import AutoencoderSpec
 
@@ -140,7 +142,15 @@ def test_the_perceptual_term_sees_a_blurred_frame_and_no_change_of_nothing():
     loss, metrics = autoencoder_method(config, observer)(same, batch, 0)
     assert (loss.item(), metrics["perceptual_distance"]) == (0.0, 0.0)
     same.decode_groups = lambda latents: torch.cat([groups[:, :, :-1], blurred[:, :, None]], dim=2)
-    with_term, metrics = autoencoder_method(config, observer)(same, batch, 0)
+    _, metrics = autoencoder_method(config, observer)(same, batch, 2)  # the frame that step 2 looks at
+    assert metrics["perceptual_distance"] == 0.0
+    with_term, metrics = autoencoder_method(config, observer)(same, batch, 3)
     without, _ = autoencoder_method(replace(config, perceptual_weight=0.0))(same, batch, 0)
     assert metrics["perceptual_distance"] == pytest.approx(apart[2:].mean().item())
     assert (with_term - without).item() == pytest.approx(2 * apart[2:].mean().item(), rel=1e-4)
+
+
+def test_new_channels_need_a_code_to_widen_that_may_change(tmp_path):
+    for changes in ({}, {"start_from": "tiny-dit-sft", "freeze_encoder": True}):
+        with pytest.raises(InputError, match="widen_to gives an autoencoder new channels: name it by start"):
+            run(TinyAutoencoderConfig(widen_to=32, **changes), tmp_path)
