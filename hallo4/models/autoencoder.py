@@ -290,49 +290,6 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         return (variances[-channels:].sum() / variances.sum().clamp_min(1e-12)).to(mean)
 
     @torch.no_grad()
-    def widened(self, channels: int, groups_pm1: Tensor) -> tuple[TinyVideoAutoencoder, Tensor]:
-        """A model of `channels` latent channels that continues this one, and how much of this one's error on
-        `groups_pm1` [n, 3, 4, H, W] the new channels explain, a scalar tensor in [0, 1].
-
-        The first channels are this model's. The others, on the linear path alone, are the best linear code
-        of what this one leaves of these groups (reduced-rank regression of its error on the folded patches),
-        with unit variance. ShapeError unless `channels` is more than this model has.
-        """
-        had = self.config.latent_channels
-        if channels <= had:
-            raise ShapeError(
-                f"TinyVideoAutoencoder: a code of {had} channels is widened to more; found {channels}."
-            )
-        made = torch.cat([self.decode_groups(self.encode_groups(chunk)) for chunk in groups_pm1.split(8)])
-        patches, missed = (
-            F.pixel_unshuffle(fold(groups.double(), self.config.motion_gain), self.cell_px)
-            .movedim(1, -1)
-            .flatten(0, -2)
-            for groups in (groups_pm1, groups_pm1 - made)
-        )
-        mean, centred = patches.mean(0), missed - missed.mean(0)
-        patches = patches - mean
-        within = patches.T @ patches
-        ridge = 1e-4 * within.diagonal().mean() * torch.eye(len(within), dtype=within.dtype)
-        regression = torch.linalg.solve(within + ridge, patches.T @ centred)
-        fitted = patches @ regression
-        directions = torch.linalg.eigh(fitted.T @ fitted).eigenvectors[:, had - channels :].flip(1)
-        codes = fitted @ directions
-        scale = codes.std(0).clamp_min(1e-9)
-        wide = TinyVideoAutoencoder.from_config({**self.config, "latent_channels": channels})
-        state = wide.state_dict()  # its tensors are those of the model
-        _zero(wide.decoder[0])
-        for name, value in self.state_dict().items():
-            state[name][tuple(map(slice, value.shape))] = value
-        encoding = ((regression @ directions) / scale).T
-        state["linear_encoder.weight"][had:, :, 0, 0] = encoding
-        state["linear_encoder.bias"][had:] = -encoding @ mean
-        state["linear_decoder.weight"][:, had:, 0, 0] = directions * scale
-        state["linear_decoder.bias"] += missed.mean(0)
-        left = (centred - codes @ directions.T).square().sum() / centred.square().sum().clamp_min(1e-12)
-        return wide, 1 - left.float()
-
-    @torch.no_grad()
     def fit_latent_statistics(self, latents: Tensor) -> None:
         """Make latents like these zero mean and unit variance per channel from now on.
 

@@ -19,6 +19,7 @@ from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.autoencoder_widening import widened
 from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
 from hallo4.pipelines.model_folder import saved_autoencoder
@@ -56,7 +57,7 @@ class TinyAutoencoderConfig:
     distance of a frame of every group in the features of an observer: the one in the folder `observer`, or
     the embedded one. `start_from`: a folder
     with an autoencoder to train further, as it is or with new channels, `widen_to` in all (see
-    `TinyVideoAutoencoder.widened`); `freeze_encoder` leaves its latents as they are, so that diffusion
+    `widened`); `freeze_encoder` leaves its latents as they are, so that diffusion
     models trained on them stay valid.
     """
 
@@ -247,7 +248,7 @@ def _start(
         if start is None:
             model.initialize_linear_path(groups)
         else:
-            model, _ = start.widened(config.widen_to, groups)
+            model, _ = widened(start, config.widen_to, groups)
     model.train().requires_grad_(True)
     if config.freeze_encoder:
         model.encoder.requires_grad_(False)

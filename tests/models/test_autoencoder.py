@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hallo4.errors import ShapeError
 from hallo4.models import autoencoder as module
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.autoencoder_widening import widened
 from hallo4.types import Autoencoder
 
 SMALL = {"latent_channels": 4, "fine_width": 16, "coarse_width": 32}
@@ -208,7 +209,7 @@ def test_a_widened_code_keeps_the_channels_and_explains_some_of_what_was_missing
     torch.manual_seed(1)
     groups = low_rank_groups() + 0.1 * torch.randn(12, 3, 4, 16, 24)
     before = model.decode_groups(model.encode_groups(groups))
-    wide, explained = model.widened(7, groups)
+    wide, explained = widened(model, 7, groups)
     latents = wide.encode_groups(groups)
     torch.testing.assert_close(latents[:, :4], model.encode_groups(groups))
     torch.testing.assert_close(latents[:, 4:].std((0, 2, 3)), torch.ones(3), rtol=1e-3, atol=1e-3)
@@ -228,7 +229,7 @@ def test_a_widened_code_keeps_the_channels_and_explains_some_of_what_was_missing
 
 def test_a_code_is_widened_to_more_channels_only(model):
     with pytest.raises(ShapeError, match="4 channels is widened to more; found 4"):
-        model.widened(4, torch.zeros(1, 3, 4, 16, 16))
+        widened(model, 4, torch.zeros(1, 3, 4, 16, 16))
 
 
 def test_every_parameter_learns_after_the_linear_start():

@@ -34,9 +34,8 @@ TINY_FORM = {
     "branch_init_std": 0.02,
 }
 DETAIL_FORM = {**TINY_FORM, "detail_width": 16, "predicts": "data"}
-FORMS = pytest.mark.parametrize(
-    "form", [RELEASED_FORM, TINY_FORM, DETAIL_FORM], ids=["released", "tiny", "detail"]
-)
+BY_NAME = {"released": RELEASED_FORM, "tiny": TINY_FORM, "detail": DETAIL_FORM}
+FORMS = pytest.mark.parametrize("form", BY_NAME.values(), ids=BY_NAME)
 FRAMES, HEIGHT, WIDTH = 9, 4, 6
 
 
