@@ -25,8 +25,7 @@ SIZES = {
 AUDIO_SIZES = {"audio_blocks": 2, "audio_channels": 3, "audio_hidden_dim": 8, "audio_tokens": 2}
 RELEASED_FORM = {**SIZES, **AUDIO_SIZES, "text_len": 6}
 TINY_FORM = {
-    **SIZES,
-    **AUDIO_SIZES,
+    **{**SIZES, **AUDIO_SIZES},
     "text_len": None,
     "audio_axis": "channel",
     "skeleton_attention": "video_queries",
@@ -34,8 +33,8 @@ TINY_FORM = {
     "branch_init_std": 0.02,
 }
 DETAIL_FORM = {**TINY_FORM, "detail_width": 16, "predicts": "data"}
-BY_NAME = {"released": RELEASED_FORM, "tiny": TINY_FORM, "detail": DETAIL_FORM}
-FORMS = pytest.mark.parametrize("form", BY_NAME.values(), ids=BY_NAME)
+ALL_FORMS = {"released": RELEASED_FORM, "tiny": TINY_FORM, "detail": DETAIL_FORM}
+FORMS = pytest.mark.parametrize("form", ALL_FORMS.values(), ids=ALL_FORMS)
 FRAMES, HEIGHT, WIDTH = 9, 4, 6
 
 
@@ -66,8 +65,8 @@ def conditions(batch=2, text_tokens=1, seed=1):
 
 
 def sample(model, batch=2):
-    shape = model.sample_shape(FRAMES, HEIGHT, WIDTH)
-    return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(2))
+    draw = torch.Generator().manual_seed(2)
+    return torch.randn(batch, *model.sample_shape(FRAMES, HEIGHT, WIDTH), generator=draw)
 
 
 def velocity(model, given, cache=None):
@@ -219,10 +218,10 @@ def test_is_a_backbone_with_a_reference_slot(form):
     assert isinstance(model, Backbone)
     assert model.sample_shape(FRAMES, HEIGHT, WIDTH) == (16, 4, HEIGHT, WIDTH)
     noise = sample(model)
-    pinned = model.pin(noise, given)
+    pinned, video = model.pin(noise, given), model.video_latents(noise)
     assert torch.equal(pinned[:, :, :1], given.reference_latents)
-    assert torch.equal(model.video_latents(pinned), model.video_latents(noise))
-    assert model.video_latents(noise).shape == (2, 16, 3, HEIGHT, WIDTH)
+    assert torch.equal(model.video_latents(pinned), video)
+    assert video.shape == (2, 16, 3, HEIGHT, WIDTH)
 
 
 @FORMS
@@ -283,10 +282,10 @@ def test_the_head_stays_in_fp32_and_the_vace_blocks_layer_of_that_name_does_not(
 @torch.no_grad()
 def test_attention_backend_can_be_chosen():
     model, given = make(TINY_FORM), conditions()
-    expected = velocity(model, given)
-    model.set_attention_backend("_native_math")
+    expected, name = velocity(model, given), "_native_math"
+    model.set_attention_backend(name)
     try:
-        assert model.blocks[0].attn_audio.processor._attention_backend == "_native_math"
+        assert model.blocks[0].attn_audio.processor._attention_backend == name
         assert close(velocity(model, given), expected)
     finally:
         model.set_attention_backend("native")
