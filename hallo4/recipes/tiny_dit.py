@@ -34,7 +34,6 @@ class DiTSizes:
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
     """How the tiny DiT is trained; see `muon_training`."""
     plain = ("patch_embedding", "condition_embedder", "scale_shift_table", "proj_out.weight")
-    plain = (*plain, *(f"detail_head.{part}" for part in ("offsets", "from_noisy", "out")))
     return muon_training(name, steps, max_minutes, 0.997, plain)
 
 
@@ -89,9 +88,16 @@ def describe_dit(config: Any) -> str:
     )
 
 
+def outer_layers(config: Any) -> tuple[str, ...]:
+    """Of the detail head of a DiT of this config, if it has one: what AdamW trains, being no hidden layer."""
+    layers = () if config.detail_width is None else ("offsets", "from_noisy", "out")
+    return tuple(f"detail_head.{layer}." for layer in layers)
+
+
 def run(config: TinyDiTConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
-    return fine_tune_tiny(config, folder, lambda code: build_dit(config.sizes, code), describe_dit)
+    new = (lambda code: build_dit(config.sizes, code), describe_dit)
+    return fine_tune_tiny(config, folder, *new, outer_layers=outer_layers)
 
 
 def recipe() -> Recipe:

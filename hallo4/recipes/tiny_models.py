@@ -79,11 +79,13 @@ def fine_tune_tiny(
     new_backbone: Callable[[AutoencoderSpec], nn.Module],
     describe: Callable[[Any], str],
     adapt: Callable[[nn.Module], nn.Module] = lambda model: model,
+    outer_layers: Callable[[Any], tuple[str, ...]] = lambda config: (),
 ) -> Path:
     """Encode what is missing, train, save `folder/model`; returns it.
 
     `new_backbone`: for latents of such an autoencoder; `describe`: it, in a line of the card; `adapt`: what
-    becomes of a model that is trained further. InputError: the autoencoder or the audio projector has not
+    becomes of a model that is trained further; `outer_layers`: what else is for AdamW, by the backbone's
+    config, where Muon trains. InputError: the autoencoder or the audio projector has not
     been trained yet, or the model is of another family, or the clips are not for it.
     """
     if config.prepared is not None and config.model is None:
@@ -101,6 +103,10 @@ def fine_tune_tiny(
                 "the other recipe."
             )
         start = replace(start, backbone=adapt(start.backbone))
+    optimizer = config.train.optimizer
+    if optimizer.kind == "muon":
+        names = (*optimizer.adamw_names, *outer_layers(start.backbone.config))
+        config = replace(config, train=replace(config.train, optimizer=replace(optimizer, adamw_names=names)))
     source = source_of(config, start)
 
     def card(steps: int) -> str:

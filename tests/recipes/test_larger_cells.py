@@ -49,10 +49,13 @@ def trained(work, name, run, **values):
     return recipe.run(replace(recipe.config, **values), run)
 
 
-@pytest.mark.parametrize(("patch", "tall"), [(1, (304, 224)), (2, (256, 192)), (4, (256, 192))])
-def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall):
+@pytest.mark.parametrize(
+    ("patch", "tall", "head"),
+    [(1, (304, 224), {}), (2, (256, 192), {}), (4, (256, 192), {"detail_width": 8, "predicts": "data"})],
+)
+def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall, head):
     """`tall`: the canvas (height, width) of a picture of 192x256, of about the trained area."""
-    folder = trained(work, "tiny-dit-sft", tmp_path, sizes=replace(SIZES, patch=patch))
+    folder = trained(work, "tiny-dit-sft", tmp_path, sizes=replace(SIZES, patch=patch, **head))
     model = load_model(folder)
     rules = model.backbone.windows
     assert (rules.cell_px, rules.side_multiple_px, model.info.size_px) == (16, 16 * patch, 256)
