@@ -256,6 +256,11 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
 
     # ------------------------------------------------------------------ fitting without gradients
 
+    def folded_cells(self, groups_pm1: Tensor) -> Tensor:
+        """What the linear path sees of [n, 3, 4, H, W]: one row for each cell, [n h w, 12 cell_px^2]."""
+        folded = fold(groups_pm1, self.config.motion_gain)
+        return F.pixel_unshuffle(folded, self.cell_px).movedim(1, -1).flatten(0, -2)
+
     @torch.no_grad()
     def initialize_linear_path(self, groups_pm1: Tensor) -> Tensor:
         """Make the model the best linear code of `groups_pm1` [n, 3, 4, H, W], with latents of unit variance.
@@ -266,8 +271,7 @@ class TinyVideoAutoencoder(ModelMixin, ConfigMixin):
         of the (enlarged) variance that is explained, a scalar tensor.
         """
         channels = self.config.latent_channels
-        folded = fold(groups_pm1.float(), self.config.motion_gain)
-        patches = F.pixel_unshuffle(folded, self.cell_px).movedim(1, -1).flatten(0, -2)
+        patches = self.folded_cells(groups_pm1.float())
         if len(patches) <= channels:
             raise ShapeError(
                 f"initialize_linear_path needs more than {channels} patches of {self.cell_px}x{self.cell_px} "

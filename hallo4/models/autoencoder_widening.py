@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hallo4.errors import ShapeError
-from hallo4.models.autoencoder import TinyVideoAutoencoder, fold
+from hallo4.models.autoencoder import TinyVideoAutoencoder
 
 CHUNK = 8
 """Groups of frames that are coded at once."""
@@ -32,7 +31,7 @@ def widened(
             f"TinyVideoAutoencoder: a code of {had} channels is widened to more; found {channels}."
         )
     made = torch.cat([model.decode_groups(model.encode_groups(chunk)) for chunk in groups_pm1.split(CHUNK)])
-    patches, missed = _patches(model, groups_pm1), _patches(model, groups_pm1 - made)
+    patches, missed = (model.folded_cells(seen.double()) for seen in (groups_pm1, groups_pm1 - made))
     mean, centred = patches.mean(0), missed - missed.mean(0)
     patches = patches - mean
     within = patches.T @ patches
@@ -55,9 +54,3 @@ def widened(
     state["linear_decoder.bias"] += missed.mean(0)
     left = (centred - codes @ directions.T).square().sum() / centred.square().sum().clamp_min(1e-12)
     return wide, 1 - left.float()
-
-
-def _patches(model: TinyVideoAutoencoder, groups: Tensor) -> Tensor:
-    """The folded cells of [n, 3, 4, H, W], [n * h * w, 12 * cell_px ** 2] in float64."""
-    folded = fold(groups.double(), model.config.motion_gain)
-    return F.pixel_unshuffle(folded, model.cell_px).movedim(1, -1).flatten(0, -2)

@@ -27,7 +27,7 @@ from hallo4.models.dit_block import (
 )
 from hallo4.models.dit_cache import ConditionTokens, DiTCache, Stream, stream_bytes
 from hallo4.models.dit_conditions import check_dit_conditions, check_dit_config, check_grid
-from hallo4.models.dit_detail import DetailHead
+from hallo4.models.dit_detail import DetailHead, to_cells
 from hallo4.models.precision import autocast_off
 from hallo4.models.projection import AudioProjector, SkeletonProjector
 from hallo4.models.temporal_motion_modulation import latent_frame_count
@@ -350,9 +350,9 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         return torch.cat([latents[:, :, :1].to(made), made], dim=2)
 
     def _unpatch(self, tokens: Tensor, slots: int, height: int, width: int) -> Tensor:
-        patch = self._patch
-        cells = tokens.unflatten(2, (patch, patch, -1)).unflatten(1, (slots, height // patch, width // patch))
-        return cells.permute(0, 6, 1, 2, 4, 3, 5).flatten(5, 6).flatten(3, 4)  # B C F+1 h w
+        grid = (height // self._patch, width // self._patch)
+        cells = to_cells(tokens.unflatten(1, (slots, -1)).flatten(0, 1), grid, self._patch)
+        return cells.unflatten(0, (-1, slots)).transpose(1, 2)  # B C F+1 h w
 
     @torch.no_grad()
     def initialize(self) -> None:

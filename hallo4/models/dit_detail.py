@@ -97,8 +97,8 @@ class DetailHead(nn.Module):
         batch, _, slots, height, width = noisy.shape
         grid = (height // self.patch, width // self.patch)
         noisy = noisy.transpose(1, 2).flatten(0, 1).to(self.from_noisy.weight.dtype)
-        x = self._to_cells(self.from_tokens(tokens), grid) + self.from_noisy(noisy)
-        offsets = self._to_cells(self.offsets(tokens), grid).float()
+        x = to_cells(self.from_tokens(tokens).flatten(0, 1), grid, self.patch) + self.from_noisy(noisy)
+        offsets = to_cells(self.offsets(tokens).flatten(0, 1), grid, self.patch).float()
         x = x + self.from_sampled(sample_points(reference, offsets, slots).to(x.dtype))
         if skeleton is not None:
             x = x + skeleton.flatten(0, 1)
@@ -108,10 +108,11 @@ class DetailHead(nn.Module):
             x = block(x, time)
         return self.out(F.silu(x)).unflatten(0, (batch, slots)).transpose(1, 2)
 
-    def _to_cells(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-        """[B, S, N, p*p*W] -> [B*S, W, h, w]."""
-        cells = tokens.flatten(0, 1).unflatten(1, grid).unflatten(3, (self.patch, self.patch, -1))
-        return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:
+    """Tokens of a grid of patches laid out over their cells: [n, N, p*p*W] -> [n, W, h, w]."""
+    cells = tokens.unflatten(1, grid).unflatten(3, (patch, patch, -1))
+    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
 
 
 def sample_points(features: Tensor, offsets: Tensor, slots: int) -> Tensor:

@@ -55,10 +55,9 @@ class TinyAutoencoderConfig:
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
     pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
     distance of a frame of every group in the features of an observer: the one in the folder `observer`, or
-    the embedded one. `start_from`: a folder
-    with an autoencoder to train further, as it is or with new channels, `widen_to` in all (see
-    `widened`); `freeze_encoder` leaves its latents as they are, so that diffusion
-    models trained on them stay valid.
+    the embedded one. `start_from`: a folder with an autoencoder to train further, as it is or with new
+    channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves its latents as they are, so that
+    diffusion models trained on them stay valid.
     """
 
     start_from: str | None = None

@@ -6,7 +6,7 @@ from test_dit import DETAIL_FORM, conditions, make, sample
 
 from hallo4.errors import CheckpointError
 from hallo4.models.dit import LEAST_SIGMA, PortraitDiT
-from hallo4.models.dit_detail import DetailHead, sample_points
+from hallo4.models.dit_detail import DetailHead, sample_points, to_cells
 
 
 def test_a_whole_offset_is_a_shift_and_beyond_the_border_is_the_border():
@@ -31,7 +31,7 @@ def test_half_an_offset_is_the_mean_of_two_cells():
 def test_a_token_is_laid_out_over_its_own_cells():
     head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
     tokens = torch.randn(2, 3, 6, 6)  # 2 x 3 tokens of 2 x 2 cells
-    cells = head._to_cells(head.from_tokens(tokens), (2, 3))
+    cells = to_cells(head.from_tokens(tokens).flatten(0, 1), (2, 3), 2)
     assert cells.shape == (6, 8, 4, 6)
     for row, column in ((0, 0), (3, 5), (2, 1)):
         token = tokens[1, 2, (row // 2) * 3 + column // 2]
