@@ -27,6 +27,7 @@ from hallo4.pipelines.portrait_pose import load_observer
 from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.training.local_sharpness import sharpness_difference
 from hallo4.types import AutoencoderSpec
 from hallo4.whole import whole_folder
 
@@ -55,9 +56,9 @@ class TinyAutoencoderConfig:
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
     pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
     distance of a frame of every group in the features of an observer: the one in the folder `observer`, or
-    the embedded one. `start_from`: a folder with an autoencoder to train further, as it is or with new
-    channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves its latents as they are, so that
-    diffusion models trained on them stay valid.
+    the embedded one; `sharpness_weight` that of `sharpness_difference`. `start_from`: a folder with an
+    autoencoder to train further, as it is or with new channels, `widen_to` in all (see `widened`);
+    `freeze_encoder` leaves its latents as they are, so that diffusion models trained on them stay valid.
     """
 
     start_from: str | None = None
@@ -77,6 +78,7 @@ class TinyAutoencoderConfig:
     mouth_weight: NotNegative = 8.0
     difference_weight: NotNegative = 3.0
     perceptual_weight: NotNegative = 0.0
+    sharpness_weight: NotNegative = 0.0
     observer: str | None = None
     latent_noise: NotNegative = 0.06
     latent_penalty: NotNegative = 1e-4
@@ -144,8 +146,8 @@ class AutoencoderData:
 
 def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver | None = None):
     """Weighted squared error of the reconstruction from noisy latents and of its changes from frame to frame,
-    the perceptual distance by `observer` (needed if that has a weight), and a pull of latents towards unit
-    size.
+    the perceptual distance by `observer` (needed if that has a weight), the difference in local sharpness,
+    and a pull of latents towards unit size.
 
     Without the second term motion inside a group of four frames is lost: it is small beside appearance.
     `motion_kept` in the log is the share of the squared changes that is explained.
@@ -172,6 +174,10 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
             apart = perceptual_distance(looking, reconstruction[:, :, frame], groups[:, :, frame]).mean()
             loss = loss + config.perceptual_weight * apart
             values["perceptual_distance"] = float(apart.detach())
+        if config.sharpness_weight:
+            blur = sharpness_difference(reconstruction, groups)
+            loss = loss + config.sharpness_weight * blur
+            values["sharpness_difference"] = float(blur.detach())
         if groups.shape[2] == 1:
             return loss, values
         changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]

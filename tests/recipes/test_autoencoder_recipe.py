@@ -19,6 +19,7 @@ from hallo4.recipes.tiny_autoencoder import (
     held_out_psnr,
     run,
 )
+from hallo4.training.local_sharpness import sharpness_difference
 from hallo4.types import AutoencoderSpec
 
 SPEC = AutoencoderSpec(24, 4, 8, independent_latents=True)
@@ -148,6 +149,20 @@ def test_the_perceptual_term_sees_a_blurred_frame_and_no_change_of_nothing():
     without, _ = autoencoder_method(replace(config, perceptual_weight=0.0))(same, batch, 0)
     assert metrics["perceptual_distance"] == pytest.approx(apart[2:].mean().item())
     assert (with_term - without).item() == pytest.approx(2 * apart[2:].mean().item(), rel=1e-4)
+
+
+def test_the_sharpness_term_is_the_difference_to_the_truth_times_its_weight():
+    torch.manual_seed(0)
+    groups, flat = torch.rand(2, 3, 4, 32, 32) * 2 - 1, torch.zeros(2, 3, 4, 32, 32)
+    wrong = SimpleNamespace(encode_groups=lambda x: 0 * x, decode_groups=lambda latents: flat + 0 * latents)
+    batch = {"groups_pm1": groups, "weights": torch.ones(2, 1, 1, 32, 32)}
+    config = TinyAutoencoderConfig(sharpness_weight=0.5)
+    with_term, metrics = autoencoder_method(config)(wrong, batch, 0)
+    without, others = autoencoder_method(replace(config, sharpness_weight=0.0))(wrong, batch, 0)
+    apart = sharpness_difference(flat, groups).item()
+    assert metrics["sharpness_difference"] == pytest.approx(apart)
+    assert "sharpness_difference" not in others
+    assert (with_term - without).item() == pytest.approx(0.5 * apart, rel=1e-5)
 
 
 def test_new_channels_need_a_code_to_widen_that_may_change(tmp_path):
