@@ -96,10 +96,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `known_dropped`: share of the known frame's 2x2 pixel patches that are blackened before it is encoded
       (released: 0.1); see `DiTWindows.encode_known`.
     * `cell_px`: pixels per cell, each way, of the latents it was made for (`AutoencoderSpec.cell_px`).
-    * `detail_width`: features per cell of a `DetailHead` in place of the linear head; None (released): none.
-    * `predicts`: what the head makes. "velocity" (released), or "data", from which the velocity follows: a
-      model that is narrower than its patches cannot pass noise through, but can make pictures
-      (arXiv 2511.13720).
+    * `detail_width`: features per cell of a `DetailHead` in place of the linear head, which makes data, from
+      which the velocity follows; None (released): none.
     """
 
     _supports_gradient_checkpointing = True
@@ -141,7 +139,6 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         known_dropped: float = 0.0,
         cell_px: int = 8,
         detail_width: int | None = None,
-        predicts: Literal["velocity", "data"] = "velocity",
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
@@ -269,7 +266,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
         found = self._head(stream, embedding, latents, tokens)
-        if self.config.predicts == "data":
+        if self.config.detail_width is not None:
             sigma = (timestep.expand(batch) / 1000).clamp_min(LEAST_SIGMA).view(-1, 1, 1, 1, 1)
             found = (latents.float() - found.float()) / sigma
         return found.to(latents.dtype)

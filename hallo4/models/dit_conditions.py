@@ -25,7 +25,6 @@ def check_dit_config(config: Any) -> None:
         "audio_axis": ("token", "channel"),
         "skeleton_attention": ("skeleton_queries", "video_queries"),
         "mask_rule": get_args(MaskRule),
-        "predicts": ("velocity", "data"),
     }
     for name, values in allowed.items():
         if config[name] not in values:

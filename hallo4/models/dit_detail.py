@@ -1,16 +1,20 @@
 """The detail head of a small DiT: what tokens of many cells are too narrow for is made cell by cell.
 
     tokens [B, S, N, D] --linear, to cells--> features --.
-    noisy latents ------------1x1 convolution----------- + --> residual blocks --> latents [B, C, S, h, w]
-    skeletons of the group ---1x1 convolution------------|         ^ time
-    reference --convolutions--> features --sampled where-'
-                                 the tokens say (offsets)
+    noisy latents ------------1x1 convolution----------- + --> residual blocks -- + --> data [B, C, S, h, w]
+    skeletons of the group ---1x1 convolution------------|         ^ time         |
+    reference --convolutions--> features --sampled where-'                        |
+        |                        the tokens say (offsets)                         |
+        '--------------------------sampled where, and as much as, the tokens say--'
 
 A token of 4x4 cells of 48 channels stands for 768 numbers, more than the model is wide: what the tokens carry
 is coarse, and faces come out in patches. Most of what a frame shows stands in the reference already, a little
 further up or to the left. So every token says for each of its cells, and for each group of channels, where to
 look in the reference (a deformable attention of one point for each head, arXiv 2010.04159, section 4.1), and
 convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
+
+It makes data, not the velocity: a model that is narrower than its patches cannot pass noise through
+(arXiv 2511.13720). A new one makes the reference in every frame: what stands still needs no training.
 """
 
 from __future__ import annotations
@@ -54,7 +58,7 @@ class DetailHead(nn.Module):
 
     def __init__(self, dim: int, width: int, channels: int, patch: int, rho: int, skeleton: bool) -> None:
         super().__init__()
-        self.patch, self.rho = patch, rho
+        self.patch, self.rho, self.parts = patch, rho, (width, channels)
         self.from_tokens = nn.Linear(dim, patch * patch * width)
         self.offsets = nn.Linear(dim, patch * patch * self.POINTS * 2)
         self.from_noisy = nn.Conv2d(channels, width, 1)
@@ -64,22 +68,26 @@ class DetailHead(nn.Module):
         self.from_skeleton = nn.Conv2d(rho * channels, width, 1) if skeleton else None
         self.blocks = nn.ModuleList(DetailBlock(width, dim) for _ in range(self.BLOCKS))
         self.out = nn.Conv2d(width, channels, 3, padding=1)
+        self.copied = nn.Linear(dim, patch * patch * 3)  # x, y and how much
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """Begin as nothing: zero latents, blocks that pass on, points in a ring around each cell."""
+        """Begin as the reference, with blocks that pass on, and points in a ring around each cell."""
         for layer in (self.out, *(part for block in self.blocks for part in (block.last, block.modulation))):
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.offsets.weight)
         angle = torch.arange(self.POINTS) * (2 * math.pi / self.POINTS)
         ring = START_RADIUS * torch.stack([angle.cos(), angle.sin()], 1)  # (x, y)
         self.offsets.bias.copy_(ring.flatten().repeat(self.patch**2))
+        nn.init.zeros_(self.copied.weight)
+        self.copied.bias.copy_(torch.tensor([0.0, 0.0, 1.0]).repeat(self.patch**2))
 
     def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W, h, w], `skeleton` [B, C, T,
-        h, w] at frame rate -> [B, S, W, h, w]."""
+        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W+C, h, w], its features and
+        itself, `skeleton` [B, C, T, h, w] at frame rate -> [B, S, W, h, w]."""
         features = self.from_reference(reference[:, :, 0])
         features = features + self.reference_inside(F.silu(features))
+        features = torch.cat([features.float(), reference[:, :, 0].float()], 1)
         if self.from_skeleton is None or skeleton is None:
             return features, None
         batch, _, _, height, width = skeleton.shape
@@ -92,21 +100,23 @@ class DetailHead(nn.Module):
         self, tokens: Tensor, noisy: Tensor, embedding: Tensor, reference: Tensor, skeleton: Tensor | None
     ) -> Tensor:
         """`tokens` [B, S, N, D] and `noisy` [B, C, S, h, w] of the frames to make, `embedding` [B, D] of the
-        timestep, `reference` and `skeleton` of `conditions` -> [B, C, S, h, w], in the type of the
-        weights."""
+        timestep, `reference` and `skeleton` of `conditions` -> [B, C, S, h, w] in fp32."""
         batch, _, slots, height, width = noisy.shape
         grid = (height // self.patch, width // self.patch)
         noisy = noisy.transpose(1, 2).flatten(0, 1).to(self.from_noisy.weight.dtype)
         x = to_cells(self.from_tokens(tokens).flatten(0, 1), grid, self.patch) + self.from_noisy(noisy)
         offsets = to_cells(self.offsets(tokens).flatten(0, 1), grid, self.patch).float()
-        x = x + self.from_sampled(sample_points(reference, offsets, slots).to(x.dtype))
+        features, pictures = reference.split(self.parts, 1)
+        x = x + self.from_sampled(sample_points(features, offsets, slots).to(x.dtype))
         if skeleton is not None:
             x = x + skeleton.flatten(0, 1)
         time = F.silu(embedding).to(x.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x, time)
-        return self.out(F.silu(x)).unflatten(0, (batch, slots)).transpose(1, 2)
+        copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
+        data = self.out(F.silu(x)).float() + copied[:, 2:] * sample_points(pictures, copied[:, :2], slots)
+        return data.unflatten(0, (batch, slots)).transpose(1, 2)
 
 
 def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

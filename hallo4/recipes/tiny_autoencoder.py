@@ -7,6 +7,7 @@ weighs more: what the diffusion model must move is what the code must keep.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.autoencoder_emphasis import emphasize
 from hallo4.models.autoencoder_widening import widened
 from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
@@ -54,11 +56,13 @@ class TinyAutoencoderConfig:
     times.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
-    pictures. `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the
-    distance of a frame of every group in the features of an observer: the one in the folder `observer`, or
-    the embedded one; `sharpness_weight` that of `sharpness_difference`. `start_from`: a folder with an
-    autoencoder to train further, as it is or with new channels, `widen_to` in all (see `widened`);
-    `freeze_encoder` leaves its latents as they are, so that diffusion models trained on them stay valid.
+    pictures. `latent_emphasis`: how much larger the latents of channels are that show more, from 0, all have
+    unit variance, to 1, in proportion (see `emphasize`). `difference_weight` is that of the error of frame
+    differences, `perceptual_weight` that of the distance of a frame of every group in the features of an
+    observer: the one in the folder `observer`, or the embedded one; `sharpness_weight` that of
+    `sharpness_difference`. `start_from`: a folder with an autoencoder to train further, as it is or with new
+    channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves its latents as they are, so that
+    diffusion models trained on them stay valid.
     """
 
     start_from: str | None = None
@@ -82,6 +86,7 @@ class TinyAutoencoderConfig:
     observer: str | None = None
     latent_noise: NotNegative = 0.06
     latent_penalty: NotNegative = 1e-4
+    latent_emphasis: Share = 0.0
     train: TrainConfig = field(
         default_factory=lambda: TrainConfig(
             name="tiny-autoencoder",
@@ -229,17 +234,26 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     result = train(config.train, method, model, data, folder=folder, on_preview=preview)
     with result.ema.applied(model), torch.no_grad():
         if not config.freeze_encoder:
-            portraits = (
-                frames_to_pm1(np.array(store.get("frames_u8", i)))
-                for clips in store.shapes.values()
-                for i in clips[: 400 // len(store.shapes) : 5]
-            )
-            videos = (to_device_of(model, frames.transpose(0, 1)[None]) for frames in portraits)
-            latents = [model.encode_video(video) for video in videos]
-            model.fit_latent_statistics(torch.cat([code.flatten(2) for code in latents], dim=2))
+            _scale_latents(model, store, config.latent_emphasis)
         with whole_folder(folder / "autoencoder") as building:
             model.save_pretrained(building)
     return folder / "autoencoder"
+
+
+def _scale_latents(model: TinyVideoAutoencoder, store: ClipStore, emphasis: float) -> None:
+    """Latents of portraits of the store get mean zero and the variance that `emphasis` gives them."""
+    codes = [code.flatten(2) for code in _codes(model, store, 80)]
+    model.fit_latent_statistics(torch.cat(codes, dim=2))
+    if emphasis:
+        emphasize(model, [code[0, :, 1:3].transpose(0, 1) for code in _codes(model, store, 8)], emphasis)
+
+
+def _codes(model: TinyVideoAutoencoder, store: ClipStore, count: int) -> Iterator[Tensor]:
+    """Latents [1, C, F, h, w] of about `count` clips, of every size as many."""
+    for clips in store.shapes.values():
+        for i in clips[: 5 * max(1, count // len(store.shapes)) : 5]:
+            frames = frames_to_pm1(np.array(store.get("frames_u8", i)))
+            yield model.encode_video(to_device_of(model, frames.transpose(0, 1)[None]))
 
 
 def _start(

@@ -18,7 +18,7 @@ from hallo4.types import AutoencoderSpec
 @dataclass(frozen=True)
 class DiTSizes:
     """Width = heads * head_dim. `patch`: latent cells of a token, each way. `audio_tokens` and
-    `audio_hidden_dim` are the pre-trained projector's; `detail_width`, `predicts`: see `PortraitDiT`."""
+    `audio_hidden_dim` are the pre-trained projector's; `detail_width`: see `PortraitDiT`."""
 
     heads: Width = 4
     head_dim: Width = 48
@@ -28,7 +28,6 @@ class DiTSizes:
     audio_hidden_dim: Width = 384
     patch: Literal[1, 2, 4] = 2
     detail_width: Width | None = None
-    predicts: Literal["velocity", "data"] = "velocity"
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
@@ -73,7 +72,6 @@ def build_dit(sizes: DiTSizes, code: AutoencoderSpec) -> PortraitDiT:
         branch_init_std=0.02,
         cell_px=code.cell_px,
         detail_width=sizes.detail_width,
-        predicts=sizes.predicts,
     )
 
 
@@ -90,7 +88,7 @@ def describe_dit(config: Any) -> str:
 
 def outer_layers(config: Any) -> tuple[str, ...]:
     """Of the detail head of a DiT of this config, if it has one: what AdamW trains, being no hidden layer."""
-    layers = () if config.detail_width is None else ("offsets", "from_noisy", "out")
+    layers = () if config.detail_width is None else ("offsets", "from_noisy", "out", "copied")
     return tuple(f"detail_head.{layer}." for layer in layers)
 
 

@@ -83,7 +83,7 @@ def test_fused_attention_holds_no_scores():
         ({"audio": "none", "text_len": None}, 5),
         ({"skeleton_attention": "video_queries", "audio_axis": "channel"}, 7),
         ({"audio_axis": "channel", "audio_expansion": 2, "skeleton_expansion": 1}, 7),
-        ({"detail_width": 16, "predicts": "data"}, 7),
+        ({"detail_width": 16}, 7),
         ({"detail_width": 16, "skeleton": "none"}, 7),
     ],
     ids=str,

@@ -32,7 +32,7 @@ TINY_FORM = {
     "skeleton_rope": True,
     "branch_init_std": 0.02,
 }
-DETAIL_FORM = {**TINY_FORM, "detail_width": 16, "predicts": "data"}
+DETAIL_FORM = {**TINY_FORM, "detail_width": 16}
 ALL_FORMS = {"released": RELEASED_FORM, "tiny": TINY_FORM, "detail": DETAIL_FORM}
 FORMS = pytest.mark.parametrize("form", ALL_FORMS.values(), ids=ALL_FORMS)
 FRAMES, HEIGHT, WIDTH = 9, 4, 6

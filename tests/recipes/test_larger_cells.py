@@ -51,7 +51,7 @@ def trained(work, name, run, **values):
 
 @pytest.mark.parametrize(
     ("patch", "tall", "head"),
-    [(1, (304, 224), {}), (2, (256, 192), {}), (4, (256, 192), {"detail_width": 8, "predicts": "data"})],
+    [(1, (304, 224), {}), (2, (256, 192), {}), (4, (256, 192), {"detail_width": 8})],
 )
 def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall, head):
     """`tall`: the canvas (height, width) of a picture of 192x256, of about the trained area."""
