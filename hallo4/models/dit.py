@@ -265,11 +265,13 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             kept = None if cache is None else cache.block(layer)
             stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
-        found = self._head(stream, embedding, latents, tokens)
-        if self.config.detail_width is not None:
-            sigma = (timestep.expand(batch) / 1000).clamp_min(LEAST_SIGMA).view(-1, 1, 1, 1, 1)
-            found = (latents.float() - found.float()) / sigma
-        return found.to(latents.dtype)
+        shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
+        with autocast_off(stream.device.type):  # the velocity keeps its precision
+            stream = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
+            if self.config.detail_width is None:
+                found = self._unpatch(self.proj_out(stream.to(self.proj_out.weight.dtype)), *grid)
+                return found.to(latents.dtype)
+        return self._detailed(stream, timestep.expand(batch) / 1000, embedding, latents, tokens)
 
     def idle_parameters(self, text: bool = True) -> list[str]:
         """Names of parameters that no loss reaches. Without `text` there is a single null token, and
@@ -331,25 +333,21 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         grid = (height // self._patch, width // self._patch)
         return picture_rotations(grid, self.config.attention_head_dim, self.scale_shift_table.device)
 
-    def _head(self, stream: Tensor, embedding: Tensor, latents: Tensor, given: ConditionTokens) -> Tensor:
-        """[B, C, F+1, h, w]; a detail head leaves the reference as it is."""
-        slots, height, width = latents.shape[2:]
-        shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
-        with autocast_off(stream.device.type):  # the velocity keeps its precision
-            tokens = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
-            if given.reference_detail is None:
-                found = self.proj_out(tokens.to(self.proj_out.weight.dtype))
-                return self._unpatch(found, slots, height, width)
+    def _detailed(
+        self, stream: Tensor, sigma: Tensor, embedding: Tensor, latents: Tensor, given: ConditionTokens
+    ) -> Tensor:
+        """The velocity by the detail head, which makes the data of all slots but that of the reference."""
         dtype = compute_dtype(self.detail_head.from_tokens.weight)
-        tokens = tokens.to(dtype).unflatten(1, (slots, -1))[:, 1:]
-        detail = (given.reference_detail, given.skeleton_detail)
-        made = self.detail_head(tokens, latents[:, :, 1:], embedding.to(dtype), *detail)
-        return torch.cat([latents[:, :, :1].to(made), made], dim=2)
+        stream = stream.to(dtype).unflatten(1, (latents.shape[2], -1))[:, 1:]
+        video, detail = self.video_latents(latents), (given.reference_detail, given.skeleton_detail)
+        data = self.detail_head(stream, video, sigma, embedding.to(dtype), *detail)
+        velocity = (video.float() - data) / sigma.float().clamp_min(LEAST_SIGMA).view(-1, 1, 1, 1, 1)
+        return F.pad(velocity, (0, 0, 0, 0, 1, 0)).to(latents.dtype)
 
     def _unpatch(self, tokens: Tensor, slots: int, height: int, width: int) -> Tensor:
-        grid = (height // self._patch, width // self._patch)
-        cells = to_cells(tokens.unflatten(1, (slots, -1)).flatten(0, 1), grid, self._patch)
-        return cells.unflatten(0, (-1, slots)).transpose(1, 2)  # B C F+1 h w
+        """[B, slots*height*width, p*p*C] of a grid of tokens -> [B, C, F+1, h, w]."""
+        cells = to_cells(tokens.unflatten(1, (slots, -1)).flatten(0, 1), (height, width), self._patch)
+        return cells.unflatten(0, (-1, slots)).transpose(1, 2)
 
     @torch.no_grad()
     def initialize(self) -> None:

@@ -14,7 +14,10 @@ look in the reference (a deformable attention of one point for each head, arXiv 
 convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
 
 It makes data, not the velocity: a model that is narrower than its patches cannot pass noise through
-(arXiv 2511.13720). A new one makes the reference in every frame: what stands still needs no training.
+(arXiv 2511.13720). What is copied from the reference is a guess, which the noisy latents correct as far as
+they can be trusted at their noise level (`corrected`), and the network makes what is missing in units of the
+error that is then left, as in preconditioned denoisers (arXiv 2206.00364, section 5). So a new head makes the
+reference out of pure noise, and leaves clean latents as they are.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ from torch import Tensor, nn
 
 from hallo4.models.temporal_motion_modulation import redistribute
 
+GUESS_VARIANCE = 0.3
+"""Mean squared error of the reference as a guess of a frame: measured 0.24 to 0.36 on the portrait world."""
 START_RADIUS = 1.0
 """How far from its own place, in cells, the points of a new head look, each in another direction."""
 
@@ -72,7 +77,8 @@ class DetailHead(nn.Module):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """Begin as the reference, with blocks that pass on, and points in a ring around each cell."""
+        """Begin with the reference as the guess and nothing to add to it, blocks that pass on, and points in
+        a ring around each cell."""
         for layer in (self.out, *(part for block in self.blocks for part in (block.last, block.modulation))):
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.offsets.weight)
@@ -97,14 +103,22 @@ class DetailHead(nn.Module):
         return features, drawn.unflatten(0, (batch, -1))
 
     def forward(
-        self, tokens: Tensor, noisy: Tensor, embedding: Tensor, reference: Tensor, skeleton: Tensor | None
+        self,
+        tokens: Tensor,
+        noisy: Tensor,
+        sigma: Tensor,
+        embedding: Tensor,
+        reference: Tensor,
+        skeleton: Tensor | None,
     ) -> Tensor:
-        """`tokens` [B, S, N, D] and `noisy` [B, C, S, h, w] of the frames to make, `embedding` [B, D] of the
-        timestep, `reference` and `skeleton` of `conditions` -> [B, C, S, h, w] in fp32."""
+        """`tokens` [B, S, N, D] and `noisy` [B, C, S, h, w] of the frames to make, their noise level `sigma`
+        [B] in [0, 1] and its `embedding` [B, D], `reference` and `skeleton` of `conditions` -> data [B, C, S,
+        h, w] in fp32."""
         batch, _, slots, height, width = noisy.shape
         grid = (height // self.patch, width // self.patch)
-        noisy = noisy.transpose(1, 2).flatten(0, 1).to(self.from_noisy.weight.dtype)
-        x = to_cells(self.from_tokens(tokens).flatten(0, 1), grid, self.patch) + self.from_noisy(noisy)
+        noisy = noisy.transpose(1, 2).flatten(0, 1)
+        x = to_cells(self.from_tokens(tokens).flatten(0, 1), grid, self.patch)
+        x = x + self.from_noisy(noisy.to(self.from_noisy.weight.dtype))
         offsets = to_cells(self.offsets(tokens).flatten(0, 1), grid, self.patch).float()
         features, pictures = reference.split(self.parts, 1)
         x = x + self.from_sampled(sample_points(features, offsets, slots).to(x.dtype))
@@ -115,8 +129,23 @@ class DetailHead(nn.Module):
         for block in self.blocks:
             x = block(x, time)
         copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
-        data = self.out(F.silu(x)).float() + copied[:, 2:] * sample_points(pictures, copied[:, :2], slots)
+        guess = copied[:, 2:] * sample_points(pictures, copied[:, :2], slots)
+        data, error = corrected(guess, noisy, sigma.repeat_interleave(slots))
+        data = data + error * self.out(F.silu(x)).float()
         return data.unflatten(0, (batch, slots)).transpose(1, 2)
+
+
+def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+    """The best linear estimate of data from a guess and noisy latents, and its expected error [n, 1, 1, 1].
+
+    `guess` [n, C, h, w] has errors of the variance `GUESS_VARIANCE`, `noisy` is (1 - sigma) data + sigma
+    noise, with `sigma` [n]: the gain of a Kalman filter for one measurement.
+    """
+    sigma = sigma.float().view(-1, 1, 1, 1)
+    kept = 1 - sigma
+    total = kept.square() * GUESS_VARIANCE + sigma.square()
+    gain = kept * GUESS_VARIANCE / total
+    return guess + gain * (noisy.float() - kept * guess), sigma * (GUESS_VARIANCE / total).sqrt()
 
 
 def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

@@ -6,7 +6,7 @@ from test_dit import DETAIL_FORM, conditions, make, sample
 
 from hallo4.errors import CheckpointError
 from hallo4.models.dit import LEAST_SIGMA, PortraitDiT
-from hallo4.models.dit_detail import DetailHead, sample_points, to_cells
+from hallo4.models.dit_detail import GUESS_VARIANCE, DetailHead, corrected, sample_points, to_cells
 
 
 def test_a_whole_offset_is_a_shift_and_beyond_the_border_is_the_border():
@@ -44,13 +44,30 @@ def test_a_new_model_makes_the_reference_and_its_velocity_follows():
     model = PortraitDiT(**DETAIL_FORM).eval()
     given = conditions()
     latents = model.pin(sample(model), given)
-    times = torch.tensor([731.0, 200.0])
     away = latents - given.reference_latents
-    assert away[:, :, 0].abs().max() == 0
-    expected = away / (times / 1000).view(2, 1, 1, 1, 1)
-    torch.testing.assert_close(model(latents, times, given), expected)
-    least = model(latents, torch.zeros(2), given)
-    torch.testing.assert_close(least, away / LEAST_SIGMA, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model(latents, torch.full((2,), 1000.0), given), away)  # out of pure noise
+    assert model(latents, torch.zeros(2), given).abs().max() < 1e-4  # clean latents are right
+    half = latents - 0.5 * given.reference_latents  # what the noise would be, if the reference were right
+    gain = 0.5 * GUESS_VARIANCE / (0.25 * GUESS_VARIANCE + 0.25)
+    expected = (latents - given.reference_latents - gain * half) / 0.5
+    expected[:, :, 0] = 0
+    torch.testing.assert_close(model(latents, torch.full((2,), 500.0), given), expected)
+
+
+def test_the_estimate_from_guess_and_noise_is_the_best_linear_one():
+    """Against least squares on a sample, at several noise levels."""
+    torch.manual_seed(0)
+    data = torch.randn(200_000, dtype=torch.float64)
+    guess = data + GUESS_VARIANCE**0.5 * torch.randn_like(data)
+    for sigma in (0.9, 0.5, 0.1):
+        noisy = (1 - sigma) * data + sigma * torch.randn_like(data)
+        seen = torch.stack([noisy - (1 - sigma) * guess], 1)
+        gain = torch.linalg.lstsq(seen, (data - guess)[:, None]).solution
+        fitted = guess + (seen @ gain)[:, 0]
+        shape = (1, 1, 1, -1)
+        made, error = corrected(guess.view(shape), noisy.view(shape), torch.tensor([sigma]))
+        torch.testing.assert_close(made.double(), fitted.view(shape), rtol=0.02, atol=0.02)
+        assert error.item() == pytest.approx((fitted - data).square().mean().sqrt().item(), rel=0.01)
 
 
 @torch.no_grad()
@@ -77,9 +94,9 @@ def test_the_points_follow_the_tokens():
     head.out.weight[:, :4, 1, 1] = torch.eye(4)
     tokens, noisy, embedding = torch.randn(1, 1, 9, 6), torch.zeros(1, 4, 1, 6, 6), torch.zeros(1, 6)
     reference, _ = head.conditions(torch.randn(1, 4, 1, 6, 6), None)
-    before = head(tokens, noisy, embedding, reference, None)
+    before = head(tokens, noisy, torch.ones(1), embedding, reference, None)
     tokens[:, :, 4] += 1  # the middle one
-    changed = (head(tokens, noisy, embedding, reference, None) != before).any(1)[0, 0]
+    changed = (head(tokens, noisy, torch.ones(1), embedding, reference, None) != before).any(1)[0, 0]
     expected = torch.zeros(6, 6, dtype=torch.bool)
     expected[2:4, 2:4] = True
     assert torch.equal(changed, expected)
@@ -95,7 +112,7 @@ def test_a_token_copies_from_where_it_says_and_as_much_as_it_says():
     tokens, noisy, embedding = torch.zeros(1, 1, 9, 6), torch.randn(1, 4, 1, 6, 6), torch.zeros(1, 6)
     tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
     picture = torch.randn(1, 4, 1, 6, 6)
-    made = head(tokens, noisy, embedding, head.conditions(picture, None)[0], None)
+    made = head(tokens, noisy, torch.ones(1), embedding, head.conditions(picture, None)[0], None)
     expected = picture.clone()
     expected[..., 2:4, 0:2] = 2 * picture[..., 2:4, 2:4]
     torch.testing.assert_close(made, expected)
