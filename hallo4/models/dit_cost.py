@@ -94,7 +94,7 @@ def _detail_flops(config: Any, size: WindowSize, first: bool) -> int:
     dim, width = config.num_attention_heads * config.attention_head_dim, config.detail_width
     groups, cells = latent_frame_count(size.frames, config.rho), size.height * size.width
     channels, points, blocks = config.in_channels, DetailHead.POINTS, DetailHead.BLOCKS
-    each_cell = dim * (width + 2 * points + 3)  # from the tokens, which are as wide for all their cells
+    each_cell = dim * (width + 2 * points + 4)  # from the tokens, which are as wide for all their cells
     each_cell += channels * width + width * width + 18 * blocks * width * width + 9 * width * channels
     flops = 2 * groups * cells * each_cell + 4 * blocks * dim * width
     if first:

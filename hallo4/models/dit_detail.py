@@ -5,7 +5,7 @@
     skeletons of the group ---1x1 convolution------------|         ^ time         |
     reference --convolutions--> features --sampled where-'                        |
         |                        the tokens say (offsets)                         |
-        '--------------------------sampled where, and as much as, the tokens say--'
+        '--------------------------sampled where the tokens say: a guess----------'
 
 A token of 4x4 cells of 48 channels stands for 768 numbers, more than the model is wide: what the tokens carry
 is coarse, and faces come out in patches. Most of what a frame shows stands in the reference already, a little
@@ -14,10 +14,11 @@ look in the reference (a deformable attention of one point for each head, arXiv 
 convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
 
 It makes data, not the velocity: a model that is narrower than its patches cannot pass noise through
-(arXiv 2511.13720). What is copied from the reference is a guess, which the noisy latents correct as far as
-they can be trusted at their noise level (`corrected`), and the network makes what is missing in units of the
-error that is then left, as in preconditioned denoisers (arXiv 2206.00364, section 5). So a new head makes the
-reference out of pure noise, and leaves clean latents as they are.
+(arXiv 2511.13720). What is copied from the reference is a guess, as good as its token says. The noisy latents
+correct it as far as they can be trusted at their noise level (`corrected`), and the network makes what is
+missing in units of the error that is then left, as in preconditioned denoisers (arXiv 2206.00364, section 5).
+So a new head makes the reference out of pure noise, and leaves clean latents as they are; what stands still
+is soon taken from the reference alone, without a grain of noise.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from torch import Tensor, nn
 from hallo4.models.temporal_motion_modulation import redistribute
 
 GUESS_VARIANCE = 0.3
-"""Mean squared error of the reference as a guess of a frame: measured 0.24 to 0.36 on the portrait world."""
+"""Mean squared error of the reference as a guess of a frame, until it is measured (`fit_guess`)."""
+VARIANCES = (1e-4, 100.0)
+"""Between these a token may say how good the guess is."""
 START_RADIUS = 1.0
 """How far from its own place, in cells, the points of a new head look, each in another direction."""
 
@@ -73,7 +76,8 @@ class DetailHead(nn.Module):
         self.from_skeleton = nn.Conv2d(rho * channels, width, 1) if skeleton else None
         self.blocks = nn.ModuleList(DetailBlock(width, dim) for _ in range(self.BLOCKS))
         self.out = nn.Conv2d(width, channels, 3, padding=1)
-        self.copied = nn.Linear(dim, patch * patch * 3)  # x, y and how much
+        self.copied = nn.Linear(dim, patch * patch * 4)  # x, y, how much, and how wrong (log variance)
+        self.guess_log_variance = nn.Parameter(torch.empty(channels))
 
     @torch.no_grad()
     def initialize(self) -> None:
@@ -86,7 +90,15 @@ class DetailHead(nn.Module):
         ring = START_RADIUS * torch.stack([angle.cos(), angle.sin()], 1)  # (x, y)
         self.offsets.bias.copy_(ring.flatten().repeat(self.patch**2))
         nn.init.zeros_(self.copied.weight)
-        self.copied.bias.copy_(torch.tensor([0.0, 0.0, 1.0]).repeat(self.patch**2))
+        self.copied.bias.copy_(torch.tensor([0.0, 0.0, 1.0, 0.0]).repeat(self.patch**2))
+        self.guess_log_variance.fill_(math.log(GUESS_VARIANCE))
+
+    @torch.no_grad()
+    def fit_guess(self, video: Tensor, reference: Tensor) -> None:
+        """Measure how good a guess the `reference` [B, C, 1, h, w] is of `video` [B, C, F, h, w], in every
+        channel."""
+        error = (video.float() - reference.float()).square().mean((0, 2, 3, 4))
+        self.guess_log_variance.copy_(error.clamp(*VARIANCES).log())
 
     def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W+C, h, w], its features and
@@ -129,23 +141,25 @@ class DetailHead(nn.Module):
         for block in self.blocks:
             x = block(x, time)
         copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
-        guess = copied[:, 2:] * sample_points(pictures, copied[:, :2], slots)
-        data, error = corrected(guess, noisy, sigma.repeat_interleave(slots))
+        guess = copied[:, 2:3] * sample_points(pictures, copied[:, :2], slots)
+        wrong = (self.guess_log_variance.view(-1, 1, 1) + copied[:, 3:]).exp().clamp(*VARIANCES)
+        data, error = corrected(guess, noisy, sigma.repeat_interleave(slots), wrong)
         data = data + error * self.out(F.silu(x)).float()
         return data.unflatten(0, (batch, slots)).transpose(1, 2)
 
 
-def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-    """The best linear estimate of data from a guess and noisy latents, and its expected error [n, 1, 1, 1].
+def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """The best linear estimate of data from a guess and noisy latents, and its expected error, both
+    [n, C, h, w].
 
-    `guess` [n, C, h, w] has errors of the variance `GUESS_VARIANCE`, `noisy` is (1 - sigma) data + sigma
-    noise, with `sigma` [n]: the gain of a Kalman filter for one measurement.
+    `guess` [n, C, h, w] is wrong by `variance` of that shape, `noisy` is (1 - sigma) data + sigma noise, with
+    `sigma` [n]: the gain of a Kalman filter for one measurement.
     """
     sigma = sigma.float().view(-1, 1, 1, 1)
     kept = 1 - sigma
-    total = kept.square() * GUESS_VARIANCE + sigma.square()
-    gain = kept * GUESS_VARIANCE / total
-    return guess + gain * (noisy.float() - kept * guess), sigma * (GUESS_VARIANCE / total).sqrt()
+    total = kept.square() * variance + sigma.square()
+    gain = kept * variance / total
+    return guess + gain * (noisy.float() - kept * guess), sigma * (variance / total).sqrt()
 
 
 def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

@@ -12,6 +12,7 @@ from hallo4.ranges import Width
 from hallo4.recipes.recipe import Recipe
 from hallo4.recipes.tiny_models import TEXT_DIM, TinyModelConfig, fine_tune_tiny, muon_training
 from hallo4.training import TrainConfig
+from hallo4.training.sft import Batch
 from hallo4.types import AutoencoderSpec
 
 
@@ -92,10 +93,16 @@ def outer_layers(config: Any) -> tuple[str, ...]:
     return tuple(f"detail_head.{layer}." for layer in layers)
 
 
+def measure_guess(model: PortraitDiT, clips: Batch) -> None:
+    """How well the reference guesses these clips; see `DetailHead.fit_guess`."""
+    if model.config.detail_width is not None:
+        model.detail_head.fit_guess(clips["video"], clips["reference"])
+
+
 def run(config: TinyDiTConfig, folder: Path) -> Path:
     """See `fine_tune_tiny`."""
     new = (lambda code: build_dit(config.sizes, code), describe_dit)
-    return fine_tune_tiny(config, folder, *new, outer_layers=outer_layers)
+    return fine_tune_tiny(config, folder, *new, outer_layers=outer_layers, measure=measure_guess)
 
 
 def recipe() -> Recipe:

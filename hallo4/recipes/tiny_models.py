@@ -22,12 +22,15 @@ from hallo4.ranges import FlowShift, Steps
 from hallo4.recipes.cards import sft_card
 from hallo4.recipes.clip_sources import WorldClipsConfig, source_of
 from hallo4.recipes.fine_tuning import FineTuneConfig, fine_tune, load_for_training
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, training_device
+from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, training_device
+from hallo4.training.sft import Batch
 from hallo4.types import AutoencoderSpec
 from hallo4.version import __version__
 from hallo4.weights.tensors import fill, read_tensors
 
 TEXT_DIM = 16
+MEASURED_CLIPS = 64
+"""Clips that a new model looks at before its training, of the most frequent size."""
 FRAME_LAYERS = (r"audio_proj\.proj[123]", r"audio_proj\.norm")
 """Layers of the audio projector that work on single frames. They know real recordings, which must not be
 forgotten; how their tokens are joined stays free."""
@@ -80,13 +83,15 @@ def fine_tune_tiny(
     describe: Callable[[Any], str],
     adapt: Callable[[nn.Module], nn.Module] = lambda model: model,
     outer_layers: Callable[[Any], tuple[str, ...]] = lambda config: (),
+    measure: Callable[[nn.Module, Batch], None] = lambda model, clips: None,
 ) -> Path:
     """Encode what is missing, train, save `folder/model`; returns it.
 
     `new_backbone`: for latents of such an autoencoder; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further; `outer_layers`: what else is for AdamW, by the backbone's
-    config, where Muon trains. InputError: the autoencoder or the audio projector has not
-    been trained yet, or the model is of another family, or the clips are not for it.
+    config, where Muon trains; `measure`: what a new model wants to know of some clips. InputError: the
+    autoencoder or the audio projector has not been trained yet, or the model is of another family, or the
+    clips are not for it.
     """
     if config.prepared is not None and config.model is None:
         raise InputError(
@@ -108,6 +113,9 @@ def fine_tune_tiny(
         names = (*optimizer.adamw_names, *outer_layers(start.backbone.config))
         config = replace(config, train=replace(config.train, optimizer=replace(optimizer, adamw_names=names)))
     source = source_of(config, start)
+    if config.model is None:
+        rows = max(source.clips.groups.values(), key=len)[:MEASURED_CLIPS]
+        measure(start.backbone, to_device_of(start.backbone, source.clips.batch(rows)))
 
     def card(steps: int) -> str:
         made_of = (config.train.seed, len(source.clips), steps, config.batch_size)

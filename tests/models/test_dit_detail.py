@@ -58,14 +58,16 @@ def test_the_estimate_from_guess_and_noise_is_the_best_linear_one():
     """Against least squares on a sample, at several noise levels."""
     torch.manual_seed(0)
     data = torch.randn(200_000, dtype=torch.float64)
-    guess = data + GUESS_VARIANCE**0.5 * torch.randn_like(data)
-    for sigma in (0.9, 0.5, 0.1):
+    for sigma, variance in ((0.9, 0.3), (0.5, 0.3), (0.1, 0.3), (0.5, 0.01), (0.5, 4.0)):
+        guess = data + variance**0.5 * torch.randn_like(data)
         noisy = (1 - sigma) * data + sigma * torch.randn_like(data)
         seen = torch.stack([noisy - (1 - sigma) * guess], 1)
         gain = torch.linalg.lstsq(seen, (data - guess)[:, None]).solution
         fitted = guess + (seen @ gain)[:, 0]
         shape = (1, 1, 1, -1)
-        made, error = corrected(guess.view(shape), noisy.view(shape), torch.tensor([sigma]))
+        made, error = corrected(
+            guess.view(shape), noisy.view(shape), torch.tensor([sigma]), torch.tensor(variance)
+        )
         torch.testing.assert_close(made.double(), fitted.view(shape), rtol=0.02, atol=0.02)
         assert error.item() == pytest.approx((fitted - data).square().mean().sqrt().item(), rel=0.01)
 
@@ -103,12 +105,38 @@ def test_the_points_follow_the_tokens():
 
 
 @torch.no_grad()
+def test_a_token_that_trusts_its_guess_hears_no_noise():
+    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
+    head.initialize()
+    head.out.bias.zero_()
+    head.copied.weight[:, 0] = torch.tensor([0.0, 0.0, 0.0, -20.0]).repeat(4)
+    tokens, noisy, embedding = torch.zeros(1, 1, 9, 6), torch.randn(1, 4, 1, 6, 6), torch.zeros(1, 6)
+    tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
+    picture = torch.randn(1, 4, 1, 6, 6)
+    made = head(tokens, noisy, torch.tensor([0.5]), embedding, head.conditions(picture, None)[0], None)
+    wrong = (made - picture).abs()
+    assert wrong[..., 2:4, :2].max() < 2e-3
+    assert wrong[..., :2, :].mean() > 0.1
+
+
+@torch.no_grad()
+def test_a_fitted_guess_knows_how_far_the_reference_is_from_the_video():
+    head = DetailHead(dim=6, width=8, channels=3, patch=2, rho=4, skeleton=False)
+    head.initialize()
+    torch.testing.assert_close(head.guess_log_variance.exp(), torch.full((3,), GUESS_VARIANCE))
+    away = torch.tensor([0.5, 2.0, 0.0]).view(3, 1, 1, 1) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1, 1)
+    reference = torch.randn(2, 3, 1, 4, 4)
+    head.fit_guess(reference + away.expand(2, 3, 5, 4, 4), reference)
+    torch.testing.assert_close(head.guess_log_variance.exp(), torch.tensor([0.25, 4.0, 1e-4]))
+
+
+@torch.no_grad()
 def test_a_token_copies_from_where_it_says_and_as_much_as_it_says():
     """With silent blocks: the cells of one token take twice the reference two cells to the right."""
     head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
     head.initialize()
     head.out.bias.zero_()
-    head.copied.weight[:, 0] = torch.tensor([2.0, 0.0, 1.0]).repeat(4)
+    head.copied.weight[:, 0] = torch.tensor([2.0, 0.0, 1.0, 0.0]).repeat(4)
     tokens, noisy, embedding = torch.zeros(1, 1, 9, 6), torch.randn(1, 4, 1, 6, 6), torch.zeros(1, 6)
     tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
     picture = torch.randn(1, 4, 1, 6, 6)
