@@ -1,7 +1,7 @@
 """Training of the tiny autoencoders, causal and of pictures, on portraits and skeleton drawings of the world.
 
-Batches are 64x64 crops of groups of four frames, half of them around mouth, eyes or hands, where the loss
-weighs more: what the diffusion model must move is what the code must keep.
+Batches are crops of groups of four frames (`autoencoder_crops`). Where they show mouth, eyes or hands the
+loss weighs more: what the diffusion model must move is what the code must keep.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
+from hallo4.data.latents import build_cache
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
 from hallo4.models.autoencoder_emphasis import emphasize
 from hallo4.models.autoencoder_widening import widened
 from hallo4.models.observer import PortraitObserver, perceptual_distance
-from hallo4.motion import layout
-from hallo4.pipelines.model_folder import saved_autoencoder
+from hallo4.pipelines.model_folder import load_model, saved_autoencoder
 from hallo4.pipelines.portrait_pose import load_observer
-from hallo4.ranges import BatchSize, NotNegative, Share, SidePx, Width
+from hallo4.ranges import NotNegative, Share, Width
+from hallo4.recipes.autoencoder_crops import AutoencoderData, CropConfig
+from hallo4.recipes.made_latents import MadeLatents, MadeLatentsConfig, made_latents
 from hallo4.recipes.recipe import Recipe, counted
 from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
 from hallo4.training.local_sharpness import sharpness_difference
-from hallo4.types import AutoencoderSpec
 from hallo4.whole import whole_folder
 
-REGIONS = (layout.MOUTH, layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS, layout.LEFT_HAND, layout.RIGHT_HAND)
+SAME_CODE = 0.01
+"""Mean squared difference of latents below which two encoders are one, in two precisions."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,9 @@ class AutoencoderSizes:
     decoder_blocks: tuple[int, ...] = (3, 3)
 
 
-@dataclass(frozen=True)
-class TinyAutoencoderConfig:
-    """`skeleton_share` of the crops are skeleton drawings, `still_share` of the portraits one frame four
-    times.
+@dataclass(frozen=True, kw_only=True)
+class TinyAutoencoderConfig(CropConfig):
+    """`CropConfig` says what is looked at.
 
     `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
     pictures. `latent_emphasis`: how much larger the latents of channels are that show more, from 0, all have
@@ -62,24 +63,20 @@ class TinyAutoencoderConfig:
     observer: the one in the folder `observer`, or the embedded one; `sharpness_weight` that of
     `sharpness_difference`. `start_from`: a folder with an autoencoder to train further, as it is or with new
     channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves its latents as they are, so that
-    diffusion models trained on them stay valid.
+    diffusion models trained on them stay valid. `made`: latents as such a model makes them, which the decoder
+    then learns to show too.
     """
 
     start_from: str | None = None
     widen_to: Width | None = None
     freeze_encoder: bool = False
+    made: MadeLatentsConfig = field(default_factory=MadeLatentsConfig)
     sizes: AutoencoderSizes = field(default_factory=AutoencoderSizes)
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
     )
-    batch_size: BatchSize = 24
-    crop_px: SidePx = 64
-    skeleton_share: Share = 0.3
-    still_share: Share = 0.25
-    region_weight: NotNegative = 4.0
-    mouth_weight: NotNegative = 8.0
     difference_weight: NotNegative = 3.0
     perceptual_weight: NotNegative = 0.0
     sharpness_weight: NotNegative = 0.0
@@ -100,55 +97,6 @@ class TinyAutoencoderConfig:
     )
 
 
-class AutoencoderData:
-    """Batches of (`groups_pm1` [n, 3, rho, c, c], `weights` [n, 1, 1, c, c])."""
-
-    def __init__(self, store: ClipStore, config: TinyAutoencoderConfig, spec: AutoencoderSpec) -> None:
-        """`spec`: of the autoencoder that is trained."""
-        self.store, self.config = store, config
-        self.rho, self.cell_px = spec.frames_per_latent, spec.cell_px
-
-    def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """The batch of this generator."""
-        rng = np.random.default_rng(int(torch.randint(1 << 62, (1,), generator=generator)))
-        crops, weights = zip(*(self._crop(rng) for _ in range(self.config.batch_size)))
-        groups = frames_to_pm1(np.stack(crops)).transpose(1, 2)
-        return {"groups_pm1": groups, "weights": torch.as_tensor(np.stack(weights))[:, None, None]}
-
-    def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        config, clip = self.config, int(rng.integers(len(self.store)))
-        skeleton = rng.random() < config.skeleton_share
-        frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
-        points = self.store.get("points_px", clip)
-        length, height, width = frames.shape[:3]
-        rho = self.rho
-        start = int(rng.integers(0, length - rho + 1))
-        still = skeleton or rng.random() < config.still_share
-        span = [start] * rho if still else list(range(start, start + rho))
-        weights = np.ones((height, width), np.float32)
-        for region in REGIONS:
-            if skeleton and region is layout.MOUTH:
-                continue
-            weight = config.mouth_weight if region is layout.MOUTH else config.region_weight
-            low, high = points[span, region].min((0, 1)) - 3, points[span, region].max((0, 1)) + 4
-            x0, y0, x1, y1 = np.clip(np.concatenate([low, high]), 0, [width, height] * 2).astype(int)
-            weights[y0:y1, x0:x1] = np.maximum(weights[y0:y1, x0:x1], weight)
-        x, y = self._corner(rng, points[start], np.array([width, height]))
-        window = np.s_[y : y + config.crop_px, x : x + config.crop_px]
-        return np.stack([frames[t][window] for t in span]), weights[window]
-
-    def _corner(self, rng: np.random.Generator, points: np.ndarray, size: np.ndarray) -> tuple[int, int]:
-        """Top left (x, y) of a crop of a picture of `size` (width, height), on the grid of latent cells; half
-        of the time near mouth, eyes or a hand."""
-        room = size - self.config.crop_px
-        corner = rng.uniform(-8, room + 8, 2)
-        if rng.random() < 0.5:
-            region = REGIONS[int(rng.integers(len(REGIONS)))]
-            corner = points[region].mean(0) - self.config.crop_px / 2 + rng.normal(0, 12, 2)
-        x, y = (np.clip(np.round(corner / self.cell_px), 0, room // self.cell_px) * self.cell_px).astype(int)
-        return int(x), int(y)
-
-
 def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver | None = None):
     """Weighted squared error of the reconstruction from noisy latents and of its changes from frame to frame,
     the perceptual distance by `observer` (needed if that has a weight), the difference in local sharpness,
@@ -162,8 +110,10 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
         model: TinyVideoAutoencoder, batch: dict[str, Tensor], step: int
     ) -> tuple[Tensor, dict[str, float]]:
         groups, weights = batch["groups_pm1"], batch["weights"]
-        latents = model.encode_groups(groups)
-        reconstruction = model.decode_groups(latents + config.latent_noise * torch.randn_like(latents))
+        made = batch.get("made", groups[:0])
+        latents = model.encode_groups(groups[len(made) :])
+        noisy = latents + config.latent_noise * torch.randn_like(latents)
+        reconstruction = model.decode_groups(torch.cat([made, noisy]) if len(made) else noisy)
         error = (reconstruction - groups).square()
         per_pixel = weights.sum() * groups.shape[1]
         loss = (error * weights).sum() / (per_pixel * groups.shape[2])
@@ -212,8 +162,14 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder.
 
-    InputError: `widen_to` without a code to widen, or with an encoder that is to stay as it is.
+    InputError: `widen_to` without a code to widen, or with an encoder that is to stay as it is; `made` with
+    one that is not.
     """
+    if config.made.model is not None and not config.freeze_encoder:
+        raise InputError(
+            "made.model makes latents of an encoder that has to stay as it is: set freeze_encoder=True, and "
+            "start_from to the autoencoder of that model."
+        )
     if config.widen_to is not None and (config.start_from is None or config.freeze_encoder):
         raise InputError(
             "widen_to gives an autoencoder new channels: name it by start_from, and leave freeze_encoder "
@@ -224,7 +180,8 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = _start(config, store, start)
-    data = AutoencoderData(store, config, model.spec)
+    made = None if config.made.model is None else _made(config, store, model)
+    data = AutoencoderData(store, config, model.spec, made)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
         return held_out_psnr(averaged, held_out)
@@ -238,6 +195,21 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
         with whole_folder(folder / "autoencoder") as building:
             model.save_pretrained(building)
     return folder / "autoencoder"
+
+
+def _made(config: TinyAutoencoderConfig, store: ClipStore, model: TinyVideoAutoencoder) -> MadeLatents:
+    """What the model of `config.made` makes of clips of the store. InputError: its latents are of another
+    encoder."""
+    maker = load_model(config.made.model)
+    frame = frames_to_pm1(np.array(store.get("frames_u8", 0)[:1])).transpose(0, 1)[None]
+    codes = [autoencoder.encode_video(frame) for autoencoder in (maker.autoencoder, model)]
+    if codes[0].shape != codes[1].shape or (codes[0] - codes[1]).square().mean() > SAME_CODE:
+        raise InputError(
+            f"{config.made.model} makes latents of another encoder than that of {config.start_from}: start "
+            "from its own autoencoder."
+        )
+    cache = build_cache(store, model, config.made.latents_folder, counted("clips encoded"))
+    return made_latents(maker, cache, config.made, config.train.seed, counted("clips made"))
 
 
 def _scale_latents(model: TinyVideoAutoencoder, store: ClipStore, emphasis: float) -> None:

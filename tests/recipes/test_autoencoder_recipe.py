@@ -12,8 +12,9 @@ from hallo4.data import ClipStore
 from hallo4.errors import InputError
 from hallo4.models.observer import PortraitObserver, perceptual_distance
 from hallo4.motion import layout
+from hallo4.recipes.autoencoder_crops import AutoencoderData
+from hallo4.recipes.made_latents import MadeLatents, MadeLatentsConfig
 from hallo4.recipes.tiny_autoencoder import (
-    AutoencoderData,
     TinyAutoencoderConfig,
     autoencoder_method,
     held_out_psnr,
@@ -93,6 +94,53 @@ def test_a_batch_depends_on_its_generator_alone(noise_store):
     assert not torch.equal(first["groups_pm1"], other["groups_pm1"])
 
 
+def test_crops_of_made_clips_show_the_group_of_their_latents(noise_store):
+    """Latents that say which clip, group, row and column they are: their frames are those."""
+    cells = SIZE // 8
+    grid = torch.stack(
+        torch.meshgrid(torch.arange(3), torch.arange(cells), torch.arange(cells), indexing="ij")
+    )
+    latents = {clip: torch.cat([torch.full((1, *grid.shape[1:]), clip), grid]).half() for clip in (0, 2)}
+    # seven frames hold a first frame and one group and a half, of which the store's clips have the first
+    latents = {clip: code[:, :2] for clip, code in latents.items()}
+    config = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0)
+    data = AutoencoderData(noise_store, config, SPEC, MadeLatents(latents, 0.5))
+    batch = data(0, torch.Generator().manual_seed(1))
+    assert batch["made"].shape == (6, 4, 4, 4)
+    assert batch["groups_pm1"].shape == (12, 3, 4, 32, 32)
+    pictures = np.stack([noise_store.get("frames_u8", i) for i in range(3)])
+    for group, made in zip(batch["groups_pm1"], batch["made"]):
+        frames_u8 = ((group + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+        ((clip, start, y, x),) = crop_origin(frames_u8[0], pictures)
+        assert made[:, 0, 0].tolist() == [clip, 1, y // 8, x // 8]
+        assert start == 1  # the group behind the first frame
+        assert torch.equal(made[3, 0], torch.arange(x // 8, x // 8 + 4))
+
+
+def test_made_latents_are_decoded_as_they_are_and_the_others_encoded():
+    groups = torch.rand(3, 3, 4, 8, 8)
+    seen = {}
+
+    def encode(given):
+        seen["encoded"] = given
+        return given.mean((1, 2))[:, None]
+
+    def decode(latents):
+        seen["decoded"] = latents
+        return groups
+
+    model = SimpleNamespace(encode_groups=encode, decode_groups=decode)
+    batch = {
+        "groups_pm1": groups,
+        "weights": torch.ones(3, 1, 1, 8, 8),
+        "made": torch.full((2, 1, 8, 8), 7.0),
+    }
+    autoencoder_method(TinyAutoencoderConfig(latent_noise=0.0))(model, batch, 0)
+    assert torch.equal(seen["encoded"], groups[2:])
+    assert torch.equal(seen["decoded"][:2], batch["made"])
+    assert torch.equal(seen["decoded"][2:], encode(groups[2:]))
+
+
 class Shifted(torch.nn.Module):
     """An autoencoder whose reconstruction is off by 0.2 everywhere, towards grey."""
 
@@ -163,6 +211,11 @@ def test_the_sharpness_term_is_the_difference_to_the_truth_times_its_weight():
     assert metrics["sharpness_difference"] == pytest.approx(apart)
     assert "sharpness_difference" not in others
     assert (with_term - without).item() == pytest.approx(0.5 * apart, rel=1e-5)
+
+
+def test_made_latents_need_an_encoder_that_stays(tmp_path):
+    with pytest.raises(InputError, match=r"made\.model makes latents of an encoder that has to stay"):
+        run(TinyAutoencoderConfig(made=MadeLatentsConfig(model="tiny-dit-sft")), tmp_path)
 
 
 def test_new_channels_need_a_code_to_widen_that_may_change(tmp_path):
