@@ -34,8 +34,10 @@ from hallo4.models.temporal_motion_modulation import redistribute
 
 GUESS_VARIANCE = 0.3
 """Mean squared error of the reference as a guess of a frame, until it is measured (`fit_guess`)."""
-VARIANCES = (1e-4, 100.0)
-"""Between these a token may say how good the guess is."""
+LEAST_VARIANCE = 1e-4
+"""Of a guess in a channel, as measured."""
+LOG_VARIANCES = (-8.0, 8.0)
+"""Between these a token may say how much better or worse than that a guess is."""
 START_RADIUS = 1.0
 """How far from its own place, in cells, the points of a new head look, each in another direction."""
 
@@ -98,7 +100,7 @@ class DetailHead(nn.Module):
         """Measure how good a guess the `reference` [B, C, 1, h, w] is of `video` [B, C, F, h, w], in every
         channel."""
         error = (video.float() - reference.float()).square().mean((0, 2, 3, 4))
-        self.guess_log_variance.copy_(error.clamp(*VARIANCES).log())
+        self.guess_log_variance.copy_(error.clamp_min(LEAST_VARIANCE).log())
 
     def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W+C, h, w], its features and
@@ -142,24 +144,25 @@ class DetailHead(nn.Module):
             x = block(x, time)
         copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
         guess = copied[:, 2:3] * sample_points(pictures, copied[:, :2], slots)
-        wrong = (self.guess_log_variance.view(-1, 1, 1) + copied[:, 3:]).exp().clamp(*VARIANCES)
-        data, error = corrected(guess, noisy, sigma.repeat_interleave(slots), wrong)
-        data = data + error * self.out(F.silu(x)).float()
+        better = copied[:, 3:].clamp(*LOG_VARIANCES).neg().exp()
+        precision = better * self.guess_log_variance.neg().exp().view(-1, 1, 1)
+        data, error = corrected(guess, noisy.float(), sigma.repeat_interleave(slots), precision)
+        data = torch.addcmul(data, error, self.out(F.silu(x)).float())
         return data.unflatten(0, (batch, slots)).transpose(1, 2)
 
 
-def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
     """The best linear estimate of data from a guess and noisy latents, and its expected error, both
     [n, C, h, w].
 
-    `guess` [n, C, h, w] is wrong by `variance` of that shape, `noisy` is (1 - sigma) data + sigma noise, with
-    `sigma` [n]: the gain of a Kalman filter for one measurement.
+    `guess` [n, C, h, w] is wrong by the variance 1 / `precision` of that shape, `noisy` is (1 - sigma) data +
+    sigma noise, with `sigma` [n]: the gain of a Kalman filter for one measurement.
     """
     sigma = sigma.float().view(-1, 1, 1, 1)
     kept = 1 - sigma
-    total = kept.square() * variance + sigma.square()
-    gain = kept * variance / total
-    return guess + gain * (noisy.float() - kept * guess), sigma * (variance / total).sqrt()
+    share = torch.addcmul(kept.square(), precision, sigma.square()).rsqrt()
+    data = torch.addcmul(guess, torch.addcmul(noisy, guess, -kept), kept * share.square())
+    return data, sigma * share
 
 
 def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

@@ -66,7 +66,7 @@ def test_the_estimate_from_guess_and_noise_is_the_best_linear_one():
         fitted = guess + (seen @ gain)[:, 0]
         shape = (1, 1, 1, -1)
         made, error = corrected(
-            guess.view(shape), noisy.view(shape), torch.tensor([sigma]), torch.tensor(variance)
+            guess.view(shape), noisy.view(shape), torch.tensor([sigma]), torch.tensor(1 / variance)
         )
         torch.testing.assert_close(made.double(), fitted.view(shape), rtol=0.02, atol=0.02)
         assert error.item() == pytest.approx((fitted - data).square().mean().sqrt().item(), rel=0.01)
