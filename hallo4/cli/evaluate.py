@@ -62,6 +62,8 @@ class World:
     """height of the head, chin to crown, in parts of the picture's height"""
     head_at: HeadAtOption = (0.5, 0.43)
     """where the middle between the eyes is, in parts of the picture's width and height"""
+    observer: Annotated[str | None, arg(metavar="FOLDER", help_behavior_hint="(default: embedded)")] = None
+    """who looks: an observer that `hallo4 train tiny-observer` made, such as one from another seed"""
     workers: WorkersOption = None
     """processes that share the work; the result is the same"""
     ray: RayOption = None
@@ -279,6 +281,7 @@ def _measure_on(options: Any, more: dict[str, Any]) -> dict[str, Any]:
         options.guidance_scale,
         world=options.world,
         framing=Framing(ratio(options.aspect), options.head_share, options.head_at),
+        observer=options.observer,
         **more,
     )
 

@@ -42,7 +42,7 @@ def made(monkeypatch, make_painted, reader, tmp_path):
     known = {"late": late, "frozen": frozen}
     true_loader = generators.load_generator
     monkeypatch.setattr(world, "make_episode", make)
-    monkeypatch.setattr(world, "load_observer", lambda: reader)
+    monkeypatch.setattr(world, "load_observer", lambda folder: reader)
     monkeypatch.setattr(
         generators, "load_generator", lambda name, *a: known.get(name) or true_loader(name, *a)
     )
@@ -258,6 +258,32 @@ def test_the_autoencoder_gate_adds_skeleton_drawings(made, monkeypatch):
     assert report["metrics"]["skeleton_psnr_db"]["mean"] == 60
     assert report["metrics"]["skeleton_ssim"]["mean"] == pytest.approx(1)
     assert report["definitions"]["skeleton_psnr_db"]["unit"] == "dB"
+
+
+def test_another_observer_looks_and_its_rows_are_its_own(made, reader, monkeypatch, tmp_path):
+    folder, asked = tmp_path / "second", []
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    monkeypatch.setattr(world, "load_observer", lambda name: asked.append(name) or reader)
+    first = world.evaluate_world("late", episodes=2, seconds=2.0, out=tmp_path / "a.json", players=0)
+    assert set(asked) == {None}
+    asked.clear()
+    settings = {"episodes": 2, "seconds": 2.0, "players": 0, "observer": str(folder)}
+    second = world.evaluate_world("late", out=tmp_path / "b.json", **settings)
+    assert set(asked) == {str(folder)}
+    assert (first["settings"]["observer"], second["settings"]["observer"]) == ("embedded", str(folder))
+    assert first["settings"]["observer_weights"] != second["settings"]["observer_weights"]
+    made.clear()
+    world.evaluate_world("late", out=tmp_path / "b.json", **settings)
+    assert made == []  # its own rows are kept
+    (folder / "config.json").write_text("{ }")
+    world.evaluate_world("late", out=tmp_path / "b.json", **settings)
+    assert len(made) == 2  # and measured again by an observer that has changed
+
+
+def test_an_observer_that_is_not_there_is_refused_before_any_work(tmp_path):
+    with pytest.raises(CheckpointError, match="no observer lies there"):
+        world.evaluate_world("truth", episodes=1, seconds=0.4, observer=str(tmp_path / "none"))
 
 
 # ---------------------------------------------------------------------- who wins a clip

@@ -65,10 +65,12 @@ class WorldSettings:
     guidance_scale: float | None
     world: WorldName
     framing: Framing = HALF_FIGURE
+    observer: str | None = None
 
     def named(self) -> dict[str, Any]:
         """For the report, which names no other framing than the default by not naming it."""
         values = asdict(self)
+        values["observer"] = "embedded" if self.observer is None else self.observer
         values["framing"]["head_at"] = list(self.framing.head_at)
         del values["framing"]["multiple_px"]  # as every evaluation has it
         if self.framing == HALF_FIGURE:
@@ -96,12 +98,15 @@ def evaluate_world(
     players: int = 4,
     world: WorldName | None = None,
     framing: Framing = HALF_FIGURE,
+    observer: str | None = None,
 ) -> dict[str, Any]:
     """Measure `model` (a name, a folder, `truth` or `autoencoder[:MODEL]`) on unseen episodes; returns the
     report.
 
     `world`: where the episodes are from (None: where the models were trained); `framing`: how its people are
-    seen, on pictures of about the area that the model was trained at. Bodies move `tempo` times as fast as
+    seen, on pictures of about the area that the model was trained at; `observer`: the folder of the
+    instrument (None: the embedded one), such as one from another seed, which no training was judged by.
+    Bodies move `tempo` times as fast as
     people of the world do; lips keep to the sound. With `against` the second model makes the same clips from
     the same noise seeds, and win rates are added.
     With `out` the report is written there, and beside it the rows and a page with `players` clips to look at,
@@ -124,10 +129,12 @@ def evaluate_world(
         *(episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale),
         world=place,
         framing=framing,
+        observer=observer,
     )
     framing.view(settings.size_px)  # refused before any work
     weights = {name: generators.weights_digest(of) for name, of in models.items()}
-    instrument = generators.folder_digest(OBSERVER_FOLDER)
+    instrument = generators.folder_digest(OBSERVER_FOLDER if observer is None else Path(observer))
+    load_observer(observer)  # refused before any work
     decides = settings.named() | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
     del decides["world"]
     decides |= named_beside(place)
@@ -136,7 +143,7 @@ def evaluate_world(
         jobs = [Job(str(clip), stamps) for clip in range(episodes)]
         rows = measured_rows(_Judge, (settings, models), jobs, store, on_progress, engine)
         # Names stay when weights change, hashes do not.
-        named = settings.named() | {"observer": "embedded", "weights": list(weights.values())}
+        named = settings.named() | {"weights": list(weights.values())}
         named |= {"observer_weights": instrument, "version": __version__}
         found = summary(ALL_METRICS, rows, list(models), [tuple(models)] if against is not None else [])
         report = world_report(model, against, named, found, rows)
@@ -227,7 +234,7 @@ class _Judge:
 
     def __init__(self, settings: tuple[WorldSettings, Mapping[str, str]]):
         self.settings, self.names = settings
-        self.observer = load_observer()
+        self.observer = load_observer(self.settings.observer)
         self.models: dict[str, generators.Generator] = {}
 
     def model(self, name: str) -> generators.Generator:
