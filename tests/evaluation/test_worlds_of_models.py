@@ -20,6 +20,7 @@ from hallo4.evaluation.suites.generators import world_of
 from hallo4.evaluation.suites.motion import driven_episode
 from hallo4.pipelines.model_info import read_info
 from hallo4.preference.ship import _measured
+from hallo4.world.framing import Framing
 from hallo4.world.look import WorldName
 
 
@@ -95,6 +96,16 @@ def test_a_model_is_measured_on_pictures_of_any_shape(flat, tmp_path, capsys):
         compare_reports([f"x={square}", f"y={tall}"])
     assert main([*words, "-o", str(tall), "--head-share", "0.2"]) == 2
     assert "shows the person down to the knees" in capsys.readouterr().err
+
+
+def test_pictures_have_sides_that_all_models_can_make(flat, tmp_path):
+    """9:16 at 128 px is 96x176 in multiples of 16, which the UNet with its multiples of 32 cannot make."""
+    asked = {"episodes": 1, "seconds": 0.4, "steps": 1, "players": 0, "framing": Framing(9 / 16, 0.4)}
+    own = of_world.evaluate_world(flat, **asked)
+    assert "multiple_px" not in own["settings"]["framing"]
+    report = of_world.evaluate_world("tiny-unet", **asked)
+    assert report["settings"]["framing"]["multiple_px"] == 32
+    assert report["metrics"]["ssim"]["mean"] is not None
 
 
 def test_driven_people_and_long_videos_are_of_that_world(lit, tmp_path, monkeypatch):

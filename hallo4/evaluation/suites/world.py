@@ -72,7 +72,8 @@ class WorldSettings:
         values = asdict(self)
         values["observer"] = "embedded" if self.observer is None else self.observer
         values["framing"]["head_at"] = list(self.framing.head_at)
-        del values["framing"]["multiple_px"]  # as every evaluation has it
+        if self.framing.multiple_px == HALF_FIGURE.multiple_px:
+            del values["framing"]["multiple_px"]
         if self.framing == HALF_FIGURE:
             del values["framing"]
         return values
@@ -104,11 +105,11 @@ def evaluate_world(
     report.
 
     `world`: where the episodes are from (None: where the models were trained); `framing`: how its people are
-    seen, on pictures of about the area that the model was trained at; `observer`: the folder of the
-    instrument (None: the embedded one), such as one from another seed, which no training was judged by.
-    Bodies move `tempo` times as fast as
-    people of the world do; lips keep to the sound. With `against` the second model makes the same clips from
-    the same noise seeds, and win rates are added.
+    seen, on pictures of about the area that the model was trained at, with sides that the models can make;
+    `observer`: the folder of the instrument (None: the embedded one), such as one from another seed, which no
+    training was judged by. Bodies move `tempo` times as fast as people of the world do; lips keep to the
+    sound. With `against` the second model makes the same clips from the same noise seeds, and win rates are
+    added.
     With `out` the report is written there, and beside it the rows and a page with `players` clips to look at,
     from the worst to the best; the same call goes on after a stop, and one with more `episodes` or another
     `against` reuses what is there. The workers of `engine` share the clips.
@@ -125,6 +126,8 @@ def evaluate_world(
     )
     models = {model: model} | ({} if against is None else {_second(model, against): against})
     place = generators.asked_world(models.values(), world, out)
+    if framing != HALF_FIGURE:
+        framing = replace(framing, multiple_px=generators.side_multiple_px(models.values()))
     settings = WorldSettings(
         *(episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale),
         world=place,
