@@ -38,14 +38,10 @@ from hallo4.types import ConditionSpec, MotionConditions, Presence
 
 KEPT_IN_FP32 = [
     *("norm", "norm1", "norm2", "norm3", "norm_q", "norm_k", "norm_audio", "norm_skeleton"),
-    *("time_embedder", "time_proj", "scale_shift_table"),
+    *("time_embedder", "time_proj", "scale_shift_table", "guess_log_variance"),
 ]
 """Modules and tensors that stay in fp32 when the rest is loaded as bf16: norms and modulation. The head stays
 too (`PortraitDiT.keeps_fp32`), but shares its name with a large layer of the VACE blocks."""
-
-LEAST_SIGMA = 0.05
-"""Below this noise level the velocity of a model of data is that of this level: it would be divided by zero.
-"""
 
 
 class ConditionEmbedder(nn.Module):
@@ -96,8 +92,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `known_dropped`: share of the known frame's 2x2 pixel patches that are blackened before it is encoded
       (released: 0.1); see `DiTWindows.encode_known`.
     * `cell_px`: pixels per cell, each way, of the latents it was made for (`AutoencoderSpec.cell_px`).
-    * `detail_width`: features per cell of a `DetailHead` in place of the linear head, which makes data, from
-      which the velocity follows; None (released): none.
+    * `detail_width`: features per cell of a `DetailHead`, which stands in place of the linear head; None
+      (released): there is none.
     """
 
     _supports_gradient_checkpointing = True
@@ -169,7 +165,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
 
     @staticmethod
     def keeps_fp32(name: str) -> bool:
-        """Whether the parameter `name` stays in fp32 when the rest is cast: norms, modulation, the head."""
+        """Whether the parameter `name` stays in fp32 when the rest is cast: norms, modulation, the linear
+        head."""
         return name.startswith("proj_out.") or not set(KEPT_IN_FP32).isdisjoint(name.split("."))
 
     # ------------------------------------------------------------------ Backbone
@@ -266,7 +263,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             stream = self._run(block, stream, time, rotations, tokens, picture, slots, kept)
             stream = stream if hint is None else stream + hint
         shift, scale = (self.scale_shift_table.float() + embedding.unsqueeze(1)).chunk(2, dim=1)
-        with autocast_off(stream.device.type):  # the velocity keeps its precision
+        with autocast_off(stream.device.type):  # the velocity of a linear head keeps its precision
             stream = torch.addcmul(shift, self.norm_out(stream), 1 + scale)
             if self.config.detail_width is None:
                 found = self._unpatch(self.proj_out(stream.to(self.proj_out.weight.dtype)), *grid)
@@ -336,12 +333,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     def _detailed(
         self, stream: Tensor, sigma: Tensor, embedding: Tensor, latents: Tensor, given: ConditionTokens
     ) -> Tensor:
-        """The velocity by the detail head, which makes the data of all slots but that of the reference."""
+        """The velocity by the detail head, which leaves the reference in slot 0 as it is."""
         dtype = compute_dtype(self.detail_head.from_tokens.weight)
         stream = stream.to(dtype).unflatten(1, (latents.shape[2], -1))[:, 1:]
-        video, detail = self.video_latents(latents), (given.reference_detail, given.skeleton_detail)
-        data = self.detail_head(stream, video, sigma, embedding.to(dtype), *detail)
-        velocity = (video.float() - data) / sigma.float().clamp_min(LEAST_SIGMA).view(-1, 1, 1, 1, 1)
+        detail = (given.reference_detail, given.skeleton_detail)
+        velocity = self.detail_head(stream, latents, sigma, embedding.to(dtype), *detail)
         return F.pad(velocity, (0, 0, 0, 0, 1, 0)).to(latents.dtype)
 
     def _unpatch(self, tokens: Tensor, slots: int, height: int, width: int) -> Tensor:

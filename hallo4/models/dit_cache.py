@@ -25,7 +25,7 @@ class ConditionTokens:
 
     `text` [B, L, D]; `control` [B, (F+1)*N, D], before the first VACE block's `proj_in`; `audio`
     [B, F+1, n, D] and `skeleton` [B, F+1, N, D], None where there is none; slot 0 of these two, where the
-    reference stands, is zero. `reference_detail` [B, W+C, h, w], `skeleton_detail` [B, F, W, h, w]: for a
+    reference stands, is zero. `reference_detail` [B, W, h, w], `skeleton_detail` [B, F, W, h, w]: for a
     `DetailHead`.
     """
 

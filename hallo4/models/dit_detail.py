@@ -1,8 +1,8 @@
 """The detail head of a small DiT: what tokens of many cells are too narrow for is made cell by cell.
 
     tokens [B, S, N, D] --linear, to cells--> features --.
-    noisy latents ------------1x1 convolution----------- + --> residual blocks -- + --> data [B, C, S, h, w]
-    skeletons of the group ---1x1 convolution------------|         ^ time         |
+    noisy latents ------------1x1 convolution----------- + --> residual blocks -- + --> velocity
+    skeletons of the group ---1x1 convolution------------|         ^ time         |     [B, C, S, h, w]
     reference --convolutions--> features --sampled where-'                        |
         |                        the tokens say (offsets)                         |
         '--------------------------sampled where the tokens say: a guess----------'
@@ -13,12 +13,12 @@ further up or to the left. So every token says for each of its cells, and for ea
 look in the reference (a deformable attention of one point for each head, arXiv 2010.04159, section 4.1), and
 convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
 
-It makes data, not the velocity: a model that is narrower than its patches cannot pass noise through
-(arXiv 2511.13720). What is copied from the reference is a guess, as good as its token says. The noisy latents
-correct it as far as they can be trusted at their noise level (`corrected`), and the network makes what is
-missing in units of the error that is then left, as in preconditioned denoisers (arXiv 2206.00364, section 5).
-So a new head makes the reference out of pure noise, and leaves clean latents as they are; what stands still
-is soon taken from the reference alone, without a grain of noise.
+What it makes is data, from which the velocity follows: a model that is narrower than its patches cannot pass
+noise through (arXiv 2511.13720). What is copied from the reference is a guess, as good as its token says. The
+noisy latents correct it as far as they can be trusted at their noise level (`velocity_of_guess`), and the
+network makes what is missing in units of the error that is then left, as in preconditioned denoisers (arXiv
+2206.00364, section 5). So a new head makes the reference out of pure noise, and leaves clean latents as they
+are; what stands still is soon taken from the reference alone, without a grain of noise.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GUESS_VARIANCE = 0.3
 LEAST_VARIANCE = 1e-4
 """Of a guess in a channel, as measured."""
 LOG_VARIANCES = (-8.0, 8.0)
-"""Between these a token may say how much better or worse than that a guess is."""
+"""Bounds of the logarithm of a token's factor on the measured variance."""
 START_RADIUS = 1.0
 """How far from its own place, in cells, the points of a new head look, each in another direction."""
 
@@ -68,7 +68,7 @@ class DetailHead(nn.Module):
 
     def __init__(self, dim: int, width: int, channels: int, patch: int, rho: int, skeleton: bool) -> None:
         super().__init__()
-        self.patch, self.rho, self.parts = patch, rho, (width, channels)
+        self.patch, self.rho = patch, rho
         self.from_tokens = nn.Linear(dim, patch * patch * width)
         self.offsets = nn.Linear(dim, patch * patch * self.POINTS * 2)
         self.from_noisy = nn.Conv2d(channels, width, 1)
@@ -103,11 +103,10 @@ class DetailHead(nn.Module):
         self.guess_log_variance.copy_(error.clamp_min(LEAST_VARIANCE).log())
 
     def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W+C, h, w], its features and
-        itself, `skeleton` [B, C, T, h, w] at frame rate -> [B, S, W, h, w]."""
+        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W, h, w], `skeleton` [B, C, T,
+        h, w] at frame rate -> [B, S, W, h, w]."""
         features = self.from_reference(reference[:, :, 0])
         features = features + self.reference_inside(F.silu(features))
-        features = torch.cat([features.float(), reference[:, :, 0].float()], 1)
         if self.from_skeleton is None or skeleton is None:
             return features, None
         batch, _, _, height, width = skeleton.shape
@@ -119,50 +118,56 @@ class DetailHead(nn.Module):
     def forward(
         self,
         tokens: Tensor,
-        noisy: Tensor,
+        latents: Tensor,
         sigma: Tensor,
         embedding: Tensor,
         reference: Tensor,
         skeleton: Tensor | None,
     ) -> Tensor:
-        """`tokens` [B, S, N, D] and `noisy` [B, C, S, h, w] of the frames to make, their noise level `sigma`
-        [B] in [0, 1] and its `embedding` [B, D], `reference` and `skeleton` of `conditions` -> data [B, C, S,
-        h, w] in fp32."""
-        batch, _, slots, height, width = noisy.shape
+        """Velocity [B, C, S, h, w], in fp32, of S frames to make.
+
+        `tokens` [B, S, N, D] of these frames, `latents` [B, C, 1+S, h, w]: the clean reference and the noisy
+        frames, their noise level `sigma` [B] in [0, 1] and its `embedding` [B, D]; `reference` and `skeleton`
+        of `conditions`.
+        """
+        batch, slots, height, width = len(latents), latents.shape[2] - 1, *latents.shape[3:]
         grid = (height // self.patch, width // self.patch)
-        noisy = noisy.transpose(1, 2).flatten(0, 1)
+        noisy = latents[:, :, 1:].transpose(1, 2).flatten(0, 1)
         x = to_cells(self.from_tokens(tokens).flatten(0, 1), grid, self.patch)
         x = x + self.from_noisy(noisy.to(self.from_noisy.weight.dtype))
         offsets = to_cells(self.offsets(tokens).flatten(0, 1), grid, self.patch).float()
-        features, pictures = reference.split(self.parts, 1)
-        x = x + self.from_sampled(sample_points(features, offsets, slots).to(x.dtype))
+        x = x + self.from_sampled(sample_points(reference, offsets, slots).to(x.dtype))
         if skeleton is not None:
             x = x + skeleton.flatten(0, 1)
         time = F.silu(embedding).to(x.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x, time)
+        missing = self.out(F.silu(x)).float()
         copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
-        guess = copied[:, 2:3] * sample_points(pictures, copied[:, :2], slots)
+        guess = copied[:, 2:3] * sample_points(latents[:, :, 0], copied[:, :2], slots)
         better = copied[:, 3:].clamp(*LOG_VARIANCES).neg().exp()
         precision = better * self.guess_log_variance.neg().exp().view(-1, 1, 1)
-        data, error = corrected(guess, noisy.float(), sigma.repeat_interleave(slots), precision)
-        data = torch.addcmul(data, error, self.out(F.silu(x)).float())
-        return data.unflatten(0, (batch, slots)).transpose(1, 2)
+        velocity = velocity_of_guess(guess, missing, noisy.float(), sigma.repeat_interleave(slots), precision)
+        return velocity.unflatten(0, (batch, slots)).transpose(1, 2)
 
 
-def corrected(guess: Tensor, noisy: Tensor, sigma: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
-    """The best linear estimate of data from a guess and noisy latents, and its expected error, both
-    [n, C, h, w].
+def velocity_of_guess(
+    guess: Tensor, missing: Tensor, noisy: Tensor, sigma: Tensor, precision: Tensor
+) -> Tensor:
+    """Noise minus data [n, C, h, w], where the data are the best linear estimate from a guess and noisy
+    latents, and what is `missing` in units of the root mean square error of that estimate.
 
-    `guess` [n, C, h, w] is wrong by the variance 1 / `precision` of that shape, `noisy` is (1 - sigma) data +
-    sigma noise, with `sigma` [n]: the gain of a Kalman filter for one measurement.
+    `guess` [n, C, h, w] is wrong by the variance 1 / `precision` of that shape, `noisy` is k data + sigma
+    noise with `sigma` [n] and k = 1 - sigma. With s^2 = 1 / (k^2 + sigma^2 precision) the estimate is guess +
+    k s^2 (noisy - k guess), the gain of a Kalman filter for one measurement, and its error sigma s. What
+    follows for the velocity, (noisy - data) / sigma, has no division by sigma.
     """
     sigma = sigma.float().view(-1, 1, 1, 1)
-    kept = 1 - sigma
-    share = torch.addcmul(kept.square(), precision, sigma.square()).rsqrt()
-    data = torch.addcmul(guess, torch.addcmul(noisy, guess, -kept), kept * share.square())
-    return data, sigma * share
+    kept, distrust = 1 - sigma, sigma * precision
+    scale = torch.addcmul(kept.square(), distrust, sigma).rsqrt()
+    toward = torch.addcmul(distrust * (noisy - guess), noisy, -kept)
+    return scale * (scale * toward - missing)
 
 
 def to_cells(tokens: Tensor, grid: tuple[int, int], patch: int) -> Tensor:

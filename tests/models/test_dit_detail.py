@@ -2,11 +2,17 @@
 
 import pytest
 import torch
-from test_dit import DETAIL_FORM, conditions, make, sample
+from test_dit import DETAIL_FORM, conditions, sample
 
 from hallo4.errors import CheckpointError
-from hallo4.models.dit import LEAST_SIGMA, PortraitDiT
-from hallo4.models.dit_detail import GUESS_VARIANCE, DetailHead, corrected, sample_points, to_cells
+from hallo4.models.dit import PortraitDiT
+from hallo4.models.dit_detail import (
+    GUESS_VARIANCE,
+    DetailHead,
+    sample_points,
+    to_cells,
+    velocity_of_guess,
+)
 
 
 def test_a_whole_offset_is_a_shift_and_beyond_the_border_is_the_border():
@@ -40,13 +46,15 @@ def test_a_token_is_laid_out_over_its_own_cells():
 
 
 @torch.no_grad()
-def test_a_new_model_makes_the_reference_and_its_velocity_follows():
+def test_a_new_model_makes_the_reference_out_of_noise_and_leaves_clean_latents():
     model = PortraitDiT(**DETAIL_FORM).eval()
     given = conditions()
     latents = model.pin(sample(model), given)
     away = latents - given.reference_latents
-    torch.testing.assert_close(model(latents, torch.full((2,), 1000.0), given), away)  # out of pure noise
-    assert model(latents, torch.zeros(2), given).abs().max() < 1e-4  # clean latents are right
+    torch.testing.assert_close(model(latents, torch.full((2,), 1000.0), given), away)
+    clean = -latents  # noise - data, of noise that is not known
+    clean[:, :, 0] = 0
+    torch.testing.assert_close(model(latents, torch.zeros(2), given), clean)
     half = latents - 0.5 * given.reference_latents  # what the noise would be, if the reference were right
     gain = 0.5 * GUESS_VARIANCE / (0.25 * GUESS_VARIANCE + 0.25)
     expected = (latents - given.reference_latents - gain * half) / 0.5
@@ -54,69 +62,82 @@ def test_a_new_model_makes_the_reference_and_its_velocity_follows():
     torch.testing.assert_close(model(latents, torch.full((2,), 500.0), given), expected)
 
 
-def test_the_estimate_from_guess_and_noise_is_the_best_linear_one():
-    """Against least squares on a sample, at several noise levels."""
+@pytest.mark.parametrize(("sigma", "variance"), [(0.9, 0.3), (0.5, 0.3), (0.1, 0.3), (0.5, 0.01), (0.5, 4.0)])
+def test_the_estimate_from_guess_and_noise_is_the_best_linear_one(sigma, variance):
+    """Against least squares on a sample; what is missing counts in units of the error that is left."""
     torch.manual_seed(0)
     data = torch.randn(200_000, dtype=torch.float64)
-    for sigma, variance in ((0.9, 0.3), (0.5, 0.3), (0.1, 0.3), (0.5, 0.01), (0.5, 4.0)):
-        guess = data + variance**0.5 * torch.randn_like(data)
-        noisy = (1 - sigma) * data + sigma * torch.randn_like(data)
-        seen = torch.stack([noisy - (1 - sigma) * guess], 1)
-        gain = torch.linalg.lstsq(seen, (data - guess)[:, None]).solution
-        fitted = guess + (seen @ gain)[:, 0]
-        shape = (1, 1, 1, -1)
-        made, error = corrected(
-            guess.view(shape), noisy.view(shape), torch.tensor([sigma]), torch.tensor(1 / variance)
+    guess = data + variance**0.5 * torch.randn_like(data)
+    noisy = (1 - sigma) * data + sigma * torch.randn_like(data)
+    seen = (noisy - (1 - sigma) * guess)[:, None]
+    fitted = guess + (seen @ torch.linalg.lstsq(seen, (data - guess)[:, None]).solution)[:, 0]
+    shape, precision = (1, 1, 1, -1), torch.tensor(1 / variance)
+
+    def made(missing):
+        parts = (guess.view(shape), missing, noisy.view(shape), torch.tensor([sigma]), precision)
+        return (noisy - sigma * velocity_of_guess(*parts).double()).flatten()
+
+    torch.testing.assert_close(made(torch.zeros(())), fitted, rtol=0.02, atol=0.02)
+    error = (fitted - data).square().mean().sqrt()
+    added = made(torch.ones(())) - made(torch.zeros(()))
+    torch.testing.assert_close(added, error.expand_as(added), rtol=0.01, atol=0)
+
+
+class Alone:
+    """A new head for tokens of 2x2 cells, on one frame of 3x3 tokens, by itself."""
+
+    def __init__(self):
+        torch.manual_seed(0)
+        self.head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
+        self.head.initialize()
+        self.head.out.bias.zero_()
+        self.latents = torch.randn(1, 4, 2, 6, 6)  # the reference and noise
+        self.tokens = torch.zeros(1, 1, 9, 6)
+
+    def data(self, sigma=1.0):
+        features, _ = self.head.conditions(self.latents[:, :, :1], None)
+        velocity = self.head(
+            self.tokens, self.latents, torch.tensor([sigma]), torch.zeros(1, 6), features, None
         )
-        torch.testing.assert_close(made.double(), fitted.view(shape), rtol=0.02, atol=0.02)
-        assert error.item() == pytest.approx((fitted - data).square().mean().sqrt().item(), rel=0.01)
-
-
-@torch.no_grad()
-def test_a_step_down_to_no_noise_lands_on_the_data_that_was_predicted():
-    """At every level: latents - sigma * velocity is what the head made."""
-    model, given = make(DETAIL_FORM), conditions()
-    latents = model.pin(sample(model), given)
-    made = {}
-    model.detail_head.register_forward_hook(lambda _m, _i, out: made.update(data=out))
-    for sigma in (1.0, 0.6, LEAST_SIGMA):
-        velocity = model(latents, torch.full((2,), 1000 * sigma), given)
-        landed = model.video_latents(latents - sigma * velocity)
-        torch.testing.assert_close(landed, made["data"], rtol=1e-4, atol=1e-4)
+        return (self.latents[:, :, 1:] - sigma * velocity)[:, :, 0]
 
 
 @torch.no_grad()
 def test_the_points_follow_the_tokens():
     """What a cell takes from the reference is decided by its own token alone."""
-    torch.manual_seed(0)
-    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
-    head.initialize()
-    head.offsets.weight.normal_()
-    head.out.weight.zero_()
-    head.out.weight[:, :4, 1, 1] = torch.eye(4)
-    tokens, noisy, embedding = torch.randn(1, 1, 9, 6), torch.zeros(1, 4, 1, 6, 6), torch.zeros(1, 6)
-    reference, _ = head.conditions(torch.randn(1, 4, 1, 6, 6), None)
-    before = head(tokens, noisy, torch.ones(1), embedding, reference, None)
-    tokens[:, :, 4] += 1  # the middle one
-    changed = (head(tokens, noisy, torch.ones(1), embedding, reference, None) != before).any(1)[0, 0]
+    alone = Alone()
+    alone.head.offsets.weight.normal_()
+    alone.head.out.weight.zero_()
+    alone.head.out.weight[:, :4, 1, 1] = torch.eye(4)
+    alone.tokens.normal_()
+    before = alone.data()
+    alone.tokens[:, :, 4] += 1  # the middle one
+    changed = (alone.data() != before).any(1)[0]
     expected = torch.zeros(6, 6, dtype=torch.bool)
     expected[2:4, 2:4] = True
     assert torch.equal(changed, expected)
 
 
 @torch.no_grad()
-def test_a_token_that_trusts_its_guess_hears_no_noise():
-    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
-    head.initialize()
-    head.out.bias.zero_()
-    head.copied.weight[:, 0] = torch.tensor([0.0, 0.0, 0.0, -20.0]).repeat(4)
-    tokens, noisy, embedding = torch.zeros(1, 1, 9, 6), torch.randn(1, 4, 1, 6, 6), torch.zeros(1, 6)
-    tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
-    picture = torch.randn(1, 4, 1, 6, 6)
-    made = head(tokens, noisy, torch.tensor([0.5]), embedding, head.conditions(picture, None)[0], None)
-    wrong = (made - picture).abs()
+def test_a_token_that_trusts_its_guess_takes_none_of_the_noise():
+    alone = Alone()
+    alone.head.copied.weight[:, 0] = torch.tensor([0.0, 0.0, 0.0, -20.0]).repeat(4)
+    alone.tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
+    wrong = (alone.data(0.5) - alone.latents[:, :, 0]).abs()
     assert wrong[..., 2:4, :2].max() < 2e-3
     assert wrong[..., :2, :].mean() > 0.1
+
+
+@torch.no_grad()
+def test_a_token_copies_from_where_it_says_and_as_much_as_it_says():
+    """With silent blocks: the cells of one token take twice the reference two cells to the right."""
+    alone = Alone()
+    alone.head.copied.weight[:, 0] = torch.tensor([2.0, 0.0, 1.0, 0.0]).repeat(4)
+    alone.tokens[0, 0, 3, 0] = 1
+    picture = alone.latents[:, :, 0]
+    expected = picture.clone()
+    expected[..., 2:4, 0:2] = 2 * picture[..., 2:4, 2:4]
+    torch.testing.assert_close(alone.data(), expected)
 
 
 @torch.no_grad()
@@ -128,22 +149,6 @@ def test_a_fitted_guess_knows_how_far_the_reference_is_from_the_video():
     reference = torch.randn(2, 3, 1, 4, 4)
     head.fit_guess(reference + away.expand(2, 3, 5, 4, 4), reference)
     torch.testing.assert_close(head.guess_log_variance.exp(), torch.tensor([0.25, 4.0, 1e-4]))
-
-
-@torch.no_grad()
-def test_a_token_copies_from_where_it_says_and_as_much_as_it_says():
-    """With silent blocks: the cells of one token take twice the reference two cells to the right."""
-    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False)
-    head.initialize()
-    head.out.bias.zero_()
-    head.copied.weight[:, 0] = torch.tensor([2.0, 0.0, 1.0, 0.0]).repeat(4)
-    tokens, noisy, embedding = torch.zeros(1, 1, 9, 6), torch.randn(1, 4, 1, 6, 6), torch.zeros(1, 6)
-    tokens[0, 0, 3, 0] = 1  # rows 2 and 3, columns 0 and 1
-    picture = torch.randn(1, 4, 1, 6, 6)
-    made = head(tokens, noisy, torch.ones(1), embedding, head.conditions(picture, None)[0], None)
-    expected = picture.clone()
-    expected[..., 2:4, 0:2] = 2 * picture[..., 2:4, 2:4]
-    torch.testing.assert_close(made, expected)
 
 
 def test_impossible_heads_are_refused():
