@@ -6,15 +6,17 @@ low-rank changes times `--scales`, measures how far the velocity has moved from 
 (mean squared change over the base's own mean squared error, at fixed draws), and how often the copy wins
 against the base on `--unseen` others (`hallo4 evaluate world`). One number per arm would compare how far they
 went; a curve over the drift compares where they went. Writes FOLDER/equal_drift.json and .png and prints the
-table; what is finished in FOLDER is not made again.
+table; clips that lie measured in FOLDER are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,19 @@ from hallo4.data import ClipStoreConfig, build_cache, build_clips
 from hallo4.diffusion import keyed_generator
 from hallo4.engine import open_engine
 from hallo4.evaluation import evaluate_world
+from hallo4.evaluation.suites.generators import world_of
+from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import load_model
+from hallo4.pipelines.adapter import read_adapter
 from hallo4.pipelines.model_folder import LoadedModel
-from hallo4.training import predict
+from hallo4.training import predict, prediction_of
 from hallo4.training.denoising import found_and_wanted
 from hallo4.training.sft import SFTConfig, draw_batch, frames_before, window_of
+from hallo4.whole import whole_folder
 
 DRAWN = SFTConfig(batch_size=8, silent_share=0.0)
+"""How the clips of the drift are noised, and how many at once."""
 FIRST_UNSEEN = 990_000
 """Clips of the drift: people that no recipe trains on."""
 
@@ -64,15 +71,26 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def runs_of(arms: Sequence[str]) -> Iterator[tuple[str, int, Path]]:
+    """(name, number, adapter) of every run of every arm; the program ends if one is not named so."""
+    for arm in arms:
+        name, given, adapters = arm.partition("=")
+        if not given or not adapters:
+            raise SystemExit(f"{arm}: name an arm and its adapters, as in DPO=runs/a/model,runs/b/model")
+        for run, adapter in enumerate(adapters.split(",")):
+            yield name, run, Path(adapter)
+
+
 def scaled(adapter: Path, scale: float, to: Path) -> Path:
     """A copy of the model folder `adapter` whose changes count `scale` times."""
-    if not to.exists():
-        shutil.copytree(adapter, to)
-        config = to / "adapter" / "config.json"
+    shutil.rmtree(to, ignore_errors=True)
+    with whole_folder(to) as building:
+        shutil.copytree(adapter, building, dirs_exist_ok=True)
+        config = building / "adapter" / "config.json"
         values = json.loads(config.read_text())
-        origin = Path(values["adapter_of"])
-        if (adapter / origin).exists():  # a path is relative to the folder of the adapter
-            values["adapter_of"] = str((adapter / origin).resolve())
+        origin = Path(os.path.normpath(adapter / values["adapter_of"]))
+        if origin.exists():  # a path is relative to the folder of the adapter
+            values["adapter_of"] = str(origin.resolve())
         config.write_text(json.dumps(values | {"scale": scale * values["scale"]}))
     return to
 
@@ -90,15 +108,14 @@ class Drift:
         """What `model` says of all draws, and what it should have said."""
         found, wanted = [], []
         rules = self.base.backbone.windows
-        for rows in (part for group in self.cache.groups.values() for part in group.split(8)):
+        for rows in (part for group in self.cache.groups.values() for part in group.split(DRAWN.batch_size)):
             key = keyed_generator("drift", int(rows[0]))
             batch = draw_batch(self.cache.batch(rows), DRAWN, rules, key)
             conditions = vars(window_of(self.base.backbone, batch, self.base.autoencoder))
             video = batch["video"][:, :, frames_before(rules) :]
             with fast_autocast("cpu"):
-                pair = found_and_wanted(
-                    predict, "flow", model.backbone, video, batch["noise"], batch["sigma"], conditions
-                )
+                draws = (video, batch["noise"], batch["sigma"], conditions)
+                pair = found_and_wanted(predict, prediction_of(model.backbone), model.backbone, *draws)
             found.append(pair[0].float().flatten())
             wanted.append(pair[1].float().flatten())
         return torch.cat(found), torch.cat(wanted)
@@ -117,24 +134,24 @@ class Drift:
 def points(args: argparse.Namespace) -> list[Point]:
     """Every run of every arm at every scale."""
     args.folder.mkdir(parents=True, exist_ok=True)
-    runs = [
-        (name, run, scale, Path(adapter))
-        for name, _, adapters in (arm.partition("=") for arm in args.arms)
-        for run, adapter in enumerate(adapters.split(","))
-        for scale in args.scales
-    ]
-    copies = {
-        f"{name}-{run}-x{scale:g}": scaled(adapter, scale, args.folder / f"{name}-{run}-x{scale:g}")
-        for name, run, scale, adapter in runs
-    }
-    base = load_model(args.base)
-    clips = ClipStoreConfig(episodes=args.drift_clips, windows=1, first_seed=FIRST_UNSEEN)
-    if base.info.world is not None:
-        clips = replace(clips, world=base.info.world, size_px=base.info.size_px)
+    runs = [(*run, scale) for run in runs_of(args.arms) for scale in args.scales]
+    base, copies = load_model(args.base), {}
+    for name, run, adapter, scale in runs:
+        if read_adapter(adapter / "adapter").base_weights != weights_fingerprint(base.backbone):
+            raise SystemExit(f"{adapter}: is an adapter on another state of its base than {args.base}")
+        copy = f"{name}-{run}-x{scale:g}"
+        copies[copy] = scaled(adapter, scale, args.folder / copy)
+    clips = ClipStoreConfig(
+        episodes=args.drift_clips,
+        windows=1,
+        size_px=base.info.size_px,
+        first_seed=FIRST_UNSEEN,
+        world=world_of([args.base]),
+    )
     drifts = Drift(base, clips, args.folder).of(copies)
     found, out = [], args.folder / "wins.json"  # one store of rows: the base makes its clips once
     with open_engine(args.workers) as engine:
-        for (name, run, scale, _), (copy, folder) in zip(runs, copies.items(), strict=True):
+        for (name, run, _, scale), (copy, folder) in zip(runs, copies.items(), strict=True):
             asked = (args.unseen, args.seed, args.seconds)
             report = evaluate_world(
                 str(folder), args.base, *asked, out=out, engine=engine, players=0, observer=args.observer

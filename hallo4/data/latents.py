@@ -188,7 +188,7 @@ def _encode_chunk(
         if len(chunk["video"]) == len(indices):
             return chunk
     with fast_autocast(device_of(autoencoder).type):
-        clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
+        clips = [encode_clip(store, autoencoder, i, every) for i in indices]
     chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
     with whole_file(path) as temporary:
         save_file(chunk, temporary)
@@ -196,9 +196,11 @@ def _encode_chunk(
 
 
 @torch.no_grad()
-def _encode_clip(
+def encode_clip(
     store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int
 ) -> dict[str, Tensor]:
+    """One clip of `store`, encoded, as a row of the tensors of `LatentCache`, on the CPU; of its skeletons
+    every `every`-th."""
     device = device_of(autoencoder)
     frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None].to(device)
     skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None].to(device)

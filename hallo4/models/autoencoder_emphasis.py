@@ -18,6 +18,8 @@ from hallo4.models.autoencoder import TinyVideoAutoencoder
 
 NUDGE = 0.1
 """Standard deviation of the noise by which a channel is changed, in those of the latents."""
+LEAST_SHOWN = 1e-6
+"""Of a channel that shows nothing."""
 
 
 @torch.no_grad()
@@ -44,5 +46,5 @@ def emphasize(model: TinyVideoAutoencoder, latents: Sequence[Tensor], emphasis: 
     pixels, as far as decoding is linear. Decoding follows.
     """
     shown = torch.stack([shown_by_channel(model, some) for some in latents]).mean(0)
-    weights = shown**emphasis
+    weights = shown.clamp_min(LEAST_SHOWN) ** emphasis
     model.latent_std.mul_((weights / weights.mean()).rsqrt().to(model.latent_std))

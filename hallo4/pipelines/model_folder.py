@@ -143,15 +143,6 @@ def load_model(
     return LoadedModel(info, *parts, folder, rules.device, rules.products, texts, rules.autocast, plan, turns)
 
 
-def side_multiple_px(name_or_dir: str | os.PathLike[str]) -> int:
-    """The sides of all pictures that a model makes are multiples of it; its weights are not read."""
-    folder = resolve_model(name_or_dir)
-    info, parts_folder = read_info(folder), _parts_folder(folder, _adapter(folder))
-    backbone, config, _ = read_part(parts_folder / info.family, backbone_classes(info))
-    with torch.device("meta"):
-        return backbone.from_config(config).windows.side_multiple_px
-
-
 def folders_of_model(name_or_dir: str | os.PathLike[str]) -> list[Path]:
     """Where everything of a model lies: its own folder and, for an adapter, that of the model it changes."""
     folder = resolve_model(name_or_dir)

@@ -169,6 +169,12 @@ def _measured(new: Path, old: Path) -> list[Check]:
             f"{new}: was measured in the world {worlds[0]}, {old} in {worlds[1]}: measure both in one "
             "(hallo4 evaluate world --world)."
         )
+    observers = [report.get("settings", {}).get("observer_weights") for report in reports]
+    if None not in observers and observers[0] != observers[1]:
+        raise InputError(
+            f"{new}: was measured through another observer than {old}: measure both through one "
+            "(hallo4 evaluate world --observer)."
+        )
     metrics = [report.get("metrics") for report in reports]
     for path, found in zip((new, old), metrics, strict=True):
         if not isinstance(found, dict):

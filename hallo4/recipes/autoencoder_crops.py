@@ -6,6 +6,7 @@ clips that a backbone made ------crops, and their latents-> groups_pm1, weights,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,44 +52,48 @@ class AutoencoderData:
     def __call__(self, index: int, generator: torch.Generator) -> dict[str, Tensor]:
         """The batch of this generator."""
         rng = np.random.default_rng(int(torch.randint(1 << 62, (1,), generator=generator)))
-        count = 0 if self.made is None else round(self.made.share * self.config.batch_size)
-        own = [self._made_crop(rng) for _ in range(count)]
-        others = [self._crop(rng) for _ in range(self.config.batch_size - count)]
-        crops, weights = zip(*([crop for crop, _ in own] + others))
+        count = 0 if self.made is None else int(self.made.share * self.config.batch_size)
+        made = [self._made_crop(rng) for _ in range(count)]
+        crops = [crop[:2] for crop in made]
+        crops += [self._crop(rng) for _ in range(self.config.batch_size - count)]
+        frames, weights = (np.stack(parts) for parts in zip(*crops, strict=True))
         batch = {
-            "groups_pm1": frames_to_pm1(np.stack(crops)).transpose(1, 2),
-            "weights": torch.as_tensor(np.stack(weights))[:, None, None],
+            "groups_pm1": frames_to_pm1(frames).transpose(1, 2),
+            "weights": torch.as_tensor(weights)[:, None, None],
         }
-        return batch | ({"made": torch.stack([latents for _, latents in own])} if own else {})
+        return batch | ({"made": torch.stack([latents for _, _, latents in made])} if made else {})
 
     def _crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Frames [rho, c, c, 3] and weights [c, c] of a rendered crop."""
-        config, clip = self.config, int(rng.integers(len(self.store)))
-        skeleton = rng.random() < config.skeleton_share
-        frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
-        start = int(rng.integers(0, len(frames) - self.rho + 1))
-        still = skeleton or rng.random() < config.still_share
+        clip = int(rng.integers(len(self.store)))
+        skeleton = rng.random() < self.config.skeleton_share
+        start = int(rng.integers(0, len(self.store.get("frames_u8", clip)) - self.rho + 1))
+        still = skeleton or rng.random() < self.config.still_share
         span = [start] * self.rho if still else list(range(start, start + self.rho))
-        weights = self._weights(clip, span, skeleton)
-        x, y = self._corner(rng, clip, start)
-        window = np.s_[y : y + config.crop_px, x : x + config.crop_px]
-        return np.stack([frames[t][window] for t in span]), weights[window]
+        frames, weights, _ = self._cut(rng, clip, span, skeleton)
+        return frames, weights
 
-    def _made_crop(self, rng: np.random.Generator) -> tuple[tuple[np.ndarray, np.ndarray], Tensor]:
+    def _made_crop(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Tensor]:
         """The same of a whole group of a clip that was made, and its latents [C, c', c']."""
+        assert self.made is not None
         clip = self.made.clips[int(rng.integers(len(self.made.clips)))]
         latents = self.made.latents[clip]
-        number = int(rng.integers(1 if self.rho > 1 else 0, latents.shape[1]))
-        span = list(frames_of_latent(number, self.rho))
-        x, y = self._corner(rng, clip, span[0])
-        side, frames = self.config.crop_px, self.store.get("frames_u8", clip)
-        window = np.s_[y : y + side, x : x + side]
-        cell = self.cell_px
-        cells = np.s_[:, number, y // cell : (y + side) // cell, x // cell : (x + side) // cell]
-        crop = np.stack([frames[t][window] for t in span]), self._weights(clip, span, False)[window]
-        return crop, latents[cells].float()
+        number = int(rng.integers(1, latents.shape[1]))
+        frames, weights, (x, y) = self._cut(rng, clip, list(frames_of_latent(number, self.rho)), False)
+        column, row, cells = x // self.cell_px, y // self.cell_px, self.config.crop_px // self.cell_px
+        return frames, weights, latents[:, number, row : row + cells, column : column + cells].float()
 
-    def _weights(self, clip: int, span: list[int], skeleton: bool) -> np.ndarray:
+    def _cut(
+        self, rng: np.random.Generator, clip: int, span: Sequence[int], skeleton: bool
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """A square of the frames `span` of a clip, their weights, and its top left corner (x, y)."""
+        x, y = self._corner(rng, clip, span[0])
+        window = np.s_[y : y + self.config.crop_px, x : x + self.config.crop_px]
+        frames = self.store.get("skeleton_u8" if skeleton else "frames_u8", clip)
+        crop = np.stack([frames[t][window] for t in span])
+        return crop, self._weights(clip, span, skeleton)[window], (x, y)
+
+    def _weights(self, clip: int, span: Sequence[int], skeleton: bool) -> np.ndarray:
         """[H, W] of the frames `span` of a clip."""
         config, points = self.config, self.store.get("points_px", clip)
         height, width = self.store.get("frames_u8", clip).shape[1:3]

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
-from hallo4.data.latents import build_cache
 from hallo4.errors import InputError
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.autoencoder import TinyVideoAutoencoder
@@ -30,12 +29,24 @@ from hallo4.ranges import NotNegative, Share, Width
 from hallo4.recipes.autoencoder_crops import AutoencoderData, CropConfig
 from hallo4.recipes.made_latents import MadeLatents, MadeLatentsConfig, made_latents
 from hallo4.recipes.recipe import Recipe, counted
-from hallo4.training import OptimizerConfig, ScheduleConfig, TrainConfig, to_device_of, train
+from hallo4.training import (
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    to_device_of,
+    train,
+    training_device,
+)
 from hallo4.training.local_sharpness import sharpness_difference
+from hallo4.training.ranks import main_first
 from hallo4.whole import whole_folder
 
 SAME_CODE = 0.01
 """Mean squared difference of latents below which two encoders are one, in two precisions."""
+
+
+STATISTICS_CLIPS, EMPHASIS_CLIPS = 80, 8
+"""Clips on which the scale of the latents is measured; the second takes a decoding for each channel."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +67,15 @@ class AutoencoderSizes:
 class TinyAutoencoderConfig(CropConfig):
     """`CropConfig` says what is looked at.
 
-    `latent_noise` (in latent standard deviations) is added before decoding, so that nearby codes mean nearby
+    `latent_noise` (in units of the latents) is added before decoding, so that nearby codes mean nearby
     pictures. `latent_emphasis`: how much larger the latents of channels are that show more, from 0, all have
-    unit variance, to 1, in proportion (see `emphasize`). `difference_weight` is that of the error of frame
-    differences, `perceptual_weight` that of the distance of a frame of every group in the features of an
-    observer: the one in the folder `observer`, or the embedded one; `sharpness_weight` that of
-    `sharpness_difference`. `start_from`: a folder with an autoencoder to train further, as it is or with new
-    channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves its latents as they are, so that
-    diffusion models trained on them stay valid. `made`: latents as such a model makes them, which the decoder
-    then learns to show too.
+    unit variance, to 1, in proportion (see `emphasize`); every training of an encoder sets this anew.
+    `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the distance of
+    a frame of every group in the features of an observer: the one in the folder `observer`, or the embedded
+    one; `sharpness_weight` that of `sharpness_difference`. `start_from`: a folder with an autoencoder to
+    train further, as it is or with new channels, `widen_to` in all (see `widened`); `freeze_encoder` leaves
+    its latents as they are, so that diffusion models trained on them stay valid. `made`: latents as such a
+    model makes them, which the decoder then learns to show too.
     """
 
     start_from: str | None = None
@@ -98,9 +109,9 @@ class TinyAutoencoderConfig(CropConfig):
 
 
 def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver | None = None):
-    """Weighted squared error of the reconstruction from noisy latents and of its changes from frame to frame,
-    the perceptual distance by `observer` (needed if that has a weight), the difference in local sharpness,
-    and a pull of latents towards unit size.
+    """Weighted squared error of the reconstruction, from noisy latents and from those that a backbone made,
+    and of its changes from frame to frame, the perceptual distance by `observer` (needed if that has a
+    weight), the difference in local sharpness, and a pull of latents towards unit size.
 
     Without the second term motion inside a group of four frames is lost: it is small beside appearance.
     `motion_kept` in the log is the share of the squared changes that is explained.
@@ -110,10 +121,10 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
         model: TinyVideoAutoencoder, batch: dict[str, Tensor], step: int
     ) -> tuple[Tensor, dict[str, float]]:
         groups, weights = batch["groups_pm1"], batch["weights"]
-        made = batch.get("made", groups[:0])
-        latents = model.encode_groups(groups[len(made) :])
+        made = batch.get("made")
+        latents = model.encode_groups(groups if made is None else groups[len(made) :])
         noisy = latents + config.latent_noise * torch.randn_like(latents)
-        reconstruction = model.decode_groups(torch.cat([made, noisy]) if len(made) else noisy)
+        reconstruction = model.decode_groups(noisy if made is None else torch.cat([made, noisy]))
         error = (reconstruction - groups).square()
         per_pixel = weights.sum() * groups.shape[1]
         loss = (error * weights).sum() / (per_pixel * groups.shape[2])
@@ -135,9 +146,9 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
             values["sharpness_difference"] = float(blur.detach())
         if groups.shape[2] == 1:
             return loss, values
-        changes, made = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
-        motion_error = (made - changes).square()
-        loss = loss + config.difference_weight * (motion_error * weights).sum() / (per_pixel * made.shape[2])
+        changes, moved = groups.diff(dim=2), reconstruction.diff(dim=2)  # [n, 3, 3, H, W]
+        motion_error = (moved - changes).square()
+        loss = loss + config.difference_weight * (motion_error * weights).sum() / (per_pixel * moved.shape[2])
         kept = 1 - motion_error.detach().sum() / changes.square().sum().clamp_min(1e-9)
         return loss, values | {"motion_kept": float(kept)}
 
@@ -162,13 +173,17 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     """Render what is missing, train, normalise the latents, save `folder/autoencoder`; returns that
     folder.
 
-    InputError: `widen_to` without a code to widen, or with an encoder that is to stay as it is; `made` with
-    one that is not.
+    InputError: `widen_to` without a code to widen, or with an encoder that is to stay as it is;
+    `latent_emphasis` with such a one; `made` without one.
     """
     if config.made.model is not None and not config.freeze_encoder:
         raise InputError(
             "made.model makes latents of an encoder that has to stay as it is: set freeze_encoder=True, and "
             "start_from to the autoencoder of that model."
+        )
+    if config.latent_emphasis and config.freeze_encoder:
+        raise InputError(
+            "latent_emphasis scales latents, and freeze_encoder leaves them as they are: leave one out."
         )
     if config.widen_to is not None and (config.start_from is None or config.freeze_encoder):
         raise InputError(
@@ -180,7 +195,7 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = _start(config, store, start)
-    made = None if config.made.model is None else _made(config, store, model)
+    made = None if config.made.model is None else _of_maker(config, store, model)
     data = AutoencoderData(store, config, model.spec, made)
 
     def preview(step: int, averaged: TinyVideoAutoencoder) -> dict[str, float]:
@@ -197,33 +212,35 @@ def run(config: TinyAutoencoderConfig, folder: Path) -> Path:
     return folder / "autoencoder"
 
 
-def _made(config: TinyAutoencoderConfig, store: ClipStore, model: TinyVideoAutoencoder) -> MadeLatents:
+def _of_maker(config: TinyAutoencoderConfig, store: ClipStore, model: TinyVideoAutoencoder) -> MadeLatents:
     """What the model of `config.made` makes of clips of the store. InputError: its latents are of another
     encoder."""
-    maker = load_model(config.made.model)
+    maker = load_model(config.made.model, training_device())
     frame = frames_to_pm1(np.array(store.get("frames_u8", 0)[:1])).transpose(0, 1)[None]
-    codes = [autoencoder.encode_video(frame) for autoencoder in (maker.autoencoder, model)]
+    codes = [code.encode_video(to_device_of(code, frame)).cpu() for code in (maker.autoencoder, model)]
     if codes[0].shape != codes[1].shape or (codes[0] - codes[1]).square().mean() > SAME_CODE:
         raise InputError(
             f"{config.made.model} makes latents of another encoder than that of {config.start_from}: start "
             "from its own autoencoder."
         )
-    cache = build_cache(store, model, config.made.latents_folder, counted("clips encoded"))
-    return made_latents(maker, cache, config.made, config.train.seed, counted("clips made"))
+    with main_first("the latents that a model makes"):
+        return made_latents(maker, store, config.made, config.train.seed, counted("clips made"))
 
 
 def _scale_latents(model: TinyVideoAutoencoder, store: ClipStore, emphasis: float) -> None:
     """Latents of portraits of the store get mean zero and the variance that `emphasis` gives them."""
-    codes = [code.flatten(2) for code in _codes(model, store, 80)]
+    codes = [code.flatten(2) for code in _codes(model, store, STATISTICS_CLIPS)]
     model.fit_latent_statistics(torch.cat(codes, dim=2))
     if emphasis:
-        emphasize(model, [code[0, :, 1:3].transpose(0, 1) for code in _codes(model, store, 8)], emphasis)
+        codes = [code[0].transpose(0, 1)[-2:] for code in _codes(model, store, EMPHASIS_CLIPS)]
+        emphasize(model, codes, emphasis)
 
 
 def _codes(model: TinyVideoAutoencoder, store: ClipStore, count: int) -> Iterator[Tensor]:
     """Latents [1, C, F, h, w] of about `count` clips, of every size as many."""
     for clips in store.shapes.values():
-        for i in clips[: 5 * max(1, count // len(store.shapes)) : 5]:
+        few = max(1, count // len(store.shapes))
+        for i in clips[:: max(1, len(clips) // few)][:few]:
             frames = frames_to_pm1(np.array(store.get("frames_u8", i)))
             yield model.encode_video(to_device_of(model, frames.transpose(0, 1)[None]))
 

@@ -83,13 +83,14 @@ def fine_tune_tiny(
     describe: Callable[[Any], str],
     adapt: Callable[[nn.Module], nn.Module] = lambda model: model,
     outer_layers: Callable[[Any], tuple[str, ...]] = lambda config: (),
-    measure: Callable[[nn.Module, Batch], None] = lambda model, clips: None,
+    measure: Callable[[nn.Module, Batch], None] | None = None,
 ) -> Path:
     """Encode what is missing, train, save `folder/model`; returns it.
 
     `new_backbone`: for latents of such an autoencoder; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further; `outer_layers`: what else is for AdamW, by the backbone's
-    config, where Muon trains; `measure`: what a new model wants to know of some clips. InputError: the
+    config, where Muon trains; `measure`: sets what a new model takes from clips before its training, given
+    a batch of at most `MEASURED_CLIPS`. InputError: the
     autoencoder or the audio projector has not been trained yet, or the model is of another family, or the
     clips are not for it.
     """
@@ -113,7 +114,7 @@ def fine_tune_tiny(
         names = (*optimizer.adamw_names, *outer_layers(start.backbone.config))
         config = replace(config, train=replace(config.train, optimizer=replace(optimizer, adamw_names=names)))
     source = source_of(config, start)
-    if config.model is None:
+    if config.model is None and measure is not None:
         rows = max(source.clips.groups.values(), key=len)[:MEASURED_CLIPS]
         measure(start.backbone, to_device_of(start.backbone, source.clips.batch(rows)))
 

@@ -17,7 +17,7 @@ LEAST_RMS = 0.02
 
 
 def local_sharpness(frames_pm1: Tensor) -> Tensor:
-    """[..., H, W] -> [N, h, w]: root mean square of the Laplacian around every place, N the product of the
+    """[n, ..., H, W] -> [N, h, w]: root mean square of the Laplacian around every place, N the product of the
     other axes.
 
     Neighbourhoods of 8x8 pixels that overlap by half; H and W must be at least 10.

@@ -77,10 +77,29 @@ def test_reports_of_two_worlds_are_not_compared(flat, lit, tmp_path):
     compare_reports([f"x={files['a']}", f"y={files['c']}"])
     with pytest.raises(InputError, match=r"world lit-1, .* in drawn-1: measure both in one"):
         _measured(tmp_path / "b.json", tmp_path / "a.json")
-    page = tmp_path / "page.md"
-    page.write_text("<!-- leaderboard: a.json b.json -->\n<!-- /leaderboard -->\n")
     with pytest.raises(InputError, match="several worlds, drawn-1 and lit-1"):
-        fill_page(page)
+        fill_page(leaderboard(tmp_path))
+
+
+def leaderboard(folder):
+    page = folder / "page.md"
+    page.write_text("<!-- leaderboard: a.json b.json -->\n<!-- /leaderboard -->\n")
+    return page
+
+
+def test_reports_through_two_observers_are_not_set_side_by_side(flat, tmp_path):
+    first = of_world.evaluate_world(flat, episodes=1, seconds=0.4, steps=1, out=tmp_path / "a.json")
+    other = first | {"settings": first["settings"] | {"observer": "second", "observer_weights": "f00d"}}
+    (tmp_path / "b.json").write_text(json.dumps(other))
+    with pytest.raises(InputError, match=r"through another observer than .*a\.json"):
+        _measured(tmp_path / "b.json", tmp_path / "a.json")
+    with pytest.raises(InputError, match="measured through several observers"):
+        fill_page(leaderboard(tmp_path))
+    with pytest.raises(InputError, match="observer_weights is 'f00d'"):
+        compare_reports([f"x={tmp_path / 'a.json'}", f"y={tmp_path / 'b.json'}"])
+    renamed = first | {"settings": first["settings"] | {"observer": "the/same/one"}}
+    (tmp_path / "b.json").write_text(json.dumps(renamed))
+    compare_reports([f"x={tmp_path / 'a.json'}", f"y={tmp_path / 'b.json'}"])
 
 
 def test_a_model_is_measured_on_pictures_of_any_shape(flat, tmp_path, capsys):
@@ -105,6 +124,8 @@ def test_pictures_have_sides_that_all_models_can_make(flat, tmp_path):
     assert "multiple_px" not in own["settings"]["framing"]
     report = of_world.evaluate_world("tiny-unet", **asked)
     assert report["settings"]["framing"]["multiple_px"] == 32
+    truth = of_world.evaluate_world("truth", "tiny-unet", world="drawn-1", **asked)
+    assert truth["settings"]["framing"] == report["settings"]["framing"]
     assert report["metrics"]["ssim"]["mean"] is not None
 
 

@@ -25,7 +25,7 @@ from hallo4.types import AutoencoderSpec
 
 SPEC = AutoencoderSpec(24, 4, 8, independent_latents=True)
 
-SIZE, FRAMES = 96, 7
+SIZE, FRAMES = 96, 9
 
 
 @pytest.fixture(scope="module")
@@ -96,25 +96,24 @@ def test_a_batch_depends_on_its_generator_alone(noise_store):
 
 def test_crops_of_made_clips_show_the_group_of_their_latents(noise_store):
     """Latents that say which clip, group, row and column they are: their frames are those."""
-    cells = SIZE // 8
-    grid = torch.stack(
-        torch.meshgrid(torch.arange(3), torch.arange(cells), torch.arange(cells), indexing="ij")
-    )
-    latents = {clip: torch.cat([torch.full((1, *grid.shape[1:]), clip), grid]).half() for clip in (0, 2)}
-    # seven frames hold a first frame and one group and a half, of which the store's clips have the first
-    latents = {clip: code[:, :2] for clip, code in latents.items()}
-    config = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0)
+    places = (torch.arange(3), *[torch.arange(SIZE // 8)] * 2)  # a first frame and two groups
+    grid = torch.stack(torch.meshgrid(*places, indexing="ij"))
+    latents = {clip: torch.cat([torch.full_like(grid[:1], clip), grid]).half() for clip in (0, 2)}
+    config, groups = TinyAutoencoderConfig(batch_size=12, crop_px=32, skeleton_share=0.0), set()
     data = AutoencoderData(noise_store, config, SPEC, MadeLatents(latents, 0.5))
     batch = data(0, torch.Generator().manual_seed(1))
     assert batch["made"].shape == (6, 4, 4, 4)
     assert batch["groups_pm1"].shape == (12, 3, 4, 32, 32)
     pictures = np.stack([noise_store.get("frames_u8", i) for i in range(3)])
-    for group, made in zip(batch["groups_pm1"], batch["made"]):
-        frames_u8 = ((group + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
+    for frames, made in zip(batch["groups_pm1"], batch["made"]):
+        frames_u8 = ((frames + 1) * 127.5).round().to(torch.uint8).movedim(0, -1).numpy()
         ((clip, start, y, x),) = crop_origin(frames_u8[0], pictures)
-        assert made[:, 0, 0].tolist() == [clip, 1, y // 8, x // 8]
-        assert start == 1  # the group behind the first frame
+        group = int(made[1, 0, 0])
+        assert made[:, 0, 0].tolist() == [clip, group, y // 8, x // 8]
+        assert start == 4 * group - 3
+        groups.add(group)
         assert torch.equal(made[3, 0], torch.arange(x // 8, x // 8 + 4))
+    assert groups == {1, 2}
 
 
 def test_made_latents_are_decoded_as_they_are_and_the_others_encoded():
@@ -216,6 +215,11 @@ def test_the_sharpness_term_is_the_difference_to_the_truth_times_its_weight():
 def test_made_latents_need_an_encoder_that_stays(tmp_path):
     with pytest.raises(InputError, match=r"made\.model makes latents of an encoder that has to stay"):
         run(TinyAutoencoderConfig(made=MadeLatentsConfig(model="tiny-dit-sft")), tmp_path)
+
+
+def test_latents_that_stay_are_not_scaled(tmp_path):
+    with pytest.raises(InputError, match="latent_emphasis scales latents, and freeze_encoder"):
+        run(TinyAutoencoderConfig(latent_emphasis=0.5, freeze_encoder=True, start_from="x"), tmp_path)
 
 
 def test_new_channels_need_a_code_to_widen_that_may_change(tmp_path):

@@ -1,5 +1,6 @@
 """A tiny DiT on an autoencoder of 16x16x4: trained, saved, loaded, planned, prepared for and animated."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hallo4.data import ClipStoreConfig
 from hallo4.errors import CheckpointError
 from hallo4.media import read_frames
 from hallo4.models.autoencoder import TinyVideoAutoencoder
+from hallo4.models.dit_detail import GUESS_VARIANCE
 from hallo4.pipelines import PortraitAnimator, load_model
 from hallo4.pipelines.diagnosis import diagnose
 from hallo4.recipes import RECIPES
@@ -59,6 +61,9 @@ def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall, h
     model = load_model(folder)
     rules = model.backbone.windows
     assert (rules.cell_px, rules.side_multiple_px, model.info.size_px) == (16, 16 * patch, 256)
+    if head:  # the reference was measured as a guess of these clips
+        guesses = model.backbone.detail_head.guess_log_variance
+        assert (guesses - math.log(GUESS_VARIANCE)).abs().min() > 1e-3
     assert "16x16x4, 6 channels" in (folder / "README.md").read_text()
     assert any("256x256" in text for _, text in diagnose(str(folder), 1.0, "auto", "auto", "cpu"))
     for size_px, aspect, picture, shape in (

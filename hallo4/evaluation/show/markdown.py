@@ -161,6 +161,8 @@ def _leaderboard(folder: Path, what: str) -> str:
     worlds = {named_world(report["settings"])["world"] for report in reports}
     if len(worlds) > 1:
         raise ValueError(f"its reports are of several worlds, {' and '.join(sorted(worlds))}")
+    if len({report["settings"].get("observer_weights") for report in reports} - {None}) > 1:
+        raise ValueError("its reports were measured through several observers")
     better = [*[""] * (len(header) - len(shown)), *(_goal(metric, reports) for metric in shown)]
     return _table(header, [better, *rows])
 

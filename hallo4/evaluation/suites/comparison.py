@@ -35,10 +35,7 @@ from hallo4.version import __version__
 from hallo4.world.look import named_world
 
 _TABLES: dict[str, Metrics] = {"world": METRICS, "videos": VIDEO_METRICS}
-_SAME_SETTINGS = {
-    **{"world": None, "seconds": None, "size_px": None, "framing": None},
-    **{"observer": None, "tempo": 1.0},
-}
+_SAME_SETTINGS = {"world": None, "seconds": None, "size_px": None, "framing": None, "tempo": 1.0}
 """With what a report without it means: those of version 0.1 know no tempo."""
 _OBSERVER = "observer_weights"
 """A hash of the instrument's weights; a report that has none was made by one that is not known."""
@@ -115,9 +112,10 @@ def _check_alike(first: Measured, report: Measured, text: str) -> None:
         settings = [named_world(one.said["settings"]) for one in (first, report)]
         for name, default in _SAME_SETTINGS.items():
             pairs.append((name, *(one.get(name, default) for one in settings)))
-        observers = [one.get(_OBSERVER) for one in settings]
-        if None not in observers:
-            pairs.append((_OBSERVER, *observers))
+        # What an observer is called says less than a hash of its weights.
+        hashed = all(_OBSERVER in one for one in settings)
+        observer = _OBSERVER if hashed else "observer"
+        pairs.append((observer, *(one.get(observer) for one in settings)))
     same = _clips(first) == _clips(report)
     pairs.append(
         ("the episodes" if first.kind == "world" else "the clips", "those", "those" if same else "others")
@@ -126,8 +124,8 @@ def _check_alike(first: Measured, report: Measured, text: str) -> None:
         if wanted != found:
             raise InputError(
                 f"{text}: {name} is {found!r}, of the first report {wanted!r}; clips and instrument must be "
-                "the same. Measure both by one version of hallo4 with the same --episodes, --seed and "
-                "--seconds, or on the same files."
+                "the same. Measure both by one version of hallo4 with the same --episodes, --seed, "
+                "--seconds and --observer, or on the same files."
             )
 
 

@@ -26,11 +26,10 @@ from hallo4.evaluation.run import Job, Progress, measured_rows, named_models, st
 from hallo4.input_file import file_sha256
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.outputs import refuse_output
-from hallo4.pipelines import model_folder
 from hallo4.pipelines.model_folder import folders_of_model, load_autoencoder
 from hallo4.pipelines.model_info import DEFAULT_MODEL, read_info, resolve_model
+from hallo4.pipelines.model_outline import read_outline
 from hallo4.types import Autoencoder
-from hallo4.world.framing import HALF_FIGURE
 from hallo4.world.look import DRAWN, WorldName, checked_world
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def frame_size_px(model: str) -> int:
 def side_multiple_px(models: Iterable[str]) -> int:
     """All `models` make pictures whose sides are multiples of it, as those of a framing are."""
     backbones = (model for model in models if model != TRUTH and not is_autoencoder(model))
-    return math.lcm(HALF_FIGURE.multiple_px, *map(model_folder.side_multiple_px, backbones))
+    return math.lcm(*(read_outline(model).backbone.windows.side_multiple_px for model in backbones))
 
 
 def world_of(models: Iterable[str]) -> WorldName:

@@ -11,6 +11,7 @@ on seeds below 1,000,000, the instrument on those or on 2,000,000 and up, and ev
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -127,17 +128,18 @@ def evaluate_world(
     models = {model: model} | ({} if against is None else {_second(model, against): against})
     place = generators.asked_world(models.values(), world, out)
     if framing != HALF_FIGURE:
-        framing = replace(framing, multiple_px=generators.side_multiple_px(models.values()))
+        sides = math.lcm(framing.multiple_px, generators.side_multiple_px(models.values()))
+        framing = replace(framing, multiple_px=sides)
     settings = WorldSettings(
         *(episodes, seed, seconds, tempo, generators.frame_size_px(model), steps, guidance_scale),
         world=place,
         framing=framing,
         observer=observer,
     )
-    framing.view(settings.size_px)  # refused before any work
+    framing.view(settings.size_px)  # refused before any work, as is an observer that is not there
+    load_observer(observer)
     weights = {name: generators.weights_digest(of) for name, of in models.items()}
     instrument = generators.folder_digest(OBSERVER_FOLDER if observer is None else Path(observer))
-    load_observer(observer)  # refused before any work
     decides = settings.named() | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
     del decides["world"]
     decides |= named_beside(place)
