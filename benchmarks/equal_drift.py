@@ -68,7 +68,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--observer", help="who looks (default: the embedded observer)")
     parser.add_argument("--drift-clips", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.unseen < 2:
+        parser.error("--unseen: one clip has no interval; take two at least")
+    return args
 
 
 def runs_of(arms: Sequence[str]) -> Iterator[tuple[str, int, Path]]:
