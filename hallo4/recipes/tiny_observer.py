@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from hallo4.data.clips import ClipStoreConfig, build_clips
+from hallo4.data.clips import ClipStore, ClipStoreConfig, build_clips
 from hallo4.models.observer import PortraitObserver
 from hallo4.ranges import BatchSize, SidePx, Width
 from hallo4.recipes.observer_data import ObserverData, observer_method
@@ -32,11 +32,14 @@ class ObserverSizes:
 
 @dataclass(frozen=True)
 class TinyObserverConfig:
-    """Frames come from the clips of the training store; held-out people from a store of their own."""
+    """Frames come from the clips of the training store; held-out people from a store of their own.
+    `more_clips`: folders of clips that were rendered before, such as those of another world, which the
+    observer sees too, so that one instrument serves models of both."""
 
     sizes: ObserverSizes = field(default_factory=ObserverSizes)
     clips: ClipStoreConfig = field(default_factory=lambda: ClipStoreConfig(episodes=2000))
     clips_folder: str = "runs/clips_train"
+    more_clips: tuple[str, ...] = ()
     held_out: ClipStoreConfig = field(
         default_factory=lambda: ClipStoreConfig(episodes=25, first_seed=900_000)
     )
@@ -56,11 +59,12 @@ class TinyObserverConfig:
 
 def run(config: TinyObserverConfig, folder: Path) -> Path:
     """Train and save `folder/observer`; returns that folder."""
-    store = build_clips(config.clips_folder, config.clips)
+    stores = [build_clips(config.clips_folder, config.clips), *map(ClipStore, config.more_clips)]
     held_out = build_clips(f"{config.clips_folder}_heldout", config.held_out)
     torch.manual_seed(config.train.seed)
     model = PortraitObserver(**asdict(config.sizes))
-    data = ObserverData([store.clip(i) for i in range(len(store))], config.batch_size)
+    clips = [store.clip(i) for store in stores for i in range(len(store))]
+    data = ObserverData(clips, config.batch_size)
     judged = ObserverData([held_out.clip(i) for i in range(len(held_out))], 64, disturbance=None)
 
     def preview(step: int, averaged: PortraitObserver) -> dict[str, float]:

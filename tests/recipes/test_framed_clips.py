@@ -1,5 +1,6 @@
 """The recipes of the tiny models on people of the lit world in many framings: batches have one size."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,6 +65,22 @@ def test_the_observer_learns_from_batches_of_one_size(autoencoder, work):
     data = ObserverData([store.clip(i) for i in range(len(store))], 3)
     shapes = {tuple(data(k, torch.Generator().manual_seed(k))["frames_pm1"].shape[2:]) for k in range(40)}
     assert {"x".join(map(str, shape)) for shape in shapes} == set(store.shapes)
+
+
+def test_the_observer_sees_clips_of_other_folders_too(autoencoder, work, monkeypatch):
+    seen, make = [], ObserverData.__init__
+
+    def noted(data, clips, *more, **how):
+        seen.append(clips)
+        make(data, clips, *more, **how)
+
+    monkeypatch.setattr(ObserverData, "__init__", noted)
+    other = f"more_clips=('{work}/clips_heldout',)"
+    trained("tiny-observer", work, "sizes.width=4", other, run="both")
+    own, others = ClipStore(work / "clips"), ClipStore(work / "clips_heldout")
+    assert len(seen[0]) == len(own) + len(others)
+    last = seen[0][-1].frames_u8
+    np.testing.assert_array_equal(last, others.get("frames_u8", len(others) - 1))
 
 
 def test_the_dit_learns_from_batches_of_one_size(autoencoder, work):
