@@ -69,7 +69,7 @@ class TinyAutoencoderConfig(CropConfig):
 
     `latent_noise` (in units of the latents) is added before decoding, so that nearby codes mean nearby
     pictures. `latent_emphasis`: how much larger the latents of channels are that show more, from 0, all have
-    unit variance, to 1, in proportion (see `emphasize`); every training of an encoder sets this anew.
+    unit variance, to 1, in proportion (see `emphasize`); every training of an encoder sets this again.
     `difference_weight` is that of the error of frame differences, `perceptual_weight` that of the distance of
     a frame of every group in the features of an observer: the one in the folder `observer`, or the embedded
     one; `sharpness_weight` that of `sharpness_difference`. `start_from`: a folder with an autoencoder to

@@ -174,9 +174,9 @@ def test_evaluate_passes_everything_on(monkeypatch, capsys):
     monkeypatch.setattr(evaluation, "tables_of", lambda report: ["the table"], raising=False)
     monkeypatch.setattr(evaluation, "rich_table", lambda grid: grid, raising=False)
     words = "evaluate world --model A --against B --episodes 4 --seed 9 --tempo 2 --steps 3 -o r.json"
-    words += " --world lit-1 --aspect 4:3 --head-share 0.4 --head-at 0.4 0.3"
+    words += " --world lit-1 --aspect 4:3 --head-share 0.4 --head-at 0.4 0.3 --observer second"
     assert main([*words.split(), "--workers", "2", "--players", "7"]) == 0
-    seen = {"world": "lit-1", "framing": Framing(4 / 3, 0.4, (0.4, 0.3))}
+    seen = {"world": "lit-1", "framing": Framing(4 / 3, 0.4, (0.4, 0.3)), "observer": "second"}
     assert asked == [(("A", "B", 4, 9, 3.2, 2.0, 3, None), "r.json", "Scheduler", 7, seen)]
     said = capsys.readouterr()
     assert said.out.splitlines() == ["the table", "r.json"]
