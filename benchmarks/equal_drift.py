@@ -30,7 +30,6 @@ from hallo4.engine import open_engine
 from hallo4.evaluation import evaluate_world
 from hallo4.evaluation.suites.generators import world_of
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.precision import fast_autocast
 from hallo4.pipelines import load_model
 from hallo4.pipelines.adapter import read_adapter
 from hallo4.pipelines.model_folder import LoadedModel
@@ -116,7 +115,7 @@ class Drift:
             batch = draw_batch(self.cache.batch(rows), DRAWN, rules, key)
             conditions = vars(window_of(self.base.backbone, batch, self.base.autoencoder))
             video = batch["video"][:, :, frames_before(rules) :]
-            with fast_autocast("cpu"):
+            with model.denoising():
                 draws = (video, batch["noise"], batch["sigma"], conditions)
                 pair = found_and_wanted(predict, prediction_of(model.backbone), model.backbone, *draws)
             found.append(pair[0].float().flatten())
@@ -137,11 +136,13 @@ class Drift:
 def points(args: argparse.Namespace) -> list[Point]:
     """Every run of every arm at every scale."""
     args.folder.mkdir(parents=True, exist_ok=True)
-    runs = [(*run, scale) for run in runs_of(args.arms) for scale in args.scales]
-    base, copies = load_model(args.base), {}
-    for name, run, adapter, scale in runs:
-        if read_adapter(adapter / "adapter").base_weights != weights_fingerprint(base.backbone):
+    base, arms = load_model(args.base), list(runs_of(args.arms))
+    weights = weights_fingerprint(base.backbone)
+    for _, _, adapter in arms:
+        if read_adapter(adapter / "adapter").base_weights != weights:
             raise SystemExit(f"{adapter}: is an adapter on another state of its base than {args.base}")
+    runs, copies = [(*arm, scale) for arm in arms for scale in args.scales], {}
+    for name, run, adapter, scale in runs:
         copy = f"{name}-{run}-x{scale:g}"
         copies[copy] = scaled(adapter, scale, args.folder / copy)
     clips = ClipStoreConfig(

@@ -113,20 +113,14 @@ def build_cache(
     folder.mkdir(parents=True, exist_ok=True)
     clips = named_world(store.config or {})
     clips.pop("episodes", None)
-    held = clips.get("skeleton_rho", 1)
-    if held % skeleton_rho:
-        raise InputError(
-            f"{store.folder} has {held} skeletons a frame, and {skeleton_rho} are asked for; render clips "
-            f"with clips.skeleton_rho={skeleton_rho}, into a folder of their own"
-        )
-    every = held // skeleton_rho
+    skeleton_stride(store, skeleton_rho)  # refused before any work
     clips["skeleton_rho"] = skeleton_rho
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     with in_turn(folder):
         _keep_stamp(folder, stamp)
         return LatentCache(
             [
-                _encoded_size(store, autoencoder, clips, folder / place, every, on_progress)
+                _encoded_size(store, autoencoder, clips, folder / place, skeleton_rho, on_progress)
                 for place, clips in _places(store).items()
             ]
         )
@@ -158,7 +152,7 @@ def _encoded_size(
     autoencoder: TinyVideoAutoencoder,
     clips: range,
     folder: Path,
-    every: int,
+    skeleton_rho: int,
     on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, Tensor]:
     """The tensors of `clips`, which have one size."""
@@ -167,19 +161,15 @@ def _encoded_size(
     for start in range(0, len(clips), 50):
         chunk = clips[start : start + 50]
         path = folder / f"clips_{start:06d}.safetensors"
-        parts.append(_encode_chunk(store, autoencoder, chunk, path, every))
+        parts.append(_encode_chunk(store, autoencoder, chunk, path, skeleton_rho))
         if on_progress:
             on_progress(chunk.stop, len(store))
     tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
-    frames_u8 = store.get("frames_u8", clips.start)
-    with torch.no_grad():
-        like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
-        tensors["grey"] = encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
-    return tensors
+    return tensors | {"grey": grey_of(store, autoencoder, clips.start)}
 
 
 def _encode_chunk(
-    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path, every: int
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path, skeleton_rho: int
 ) -> dict[str, Tensor]:
     """Read the chunk from `path`, or encode and save it: also when the store has grown since, or the file is
     damaged."""
@@ -187,20 +177,47 @@ def _encode_chunk(
         chunk = read_tensors(path, "clips that were encoded")
         if len(chunk["video"]) == len(indices):
             return chunk
-    with fast_autocast(device_of(autoencoder).type):
-        clips = [encode_clip(store, autoencoder, i, every) for i in indices]
-    chunk = {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
+    chunk = encode_clips(store, autoencoder, indices, skeleton_rho)
     with whole_file(path) as temporary:
         save_file(chunk, temporary)
     return chunk
 
 
+def skeleton_stride(store: ClipStore, skeleton_rho: int) -> int:
+    """Which of the skeletons of `store` are `skeleton_rho` of a frame: every so many. InputError: it does not
+    hold them."""
+    held = (store.config or {}).get("skeleton_rho", 1)
+    if held % skeleton_rho:
+        raise InputError(
+            f"{store.folder} has {held} skeletons a frame, and {skeleton_rho} are asked for; render clips "
+            f"with clips.skeleton_rho={skeleton_rho}, into a folder of their own"
+        )
+    return held // skeleton_rho
+
+
+def encode_clips(
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: Sequence[int], skeleton_rho: int
+) -> dict[str, Tensor]:
+    """The tensors of `LatentCache` of clips of one size, but for `grey`, on the CPU; InputError as
+    `skeleton_stride`."""
+    every = skeleton_stride(store, skeleton_rho)
+    with fast_autocast(device_of(autoencoder).type):
+        clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
+    return {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
+
+
 @torch.no_grad()
-def encode_clip(
+def grey_of(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int) -> Tensor:
+    """`grey` of `LatentCache` for clips of the size of clip `index`."""
+    frames_u8 = store.get("frames_u8", index)
+    like = torch.zeros(1, *frames_u8.shape[1:3], device=device_of(autoencoder))
+    return encode_grey(autoencoder, like, len(frames_u8)).half().cpu()
+
+
+@torch.no_grad()
+def _encode_clip(
     store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int
 ) -> dict[str, Tensor]:
-    """One clip of `store`, encoded, as a row of the tensors of `LatentCache`, on the CPU; of its skeletons
-    every `every`-th."""
     device = device_of(autoencoder)
     frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None].to(device)
     skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None].to(device)

@@ -21,11 +21,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from hallo4.data.clips import ClipStore
-from hallo4.data.latents import encode_clip
+from hallo4.data.latents import LatentCache, encode_clips, grey_of
 from hallo4.diffusion import add_noise, keyed_generator
 from hallo4.errors import InputError
 from hallo4.models.fingerprint import weights_fingerprint
-from hallo4.models.window_conditions import encode_grey
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.ranges import Episodes, Range, Steps
 from hallo4.training.placement import to_device_of
@@ -126,14 +125,9 @@ def _batches(store: ClipStore, chosen: Sequence[int]) -> list[list[int]]:
 
 def _encoded(model: LoadedModel, store: ClipStore, clips: Sequence[int]) -> dict[str, Tensor]:
     """A batch as of `LatentCache.batch`."""
-    every = (store.config or {}).get("skeleton_rho", 1) // model.backbone.windows.skeleton_rho
-    with model.autoencoding(), torch.no_grad():
-        rows = [encode_clip(store, model.autoencoder, clip, every) for clip in clips]
-        frames_u8 = store.get("frames_u8", clips[0])
-        like = torch.zeros(1, *frames_u8.shape[1:3], device=model.device)
-        grey = encode_grey(model.autoencoder, like, len(frames_u8)).float().cpu()
-    batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-    return {name: t if t.dtype == torch.bool else t.float() for name, t in batch.items()} | {"grey": grey}
+    tensors = encode_clips(store, model.autoencoder, clips, model.backbone.windows.skeleton_rho)
+    grey = grey_of(store, model.autoencoder, clips[0])
+    return LatentCache([tensors | {"grey": grey}]).batch(torch.arange(len(clips)))
 
 
 @torch.no_grad()

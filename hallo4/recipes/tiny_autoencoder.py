@@ -155,13 +155,18 @@ def autoencoder_method(config: TinyAutoencoderConfig, observer: PortraitObserver
     return method
 
 
+def _video(store: ClipStore, clip: int) -> Tensor:
+    """The frames of a clip, [1, 3, T, H, W] in [-1, 1]."""
+    return frames_to_pm1(np.array(store.get("frames_u8", clip))).transpose(0, 1)[None]
+
+
 @torch.no_grad()
 def held_out_psnr(model: TinyVideoAutoencoder, store: ClipStore, clips: int = 24) -> dict[str, float]:
     """PSNR (mean over clips, of each size as many) of whole 17-frame portraits and of single skeleton
     drawings, values clipped to [-1, 1]."""
     portrait, skeleton = [], []
     for i in itertools.chain(*(of_size[: clips // len(store.shapes)] for of_size in store.shapes.values())):
-        video = frames_to_pm1(np.array(store.get("frames_u8", i))).transpose(0, 1)[None]
+        video = _video(store, i)
         drawing = frames_to_pm1(np.array(store.get("skeleton_u8", i)[:3]))[:, :, None]
         for source, scores in zip(to_device_of(model, (video, drawing)), (portrait, skeleton), strict=True):
             decoded = model.decode_video(model.encode_video(source)).clamp(-1, 1)
@@ -216,7 +221,7 @@ def _of_maker(config: TinyAutoencoderConfig, store: ClipStore, model: TinyVideoA
     """What the model of `config.made` makes of clips of the store. InputError: its latents are of another
     encoder."""
     maker = load_model(config.made.model, training_device())
-    frame = frames_to_pm1(np.array(store.get("frames_u8", 0)[:1])).transpose(0, 1)[None]
+    frame = _video(store, 0)[:, :, :1]
     codes = [code.encode_video(to_device_of(code, frame)).cpu() for code in (maker.autoencoder, model)]
     if codes[0].shape != codes[1].shape or (codes[0] - codes[1]).square().mean() > SAME_CODE:
         raise InputError(
@@ -241,8 +246,7 @@ def _codes(model: TinyVideoAutoencoder, store: ClipStore, count: int) -> Iterato
     for clips in store.shapes.values():
         few = max(1, count // len(store.shapes))
         for i in clips[:: max(1, len(clips) // few)][:few]:
-            frames = frames_to_pm1(np.array(store.get("frames_u8", i)))
-            yield model.encode_video(to_device_of(model, frames.transpose(0, 1)[None]))
+            yield model.encode_video(to_device_of(model, _video(store, i)))
 
 
 def _start(

@@ -89,10 +89,9 @@ def fine_tune_tiny(
 
     `new_backbone`: for latents of such an autoencoder; `describe`: it, in a line of the card; `adapt`: what
     becomes of a model that is trained further; `outer_layers`: what else is for AdamW, by the backbone's
-    config, where Muon trains; `measure`: sets what a new model takes from clips before its training, given
-    a batch of at most `MEASURED_CLIPS`. InputError: the
-    autoencoder or the audio projector has not been trained yet, or the model is of another family, or the
-    clips are not for it.
+    config, where Muon trains; `measure`: sets what a new model takes from clips before its training, given a
+    batch of at most `MEASURED_CLIPS`. InputError: the autoencoder or the audio projector has not been trained
+    yet, or the model is of another family, or the clips are not for it.
     """
     if config.prepared is not None and config.model is None:
         raise InputError(

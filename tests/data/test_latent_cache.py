@@ -79,7 +79,7 @@ def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, mon
     folder, seen = tmp_path / "latents", []
     whole = build_cache(store, autoencoder, folder)
     (folder / "clips_000050.safetensors").write_bytes(b"torn")
-    encode, alone = latents.encode_clip, 0
+    encode, alone = latents._encode_clip, 0
 
     def encoding(store, autoencoder, index, every):
         nonlocal alone
@@ -89,7 +89,7 @@ def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, mon
         seen.append(index)
         return encode(store, autoencoder, index, every)
 
-    monkeypatch.setattr(latents, "encode_clip", encoding)
+    monkeypatch.setattr(latents, "_encode_clip", encoding)
     resumed = build_cache(store, autoencoder, folder)
     assert seen == [50, 51, 52]
     assert alone == 3

@@ -137,7 +137,8 @@ def evaluate_world(
         observer=observer,
     )
     framing.view(settings.size_px)  # refused before any work, as is an observer that is not there
-    load_observer(observer)
+    if observer is not None:
+        load_observer(observer)
     weights = {name: generators.weights_digest(of) for name, of in models.items()}
     instrument = generators.folder_digest(OBSERVER_FOLDER if observer is None else Path(observer))
     decides = settings.named() | {"episodes": None, "observer": instrument, "metrics": sorted(ALL_METRICS)}
