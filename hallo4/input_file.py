@@ -57,10 +57,13 @@ def open_input(
 
 
 def check_regular(
-    path: str | os.PathLike[str], wanted: str = "a file", error: type[Hallo4Error] = InputError
+    path: str | os.PathLike[str],
+    wanted: str = "a file",
+    error: type[Hallo4Error] = InputError,
+    advice: str | None = None,
 ) -> Path:
     """`path`, which `open_input` can open: for libraries that open files by name. The same errors."""
-    open_input(path, wanted, error).close()
+    open_input(path, wanted, error, advice).close()
     return Path(path)
 
 

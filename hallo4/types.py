@@ -183,6 +183,8 @@ class WindowRules(Protocol):
     """Steps of sound for each video frame."""
     skeleton_rho: int
     """Skeleton frames for each video frame."""
+    drafts: bool
+    """Whether a window is made from a draft of its frames (`hallo4.motion.PortraitDraft`)."""
 
     def check_length(self, frames: int) -> None:
         """ShapeError unless the backbone makes windows of T = `frames`."""
@@ -228,11 +230,14 @@ class WindowRules(Protocol):
         skeleton_latents: Tensor | None = None,
         known_latents: Tensor | None = None,
         continues: Tensor | bool = False,
+        draft_latents: Tensor | None = None,
     ) -> MotionConditions:
         """Everything encoded -> what the backbone is conditioned on.
 
         `continues` [B] bool, or one for all: the window continues from `known_latents` (of `encode_known`);
-        otherwise these are ignored. ShapeError: it does, and they are None.
+        otherwise these are ignored. `draft_latents` [B, C, F, h, w]: the draft of its frames as a video.
+        ShapeError: it does, and they are None; a draft is missing where `drafts` says there is one, or given
+        where it does not.
         """
         ...
 

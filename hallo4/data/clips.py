@@ -33,6 +33,7 @@ from hallo4.whole import whole_folder, write_whole
 from hallo4.world.episode import act, draw_clip
 from hallo4.world.framing import ASPECTS, HALF_FIGURE, Framing, sample_framing
 from hallo4.world.look import DRAWN, WorldName, named_world
+from hallo4.world.performance import neutral_performance
 from hallo4.world.truth import Truth, confidence_of, skeleton_of
 
 
@@ -78,11 +79,11 @@ class ClipStoreConfig:
 
 
 FIELDS = (
-    "frames_u8", "skeleton_u8", "portrait_u8", "points_px", "curves", "audio_windows",
+    "frames_u8", "skeleton_u8", "portrait_u8", "portrait_points_px", "points_px", "curves", "audio_windows",
 )  # fmt: skip
 """Arrays of a shard; n clips, T frames: `frames_u8` [n, T, H, W, 3], `skeleton_u8` [n, rho*T, H, W, 3],
-`portrait_u8` [n, H, W, 3], `points_px` [n, T, 133, 2] float32, `curves` [n, T, 6] float32 (`CURVES`),
-`audio_windows` [n, T, 5, blocks, channels] float16."""
+`portrait_u8` [n, H, W, 3], `portrait_points_px` [n, 133, 2] float32, `points_px` [n, T, 133, 2] float32,
+`curves` [n, T, 6] float32 (`CURVES`), `audio_windows` [n, T, 5, blocks, channels] float16."""
 
 REBUILD = "Delete the folder to make it again."
 CURVES = tuple(field.name for field in fields(Truth))
@@ -211,7 +212,7 @@ def _seeds(config: ClipStoreConfig, shard: int) -> range:
 
 
 def _mapped(array: Path) -> np.ndarray:
-    return np.load(check_regular(array, "clips"), mmap_mode="r", allow_pickle=False)
+    return np.load(check_regular(array, "clips", advice=REBUILD), mmap_mode="r", allow_pickle=False)
 
 
 def _clips_in(shard: Path) -> int:
@@ -255,6 +256,7 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
     curves = np.stack([getattr(truth, name) for name in CURVES], 1)
     view = config.framing(seed).view(config.size_px)
     skeleton = skeleton_of(identity, performance, view, rho * FPS)
+    rest = skeleton_of(identity, neutral_performance(), view)
     clips = []
     for start in starts:
         span = slice(int(start), int(start) + config.frames)
@@ -272,6 +274,7 @@ def _episode_clips(config: ClipStoreConfig, seed: int) -> list[dict[str, np.ndar
                 "frames_u8": frames,
                 "skeleton_u8": draw_skeleton(part, view.width_px, view.height_px),
                 "portrait_u8": portrait,
+                "portrait_points_px": rest.points_px[0],
                 "points_px": part.points_px[::rho],
                 "curves": curves[span],
                 "audio_windows": sound[span].astype(np.float16),

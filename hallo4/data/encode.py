@@ -29,6 +29,8 @@ from hallo4.motion.beside_video import ASPECT_TOLERANCE
 from hallo4.motion.layout import SEEN
 from hallo4.pipelines.conditions import Portrait, prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
+from hallo4.pipelines.motion_source import DraftSource, KeypointMotion
+from hallo4.pipelines.portrait_rest import portrait_rest
 from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.types import FPS, FeatureStream, Skeleton
 from hallo4.weights.tensors import open_safetensors
@@ -78,6 +80,14 @@ class EncodeSettings:
     device: str
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """A portrait on its canvas, and its `latents` [C, 1, h, w] float16."""
+
+    picture: Portrait
+    latents: Tensor
+
+
 class ClipEncoder:
     """Encodes batches of clips with a model that is loaded once."""
 
@@ -121,8 +131,8 @@ class ClipEncoder:
         references = {clip.reference for clip in clips if isinstance(clip.reference, int)}
         beside = {clip.reference for clip in clips if isinstance(clip.reference, Path)}
         clip_of = {frame: clip for clip in clips for frame in range(clip.start, clip.start + clip.frames)}
-        portraits: dict[int | Path, Tensor] = {}
-        waiting: list[tuple[ClipWork, dict[str, Tensor]]] = []
+        portraits: dict[int | Path, _Reference] = {}
+        waiting: list[tuple[ClipWork, dict[str, Tensor], KeypointMotion]] = []
         taken: list[Tensor] = []
         done = 0
         with collect_notes([]):  # the stages before have said them
@@ -130,19 +140,23 @@ class ClipEncoder:
                 picture = self._on_canvas(frame_u8)
                 while beside:
                     file = beside.pop()
-                    portraits[file] = self._portrait(self._beside(file, picture).video_pm1)
+                    portraits[file] = self._portrait(self._beside(file, picture))
                 if number in references:
-                    portraits[number] = self._portrait(picture.video_pm1)
+                    portraits[number] = self._portrait(picture)
                 if number in clip_of:
                     taken.append(picture.video_pm1)
                     clip = clip_of[number]
                     if len(taken) == clip.frames:
-                        waiting.append((clip, self._encoded(clip, torch.stack(taken), picture, sound)))
+                        motion = self._motion(clip, picture)
+                        made = self._encoded(clip, torch.stack(taken), motion, sound)
+                        waiting.append((clip, made, motion))
                         taken = []
                 ready = [entry for entry in waiting if entry[0].reference in portraits]
                 waiting = [entry for entry in waiting if entry[0].reference not in portraits]
-                for clip, made in ready:
-                    yield clip, made | {"reference": portraits[clip.reference].clone()}
+                for clip, made, motion in ready:
+                    portrait = portraits[clip.reference]
+                    made |= self._draft(clip, motion, portrait)
+                    yield clip, made | {"reference": portrait.latents.clone()}
                 done += len(ready)
         if done < len(clips):
             last = max(references | clip_of.keys())
@@ -160,22 +174,48 @@ class ClipEncoder:
             )
         return portrait
 
-    def _portrait(self, picture_pm1: Tensor) -> Tensor:
-        """[3, H, W] -> reference latents [C, 1, h, w], float16."""
+    def _portrait(self, picture: Portrait) -> _Reference:
         with self.model.autoencoding():
-            portrait = encode_portrait(self.model.autoencoder, picture_pm1[None].to(self.model.device))
-        return portrait[0].half().cpu().contiguous()
+            latents = encode_portrait(self.model.autoencoder, picture.video_pm1[None].to(self.model.device))
+        return _Reference(picture, latents[0].half().cpu().contiguous())
+
+    def _motion(self, clip: ClipWork, picture: Portrait) -> KeypointMotion:
+        """The keypoints of the clip's part of its video, on the canvas."""
+        skeleton, rho = self._skeleton(clip), self.model.backbone.windows.skeleton_rho
+        motion, _ = prepare_motion(skeleton, picture, rho * len(skeleton), 0, fps=FPS * rho)
+        assert isinstance(motion, KeypointMotion)
+        return motion
+
+    def _draft(self, clip: ClipWork, motion: KeypointMotion, reference: _Reference) -> dict[str, Tensor]:
+        """`draft` [C, F, h, w] float16, of a model that takes drafts: the reference moved as the clip is. Its
+        pose is that of its frame, or is found where it is a file of its own."""
+        if not self.model.backbone.windows.drafts:
+            return {}
+        if isinstance(clip.reference, Path):
+            pose = portrait_rest(reference.picture)
+            found = None if pose is None else pose.skeleton
+        else:
+            found = motion.skeleton(self._inside(clip, clip.reference, 1))
+        drafts = DraftSource(reference.picture.pixels_u8, found, motion)
+        draft_pm1 = drafts.frames_pm1(self._inside(clip, clip.start, clip.frames))
+        with self.model.autoencoding():
+            draft = self.model.autoencoder.encode_video(_as_video(draft_pm1, self.model.device))
+        return {"draft": draft[0].half().cpu().contiguous()}
+
+    def _inside(self, clip: ClipWork, first: int, frames: int) -> np.ndarray:
+        """Numbers in the motion of the clip's part of so many frames of its video, from frame `first` on."""
+        first -= clip.part
+        return self.model.backbone.windows.skeleton_rho * np.arange(first, first + frames)
 
     def _encoded(
-        self, clip: ClipWork, video_pm1: Tensor, portrait: Portrait, sound: FeatureStream
+        self, clip: ClipWork, video_pm1: Tensor, motion: KeypointMotion, sound: FeatureStream
     ) -> dict[str, Tensor]:
         """`video` [C, F, h, w], `skeleton` [C, rho T, h, w], `audio_features`
         [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool. `known`, of
         `WindowRules.encode_known`, where it cannot be made of the latents of the video."""
         model, rules = self.model, self.model.backbone.windows
         spec, device = model.autoencoder.spec, model.device
-        skeleton, rho = self._skeleton(clip), rules.skeleton_rho
-        motion, _ = prepare_motion(skeleton, portrait, rho * len(skeleton), 0, fps=FPS * rho)
+        rho = rules.skeleton_rho
         inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames)) - rho * clip.part
         height, width = video_pm1.shape[-2:]
         with model.autoencoding():
@@ -192,7 +232,7 @@ class ClipEncoder:
         first, behind = (rules.audio_rho * frame for frame in (clip.start, clip.start + clip.frames))
         steps = np.arange(first - MARGIN, behind + MARGIN).clip(0, sound.rows - 1)
         features = sound.features(int(steps[0]), int(steps[-1]) + 1)
-        on_canvas = motion.skeleton(inside[::rho])
+        on_canvas = motion.skeleton(self._inside(clip, clip.start, clip.frames))
         made["audio_features"] = features[torch.from_numpy(steps - steps[0])].half().contiguous()
         made["regions"] = region_cells(
             *(on_canvas.points_px, width, height, spec.cell_px, spec.frames_per_latent),

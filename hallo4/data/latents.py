@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,27 @@ from hallo4.models.fingerprint import weights_fingerprint
 from hallo4.models.precision import fast_autocast
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.window_conditions import encode_grey, encode_portrait
-from hallo4.motion import layout
+from hallo4.motion import PortraitDraft, layout
 from hallo4.ranges import NotNegative, check_ranges
 from hallo4.weights.tensors import read_tensors
 from hallo4.whole import whole_file, write_whole
 from hallo4.world.look import named_world
+from hallo4.world.truth import confidence_of
 
 REGIONS = ("mouth", "eyes", "hands")
+
+STILL_DRAFTS, REST_ERROR = 0.04, 0.012
+"""Of the drafts that are trained on; the error is the largest deviation of a joint in the portrait, in sides
+of a square of its area."""
+DRAFTS = {"still": STILL_DRAFTS, "rest_error": REST_ERROR}
+FOUND_TOGETHER = (
+    [*range(layout.LEFT_SHOULDER), *range(layout.FACE.start, layout.FACE.stop)],
+    *([joint] for joint in range(layout.LEFT_SHOULDER, layout.LEFT_WRIST)),
+    [layout.LEFT_WRIST, *range(layout.LEFT_HAND.start, layout.LEFT_HAND.stop)],
+    [layout.RIGHT_WRIST, *range(layout.RIGHT_HAND.start, layout.RIGHT_HAND.stop)],
+    *([hip] for hip in (layout.LEFT_HIP, layout.RIGHT_HIP)),
+)
+"""Points that are found too far to one side together: the head, each joint, a hand with its wrist."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +78,8 @@ class LatentCache:
 
     `video` [n, C, F, h, w], `reference` [n, C, 1, h, w], `skeleton` [n, C, rho*T, h, w], `audio_windows` [n,
     T, 5, blocks, channels], `grey` [1, C, F, h, w], `regions` [n, 3, F, h, w] bool: latent cells that show
-    mouth, eyes or hands in any frame of the group. Of an autoencoder of pictures, F = T.
+    mouth, eyes or hands in any frame of the group, and for models that take them `draft` [n, C, F, h, w]. Of
+    an autoencoder of pictures, F = T.
     """
 
     def __init__(self, sizes: Sequence[dict[str, Tensor]]) -> None:
@@ -103,24 +119,28 @@ def build_cache(
     folder: str | Path,
     on_progress: Callable[[int, int], None] | None = None,
     skeleton_rho: int = 1,
+    drafts: bool = False,
 ) -> LatentCache:
     """Encode all clips of `store` in chunks of 50 that are saved as they are made, those of each size of
     picture by themselves; the store may grow. Of several processes one encodes, the others wait for it.
 
-    `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. InputError if
-    it has not, or if the folder was made with other weights or from other clips."""
+    `skeleton_rho`: how many skeletons of a frame are kept; the store has so many or a multiple. `drafts`:
+    whether drafts of the frames are made (`draft_of_clip`). InputError if the store has not so many
+    skeletons, or if the folder was made with other weights or from other clips."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     clips = named_world(store.config or {})
     clips.pop("episodes", None)
     skeleton_stride(store, skeleton_rho)  # refused before any work
     clips["skeleton_rho"] = skeleton_rho
+    if drafts:
+        clips["drafts"] = DRAFTS
     stamp = {"autoencoder": weights_fingerprint(autoencoder), "clips": clips}
     with in_turn(folder):
         _keep_stamp(folder, stamp)
         return LatentCache(
             [
-                _encoded_size(store, autoencoder, clips, folder / place, skeleton_rho, on_progress)
+                _encoded_size(store, autoencoder, clips, folder / place, skeleton_rho, drafts, on_progress)
                 for place, clips in _places(store).items()
             ]
         )
@@ -153,6 +173,7 @@ def _encoded_size(
     clips: range,
     folder: Path,
     skeleton_rho: int,
+    drafts: bool,
     on_progress: Callable[[int, int], None] | None,
 ) -> dict[str, Tensor]:
     """The tensors of `clips`, which have one size."""
@@ -161,7 +182,7 @@ def _encoded_size(
     for start in range(0, len(clips), 50):
         chunk = clips[start : start + 50]
         path = folder / f"clips_{start:06d}.safetensors"
-        parts.append(_encode_chunk(store, autoencoder, chunk, path, skeleton_rho))
+        parts.append(_encode_chunk(store, autoencoder, chunk, path, skeleton_rho, drafts))
         if on_progress:
             on_progress(chunk.stop, len(store))
     tensors = {name: torch.cat([p[name] for p in parts]) for name in parts[0]}
@@ -169,7 +190,12 @@ def _encoded_size(
 
 
 def _encode_chunk(
-    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: range, path: Path, skeleton_rho: int
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    indices: range,
+    path: Path,
+    skeleton_rho: int,
+    drafts: bool,
 ) -> dict[str, Tensor]:
     """Read the chunk from `path`, or encode and save it: also when the store has grown since, or the file is
     damaged."""
@@ -177,7 +203,7 @@ def _encode_chunk(
         chunk = read_tensors(path, "clips that were encoded")
         if len(chunk["video"]) == len(indices):
             return chunk
-    chunk = encode_clips(store, autoencoder, indices, skeleton_rho)
+    chunk = encode_clips(store, autoencoder, indices, skeleton_rho, drafts)
     with whole_file(path) as temporary:
         save_file(chunk, temporary)
     return chunk
@@ -196,14 +222,34 @@ def skeleton_stride(store: ClipStore, skeleton_rho: int) -> int:
 
 
 def encode_clips(
-    store: ClipStore, autoencoder: TinyVideoAutoencoder, indices: Sequence[int], skeleton_rho: int
+    store: ClipStore,
+    autoencoder: TinyVideoAutoencoder,
+    indices: Sequence[int],
+    skeleton_rho: int,
+    drafts: bool = False,
 ) -> dict[str, Tensor]:
     """The tensors of `LatentCache` of clips of one size, but for `grey`, on the CPU; InputError as
     `skeleton_stride`."""
     every = skeleton_stride(store, skeleton_rho)
     with fast_autocast(device_of(autoencoder).type):
-        clips = [_encode_clip(store, autoencoder, i, every) for i in indices]
+        clips = [_encode_clip(store, autoencoder, i, every, drafts) for i in indices]
     return {name: torch.stack([c[name] for c in clips]) for name in clips[0]}
+
+
+def draft_of_clip(store: ClipStore, index: int) -> np.ndarray:
+    """The draft [T, H, W, 3] uint8 of a clip, from a pose in its portrait that is as inexact as one that is
+    found there, in another way for every clip; of a share of `STILL_DRAFTS` one that stands still, as where
+    none is found."""
+    clip, portrait_u8 = store.clip(index), store.get("portrait_u8", index)
+    rng = np.random.default_rng([zlib.crc32(clip.skeleton.points_px.tobytes()), 0xD4AF])
+    if rng.random() < STILL_DRAFTS:
+        return np.broadcast_to(portrait_u8, clip.frames_u8.shape)
+    points_px = np.array(store.get("portrait_points_px", index))
+    sigma_px = rng.uniform(0, REST_ERROR) * (clip.skeleton.height_px * clip.skeleton.width_px) ** 0.5
+    for together in FOUND_TOGETHER:
+        points_px[together] += rng.normal(0, sigma_px, 2)
+    rest = replace(clip.skeleton, points_px=points_px[None], confidence=confidence_of(1))
+    return PortraitDraft(portrait_u8, rest).frames_u8(clip.skeleton)
 
 
 @torch.no_grad()
@@ -216,13 +262,17 @@ def grey_of(store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int) -> 
 
 @torch.no_grad()
 def _encode_clip(
-    store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int
+    store: ClipStore, autoencoder: TinyVideoAutoencoder, index: int, every: int, drafts: bool
 ) -> dict[str, Tensor]:
     device = device_of(autoencoder)
     frames = frames_to_pm1(store.get("frames_u8", index)).transpose(0, 1)[None].to(device)
     skeleton = frames_to_pm1(store.get("skeleton_u8", index)[::every]).transpose(0, 1)[None].to(device)
     portrait = frames_to_pm1(store.get("portrait_u8", index))[None].to(device)
-    return {
+    draft = {}
+    if drafts:
+        draft_pm1 = frames_to_pm1(draft_of_clip(store, index)).transpose(0, 1)[None].to(device)
+        draft = {"draft": autoencoder.encode_video(draft_pm1)[0].half().cpu()}
+    return draft | {
         "video": autoencoder.encode_video(frames)[0].half().cpu(),
         "reference": encode_portrait(autoencoder, portrait)[0].half().cpu(),
         "skeleton": autoencoder.encode_frames(skeleton)[0].half().cpu(),

@@ -35,6 +35,7 @@ class PairWindow:
     of the clips, the rest repeat the last. `winner_known_u8`, `loser_known_u8` [M, H, W, 3]: the frames
     before the window that it is conditioned on, each clip's own; None in a first window. `seed`: for what is
     random about encoding them. `text` [1, L, D]: the embedding of the prompt, of a model that takes one.
+    `draft_pm1` [T, 3, H, W]: of a model that takes drafts.
     """
 
     winner_u8: np.ndarray
@@ -48,6 +49,7 @@ class PairWindow:
     loser_known_u8: np.ndarray | None
     seed: int = 0
     text: Tensor | None = None
+    draft_pm1: Tensor | None = None
 
 
 @torch.no_grad()
@@ -55,9 +57,10 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
     """One row, latents as float16.
 
     `winner`, `loser` [C, F, h, w]; `winner_known`, `loser_known` of `rules.encode_known`; `skeleton` [C, rho
-    T, h, w]; `audio_windows`; `scene.NAME` for every tensor of `rules.encode_scene`; `regions` [3, F, h, w]
-    bool (`REGIONS`); `counted` [F] bool: latent frames that the loss looks at, all but what was known or lies
-    beyond the end; `continues` [] bool. All on the CPU, wherever the autoencoder is.
+    T, h, w]; `draft` [C, F, h, w] where there is one; `audio_windows`; `scene.NAME` for every tensor of
+    `rules.encode_scene`; `regions` [3, F, h, w] bool (`REGIONS`); `counted` [F] bool: latent frames that the
+    loss looks at, all but what was known or lies beyond the end; `continues` [] bool. All on the CPU,
+    wherever the autoencoder is.
     """
     assert isinstance(autoencoder, nn.Module)
     device = device_of(autoencoder)
@@ -83,6 +86,8 @@ def encode_pair_window(window: PairWindow, autoencoder: Autoencoder, rules: Wind
             "skeleton": autoencoder.encode_frames(as_video(window.skeleton_pm1)),
             "audio_windows": window.audio_windows[None],
         }
+        if window.draft_pm1 is not None:
+            row["draft"] = autoencoder.encode_video(as_video(window.draft_pm1))
         scene = rules.encode_scene(autoencoder, window.portrait_pm1[None].to(device), frames, window.text)
         for side, known_pm1 in before.items():
             generator = torch.Generator().manual_seed(window.seed)

@@ -60,7 +60,8 @@ class PreparedClips:
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """Clips `indices` [B], float32: `video` [B, C, F, h, w], `reference` [B, C, 1, h, w],
         `audio_windows` [B, rho T, 5, blocks, channels], `regions` [B, 3, F, h, w] bool, `grey` [1, C, F, h,
-        w] and, of a model that takes them, `skeleton` [B, C, rho T, h, w] and `text` [B, L, D]; `known` of
+        w] and, of a model that takes them, `skeleton` [B, C, rho T, h, w], `draft` [B, C, F, h, w] and `text`
+        [B, L, D]; `known` of
         `WindowRules.encode_known`, where the autoencoder's latents are not independent of each other.
 
         InputError: clips of several latent shapes. CheckpointError: a shard is gone or damaged.
@@ -81,7 +82,7 @@ class PreparedClips:
 
     def _clip(self, shard: str, clip: str) -> dict[str, Tensor]:
         opened = self._opened(self.folder / SHARDS / f"{shard}.safetensors")
-        names = ("video", "reference", "skeleton", "known", "audio_features", "regions")
+        names = ("video", "reference", "skeleton", "draft", "known", "audio_features", "regions")
         there = [name for name in names if f"{clip}/{name}" in opened.names]
         if "video" not in there:
             raise CheckpointError(

@@ -94,6 +94,8 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     * `cell_px`: pixels per cell, each way, of the latents it was made for (`AutoencoderSpec.cell_px`).
     * `detail_width`: features per cell of a `DetailHead`, which stands in place of the linear head; None
       (released): there is none.
+    * `draft`: the reactive latents of the VACE context are a draft of the frames (`PortraitDraft`) in place
+      of grey ones, and a `DetailHead` starts from it (released: False).
     """
 
     _supports_gradient_checkpointing = True
@@ -135,6 +137,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         known_dropped: float = 0.0,
         cell_px: int = 8,
         detail_width: int | None = None,
+        draft: bool = False,
     ) -> None:
         super().__init__()
         dim = num_attention_heads * attention_head_dim
@@ -158,7 +161,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
             self.proj_out = nn.Linear(dim, in_channels * patch_size[1] * patch_size[2])
         else:
             pictures = (in_channels, patch_size[1], rho, skeleton != "none")
-            self.detail_head = DetailHead(dim, detail_width, *pictures)
+            self.detail_head = DetailHead(dim, detail_width, *pictures, draft)
         self.scale_shift_table = nn.Parameter(torch.randn(1, 2, dim) / dim**0.5)
         self.gradient_checkpointing = False
         self.initialize()
@@ -297,10 +300,12 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         if self.config.skeleton != "none" and conditions.skeleton_latents is not None:
             skeleton = _reference_slot(self.skeleton_proj(conditions.skeleton_latents.to(dtype)))
         text = self.condition_embedder.text_embedder(self._padded(conditions.text).to(dtype))
-        detail: tuple[Tensor | None, ...] = (None, None)
+        detail: tuple[Tensor | None, ...] = (None, None, None)
         if self.config.detail_width is not None:
-            pictures = (conditions.reference_latents, conditions.skeleton_latents)
-            detail = self.detail_head.conditions(*(None if x is None else x.to(dtype) for x in pictures))
+            draft = self._draft(conditions.control_latents)
+            pictures = (conditions.reference_latents, conditions.skeleton_latents, draft)
+            found = self.detail_head.conditions(*(None if x is None else x.to(dtype) for x in pictures))
+            detail = (*found, draft)
         tokens = ConditionTokens(text, control, audio, skeleton, *detail)
         if cache is not None:
             cache.fill(tokens, self.stream_bytes(tokens), len(self.blocks), len(self.vace_blocks))
@@ -320,6 +325,11 @@ class PortraitDiT(ModelMixin, ConfigMixin):
     def _patches(self, embedding: nn.Conv3d, latents: Tensor) -> Tensor:
         return embedding(latents.to(embedding.weight.dtype)).flatten(2).transpose(1, 2).contiguous()
 
+    def _draft(self, control_latents: Tensor) -> Tensor | None:
+        """[B, C, F, h, w]: the reactive latents of the VACE context, if they are a draft."""
+        channels = self.config.in_channels
+        return control_latents[:, channels : 2 * channels, 1:] if self.config.draft else None
+
     def _padded(self, text: Tensor) -> Tensor:
         length = self.config.text_len
         return text if length is None else F.pad(text, (0, 0, 0, length - text.shape[1]))
@@ -336,7 +346,7 @@ class PortraitDiT(ModelMixin, ConfigMixin):
         """The velocity by the detail head, which leaves the reference in slot 0 as it is."""
         dtype = compute_dtype(self.detail_head.from_tokens.weight)
         stream = stream.to(dtype).unflatten(1, (latents.shape[2], -1))[:, 1:]
-        detail = (given.reference_detail, given.skeleton_detail)
+        detail = (given.reference_detail, given.frame_detail, given.draft)
         velocity = self.detail_head(stream, latents, sigma, embedding.to(dtype), *detail)
         return F.pad(velocity, (0, 0, 0, 0, 1, 0)).to(latents.dtype)
 

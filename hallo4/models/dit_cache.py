@@ -25,8 +25,8 @@ class ConditionTokens:
 
     `text` [B, L, D]; `control` [B, (F+1)*N, D], before the first VACE block's `proj_in`; `audio`
     [B, F+1, n, D] and `skeleton` [B, F+1, N, D], None where there is none; slot 0 of these two, where the
-    reference stands, is zero. `reference_detail` [B, W, h, w], `skeleton_detail` [B, F, W, h, w]: for a
-    `DetailHead`.
+    reference stands, is zero. `reference_detail` [B, W, h, w], `frame_detail` [B, F, W, h, w] and
+    `draft` [B, C, F, h, w]: for a `DetailHead`.
     """
 
     text: Tensor
@@ -34,7 +34,8 @@ class ConditionTokens:
     audio: Tensor | None = None
     skeleton: Tensor | None = None
     reference_detail: Tensor | None = None
-    skeleton_detail: Tensor | None = None
+    frame_detail: Tensor | None = None
+    draft: Tensor | None = None
 
 
 @dataclass(frozen=True)

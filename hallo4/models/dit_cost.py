@@ -100,6 +100,7 @@ def _detail_flops(config: Any, size: WindowSize, first: bool) -> int:
     if first:
         flops += 18 * cells * (channels * width + width * width)
         flops += 2 * groups * cells * config.rho * channels * width if config.skeleton != "none" else 0
+        flops += 18 * groups * cells * channels * width if config.draft else 0
     return flops
 
 

@@ -3,9 +3,10 @@
     tokens [B, S, N, D] --linear, to cells--> features --.
     noisy latents ------------1x1 convolution----------- + --> residual blocks -- + --> velocity
     skeletons of the group ---1x1 convolution------------|         ^ time         |     [B, C, S, h, w]
+    draft, if there is one ---convolution----------------|                        |
     reference --convolutions--> features --sampled where-'                        |
         |                        the tokens say (offsets)                         |
-        '--------------------------sampled where the tokens say: a guess----------'
+        '- or the draft -----------sampled where the tokens say: a guess----------'
 
 A token of 4x4 cells of 48 channels stands for 768 numbers, more than the model is wide: what the tokens carry
 is coarse, and faces come out in patches. Most of what a frame shows stands in the reference already, a little
@@ -14,7 +15,8 @@ look in the reference (a deformable attention of one point for each head, arXiv 
 convolutions put things right. All of it is local and per latent frame; what connects frames is in the tokens.
 
 What it makes is data, from which the velocity follows: a model that is narrower than its patches cannot pass
-noise through (arXiv 2511.13720). What is copied from the reference is a guess, as good as its token says. The
+noise through (arXiv 2511.13720). What is copied from the reference, or, where there is a draft of the frames,
+from that of the same frame, is a guess, as good as its token says. The
 noisy latents correct it as far as they can be trusted at their noise level (`velocity_of_guess`), and the
 network makes what is missing in units of the error that is then left, as in preconditioned denoisers (arXiv
 2206.00364, section 5). So a new head makes the reference out of pure noise, and leaves clean latents as they
@@ -66,7 +68,9 @@ class DetailHead(nn.Module):
     POINTS: ClassVar[int] = 8
     BLOCKS: ClassVar[int] = 2
 
-    def __init__(self, dim: int, width: int, channels: int, patch: int, rho: int, skeleton: bool) -> None:
+    def __init__(
+        self, dim: int, width: int, channels: int, patch: int, rho: int, skeleton: bool, draft: bool = False
+    ) -> None:
         super().__init__()
         self.patch, self.rho = patch, rho
         self.from_tokens = nn.Linear(dim, patch * patch * width)
@@ -76,6 +80,7 @@ class DetailHead(nn.Module):
         self.reference_inside = nn.Conv2d(width, width, 3, padding=1)
         self.from_sampled = nn.Conv2d(width, width, 1)
         self.from_skeleton = nn.Conv2d(rho * channels, width, 1) if skeleton else None
+        self.from_draft = nn.Conv2d(channels, width, 3, padding=1) if draft else None
         self.blocks = nn.ModuleList(DetailBlock(width, dim) for _ in range(self.BLOCKS))
         self.out = nn.Conv2d(width, channels, 3, padding=1)
         self.copied = nn.Linear(dim, patch * patch * 4)  # x, y, how much, and how wrong (log variance)
@@ -83,8 +88,8 @@ class DetailHead(nn.Module):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """Begin with the reference as the guess and nothing to add to it, blocks that pass on, and points in
-        a ring around each cell."""
+        """Begin with the reference, or the draft, as the guess and nothing to add to it, blocks that pass on,
+        and points in a ring around each cell."""
         for layer in (self.out, *(part for block in self.blocks for part in (block.last, block.modulation))):
             nn.init.zeros_(layer.weight)
         nn.init.zeros_(self.offsets.weight)
@@ -96,24 +101,28 @@ class DetailHead(nn.Module):
         self.guess_log_variance.fill_(math.log(GUESS_VARIANCE))
 
     @torch.no_grad()
-    def fit_guess(self, video: Tensor, reference: Tensor) -> None:
-        """Measure how good a guess the `reference` [B, C, 1, h, w] is of `video` [B, C, F, h, w], in every
-        channel."""
-        error = (video.float() - reference.float()).square().mean((0, 2, 3, 4))
+    def fit_guess(self, video: Tensor, guess: Tensor) -> None:
+        """Measure how good a `guess` the reference [B, C, 1, h, w] or the draft [B, C, F, h, w] is of `video`
+        [B, C, F, h, w], in every channel."""
+        error = (video.float() - guess.float()).square().mean((0, 2, 3, 4))
         self.guess_log_variance.copy_(error.clamp_min(LEAST_VARIANCE).log())
 
-    def conditions(self, reference: Tensor, skeleton: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W, h, w], `skeleton` [B, C, T,
-        h, w] at frame rate -> [B, S, W, h, w]."""
+    def conditions(
+        self, reference: Tensor, skeleton: Tensor | None, draft: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the conditions alone decide: `reference` [B, C, 1, h, w] -> [B, W, h, w]; `skeleton` [B, C, T,
+        h, w] at frame rate and `draft` [B, C, S, h, w] -> [B, S, W, h, w], None without either."""
         features = self.from_reference(reference[:, :, 0])
         features = features + self.reference_inside(F.silu(features))
-        if self.from_skeleton is None or skeleton is None:
-            return features, None
-        batch, _, _, height, width = skeleton.shape
-        frames = skeleton.permute(0, 2, 3, 4, 1).flatten(2, 3)  # B T (h w) C
-        groups = redistribute(frames, self.rho).flatten(0, 1)  # (B S) (h w) (rho C)
-        drawn = self.from_skeleton(groups.transpose(1, 2).unflatten(2, (height, width)))
-        return features, drawn.unflatten(0, (batch, -1))
+        batch, _, _, height, width = reference.shape
+        of_frames = []
+        if self.from_skeleton is not None and skeleton is not None:
+            frames = skeleton.permute(0, 2, 3, 4, 1).flatten(2, 3)  # B T (h w) C
+            groups = redistribute(frames, self.rho).flatten(0, 1)  # (B S) (h w) (rho C)
+            of_frames.append(self.from_skeleton(groups.transpose(1, 2).unflatten(2, (height, width))))
+        if self.from_draft is not None:
+            of_frames.append(self.from_draft(draft.transpose(1, 2).flatten(0, 1)))
+        return features, sum(of_frames).unflatten(0, (batch, -1)) if of_frames else None
 
     def forward(
         self,
@@ -122,13 +131,14 @@ class DetailHead(nn.Module):
         sigma: Tensor,
         embedding: Tensor,
         reference: Tensor,
-        skeleton: Tensor | None,
+        of_frames: Tensor | None,
+        draft: Tensor | None = None,
     ) -> Tensor:
         """Velocity [B, C, S, h, w], in fp32, of S frames to make.
 
         `tokens` [B, S, N, D] of these frames, `latents` [B, C, 1+S, h, w]: the clean reference and the noisy
-        frames, their noise level `sigma` [B] in [0, 1] and its `embedding` [B, D]; `reference` and `skeleton`
-        of `conditions`.
+        frames, their noise level `sigma` [B] in [0, 1] and its `embedding` [B, D]; `reference` and
+        `of_frames` of `conditions`, from this `draft` [B, C, S, h, w].
         """
         batch, slots, height, width = len(latents), latents.shape[2] - 1, *latents.shape[3:]
         grid = (height // self.patch, width // self.patch)
@@ -137,15 +147,19 @@ class DetailHead(nn.Module):
         x = x + self.from_noisy(noisy.to(self.from_noisy.weight.dtype))
         offsets = to_cells(self.offsets(tokens).flatten(0, 1), grid, self.patch).float()
         x = x + self.from_sampled(sample_points(reference, offsets, slots).to(x.dtype))
-        if skeleton is not None:
-            x = x + skeleton.flatten(0, 1)
+        if of_frames is not None:
+            x = x + of_frames.flatten(0, 1)
         time = F.silu(embedding).to(x.dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             x = block(x, time)
         missing = self.out(F.silu(x)).float()
         copied = to_cells(self.copied(tokens).flatten(0, 1), grid, self.patch).float()
-        guess = copied[:, 2:3] * sample_points(latents[:, :, 0], copied[:, :2], slots)
+        if draft is None:
+            source, times = latents[:, :, 0], slots
+        else:
+            source, times = draft.transpose(1, 2).flatten(0, 1), 1
+        guess = copied[:, 2:3] * sample_points(source, copied[:, :2], times)
         better = copied[:, 3:].clamp(*LOG_VARIANCES).neg().exp()
         precision = better * self.guess_log_variance.neg().exp().view(-1, 1, 1)
         velocity = velocity_of_guess(guess, missing, noisy.float(), sigma.repeat_interleave(slots), precision)

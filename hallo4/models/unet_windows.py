@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hallo4.errors import ShapeError
-from hallo4.models.window_conditions import check_independent, encode_portrait
+from hallo4.models.window_conditions import check_draft, check_independent, encode_portrait
 from hallo4.types import Autoencoder, AutoencoderSpec, MotionConditions
 
 HALLO2_DROPPED = 0.25
@@ -60,6 +60,7 @@ class UNetWindows:
     """The `hallo4.types.WindowRules` of a `PortraitUNet`, from its config."""
 
     repeated_frames = 0
+    drafts = False
     frames_per_latent = 1
     cell_px = 8  # the locator of the face comes in pixels, and its layers halve it three times
 
@@ -120,12 +121,14 @@ class UNetWindows:
         skeleton_latents: Tensor | None = None,  # [B, C, rho*T, h, w]
         known_latents: Tensor | None = None,  # [B, C, M, h, w]
         continues: Tensor | bool = False,  # [B] bool, or one for all
+        draft_latents: None = None,
     ) -> MotionConditions:
         """See `WindowRules`. The first window has no frames before it: the portrait stands for all M of them
         (Hallo 1 `inference.py:294-301`; its training gives zeros to one window in twenty instead, 799-805).
 
         Face embedding, locator and regions, which the portrait world has not, can be put in by `replace`.
         """
+        check_draft(self, draft_latents)
         reference = scene["reference"]
         known = torch.as_tensor(continues, dtype=torch.bool, device=reference.device).expand(len(reference))
         portrait = reference.expand(-1, -1, self.known_frames, -1, -1)

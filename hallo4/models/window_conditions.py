@@ -6,6 +6,7 @@ training::
     portrait --encode_scene--> reference, grey (reactive) and text -------------.
     known frame --encode_known--> inactive latents -----------------------------+--> conditions
     skeleton --autoencoder, frame by frame--> latents ---------------------------|
+    draft of the frames (`drafts`) --autoencoder--> reactive latents ------------|
     sound --front end, audio_windows--> five-frame windows ---------------------'
 
 A window whose first frame is known (the last frame of the window before) has it as in VACE: the inactive
@@ -28,7 +29,7 @@ from torch import Tensor
 from hallo4.errors import ShapeError
 from hallo4.models.temporal_motion_modulation import latent_frame_count
 from hallo4.models.vace_context import vace_context
-from hallo4.types import Autoencoder, AutoencoderSpec, MotionConditions
+from hallo4.types import Autoencoder, AutoencoderSpec, MotionConditions, WindowRules
 
 BLACK = -1.0
 DROPPED_PATCH_PX = 2
@@ -59,6 +60,13 @@ def check_independent(spec: AutoencoderSpec) -> None:
         )
 
 
+def check_draft(rules: WindowRules, draft_latents: Tensor | None) -> None:
+    """ShapeError unless there is a draft where the backbone is made for one, and none where it is not."""
+    if rules.drafts != (draft_latents is not None):
+        words = "is made for a draft of its frames, and none" if rules.drafts else "takes no draft, and one"
+        raise ShapeError(f"this model {words} was given: see `WindowRules.drafts`")
+
+
 def blacken_patches(frames_pm1: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """[B, 3, M, H, W] with floor(share * n) of the n = (H/2)(W/2) patches of 2x2 pixels black, a new tensor.
 
@@ -86,6 +94,7 @@ class DiTWindows:
 
     def __init__(self, config: Any) -> None:
         self.config = config
+        self.drafts = config.draft
         self.cell_px = config.cell_px
         self.side_multiple_px = config.cell_px * config.patch_size[1]
         self.frames_per_latent = config.rho
@@ -148,9 +157,11 @@ class DiTWindows:
         skeleton_latents: Tensor | None = None,  # [B, C, T, h, w]
         known_latents: Tensor | None = None,  # [B, C, F, h, w]
         continues: Tensor | bool = False,  # [B] bool, or one for all
+        draft_latents: Tensor | None = None,  # [B, C, F, h, w]
     ) -> MotionConditions:
         """See `WindowRules`. In a first window the inactive latents are grey, and the mask says that every
-        frame is to be generated."""
+        frame is to be generated; a draft stands where VACE has what is to be replaced."""
+        check_draft(self, draft_latents)
         batch, frames = audio_windows.shape[:2]
         reference = scene["reference"]
         known = torch.as_tensor(continues, dtype=torch.bool, device=reference.device).expand(batch)
@@ -167,7 +178,9 @@ class DiTWindows:
             audio_windows=audio_windows,
             skeleton_latents=skeleton_latents,
             control_latents=vace_context(
-                inactive, grey, reference, generated, self.config.mask_rule, self.config.rho
+                inactive,
+                grey if draft_latents is None else draft_latents.to(reference),
+                *(reference, generated, self.config.mask_rule, self.config.rho),
             ),
             text=self._of_batch(scene["text"], reference),
             negative_text=self._of_batch(scene.get("negative_text"), reference),

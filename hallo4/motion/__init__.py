@@ -1,5 +1,6 @@
 """Skeleton sequences: reading, drawing, timing, fitting to a portrait, and idle motion out of one pose."""
 
+from hallo4.motion.draft import PortraitDraft
 from hallo4.motion.draw import draw_skeleton
 from hallo4.motion.drawn_video import DrawnLook, looks_like_skeleton_video
 from hallo4.motion.files import load_skeleton, save_skeleton
@@ -15,6 +16,7 @@ __all__ = [
     "DrawnLook",
     "MotionHints",
     "PersonChoice",
+    "PortraitDraft",
     "bridge_gaps",
     "default_rest_pose",
     "draw_skeleton",

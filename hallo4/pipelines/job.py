@@ -31,7 +31,7 @@ from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
-from hallo4.pipelines.motion_source import IdleMotion, KeypointMotion
+from hallo4.pipelines.motion_source import DraftSource, IdleMotion, KeypointMotion
 from hallo4.pipelines.plan import (
     Window,
     frame_count,
@@ -142,6 +142,7 @@ class Job:
                 on_frames=reporter.frames_of("pose"),
             )
             reach_notes = self._reach_notes(rest_pose)
+            self.drafts = self._draft_source(rest_pose) if rules.drafts else None
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("audio"):
@@ -149,8 +150,17 @@ class Job:
             self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()
         self.notes = [*portrait_notes, *reach_notes, *audio_notes, *motion_notes, *text_notes]
+        if self.drafts is not None and self.drafts.stands_still:
+            why = "no person was found in it" if self._rest is None else "a drawn skeleton has no keypoints"
+            self.notes.append(f"the portrait could not be moved by the skeleton before it is animated: {why}")
         self.total_windows = len(self.plan())
         self._uses_skeleton = model.backbone.condition_spec.skeleton != "none"
+
+    def _draft_source(self, rest_pose: FindPose) -> DraftSource:
+        """The portrait, moved by the motion from the pose that is found in it."""
+        found = rest_pose(self.portrait)
+        self._rest = None if found is None else found.skeleton
+        return DraftSource(self.portrait.pixels_u8, self._rest, self.motion)
 
     def _reach_notes(self, rest_pose: FindPose) -> list[str]:
         """What of the portrait the model was not trained for, where `model.json` says what it was."""
@@ -218,6 +228,7 @@ class Job:
                 conditions = window_conditions(
                     *(model, scene, skeleton_pm1, self.sound_windows(window)),
                     *(known_pm1 if window.index else None, self._known_generator(window)),
+                    self.draft_pm1(window),
                 )
             with reporter.timed("denoise"):
                 noise = window_noise(shape, self.request.seed, window.index, info.window_noise)
@@ -280,6 +291,8 @@ class Job:
             parts["motion"] = [skeleton.fps, *map(float, self.motion.box)]
         else:
             parts["motion"] = Path(os.fspath(self.request.motion))
+        if self.drafts is not None and self._rest is not None:
+            parts["rest"] = [self._rest.points_px.tolist(), self._rest.confidence.tolist()]
         return session.fingerprint(parts)
 
     def _step(self, window: Window, steps_done: int) -> None:
@@ -298,6 +311,12 @@ class Job:
         if not self._uses_skeleton:
             return None
         return self.motion.frames_pm1(self.indices(window, self.rules.skeleton_rho, self.motion.frames))
+
+    def draft_pm1(self, window: Window) -> Tensor | None:
+        """Drafts [T, 3, H, W] of the frames of a window; None for a model that takes none."""
+        if self.drafts is None:
+            return None
+        return self.drafts.frames_pm1(self.rules.skeleton_rho * self.indices(window))
 
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""

@@ -1,11 +1,11 @@
-"""Skeleton drawings on the canvas, made or read when a window needs them."""
+"""Skeleton drawings and drafts of frames on the canvas, made or read when a window needs them."""
 
 from __future__ import annotations
 
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
 from hallo4.motion import (
+    PortraitDraft,
     draw_skeleton,
     idle_motion,
     resampled_frames,
@@ -33,6 +34,10 @@ class MotionSource(Protocol):
 
     def frames_pm1(self, indices: np.ndarray) -> Tensor:
         """The same as [n, 3, H, W] in [-1, 1], before any rounding."""
+        ...
+
+    def skeleton(self, indices: np.ndarray) -> Skeleton | None:
+        """The keypoints of these frames, in pixels of the canvas; None of a source that has none."""
         ...
 
 
@@ -56,10 +61,14 @@ class IdleMotion(_Drawn):
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
         """See `MotionSource`."""
+        return draw_skeleton(self.skeleton(indices), self.canvas.width_px, self.canvas.height_px)
+
+    def skeleton(self, indices: np.ndarray) -> Skeleton:
+        """See `MotionSource`."""
         start = int(indices[0])
         moving = idle_motion(self.rest, int(indices[-1]) - start + 1, self.seed, start, self.fps)
-        drawn = draw_skeleton(moving, self.canvas.width_px, self.canvas.height_px)
-        return drawn[indices - start]
+        chosen = indices - start
+        return replace(moving, points_px=moving.points_px[chosen], confidence=moving.confidence[chosen])
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class KeypointMotion(_Drawn):
     fps: float = FPS
 
     def skeleton(self, indices: np.ndarray) -> Skeleton:
-        """The keypoints of these frames, in pixels of the canvas."""
+        """See `MotionSource`."""
         return on_canvas(resampled_frames(self.source, indices, self.frames, self.fps), self.box, self.canvas)
 
     def frames_u8(self, indices: np.ndarray) -> np.ndarray:
@@ -124,6 +133,9 @@ class RenderedMotion:
         """See `MotionSource`."""
         return self._to_canvas(np.stack([self._frame(int(index)) for index in indices]))
 
+    def skeleton(self, indices: np.ndarray) -> None:
+        """None: it is drawn."""
+
     def _frame(self, index: int) -> np.ndarray:
         last = len(self) - 1
         if index > last:
@@ -131,6 +143,22 @@ class RenderedMotion:
         start, stop = self._spans[index]
         self._spool.seek(start)
         return np.frombuffer(zlib.decompress(self._spool.read(stop - start)), np.uint8).reshape(self._shape)
+
+
+class DraftSource:
+    """Drafts of the frames of a `motion`, from a portrait [H, W, 3] uint8 on the canvas and the pose [1
+    frame] that was `found` in it. It `stands_still` where none was found, or the motion has no keypoints."""
+
+    def __init__(self, portrait_u8: np.ndarray, found: Skeleton | None, motion: MotionSource) -> None:
+        self.motion, self._portrait_u8 = motion, portrait_u8
+        self.stands_still = found is None or motion.skeleton(np.array([0])) is None
+        self._draft = None if self.stands_still else PortraitDraft(portrait_u8, found)
+
+    def frames_pm1(self, indices: np.ndarray) -> Tensor:
+        """Drafts [n, 3, H, W] in [-1, 1] of frames of the motion."""
+        if self._draft is None:
+            return frames_to_pm1(self._portrait_u8)[None].expand(len(indices), -1, -1, -1)
+        return frames_to_pm1(self._draft.frames_u8(self.motion.skeleton(indices)))
 
 
 def fit_frame(frame_u8: np.ndarray, box: Box, canvas: Canvas) -> np.ndarray:

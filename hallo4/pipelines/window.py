@@ -2,10 +2,10 @@
 
 ::
 
-    portrait --prepare_scene--> scene (once per video) ---.
-    skeleton drawings, audio windows, known frames -------+--> MotionConditions --.
-    noise of (seed, window) ------------------------------------------------------+--> denoise --> decode -->
-    frames
+    portrait --prepare_scene--> scene (once per video) ----------.
+    skeleton drawings, audio windows, known frames, a draft -----+--> MotionConditions --.
+    noise of (seed, window) -------------------------------------------------------------+--> denoise
+                                                                                         --> decode --> frames
 """
 
 from __future__ import annotations
@@ -52,19 +52,22 @@ def window_conditions(
     audio_windows: Tensor,  # [rho T, 5, blocks, channels]
     known_pm1: Tensor | None,  # [M, 3, H, W]
     generator: torch.Generator,
+    draft_pm1: Tensor | None = None,  # [T, 3, H, W]
 ) -> MotionConditions:
     """Conditions of one window of T frames; `known_pm1` are the frames before its new ones, if there are any;
-    `generator`: for what is random about encoding them."""
+    `generator`: for what is random about encoding them; `draft_pm1`: of a model that takes drafts."""
     rules = model.backbone.windows
-    known = skeleton = None
+    known = skeleton = draft = None
     with model.autoencoding():
         if known_pm1 is not None:
             known = rules.encode_known(model.autoencoder, _as_video(known_pm1, model), scene, generator)
         if skeleton_pm1 is not None:
             skeleton = model.autoencoder.encode_frames(_as_video(skeleton_pm1, model))
+        if draft_pm1 is not None:
+            draft = model.autoencoder.encode_video(_as_video(draft_pm1, model))
     with model.denoising():
         audio_windows = audio_windows[None].to(model.device, model.dtype)
-        return rules.conditions(scene, audio_windows, skeleton, known, continues=known is not None)
+        return rules.conditions(scene, audio_windows, skeleton, known, known is not None, draft)
 
 
 @torch.inference_mode()

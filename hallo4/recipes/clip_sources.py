@@ -133,7 +133,7 @@ def world_clips(config: WorldClipsConfig, model: LoadedModel) -> SourceOfClips:
                     f"sides that are multiples of {rules.side_multiple_px}: render others into another "
                     "folder (clips.size_px, clips.multiple_px), or take smaller patches (sizes.patch=1)."
                 )
-        folders = (config.latents_folder, progress[1], rules.skeleton_rho)
+        folders = (config.latents_folder, progress[1], rules.skeleton_rho, rules.drafts)
         cache = build_cache(store, model.autoencoder, *folders)
     return SourceOfClips(cache, config.clips.frames, WORLD, rendered=config.clips)
 

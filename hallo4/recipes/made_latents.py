@@ -125,7 +125,8 @@ def _batches(store: ClipStore, chosen: Sequence[int]) -> list[list[int]]:
 
 def _encoded(model: LoadedModel, store: ClipStore, clips: Sequence[int]) -> dict[str, Tensor]:
     """A batch as of `LatentCache.batch`."""
-    tensors = encode_clips(store, model.autoencoder, clips, model.backbone.windows.skeleton_rho)
+    rules = model.backbone.windows
+    tensors = encode_clips(store, model.autoencoder, clips, rules.skeleton_rho, rules.drafts)
     grey = grey_of(store, model.autoencoder, clips[0])
     return LatentCache([tensors | {"grey": grey}]).batch(torch.arange(len(clips)))
 

@@ -103,6 +103,7 @@ def pair_windows(store: PreferenceStore, pair: Pair, model: LoadedModel) -> Iter
             loser_known_u8=before[1] if window.index else None,
             seed=keyed_seed("known frames", pair.pair_id, window.index),
             text=job.texts[0],
+            draft_pm1=job.draft_pm1(window),
         )
 
 
@@ -187,6 +188,7 @@ class PairData:
             part["skeleton"],
             part[f"{side}_known"],
             part["continues"],
+            part.get("draft"),
         )
         return dict(vars(self.rules.unconditional(conditions, dropped)))
 

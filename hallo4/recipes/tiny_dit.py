@@ -19,7 +19,7 @@ from hallo4.types import AutoencoderSpec
 @dataclass(frozen=True)
 class DiTSizes:
     """Width = heads * head_dim. `patch`: latent cells of a token, each way. `audio_tokens` and
-    `audio_hidden_dim` are the pre-trained projector's; `detail_width`: see `PortraitDiT`."""
+    `audio_hidden_dim` are the pre-trained projector's; `detail_width` and `draft`: see `PortraitDiT`."""
 
     heads: Width = 4
     head_dim: Width = 48
@@ -29,6 +29,7 @@ class DiTSizes:
     audio_hidden_dim: Width = 384
     patch: Literal[1, 2, 4] = 2
     detail_width: Width | None = None
+    draft: bool = False
 
 
 def tiny_dit_training(name: str, steps: int = 12000, max_minutes: float | None = 62) -> TrainConfig:
@@ -73,6 +74,7 @@ def build_dit(sizes: DiTSizes, code: AutoencoderSpec) -> PortraitDiT:
         branch_init_std=0.02,
         cell_px=code.cell_px,
         detail_width=sizes.detail_width,
+        draft=sizes.draft,
     )
 
 
@@ -89,14 +91,14 @@ def describe_dit(config: Any) -> str:
 
 def outer_layers(config: Any) -> tuple[str, ...]:
     """Of the detail head of a DiT of this config, if it has one: what AdamW trains, being no hidden layer."""
-    layers = () if config.detail_width is None else ("offsets", "from_noisy", "out", "copied")
+    layers = () if config.detail_width is None else ("offsets", "from_noisy", "from_draft", "out", "copied")
     return tuple(f"detail_head.{layer}." for layer in layers)
 
 
 def measure_guess(model: PortraitDiT, clips: Batch) -> None:
-    """How well the reference guesses these clips; see `DetailHead.fit_guess`."""
+    """How well the reference, or the draft, guesses these clips; see `DetailHead.fit_guess`."""
     if model.config.detail_width is not None:
-        model.detail_head.fit_guess(clips["video"], clips["reference"])
+        model.detail_head.fit_guess(clips["video"], clips["draft" if model.config.draft else "reference"])
 
 
 def run(config: TinyDiTConfig, folder: Path) -> Path:

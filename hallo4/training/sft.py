@@ -208,6 +208,7 @@ def window_of(model: nn.Module, batch: Batch, autoencoder: Autoencoder) -> Motio
         None if skeleton is None else skeleton[:, :, before * rules.skeleton_rho :],
         known,
         batch["continues"],
+        batch.get("draft"),
     )
     return rules.unconditional(conditions, batch["silent"])
 

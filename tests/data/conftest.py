@@ -73,6 +73,7 @@ def random_store() -> Callable[..., Path]:
                 "frames_u8": rng.integers(0, 256, video, np.uint8),
                 "skeleton_u8": rng.integers(0, 256, video, np.uint8),
                 "portrait_u8": rng.integers(0, 256, (n, *video[2:]), np.uint8),
+                "portrait_points_px": rng.uniform(2, size_px - 2, (n, 133, 2)).astype(np.float32),
                 "points_px": rng.uniform(2, size_px - 2, (n, frames, 133, 2)).astype(np.float32),
                 "curves": rng.random((n, frames, 6), np.float32),
                 "audio_windows": rng.normal(size=(n, frames, 5, 4, 40)).astype(np.float16),

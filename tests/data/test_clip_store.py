@@ -45,7 +45,8 @@ def changed(folder):
 def test_fields_have_the_promised_shapes(built):
     shapes = {
         "frames_u8": ((5, 64, 64, 3), np.uint8), "skeleton_u8": ((5, 64, 64, 3), np.uint8),
-        "portrait_u8": ((64, 64, 3), np.uint8), "points_px": ((5, 133, 2), np.float32),
+        "portrait_u8": ((64, 64, 3), np.uint8),
+        "portrait_points_px": ((133, 2), np.float32), "points_px": ((5, 133, 2), np.float32),
         "curves": ((5, 6), np.float32), "audio_windows": ((5, 5, 4, 40), np.float16),
     }  # fmt: skip
     assert set(shapes) == set(FIELDS)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from hallo4.data import ClipStore, ClipStoreConfig, build_cache, build_clips
-from hallo4.data.latents import REGIONS, region_cells
+from hallo4.data import ClipStore, ClipStoreConfig, build_cache, build_clips, latents
+from hallo4.data.latents import REGIONS, draft_of_clip, region_cells
 from hallo4.errors import InputError, OutputError
 from hallo4.lock import sole_writer
 from hallo4.media.pixels import frames_to_pm1
-from hallo4.motion import layout
+from hallo4.motion import PortraitDraft, layout
 
 FRAMED = ClipStoreConfig(
     episodes=5,
@@ -74,20 +74,18 @@ def test_a_batch_is_float32_and_of_the_promised_shapes(store, autoencoder, tmp_p
 
 
 def test_encoding_goes_on_where_it_was_stopped(store, autoencoder, tmp_path, monkeypatch):
-    import hallo4.data.latents as latents
-
     folder, seen = tmp_path / "latents", []
     whole = build_cache(store, autoencoder, folder)
     (folder / "clips_000050.safetensors").write_bytes(b"torn")
     encode, alone = latents._encode_clip, 0
 
-    def encoding(store, autoencoder, index, every):
+    def encoding(store, autoencoder, index, *more):
         nonlocal alone
         with suppress(OutputError), sole_writer(folder):
             alone -= 1  # two at once
         alone += 1
         seen.append(index)
-        return encode(store, autoencoder, index, every)
+        return encode(store, autoencoder, index, *more)
 
     monkeypatch.setattr(latents, "_encode_clip", encoding)
     resumed = build_cache(store, autoencoder, folder)
@@ -220,3 +218,34 @@ def test_clips_of_several_sizes_are_encoded_size_by_size(quick_world, autoencode
     anew = build_cache(grown, autoencoder, tmp_path / "anew")
     for kept, made in zip(further.sizes, anew.sizes, strict=True):
         assert all(torch.equal(kept[name], made[name]) for name in made)
+
+
+def test_drafts_are_encoded_where_they_are_asked_for(quick_world, autoencoder, tmp_path, monkeypatch):
+    store = build_clips(tmp_path / "clips", FRAMED, workers=1)
+    inexact = [draft_of_clip(store, index) for index in range(len(store))]
+    cache = build_cache(store, autoencoder, tmp_path / "latents", drafts=True)
+    for clips in store.shapes.values():
+        batch = cache.batch(torch.tensor([clips[0]]))
+        draft_pm1 = frames_to_pm1(inexact[clips[0]]).movedim(0, 1)[None]
+        with torch.no_grad():
+            expected = autoencoder.encode_video(draft_pm1)
+        torch.testing.assert_close(batch["draft"], expected, rtol=3e-2, atol=3e-2)
+    with pytest.raises(InputError, match="other autoencoder weights or other clips"):
+        build_cache(store, autoencoder, tmp_path / "latents")
+    grown = build_clips(tmp_path / "clips", replace(FRAMED, episodes=8), workers=1)
+    later = [draft_of_clip(grown, index) for index in range(len(grown))]
+    for draft in inexact:  # of the same clip the same, whatever its number now is
+        assert any(draft.shape == other.shape and (draft == other).all() for other in later)
+    monkeypatch.setattr(latents, "STILL_DRAFTS", 0)
+    monkeypatch.setattr(latents, "REST_ERROR", 0)
+    for index in range(len(store)):
+        clip = store.clip(index)
+        portrait_u8, points_px = store.get("portrait_u8", index), store.get("portrait_points_px", index)
+        rest = replace(clip.skeleton, points_px=points_px[None], confidence=np.ones((1, 133)))
+        exact = PortraitDraft(portrait_u8, rest).frames_u8(clip.skeleton)
+        np.testing.assert_array_equal(draft_of_clip(store, index), exact)
+        assert (exact != inexact[index]).any()
+    monkeypatch.setattr(latents, "STILL_DRAFTS", 1)
+    still = draft_of_clip(store, 0)
+    assert (still == store.get("portrait_u8", 0)).all()
+    assert still.shape == store.get("frames_u8", 0).shape

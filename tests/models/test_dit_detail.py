@@ -62,6 +62,30 @@ def test_a_new_model_makes_the_reference_out_of_noise_and_leaves_clean_latents()
     torch.testing.assert_close(model(latents, torch.full((2,), 500.0), given), expected)
 
 
+@torch.no_grad()
+def test_a_new_model_with_a_draft_makes_the_draft_out_of_noise():
+    model = PortraitDiT(**DETAIL_FORM | {"draft": True}).eval()
+    given = conditions()
+    draft = given.control_latents[:, 16:32, 1:]
+    latents = model.pin(sample(model), given)
+    velocity = model(latents, torch.full((2,), 1000.0), given)
+    torch.testing.assert_close(velocity[:, :, 1:], latents[:, :, 1:] - draft)
+    cache = model.new_cache()
+    for _ in range(2):  # filled, then used
+        torch.testing.assert_close(model(latents, torch.full((2,), 1000.0), given, cache), velocity)
+
+
+def test_a_head_with_a_draft_looks_at_it():
+    """Beside the guess, what the blocks make depends on the draft of their own frame alone."""
+    torch.manual_seed(0)
+    head = DetailHead(dim=6, width=8, channels=4, patch=2, rho=4, skeleton=False, draft=True)
+    reference, draft = torch.randn(1, 4, 1, 6, 6), torch.randn(1, 4, 3, 6, 6)
+    _, before = head.conditions(reference, None, draft)
+    draft[:, :, 1] += 1
+    _, after = head.conditions(reference, None, draft)
+    assert ((before != after).flatten(2).any(2) == torch.tensor([[False, True, False]])).all()
+
+
 @pytest.mark.parametrize(("sigma", "variance"), [(0.9, 0.3), (0.5, 0.3), (0.1, 0.3), (0.5, 0.01), (0.5, 4.0)])
 def test_the_estimate_from_guess_and_noise_is_the_best_linear_one(sigma, variance):
     """Against least squares on a sample; what is missing counts in units of the error that is left."""

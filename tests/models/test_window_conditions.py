@@ -10,7 +10,7 @@ from hallo4.types import AutoencoderSpec, Backbone, WindowRules
 
 def rules_of(**changes):
     config = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
-    config |= {"known_dropped": 0.0, "cell_px": 8}
+    config |= {"known_dropped": 0.0, "cell_px": 8, "draft": False}
     return conditioning.DiTWindows(SimpleNamespace(**(config | changes)))
 
 
@@ -167,3 +167,26 @@ def test_the_rules_are_those_of_the_model(tiny_parts):
     assert {name: tuple(t.shape) for name, t in scene.items()} == {
         "reference": (2, 4, 1, 4, 4), "grey": (1, 4, 2, 4, 4), "text": (1, 1, 8),
     }  # fmt: skip
+
+
+def test_a_draft_stands_where_grey_does():
+    rules = rules_of(draft=True)
+    assert rules.drafts
+    assert not RULES.drafts
+    encoder, draft = Recorder(), torch.rand(2, 3, 2, 2, 3)
+    portrait = torch.rand(2, 3, 16, 24)
+    scene = {
+        "reference": conditioning.encode_portrait(encoder, portrait),
+        "grey": conditioning.encode_grey(encoder, portrait, 5),
+        "text": conditioning.null_text(6),
+    }
+    sound = torch.rand(2, 5, 5, 3, 7)
+    drafted = rules.conditions(scene, sound, draft_latents=draft).control_latents
+    plain = RULES.conditions(scene, sound).control_latents
+    torch.testing.assert_close(drafted[:, 3:6, 1:], draft)
+    others = [0, 1, 2, *range(6, drafted.shape[1])]
+    torch.testing.assert_close(drafted[:, others], plain[:, others])
+    with pytest.raises(ShapeError, match="made for a draft of its frames, and none was given"):
+        rules.conditions(scene, sound)
+    with pytest.raises(ShapeError, match="takes no draft, and one was given"):
+        RULES.conditions(scene, sound, draft_latents=draft)

@@ -1,0 +1,284 @@
+"""A draft of every frame: the person in the portrait, moved by the skeleton like a figure of cut paper.
+
+    portrait --arms and hands taken out, the gaps filled from around them--> body
+    body     --head and trunk moved, what is around them the less the further it is--> frame
+    portrait --upper arms, forearms, palms, fingers cut out and laid along the skeleton--> over that frame
+
+A skeleton says where everything is, and the portrait what it looks like. Both together are a picture that has
+cloth, hair and fingers in the right places, and all that is wrong with paper: seams, a mouth that stays shut,
+nothing behind an arm that is lifted. A model that is given this draft has that left to do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from hallo4.motion import layout
+from hallo4.types import Skeleton
+
+HEAD_POINTS = [
+    *(layout.NOSE, layout.LEFT_EYE, layout.RIGHT_EYE, layout.LEFT_EAR, layout.RIGHT_EAR),
+    *range(layout.NOSE_BRIDGE.start, layout.NOSE_BRIDGE.stop),
+]
+"""What moves with the skull, whatever mouth and lids do."""
+TRUNK_POINTS = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER, layout.LEFT_HIP, layout.RIGHT_HIP]
+SHOULDERS = TRUNK_POINTS[:2]
+CHIN = layout.JAW.start + 8
+
+UPPER_ARM, FOREARM, PALM, FINGER = 0.12, 0.1, 0.08, 0.028
+"""Half the widths of limbs, in distances of the shoulders."""
+FADE = 0.05
+"""How far from head and trunk their motion falls to 1 / e, in distances of the shoulders."""
+TAKEN_OUT, RIM_PX = 1.15, 1.0
+"""How much wider than what is cut out the gap is that is filled."""
+GAP_SIGMAS = (1.5, 3.0, 6.0, 12.0, 24.0, 60.0)
+"""Widths of the blurs that fill it, nearest surroundings first, in 1/256 of the longer side."""
+COARSE_PX = 4
+"""The motion of head and trunk is smooth: it is worked out at every so many pixels."""
+
+
+class PortraitDraft:
+    """Drafts of frames from a portrait [H, W, 3] uint8 and the pose [1 frame] in it, in its pixels.
+
+    What is not seen in the portrait is not moved; an arm that is not seen in a frame is left out of it.
+    """
+
+    def __init__(self, portrait_u8: np.ndarray, rest: Skeleton) -> None:
+        self._portrait = portrait_u8.astype(np.float32)
+        self._rest, self._seen = rest.points_px[0].astype(np.float32), rest.confidence[0] >= layout.SEEN
+        height, width = portrait_u8.shape[:2]
+        self._size_px = _body_size_px(self._rest, self._seen)
+        self._rows, self._columns = _pixel_centres(height, width, height, width)
+        self._coarse = _pixel_centres(-(-height // COARSE_PX), -(-width // COARSE_PX), height, width)
+        self._body = self._without_arms()
+
+    def frames_u8(self, skeleton: Skeleton) -> np.ndarray:
+        """[T, H, W, 3] uint8, of T skeletons in pixels of the portrait."""
+        seen = (skeleton.confidence >= layout.SEEN) & self._seen
+        poses = zip(skeleton.points_px.astype(np.float32), seen, strict=True)
+        frames = np.empty((len(skeleton), *self._portrait.shape), np.uint8)
+        for number, (points, both) in enumerate(poses):
+            frames[number] = np.rint(self._frame(points, both))
+        return frames
+
+    def _frame(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """One frame [H, W, 3] in [0, 255]; `seen` [133]: points that frame and portrait show."""
+        frame = _sampled(self._body, *self._sources(points, seen))
+        for now, then in zip(_limbs(points, seen), _limbs(self._rest, seen), strict=True):
+            if len(now.ends):
+                self._lay(frame, now, then)
+        return frame
+
+    def _sources(self, points: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in the body every pixel of a frame comes from: (y, x) [H, W]."""
+        rows, columns = self._coarse
+        near = {"head": np.zeros_like(rows), "trunk": np.zeros_like(rows)}
+        moved = dict.fromkeys(near, (columns, rows))
+        fade = FADE * self._size_px
+        head = [point for point in HEAD_POINTS if seen[point]]
+        if len(head) > 2:
+            moved["head"] = _affine(points[head], self._rest[head])(columns, rows)
+            near["head"] = _fading(_outside_head(columns, rows, points), fade)
+        trunk = [point for point in TRUNK_POINTS if seen[point]]
+        if len(trunk) > 1:
+            moved["trunk"] = _similarity(points[trunk], self._rest[trunk])(columns, rows)
+            near["trunk"] = _fading(_outside_trunk(columns, rows, points, seen, self._size_px), fade)
+        share = np.maximum(*near.values()) / np.maximum(sum(near.values()), 1e-6)
+        parts = [share * near[part] for part in near]
+        shape = self._rows.shape
+        right, down = (
+            sum(part * (moved[name][axis] - here) for name, part in zip(near, parts, strict=True))
+            for axis, here in ((0, columns), (1, rows))
+        )
+        return self._rows + _enlarged(down, shape), self._columns + _enlarged(right, shape)
+
+    def _lay(self, frame: np.ndarray, now: _Limb, then: _Limb) -> None:
+        """Lay a limb of the portrait over a frame, in place."""
+        radii_px = now.widths * self._size_px
+        reach = radii_px.max() + 2
+        height, width = frame.shape[:2]
+        x0, y0 = np.clip(np.floor(now.ends.min((0, 1)) - reach), 0, (width, height)).astype(int)
+        x1, y1 = np.clip(np.ceil(now.ends.max((0, 1)) + reach), 0, (width, height)).astype(int)
+        if x0 >= x1 or y0 >= y1:
+            return
+        place = np.s_[y0:y1, x0:x1]
+        x, y = self._columns[place], self._rows[place]
+        inside = radii_px[:, None, None] - _distances(x, y, now.ends)
+        nearest = inside.argmax(0)
+        cover = np.clip(inside.max(0) + 0.5, 0, 1)
+        start, along, length = _axes(now.ends)
+        old_start, old_along, old_length = _axes(then.ends)
+        right, down = x - start[nearest, 0], y - start[nearest, 1]
+        e, old = along[nearest], old_along[nearest]
+        lengthways = (right * e[..., 0] + down * e[..., 1]) * (old_length / length)[nearest]
+        across = down * e[..., 0] - right * e[..., 1]
+        from_x = old_start[nearest, 0] + lengthways * old[..., 0] - across * old[..., 1]
+        from_y = old_start[nearest, 1] + lengthways * old[..., 1] + across * old[..., 0]
+        cover *= (from_x >= 0) & (from_x <= width) & (from_y >= 0) & (from_y <= height)
+        frame[place] += cover[..., None] * (_sampled(self._portrait, from_y, from_x) - frame[place])
+
+    def _without_arms(self) -> np.ndarray:
+        """The portrait, where arms and hands are filled with what is around them."""
+        gap = np.zeros(self._rows.shape, bool)
+        for limb in _limbs(self._rest, self._seen):
+            if len(limb.ends):
+                radii_px = TAKEN_OUT * limb.widths * self._size_px + RIM_PX
+                gap |= (_distances(self._columns, self._rows, limb.ends) < radii_px[:, None, None]).any(0)
+        if not gap.any():
+            return self._portrait
+        kept = (~gap).astype(np.float32)
+        filled, sure = np.zeros_like(self._portrait), np.zeros_like(kept)
+        for sigma in np.array(GAP_SIGMAS) * max(gap.shape) / 256:
+            weight = ndimage.gaussian_filter(kept, sigma)
+            around = ndimage.gaussian_filter(self._portrait * kept[..., None], (sigma, sigma, 0))
+            more = np.clip(4 * weight, 0, 1) * (1 - sure)
+            filled += (more / np.maximum(weight, 1e-6))[..., None] * around
+            sure += more
+        filled /= np.maximum(sure, 1e-6)[..., None]
+        return np.where(gap[..., None], filled, self._portrait)
+
+
+@dataclass(frozen=True)
+class _Limb:
+    """Straight parts that are laid as one: `ends` [n, 2, 2] as (x, y), half their `widths` [n] in distances
+    of the shoulders."""
+
+    ends: np.ndarray
+    widths: np.ndarray
+
+
+def _limbs(points: np.ndarray, seen: np.ndarray) -> list[_Limb]:
+    """Both arms, then both hands, which are in front; parts whose points are not `seen` are missing."""
+    arms, hands = [], []
+    for side, hand in ((0, layout.LEFT_HAND), (1, layout.RIGHT_HAND)):
+        shoulder, elbow, wrist = (
+            joint + side for joint in (layout.LEFT_SHOULDER, layout.LEFT_ELBOW, layout.LEFT_WRIST)
+        )
+        arms.append([((shoulder,), (elbow,), UPPER_ARM), ((elbow,), (wrist,), FOREARM)])
+        root = hand.start
+        knuckles = tuple(root + 4 * finger + 1 for finger in range(1, 5))
+        bones = [root + 4 * finger + joint for finger in range(5) for joint in range(1, 4)]
+        fingers = [((bone,), (bone + 1,), FINGER) for bone in bones]
+        hands.append([((root,), knuckles, PALM), *fingers])
+    limbs = []
+    for parts in arms + hands:
+        there = [part for part in parts if seen[[*part[0], *part[1]]].all()]
+        ends = [[points[[*end]].mean(0) for end in part[:2]] for part in there]
+        widths = np.array([width for *_, width in there], np.float32)
+        limbs.append(_Limb(np.array(ends, np.float32).reshape(-1, 2, 2), widths))
+    return limbs
+
+
+def _body_size_px(points: np.ndarray, seen: np.ndarray) -> float:
+    """The distance of the shoulders, or what it would be with such a head; 1 where neither is seen."""
+    for pair, ratio in ((SHOULDERS, 1.0), ((layout.LEFT_EAR, layout.RIGHT_EAR), 2.0)):
+        if seen[[*pair]].all():
+            return max(ratio * float(np.linalg.norm(points[pair[0]] - points[pair[1]])), 1.0)
+    return 1.0
+
+
+def _outside_head(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """How far pixels are from a head with its hair, in pixels, negative inside."""
+    ears = points[[layout.LEFT_EAR, layout.RIGHT_EAR]]
+    middle, width_px = ears.mean(0), np.linalg.norm(ears[0] - ears[1])
+    crown = middle + 0.9 * (middle - points[CHIN])
+    return _distances(x, y, np.stack([points[CHIN], crown])[None])[0] - 0.5 * width_px
+
+
+def _outside_trunk(
+    x: np.ndarray, y: np.ndarray, points: np.ndarray, seen: np.ndarray, size_px: float
+) -> np.ndarray:
+    """How far pixels are from the trunk, in pixels, negative inside. Without hips it goes straight down."""
+    left, right = points[SHOULDERS]
+    neck = (left + right) / 2
+    hips = points[TRUNK_POINTS[2:]]
+    if not seen[TRUNK_POINTS[2:]].all():
+        hips = points[SHOULDERS] + np.array([0.0, 1.2 * size_px], np.float32)
+    bottom = neck + 1.5 * (hips.mean(0) - neck)
+    parts = np.stack([[left, right], [left, hips[0]], [right, hips[1]], [neck, bottom]])
+    radii_px = size_px * np.array([0.1, 0.1, 0.1, 0.5], np.float32)
+    return (_distances(x, y, parts) - radii_px[:, None, None]).min(0)
+
+
+def _fading(outside_px: np.ndarray, fade_px: float) -> np.ndarray:
+    return np.exp(-np.maximum(outside_px, 0) / fade_px)
+
+
+def _similarity(now: np.ndarray, then: np.ndarray):
+    """The turn, scale and shift that brings points [n, 2] `now` nearest to `then`, as a function of x, y."""
+    return _Plane(_turn_and_scale(now, then), now.mean(0), then.mean(0))
+
+
+def _affine(now: np.ndarray, then: np.ndarray):
+    """As `_similarity`, and what else a linear map gains, which points on a line do not decide."""
+    turn = _turn_and_scale(now, then)
+    start, end = now - now.mean(0), then - then.mean(0)
+    ridge = 1e-3 * (start**2).sum() * np.eye(2, dtype=np.float32)
+    more = np.linalg.solve(start.T @ start + ridge, start.T @ (end - start @ turn.T)).T
+    return _Plane(turn + more, now.mean(0), then.mean(0))
+
+
+def _turn_and_scale(now: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """[2, 2]"""
+    start, end = ((points - points.mean(0)) @ (1, 1j) for points in (now, then))
+    factor = (end * start.conj()).sum() / max((abs(start) ** 2).sum(), 1e-9)
+    return np.array([[factor.real, -factor.imag], [factor.imag, factor.real]], np.float32)
+
+
+@dataclass(frozen=True)
+class _Plane:
+    """The linear map by which what lies `around` a point comes to lie around another."""
+
+    matrix: np.ndarray
+    around: np.ndarray
+    target: np.ndarray
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        right, down = x - self.around[0], y - self.around[1]
+        (a, b), (c, d) = self.matrix
+        return self.target[0] + a * right + b * down, self.target[1] + c * right + d * down
+
+
+def _axes(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of straight parts [n, 2, 2]: where they start [n, 2], their direction [n, 2] and length [n]."""
+    along = ends[:, 1] - ends[:, 0]
+    length = np.maximum(np.linalg.norm(along, axis=1), 1e-3)
+    return ends[:, 0], along / length[:, None], length
+
+
+def _distances(x: np.ndarray, y: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Of pixels [h, w] from straight parts [n, 2, 2]: [n, h, w]."""
+    start, along, length = (part[..., None, None] for part in _axes(ends))
+    right, down = x - start[:, 0], y - start[:, 1]
+    step = np.clip(right * along[:, 0] + down * along[:, 1], 0, length)
+    return np.hypot(right - step * along[:, 0], down - step * along[:, 1])
+
+
+def _pixel_centres(rows: int, columns: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """(y, x) [rows, columns] of the middles of so many fields of a picture, in its pixels."""
+    y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(height / rows)
+    x = (np.arange(columns, dtype=np.float32) + 0.5) * np.float32(width / columns)
+    return np.broadcast_arrays(y[:, None], x)
+
+
+def _enlarged(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A smooth field at the size of the picture, between its values linearly."""
+    zoom = [wanted / there for wanted, there in zip(shape, field.shape, strict=True)]
+    return ndimage.zoom(field, zoom, order=1, mode="nearest", grid_mode=True)
+
+
+def _sampled(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """[H, W, 3] at (y, x) [h, w], pixels counted from their corners -> [h, w, 3]; outside is what is at the
+    border."""
+    height, width, channels = picture.shape
+    x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
+    column = np.minimum(x.astype(np.int32), width - 2)
+    row = np.minimum(y.astype(np.int32), height - 2)
+    right, down = (x - column)[..., None], (y - row)[..., None]
+    flat, first = picture.reshape(-1, channels), row * width + column
+    above = flat[first] + right * (flat[first + 1] - flat[first])
+    below = flat[first + width] + right * (flat[first + width + 1] - flat[first + width])
+    return above + down * (below - above)
