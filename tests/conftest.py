@@ -47,6 +47,15 @@ def tiny_model(tiny_model_folder: Path):
 
 
 @pytest.fixture(scope="session")
+def drafting_model(tmp_path_factory: pytest.TempPathFactory):
+    """A loaded model like `tiny_model` that takes drafts of its frames and has a detail head."""
+    from hallo4.pipelines import load_model
+
+    parts = make_parts(draft=True, detail_width=8)
+    return load_model(save_model(parts, tmp_path_factory.mktemp("models") / "drafting"))
+
+
+@pytest.fixture(scope="session")
 def portrait_u8() -> np.ndarray:
     """[40, 40, 3] uint8: smooth colours."""
     down, across = np.mgrid[0:40, 0:40]

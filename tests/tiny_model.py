@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def make_parts():
-    """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd)."""
+def make_parts(**changes):
+    """(PortraitDiT, TinyVideoAutoencoder, LogMelFrontEnd); `changes` to the config of the DiT."""
     import torch
 
     from hallo4.models.autoencoder import TinyVideoAutoencoder
@@ -19,9 +19,10 @@ def make_parts():
         num_attention_heads=2, attention_head_dim=16, in_channels=4, text_dim=8, text_len=None, freq_dim=16,
         ffn_dim=32, num_layers=1, vace_layers=(0,), vace_in_channels=2 * 4 + 64, branch_init_std=0.5,
         audio_blocks=front_end.blocks, audio_channels=front_end.channels, audio_hidden_dim=16,
-        audio_tokens=2, audio_axis="channel",
+        audio_tokens=2, audio_axis="channel", **changes,
     )  # fmt: skip
-    torch.nn.init.normal_(dit.proj_out.weight, std=0.1)
+    if dit.config.detail_width is None:
+        torch.nn.init.normal_(dit.proj_out.weight, std=0.1)
     autoencoder = TinyVideoAutoencoder(latent_channels=4, fine_width=8, coarse_width=16)
     return dit, autoencoder, front_end
 

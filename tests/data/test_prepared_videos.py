@@ -22,7 +22,7 @@ from hallo4.media import read_frames
 from hallo4.media.image import save_png
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.audio_features import audio_windows
-from hallo4.motion import draw_skeleton, load_skeleton, save_skeleton
+from hallo4.motion import PortraitDraft, draw_skeleton, load_skeleton, save_skeleton
 from hallo4.pipelines.conditions import prepare_audio, prepare_feature_sound, prepare_portrait
 
 FRAMES = 5
@@ -101,6 +101,36 @@ def test_a_portrait_beside_a_video_is_the_reference_of_its_clips(videos, tmp_pat
     assert len(kept(other)) == 4
     assert len(said) == 1
     assert "person4.portrait.png: is 64x40 pixels, and its video 64x64. Crop it" in said.pop()
+
+
+def test_clips_of_a_model_that_takes_drafts_have_them(videos, tmp_path, drafting_model, settings):
+    """The reference, a frame of the same video, moved from its own pose to those of the clip; a portrait in a
+    file, in which no person is found here, stands still."""
+    drafting = replace(settings, model=str(drafting_model.folder))
+    prepared = prepare_videos([videos], tmp_path / "shards", drafting)
+    batch = PreparedClips(tmp_path / "shards").batch(torch.tensor([5]))
+    fitted = [prepare_portrait(frame, 32)[0] for frame in read_frames(videos / "person4.mp4")]
+    skeleton = load_skeleton(videos / "person4.keypoints.json")
+    points_px = skeleton.points_px / 2
+
+    def at(frames):
+        seen = skeleton.confidence[frames]
+        return replace(skeleton, points_px=points_px[frames], confidence=seen, width_px=32, height_px=32)
+
+    def encoded(video_u8):
+        with torch.inference_mode(), drafting_model.autoencoding():
+            video_pm1 = frames_to_pm1(video_u8).transpose(0, 1)[None]
+            return drafting_model.autoencoder.encode_video(video_pm1).half().float()
+
+    number = round(kept(prepared)[5].reference_s * 25)
+    draft = PortraitDraft(fitted[number].pixels_u8, at(slice(number, number + 1)))
+    wanted = encoded(draft.frames_u8(at(slice(FRAMES, 2 * FRAMES))))
+    torch.testing.assert_close(batch["draft"], wanted, rtol=0, atol=2e-3)
+    save_png(videos / "person4.portrait.png", np.zeros((64, 64, 3), np.uint8))
+    prepare_videos([videos], tmp_path / "shards", drafting)
+    again = PreparedClips(tmp_path / "shards").batch(torch.tensor([5]))
+    still = encoded(np.zeros((FRAMES, 32, 32, 3), np.uint8))
+    torch.testing.assert_close(again["draft"], still, rtol=0, atol=2e-3)
 
 
 def test_windows_at_both_ends_of_a_sound_repeat_its_last_rows(videos, tmp_path, settings, tiny_model):
