@@ -1,6 +1,7 @@
 """Draw the pictures of the explanation pages (`python docs/explanation_pictures.py`), with matplotlib."""
 
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image
 
 from hallo4.models.temporal_motion_modulation import group_frames
-from hallo4.motion import draw_skeleton
+from hallo4.motion import PortraitDraft, draw_skeleton
 from hallo4.types import FPS
 from hallo4.world import act, make_episode, sample_identity
 from hallo4.world.episode import draw_clip
@@ -167,6 +168,24 @@ def lit_world() -> Image.Image:
     return sheet
 
 
+def drafts() -> Image.Image:
+    """Of four people: the portrait, a skeleton of another moment, the draft made of both, the true frame."""
+    sheet = Image.new("RGB", (4 * 260 - 4, 4 * 260 - 4), "white")
+    for row, (seed, moment) in enumerate(((60, 10), (45, 20), (52, 28), (63, 34))):
+        episode = make_episode(seed, 1.6, 256, world=LIT)
+        skeleton, shown = episode.skeleton, slice(moment, moment + 1)
+        now = replace(skeleton, points_px=skeleton.points_px[shown], confidence=skeleton.confidence[shown])
+        pictures = (
+            episode.portrait_u8,
+            draw_skeleton(now, 256, 256)[0],
+            PortraitDraft(episode.portrait_u8, episode.rest).frames_u8(now)[0],
+            episode.frames_u8[moment],
+        )
+        for column, picture in enumerate(pictures):
+            sheet.paste(Image.fromarray(picture), (260 * column, 260 * row))
+    return sheet
+
+
 def shown_at(seed: int, framing: Framing) -> np.ndarray:
     """A frame of this episode of the lit world, about a second after its beginning."""
     identity, _, performance, _ = act(seed, 2.0, world=LIT)
@@ -182,11 +201,12 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def main(folder: Path = MEDIA) -> None:
-    """Draw all three."""
+    """Draw all of them."""
     plt.switch_backend("agg")
     save(temporal_motion_modulation(), folder / "temporal_motion_modulation.webp")
     save(portrait_world(), folder / "portrait_world.webp")
     lit_world().save(folder / "lit_world.webp", quality=82, method=6)
+    drafts().save(folder / "drafts.webp", quality=82, method=6)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ class PortraitDraft:
         radii_px = now.widths * self._size_px
         reach = radii_px.max() + 2
         height, width = frame.shape[:2]
+        shown = _shown_lengths(then.ends, width, height)
         x0, y0 = np.clip(np.floor(now.ends.min((0, 1)) - reach), 0, (width, height)).astype(int)
         x1, y1 = np.clip(np.ceil(now.ends.max((0, 1)) + reach), 0, (width, height)).astype(int)
         if x0 >= x1 or y0 >= y1:
@@ -107,6 +108,7 @@ class PortraitDraft:
         place = np.s_[y0:y1, x0:x1]
         x, y = self._columns[place], self._rows[place]
         inside = radii_px[:, None, None] - _distances(x, y, now.ends)
+        inside[shown[:, 0] >= shown[:, 1]] = -1
         nearest = inside.argmax(0)
         cover = np.clip(inside.max(0) + 0.5, 0, 1)
         start, along, length = _axes(now.ends)
@@ -114,10 +116,10 @@ class PortraitDraft:
         right, down = x - start[nearest, 0], y - start[nearest, 1]
         e, old = along[nearest], old_along[nearest]
         lengthways = (right * e[..., 0] + down * e[..., 1]) * (old_length / length)[nearest]
+        lengthways = np.clip(lengthways, *np.moveaxis(shown[nearest], -1, 0))
         across = down * e[..., 0] - right * e[..., 1]
         from_x = old_start[nearest, 0] + lengthways * old[..., 0] - across * old[..., 1]
         from_y = old_start[nearest, 1] + lengthways * old[..., 1] + across * old[..., 0]
-        cover *= (from_x >= 0) & (from_x <= width) & (from_y >= 0) & (from_y <= height)
         frame[place] += cover[..., None] * (_sampled(self._portrait, from_y, from_x) - frame[place])
 
     def _without_arms(self) -> np.ndarray:
@@ -247,6 +249,24 @@ def _axes(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     along = ends[:, 1] - ends[:, 0]
     length = np.maximum(np.linalg.norm(along, axis=1), 1e-3)
     return ends[:, 0], along / length[:, None], length
+
+
+def _shown_lengths(ends: np.ndarray, width: int, height: int) -> np.ndarray:
+    """From where to where, lengthways, straight parts [n, 2, 2] can be taken from a picture: [n, 2] in
+    pixels. Without end where an end is in the picture; the first not below the second where nothing is."""
+    start, along, length = _axes(ends)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        borders = (np.array([[0.0, 0.0], [width, height]]) - start[:, None]) / along[:, None]
+    first, last = np.sort(borders, axis=1).transpose(1, 0, 2)  # [n, 2], of x and y
+    inside = (start >= 0) & (start <= (width, height))
+    level = along == 0
+    first = np.where(level, np.where(inside, -np.inf, np.inf), first).max(1)
+    last = np.where(level, np.where(inside, np.inf, -np.inf), last).min(1)
+    first, last = np.maximum(first, 0), np.minimum(last, length)
+    nothing = first >= last
+    first = np.where(first <= 0, -np.inf, first)
+    last = np.where(last >= length, np.inf, last)
+    return np.stack([np.where(nothing, 0, first), np.where(nothing, 0, last)], 1).astype(np.float32)
 
 
 def _distances(x: np.ndarray, y: np.ndarray, ends: np.ndarray) -> np.ndarray:

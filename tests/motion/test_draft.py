@@ -101,6 +101,17 @@ def test_an_arm_that_comes_from_beyond_the_portrait_is_not_laid():
     np.testing.assert_array_equal(frame, portrait_u8)
 
 
+def test_an_arm_that_leaves_the_portrait_goes_on_as_it_was_where_it_left():
+    portrait_u8 = np.zeros((SIDE_PX, SIDE_PX, 3), np.uint8)
+    portrait_u8[:] = np.arange(SIDE_PX, dtype=np.uint8)[:, None, None]  # by rows
+    then = pose(p7=(68, 84), p9=(68, 108))  # the forearm goes down, beyond the picture
+    now = pose(p7=(24, 84), p9=(48, 84))
+    frame = drafted(portrait_u8, then, now, [ELBOW, WRIST, layout.RIGHT_SHOULDER, SHOULDER])
+    row = frame[84, 24:48, 0].astype(int)
+    np.testing.assert_array_equal(row[2:11], range(86, 95))  # before is the upper arm
+    assert (row[12:] == 95).all()
+
+
 def test_fingers_move_with_their_joints(noise_u8):
     then = pose()
     hand = range(layout.LEFT_HAND.start, layout.LEFT_HAND.stop)
