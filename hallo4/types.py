@@ -180,9 +180,8 @@ class WindowRules(Protocol):
     side_multiple_px: int
     """Sides of the picture are multiples of this."""
     audio_rho: int
-    """Steps of sound for each video frame."""
     skeleton_rho: int
-    """Skeleton frames for each video frame."""
+    """Steps of sound and skeleton frames for each video frame."""
     drafts: bool
     """Whether a window is made from a draft of its frames (`hallo4.motion.PortraitDraft`)."""
 
@@ -235,9 +234,8 @@ class WindowRules(Protocol):
         """Everything encoded -> what the backbone is conditioned on.
 
         `continues` [B] bool, or one for all: the window continues from `known_latents` (of `encode_known`);
-        otherwise these are ignored. `draft_latents` [B, C, F, h, w]: the draft of its frames as a video.
-        ShapeError: it does, and they are None; a draft is missing where `drafts` says there is one, or given
-        where it does not.
+        otherwise these are ignored. `draft_latents` [B, C, F, h, w]: the draft of its frames, where `drafts`.
+        ShapeError: it does, and they are None; a draft is missing, or is not taken.
         """
         ...
 

@@ -194,9 +194,10 @@ def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
         "canvas": asdict(canvas_rule(model)),
         "rho": [rules.audio_rho, rules.skeleton_rho],
         "skeleton": model.backbone.condition_spec.skeleton != "none",
-        "drafts": rules.drafts,
         "arithmetic": [str(model.device.type), model.autocast],
     }
+    if rules.drafts:  # other shards are as they were before there were drafts
+        made_by["drafts"] = True
     return Stamp(model.info.name, os.fspath(name), frames, made_by)
 
 

@@ -85,6 +85,7 @@ def test_fused_attention_holds_no_scores():
         ({"audio_axis": "channel", "audio_expansion": 2, "skeleton_expansion": 1}, 7),
         ({"detail_width": 16}, 7),
         ({"detail_width": 16, "skeleton": "none"}, 7),
+        ({"detail_width": 16, "draft": True}, 7),
     ],
     ids=str,
 )
