@@ -176,9 +176,8 @@ class WindowRules(Protocol):
     repeated_frames: int
     frames_per_latent: int
     cell_px: int
-    """Pixels per latent cell, each way; `AutoencoderSpec` has the same."""
     side_multiple_px: int
-    """Sides of the picture are multiples of this."""
+    """Pixels per latent cell, each way, as in `AutoencoderSpec`; sides of pictures are multiples of this."""
     audio_rho: int
     skeleton_rho: int
     """Steps of sound and skeleton frames for each video frame."""
