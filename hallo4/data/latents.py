@@ -37,9 +37,13 @@ from hallo4.world.truth import confidence_of
 REGIONS = ("mouth", "eyes", "hands")
 
 STILL_DRAFTS, REST_ERROR = 0.04, 0.012
-"""Of the drafts that are trained on; the error is the largest deviation of a joint in the portrait, in sides
-of a square of its area."""
-DRAFTS = {"still": STILL_DRAFTS, "rest_error": REST_ERROR}
+"""Of the drafts that are trained on; the error is the largest standard deviation of a joint in the portrait,
+each way, in sides of a square of its area."""
+HAND_ERROR = 10
+"""How many times as large, as a share, the error of the size of a hand is."""
+DRAFTS = {
+    "version": PortraitDraft.VERSION, "still": STILL_DRAFTS, "rest_error": REST_ERROR, "hand": HAND_ERROR,
+}  # fmt: skip
 FOUND_TOGETHER = (
     [*range(layout.LEFT_SHOULDER), *range(layout.FACE.start, layout.FACE.stop)],
     *([joint] for joint in range(layout.LEFT_SHOULDER, layout.LEFT_WRIST)),
@@ -162,7 +166,8 @@ def _keep_stamp(folder: Path, stamp: dict[str, Any]) -> None:
             there["clips"] = named_world(there["clips"])
         if there != stamp:
             raise InputError(
-                f"{folder} holds codes of other autoencoder weights or other clips; delete it to encode again"
+                f"{folder} holds codes of other autoencoder weights or other clips, or differs in having drafts; "
+                "delete it to encode again"
             )
     write_whole(stamp_file, json.dumps(stamp))
 
@@ -245,9 +250,12 @@ def draft_of_clip(store: ClipStore, index: int) -> np.ndarray:
     if rng.random() < STILL_DRAFTS:
         return np.broadcast_to(portrait_u8, clip.frames_u8.shape)
     points_px = np.array(store.get("portrait_points_px", index))
-    sigma_px = rng.uniform(0, REST_ERROR) * (clip.skeleton.height_px * clip.skeleton.width_px) ** 0.5
+    error = rng.uniform(0, REST_ERROR)
+    sigma_px = error * (clip.skeleton.height_px * clip.skeleton.width_px) ** 0.5
     for together in FOUND_TOGETHER:
         points_px[together] += rng.normal(0, sigma_px, 2)
+    for hand in (layout.LEFT_HAND, layout.RIGHT_HAND):
+        points_px[hand] += rng.normal(0, HAND_ERROR * error) * (points_px[hand] - points_px[hand][0])
     rest = replace(clip.skeleton, points_px=points_px[None], confidence=confidence_of(1))
     return PortraitDraft(portrait_u8, rest).frames_u8(clip.skeleton)
 

@@ -26,7 +26,13 @@ HEAD_POINTS = [
 """What moves with the skull, whatever mouth and lids do."""
 TRUNK_POINTS = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER, layout.LEFT_HIP, layout.RIGHT_HIP]
 SHOULDERS = TRUNK_POINTS[:2]
+SIDES_OF_HEAD = (
+    [layout.LEFT_EAR, layout.RIGHT_EAR],
+    [layout.JAW.stop - 1, layout.JAW.start],  # at the height of the ears
+)
 CHIN = layout.JAW.start + 8
+HEAD_WIDTHS = 2.0
+"""Of the shoulders."""
 
 UPPER_ARM, FOREARM, PALM, FINGER = 0.12, 0.1, 0.08, 0.028
 """Half the widths of limbs, in distances of the shoulders."""
@@ -44,13 +50,20 @@ class PortraitDraft:
     """Drafts of frames from a portrait [H, W, 3] uint8 and the pose [1 frame] in it, in its pixels.
 
     What is not seen in the portrait is not moved; an arm that is not seen in a frame is left out of it.
+    `moves`: whether enough is seen to move anything, which takes both shoulders or both sides of the head.
     """
+
+    VERSION = 1
+    """Of the drafts: raised when others are made of the same portraits and poses."""
 
     def __init__(self, portrait_u8: np.ndarray, rest: Skeleton) -> None:
         self._portrait = portrait_u8.astype(np.float32)
-        self._rest, self._seen = rest.points_px[0].astype(np.float32), rest.confidence[0] >= layout.SEEN
         height, width = portrait_u8.shape[:2]
-        self._size_px = _body_size_px(self._rest, self._seen)
+        seen = rest.confidence[0] >= layout.SEEN
+        self._rest = np.where(seen[:, None], rest.points_px[0], 0).astype(np.float32)
+        size_px = _body_size_px(self._rest, seen)
+        self.moves = size_px is not None
+        self._size_px, self._seen = size_px or 1.0, seen & self.moves
         self._rows, self._columns = _pixel_centres(height, width, height, width)
         self._coarse = _pixel_centres(-(-height // COARSE_PX), -(-width // COARSE_PX), height, width)
         self._body = self._without_arms()
@@ -58,10 +71,10 @@ class PortraitDraft:
     def frames_u8(self, skeleton: Skeleton) -> np.ndarray:
         """[T, H, W, 3] uint8, of T skeletons in pixels of the portrait."""
         seen = (skeleton.confidence >= layout.SEEN) & self._seen
-        poses = zip(skeleton.points_px.astype(np.float32), seen, strict=True)
+        points = np.where(seen[..., None], skeleton.points_px, 0).astype(np.float32)
         frames = np.empty((len(skeleton), *self._portrait.shape), np.uint8)
-        for number, (points, both) in enumerate(poses):
-            frames[number] = np.rint(self._frame(points, both))
+        for number in range(len(frames)):
+            frames[number] = np.rint(self._frame(points[number], seen[number]))
         return frames
 
     def _frame(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
@@ -79,13 +92,15 @@ class PortraitDraft:
         moved = dict.fromkeys(near, (columns, rows))
         fade = FADE * self._size_px
         head = [point for point in HEAD_POINTS if seen[point]]
-        if len(head) > 2:
+        sides = _sides_of_head(self._seen)
+        if len(head) > 2 and sides is not None and self._seen[CHIN]:
             moved["head"] = _affine(points[head], self._rest[head])(columns, rows)
-            near["head"] = _fading(_outside_head(columns, rows, points), fade)
+            near["head"] = _fading(_outside_head(*moved["head"], self._rest, sides), fade)
         trunk = [point for point in TRUNK_POINTS if seen[point]]
-        if len(trunk) > 1:
+        if len(trunk) > 1 and self._seen[SHOULDERS].all():
             moved["trunk"] = _similarity(points[trunk], self._rest[trunk])(columns, rows)
-            near["trunk"] = _fading(_outside_trunk(columns, rows, points, seen, self._size_px), fade)
+            outside = _outside_trunk(*moved["trunk"], self._rest, self._seen, self._size_px)
+            near["trunk"] = _fading(outside, fade)
         share = np.maximum(*near.values()) / np.maximum(sum(near.values()), 1e-6)
         parts = [share * near[part] for part in near]
         shape = self._rows.shape
@@ -115,7 +130,9 @@ class PortraitDraft:
         old_start, old_along, old_length = _axes(then.ends)
         right, down = x - start[nearest, 0], y - start[nearest, 1]
         e, old = along[nearest], old_along[nearest]
-        lengthways = (right * e[..., 0] + down * e[..., 1]) * (old_length / length)[nearest]
+        lengthways = right * e[..., 0] + down * e[..., 1]
+        on_bone = np.clip(lengthways, 0, length[nearest])  # round ends are as long as they are
+        lengthways += on_bone * (old_length / length - 1)[nearest]
         lengthways = np.clip(lengthways, *np.moveaxis(shown[nearest], -1, 0))
         across = down * e[..., 0] - right * e[..., 1]
         from_x = old_start[nearest, 0] + lengthways * old[..., 0] - across * old[..., 1]
@@ -174,18 +191,23 @@ def _limbs(points: np.ndarray, seen: np.ndarray) -> list[_Limb]:
     return limbs
 
 
-def _body_size_px(points: np.ndarray, seen: np.ndarray) -> float:
-    """The distance of the shoulders, or what it would be with such a head; 1 where neither is seen."""
-    for pair, ratio in ((SHOULDERS, 1.0), ((layout.LEFT_EAR, layout.RIGHT_EAR), 2.0)):
-        if seen[[*pair]].all():
+def _body_size_px(points: np.ndarray, seen: np.ndarray) -> float | None:
+    """The distance of the shoulders, or what it would be with such a head; None where neither is seen."""
+    sides = _sides_of_head(seen)
+    for pair, ratio in ((SHOULDERS if seen[SHOULDERS].all() else None, 1.0), (sides, HEAD_WIDTHS)):
+        if pair is not None:
             return max(ratio * float(np.linalg.norm(points[pair[0]] - points[pair[1]])), 1.0)
-    return 1.0
+    return None
 
 
-def _outside_head(x: np.ndarray, y: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _sides_of_head(seen: np.ndarray) -> list[int] | None:
+    """The ears, or else the ends of the jaw, of which both are seen."""
+    return next((pair for pair in SIDES_OF_HEAD if seen[pair].all()), None)
+
+
+def _outside_head(x: np.ndarray, y: np.ndarray, points: np.ndarray, sides: list[int]) -> np.ndarray:
     """How far pixels are from a head with its hair, in pixels, negative inside."""
-    ears = points[[layout.LEFT_EAR, layout.RIGHT_EAR]]
-    middle, width_px = ears.mean(0), np.linalg.norm(ears[0] - ears[1])
+    middle, width_px = points[sides].mean(0), np.linalg.norm(points[sides[0]] - points[sides[1]])
     crown = middle + 0.9 * (middle - points[CHIN])
     return _distances(x, y, np.stack([points[CHIN], crown])[None])[0] - 0.5 * width_px
 
@@ -218,7 +240,7 @@ def _affine(now: np.ndarray, then: np.ndarray):
     """As `_similarity`, and what else a linear map gains, which points on a line do not decide."""
     turn = _turn_and_scale(now, then)
     start, end = now - now.mean(0), then - then.mean(0)
-    ridge = 1e-3 * (start**2).sum() * np.eye(2, dtype=np.float32)
+    ridge = (1e-3 * (start**2).sum() + 1e-6) * np.eye(2, dtype=np.float32)
     more = np.linalg.solve(start.T @ start + ridge, start.T @ (end - start @ turn.T)).T
     return _Plane(turn + more, now.mean(0), then.mean(0))
 
@@ -295,10 +317,12 @@ def _sampled(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     border."""
     height, width, channels = picture.shape
     x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
-    column = np.minimum(x.astype(np.int32), width - 2)
-    row = np.minimum(y.astype(np.int32), height - 2)
+    column, row = x.astype(np.int32), y.astype(np.int32)
     right, down = (x - column)[..., None], (y - row)[..., None]
-    flat, first = picture.reshape(-1, channels), row * width + column
-    above = flat[first] + right * (flat[first + 1] - flat[first])
-    below = flat[first + width] + right * (flat[first + width + 1] - flat[first + width])
+    flat = picture.reshape(-1, channels)
+    first = row * width + column
+    beside = np.minimum(column + 1, width - 1) - column
+    under = (np.minimum(row + 1, height - 1) - row) * width
+    above = flat[first] + right * (flat[first + beside] - flat[first])
+    below = flat[first + under] + right * (flat[first + under + beside] - flat[first + under])
     return above + down * (below - above)
