@@ -102,7 +102,12 @@ class Drift:
 
     def __init__(self, base: LoadedModel, clips: ClipStoreConfig, folder: Path) -> None:
         store = build_clips(folder / "drift_clips", clips)
-        self.cache = build_cache(store, base.autoencoder, folder / "drift_latents")
+        rules = base.backbone.windows
+        self.cache = build_cache(
+            *(store, base.autoencoder, folder / "drift_latents"),
+            skeleton_rho=rules.skeleton_rho,
+            drafts=rules.drafts,
+        )
         self.base = base
 
     @torch.no_grad()

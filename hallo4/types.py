@@ -175,12 +175,12 @@ class WindowRules(Protocol):
     known_frames: int
     repeated_frames: int
     frames_per_latent: int
-    cell_px: int
+    cell_px: int  # per latent cell, each way, as in `AutoencoderSpec`
     side_multiple_px: int
-    """Pixels per latent cell, each way, as in `AutoencoderSpec`; sides of pictures are multiples of this."""
-    audio_rho: int
+    """Sides of the picture are multiples of this."""
+    audio_rho: int  # steps of sound for each video frame
     skeleton_rho: int
-    """Steps of sound and skeleton frames for each video frame."""
+    """Skeleton frames for each video frame."""
     drafts: bool
     """Whether a window is made from a draft of its frames (`hallo4.motion.PortraitDraft`)."""
 

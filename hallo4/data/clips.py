@@ -216,7 +216,11 @@ def _mapped(array: Path) -> np.ndarray:
 
 
 def _clips_in(shard: Path) -> int:
-    return sum(len(_mapped(part / "curves.npy")) for part in _parts(shard)) if shard.exists() else 0
+    """InputError: the shard lacks a field, being of an older version."""
+    if not shard.exists():
+        return 0
+    fields = [[_mapped(part / f"{name}.npy") for name in FIELDS] for part in _parts(shard)]
+    return sum(len(arrays[0]) for arrays in fields)
 
 
 def _parts(shard: Path) -> list[Path]:

@@ -27,6 +27,7 @@ from hallo4.media.files import cannot_write, shown
 from hallo4.models.window_conditions import encode_grey, encode_portrait
 from hallo4.motion.beside_video import ASPECT_TOLERANCE
 from hallo4.motion.layout import SEEN
+from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import Portrait, prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
 from hallo4.pipelines.motion_source import DraftSource, KeypointMotion
@@ -82,10 +83,12 @@ class EncodeSettings:
 
 @dataclass(frozen=True)
 class _Reference:
-    """A portrait on its canvas, and its `latents` [C, 1, h, w] float16."""
+    """The `latents` [C, 1, h, w] float16 of a portrait and, for drafts, its `pixels_u8` [H, W, 3] and the
+    pose that was `found` in it, if it is a file of its own."""
 
-    picture: Portrait
     latents: Tensor
+    pixels_u8: np.ndarray | None = None
+    found: Skeleton | None = None
 
 
 class ClipEncoder:
@@ -132,7 +135,7 @@ class ClipEncoder:
         beside = {clip.reference for clip in clips if isinstance(clip.reference, Path)}
         clip_of = {frame: clip for clip in clips for frame in range(clip.start, clip.start + clip.frames)}
         portraits: dict[int | Path, _Reference] = {}
-        waiting: list[tuple[ClipWork, dict[str, Tensor], KeypointMotion]] = []
+        waiting: list[tuple[ClipWork, dict[str, Tensor], Skeleton, Skeleton | None]] = []
         taken: list[Tensor] = []
         done = 0
         with collect_notes([]):  # the stages before have said them
@@ -140,23 +143,27 @@ class ClipEncoder:
                 picture = self._on_canvas(frame_u8)
                 while beside:
                     file = beside.pop()
-                    portraits[file] = self._portrait(self._beside(file, picture))
+                    portraits[file] = self._reference(self._beside(file, picture), of_its_own=True)
                 if number in references:
-                    portraits[number] = self._portrait(picture)
+                    portraits[number] = self._reference(picture)
                 if number in clip_of:
                     taken.append(picture.video_pm1)
                     clip = clip_of[number]
                     if len(taken) == clip.frames:
                         motion = self._motion(clip, picture)
-                        made = self._encoded(clip, torch.stack(taken), motion, sound)
-                        waiting.append((clip, made, motion))
+                        now = motion.skeleton(self._inside(clip, clip.start, clip.frames))
+                        then = None
+                        if isinstance(clip.reference, int):
+                            then = motion.skeleton(self._inside(clip, clip.reference, 1))
+                        made = self._encoded(clip, torch.stack(taken), motion, now, sound)
+                        waiting.append((clip, made, now, then))
                         taken = []
                 ready = [entry for entry in waiting if entry[0].reference in portraits]
                 waiting = [entry for entry in waiting if entry[0].reference not in portraits]
-                for clip, made, motion in ready:
-                    portrait = portraits[clip.reference]
-                    made |= self._draft(clip, motion, portrait)
-                    yield clip, made | {"reference": portrait.latents.clone()}
+                for clip, made, now, then in ready:
+                    reference = portraits[clip.reference]
+                    made |= self._draft(reference, then or reference.found, now, picture.canvas)
+                    yield clip, made | {"reference": reference.latents.clone()}
                 done += len(ready)
         if done < len(clips):
             last = max(references | clip_of.keys())
@@ -174,10 +181,15 @@ class ClipEncoder:
             )
         return portrait
 
-    def _portrait(self, picture: Portrait) -> _Reference:
+    def _reference(self, picture: Portrait, of_its_own: bool = False) -> _Reference:
+        """`of_its_own`: it is no frame of the video, so its pose has to be found, if there are drafts."""
         with self.model.autoencoding():
             latents = encode_portrait(self.model.autoencoder, picture.video_pm1[None].to(self.model.device))
-        return _Reference(picture, latents[0].half().cpu().contiguous())
+        latents = latents[0].half().cpu().contiguous()
+        if not self.model.backbone.windows.drafts:
+            return _Reference(latents)
+        pose = portrait_rest(picture) if of_its_own else None
+        return _Reference(latents, picture.pixels_u8, None if pose is None else pose.skeleton)
 
     def _motion(self, clip: ClipWork, picture: Portrait) -> KeypointMotion:
         """The keypoints of the clip's part of its video, on the canvas."""
@@ -186,20 +198,17 @@ class ClipEncoder:
         assert isinstance(motion, KeypointMotion)
         return motion
 
-    def _draft(self, clip: ClipWork, motion: KeypointMotion, reference: _Reference) -> dict[str, Tensor]:
-        """`draft` [C, F, h, w] float16, of a model that takes drafts: the reference moved as the clip is. Its
-        pose is that of its frame, or is found where it is a file of its own."""
-        if not self.model.backbone.windows.drafts:
+    def _draft(
+        self, reference: _Reference, found: Skeleton | None, now: Skeleton, canvas: Canvas
+    ) -> dict[str, Tensor]:
+        """`draft` [C, F, h, w] float16, of a model that takes drafts: the reference moved from the pose that
+        was `found` in it to those of the clip."""
+        if reference.pixels_u8 is None:
             return {}
-        if isinstance(clip.reference, Path):
-            pose = portrait_rest(reference.picture)
-            found = None if pose is None else pose.skeleton
-        else:
-            found = motion.skeleton(self._inside(clip, clip.reference, 1))
-        drafts = DraftSource(reference.picture.pixels_u8, found, motion)
-        draft_pm1 = drafts.frames_pm1(self._inside(clip, clip.start, clip.frames))
+        drafts = DraftSource(reference.pixels_u8, canvas, found)
         with self.model.autoencoding():
-            draft = self.model.autoencoder.encode_video(_as_video(draft_pm1, self.model.device))
+            draft_pm1 = _as_video(drafts.frames_pm1(now), self.model.device)
+            draft = self.model.autoencoder.encode_video(draft_pm1)
         return {"draft": draft[0].half().cpu().contiguous()}
 
     def _inside(self, clip: ClipWork, first: int, frames: int) -> np.ndarray:
@@ -208,20 +217,25 @@ class ClipEncoder:
         return self.model.backbone.windows.skeleton_rho * np.arange(first, first + frames)
 
     def _encoded(
-        self, clip: ClipWork, video_pm1: Tensor, motion: KeypointMotion, sound: FeatureStream
+        self,
+        clip: ClipWork,
+        video_pm1: Tensor,
+        motion: KeypointMotion,
+        now: Skeleton,
+        sound: FeatureStream,
     ) -> dict[str, Tensor]:
         """`video` [C, F, h, w], `skeleton` [C, rho T, h, w], `audio_features`
         [rho T + 2 MARGIN, blocks, channels], all float16, and `regions` [3, F, h, w] bool. `known`, of
         `WindowRules.encode_known`, where it cannot be made of the latents of the video."""
         model, rules = self.model, self.model.backbone.windows
         spec, device = model.autoencoder.spec, model.device
-        rho = rules.skeleton_rho
-        inside = np.arange(rho * clip.start, rho * (clip.start + clip.frames)) - rho * clip.part
         height, width = video_pm1.shape[-2:]
         with model.autoencoding():
             grey = self._grey(video_pm1)
             made = {"video": model.autoencoder.encode_video(_as_video(video_pm1, device))}
             if model.backbone.condition_spec.skeleton != "none":
+                rho = rules.skeleton_rho
+                inside = np.arange(rho * clip.frames) + rho * (clip.start - clip.part)
                 drawn = _as_video(motion.frames_pm1(inside), device)
                 made["skeleton"] = model.autoencoder.encode_frames(drawn)
             if not spec.independent_latents:
@@ -232,11 +246,10 @@ class ClipEncoder:
         first, behind = (rules.audio_rho * frame for frame in (clip.start, clip.start + clip.frames))
         steps = np.arange(first - MARGIN, behind + MARGIN).clip(0, sound.rows - 1)
         features = sound.features(int(steps[0]), int(steps[-1]) + 1)
-        on_canvas = motion.skeleton(self._inside(clip, clip.start, clip.frames))
         made["audio_features"] = features[torch.from_numpy(steps - steps[0])].half().contiguous()
         made["regions"] = region_cells(
-            *(on_canvas.points_px, width, height, spec.cell_px, spec.frames_per_latent),
-            seen=on_canvas.confidence >= SEEN,
+            *(now.points_px, width, height, spec.cell_px, spec.frames_per_latent),
+            seen=now.confidence >= SEEN,
         )
         return made
 

@@ -166,8 +166,8 @@ def _keep_stamp(folder: Path, stamp: dict[str, Any]) -> None:
             there["clips"] = named_world(there["clips"])
         if there != stamp:
             raise InputError(
-                f"{folder} holds codes of other autoencoder weights or other clips, or differs in having drafts; "
-                "delete it to encode again"
+                f"{folder} holds codes of other autoencoder weights or other clips, or differs in having "
+                "drafts; delete it to encode again"
             )
     write_whole(stamp_file, json.dumps(stamp))
 

@@ -57,9 +57,10 @@ from hallo4.input_file import file_sha256
 from hallo4.lock import sole_writer
 from hallo4.media.files import cannot_write, shown
 from hallo4.models.fingerprint import weights_fingerprint
+from hallo4.motion import PortraitDraft
 from hallo4.pipelines.devices import find_device
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model, load_model
-from hallo4.pose.loading import estimator_files
+from hallo4.pose.loading import estimator_files, estimators_here
 from hallo4.pose.person import LARGEST
 from hallo4.sync.network import FRAMES, read_syncnet
 from hallo4.types import FPS
@@ -197,7 +198,7 @@ def stamp_of_model(model: LoadedModel, name: str, frames: int) -> Stamp:
         "arithmetic": [str(model.device.type), model.autocast],
     }
     if rules.drafts:  # other shards are as they were before there were drafts
-        made_by["drafts"] = True
+        made_by["drafts"] = [PortraitDraft.VERSION, *estimators_here()]
     return Stamp(model.info.name, os.fspath(name), frames, made_by)
 
 

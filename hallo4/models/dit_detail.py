@@ -19,8 +19,8 @@ noise through (arXiv 2511.13720). What is copied from the reference, or, where t
 from that of the same frame, is a guess, as good as its token says. The
 noisy latents correct it as far as they can be trusted at their noise level (`velocity_of_guess`), and the
 network makes what is missing in units of the error that is then left, as in preconditioned denoisers (arXiv
-2206.00364, section 5). So a new head makes the reference out of pure noise, and leaves clean latents as they
-are; what stands still is soon taken from the reference alone, without a grain of noise.
+2206.00364, section 5). So a new head makes the reference, or the draft, out of pure noise, and leaves clean
+latents as they are; what stands still is soon taken from the guess alone, without a grain of noise.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from hallo4.models.temporal_motion_modulation import redistribute
 
 GUESS_VARIANCE = 0.3
-"""Mean squared error of the reference as a guess of a frame, until it is measured (`fit_guess`)."""
+"""Mean squared error of the guess of a frame, until it is measured (`fit_guess`)."""
 LEAST_VARIANCE = 1e-4
 """Of a guess in a channel, as measured."""
 LOG_VARIANCES = (-8.0, 8.0)

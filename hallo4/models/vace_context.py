@@ -28,9 +28,9 @@ def vace_context(
     """Arrange latents and mask into `MotionConditions.control_latents` [B, 2C+64, F+1, h, w].
 
     `inactive_latents` [B, C, F, h, w]: the video with everything to be generated set to zero, encoded;
-    `reactive_latents` [B, C, F, h, w]: what is to be replaced, encoded (an encoded zero video for a
-    portrait); `reference_latents` [B, C, 1, h, w]; `generated` [B, T]: 1 where a frame is to be generated, 0
-    where it is known.
+    `reactive_latents` [B, C, F, h, w]: what is to be replaced, encoded (an encoded zero video for a portrait,
+    or a draft of the frames); `reference_latents` [B, C, 1, h, w]; `generated` [B, T]: 1 where a frame is to
+    be generated, 0 where it is known.
 
     Slot 0 is [reference, 0, 0]; slot f+1 is [inactive, reactive, mask] of latent frame f, all 64 mask
     channels alike because whole frames are known or not.

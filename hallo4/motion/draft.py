@@ -42,6 +42,8 @@ TAKEN_OUT, RIM_PX = 1.15, 1.0
 """How much wider than what is cut out the gap is that is filled."""
 GAP_SIGMAS = (1.5, 3.0, 6.0, 12.0, 24.0, 60.0)
 """Widths of the blurs that fill it, nearest surroundings first, in 1/256 of the longer side."""
+LEAST_WEIGHT = 1e-3
+"""Of surroundings that say anything."""
 COARSE_PX = 4
 """The motion of head and trunk is smooth: it is worked out at every so many pixels."""
 
@@ -153,10 +155,10 @@ class PortraitDraft:
         for sigma in np.array(GAP_SIGMAS) * max(gap.shape) / 256:
             weight = ndimage.gaussian_filter(kept, sigma)
             around = ndimage.gaussian_filter(self._portrait * kept[..., None], (sigma, sigma, 0))
-            more = np.clip(4 * weight, 0, 1) * (1 - sure)
-            filled += (more / np.maximum(weight, 1e-6))[..., None] * around
+            more = np.where(weight > LEAST_WEIGHT, np.clip(4 * weight, 0, 1) * (1 - sure), 0)
+            filled += (more / np.maximum(weight, LEAST_WEIGHT))[..., None] * around
             sure += more
-        filled /= np.maximum(sure, 1e-6)[..., None]
+        filled += (1 - sure)[..., None] * self._portrait
         return np.where(gap[..., None], filled, self._portrait)
 
 

@@ -142,25 +142,27 @@ class Job:
                 on_frames=reporter.frames_of("pose"),
             )
             reach_notes = self._reach_notes(rest_pose)
-            self.drafts = self._draft_source(rest_pose) if rules.drafts else None
+            self.drafts, draft_notes = self._draft_source(rest_pose) if rules.drafts else (None, [])
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("audio"):
             self._sound_steps = sound_frames * rules.audio_rho
             self.sound = model.audio_front_end.stream(sound, self._sound_steps)
         text_notes = self._read_prompts()
-        self.notes = [*portrait_notes, *reach_notes, *audio_notes, *motion_notes, *text_notes]
-        if self.drafts is not None and self.drafts.stands_still:
-            why = "no person was found in it" if self._rest is None else "a drawn skeleton has no keypoints"
-            self.notes.append(f"the portrait could not be moved by the skeleton before it is animated: {why}")
+        self.notes = [*portrait_notes, *reach_notes, *audio_notes, *motion_notes, *draft_notes, *text_notes]
         self.total_windows = len(self.plan())
         self._uses_skeleton = model.backbone.condition_spec.skeleton != "none"
 
-    def _draft_source(self, rest_pose: FindPose) -> DraftSource:
-        """The portrait, moved by the motion from the pose that is found in it."""
-        found = rest_pose(self.portrait)
+    def _draft_source(self, rest_pose: FindPose) -> tuple[DraftSource, list[str]]:
+        """The portrait, to be moved from the pose that is found in it (`_rest`); and what is to be said."""
+        has_keypoints = self.motion.skeleton(np.array([0])) is not None
+        found = rest_pose(self.portrait) if has_keypoints else None
         self._rest = None if found is None else found.skeleton
-        return DraftSource(self.portrait.pixels_u8, self._rest, self.motion)
+        drafts = DraftSource(self.portrait.pixels_u8, self.portrait.canvas, self._rest)
+        if not drafts.stands_still:
+            return drafts, [f"draft: the portrait is moved from its pose, {found.how}", *found.notes]
+        why = "no person was found in it" if has_keypoints else "a drawn skeleton has no keypoints"
+        return drafts, [f"draft: the portrait could not be moved by the skeleton beforehand, {why}"]
 
     def _reach_notes(self, rest_pose: FindPose) -> list[str]:
         """What of the portrait the model was not trained for, where `model.json` says what it was."""
@@ -316,7 +318,12 @@ class Job:
         """Drafts [T, 3, H, W] of the frames of a window; None for a model that takes none."""
         if self.drafts is None:
             return None
-        return self.drafts.frames_pm1(self.rules.skeleton_rho * self.indices(window))
+        indices = self.rules.skeleton_rho * self.indices(window)
+        different, places = np.unique(indices, return_inverse=True)
+        skeleton = self.motion.skeleton(different)
+        if skeleton is None:
+            return self.drafts.still_pm1(len(indices))
+        return self.drafts.frames_pm1(skeleton)[places]
 
     def sound_windows(self, window: Window) -> Tensor:
         """Audio windows [rho T, 5, blocks, channels] of a window."""

@@ -146,19 +146,32 @@ class RenderedMotion:
 
 
 class DraftSource:
-    """Drafts of the frames of a `motion`, from a portrait [H, W, 3] uint8 on the canvas and the pose [1
-    frame] that was `found` in it. It `stands_still` where none was found, or the motion has no keypoints."""
+    """Drafts of frames on the canvas, from a portrait `pixels_u8` [H, W, 3] on it and the pose [1 frame] that
+    was `found` in it. It `stands_still` where none was found, or too little of one."""
 
-    def __init__(self, portrait_u8: np.ndarray, found: Skeleton | None, motion: MotionSource) -> None:
-        self.motion, self._portrait_u8 = motion, portrait_u8
-        self.stands_still = found is None or motion.skeleton(np.array([0])) is None
-        self._draft = None if self.stands_still else PortraitDraft(portrait_u8, found)
+    def __init__(self, pixels_u8: np.ndarray, canvas: Canvas, found: Skeleton | None) -> None:
+        self._pixels_u8, self._columns = pixels_u8, canvas.content_columns
+        self._draft = None
+        if found is not None:
+            self._draft = PortraitDraft(pixels_u8[:, self._columns], self._without_bars(found))
+        self.stands_still = self._draft is None or not self._draft.moves
 
-    def frames_pm1(self, indices: np.ndarray) -> Tensor:
-        """Drafts [n, 3, H, W] in [-1, 1] of frames of the motion."""
+    def frames_pm1(self, skeleton: Skeleton) -> Tensor:
+        """Drafts [T, 3, H, W] in [-1, 1] of T skeletons on the canvas."""
+        frames = self.still_pm1(len(skeleton))
         if self._draft is None:
-            return frames_to_pm1(self._portrait_u8)[None].expand(len(indices), -1, -1, -1)
-        return frames_to_pm1(self._draft.frames_u8(self.motion.skeleton(indices)))
+            return frames
+        frames = frames.clone()
+        frames[..., self._columns] = frames_to_pm1(self._draft.frames_u8(self._without_bars(skeleton)))
+        return frames
+
+    def still_pm1(self, frames: int) -> Tensor:
+        """The portrait, so often."""
+        return frames_to_pm1(self._pixels_u8)[None].expand(frames, -1, -1, -1)
+
+    def _without_bars(self, skeleton: Skeleton) -> Skeleton:
+        left = self._columns.start or 0
+        return replace(skeleton, points_px=skeleton.points_px - np.float32([left, 0]))
 
 
 def fit_frame(frame_u8: np.ndarray, box: Box, canvas: Canvas) -> np.ndarray:

@@ -155,7 +155,7 @@ def excerpt(clips: Batch, frames: int, generator: torch.Generator) -> Batch:
             "give window_frames to a backbone of pictures only, and no more than the clips have"
         )
     start = int(torch.randint(held - frames + 1, (), generator=generator))
-    by_frame = [name for name in ("video", "skeleton", "regions") if name in clips]
+    by_frame = [name for name in ("video", "skeleton", "draft", "regions") if name in clips]
     cut = {name: clips[name][:, :, start : start + frames] for name in by_frame}
     return clips | cut | {"audio_windows": clips["audio_windows"][:, start : start + frames]}
 

@@ -24,6 +24,7 @@ def pose(**places):
     points[ELBOW], points[WRIST] = (68, 84), (44, 84)
     points[HEAD] = np.random.default_rng(0).uniform((40, 22), (56, 42), (len(HEAD), 2))
     points[layout.LEFT_EAR], points[layout.RIGHT_EAR] = (58, 30), (38, 30)
+    points[layout.JAW.start], points[layout.JAW.stop - 1] = (38, 31), (58, 31)
     points[layout.JAW.start + 8] = (48, 44)
     for name, place in places.items():
         points[int(name[1:])] = place
@@ -97,8 +98,9 @@ def test_where_an_arm_was_lies_what_is_around_it():
 def test_an_arm_that_comes_from_beyond_the_portrait_is_not_laid():
     then, now = pose(p7=(120, 84), p9=(140, 84)), pose(p7=(68, 84), p9=(88, 84))
     portrait_u8 = ramp_u8()
-    frame = drafted(portrait_u8, then, now, [ELBOW, WRIST])
-    np.testing.assert_array_equal(frame, portrait_u8)
+    seen = [ELBOW, WRIST, layout.LEFT_EAR, layout.RIGHT_EAR]
+    assert (drafted(portrait_u8, pose(), now, seen) != portrait_u8).any(), "one that is in it is laid"
+    np.testing.assert_array_equal(drafted(portrait_u8, then, now, seen), portrait_u8)
 
 
 def test_an_arm_that_leaves_the_portrait_goes_on_as_it_was_where_it_left():
@@ -125,6 +127,47 @@ def test_fingers_move_with_their_joints(noise_u8):
     for tip in tips:
         x, y = (int(value) for value in then[tip])
         np.testing.assert_array_equal(frame[y + 9, x + 7], noise_u8[y, x])
+
+
+@pytest.mark.parametrize("length", [13, 4, 1, 0])
+def test_an_arm_that_points_at_the_camera_keeps_its_round_end(length):
+    portrait_u8 = np.full((SIDE_PX, SIDE_PX, 3), 40, np.uint8)
+    portrait_u8[78:90, 38:74] = 200  # the forearm, and some of its rim
+    now = pose(p9=(68 - length, 84))
+    frame = drafted(portrait_u8, pose(), now, [ELBOW, WRIST, *TRUNK_POINTS[:2]])
+    assert (frame[84, 68 - length - 3 : 68] == 200).all()
+
+
+@pytest.mark.parametrize("missing", [[layout.LEFT_EAR], [layout.JAW.start + 8], [layout.RIGHT_HIP]])
+@pytest.mark.parametrize("nowhere", [0.0, np.nan, 1e9])
+def test_where_a_missing_point_is_said_to_lie_does_not_matter(noise_u8, missing, nowhere):
+    then = pose()
+    now = then.copy()
+    now[[*HEAD, *TRUNK_POINTS]] += (3, 1)
+    seen = [point for point in [*HEAD, *TRUNK_POINTS] if point not in missing]
+    expected = drafted(noise_u8, then, now, seen)
+    assert (expected != noise_u8).mean() > 0.1
+    for points in (then, now):
+        points[missing] = nowhere
+    np.testing.assert_array_equal(drafted(noise_u8, then, now, seen), expected)
+    if missing == [layout.LEFT_EAR]:  # the ends of the jaw say where the head is
+        np.testing.assert_array_equal(expected[26:40, 46:56], noise_u8[25:39, 43:53])
+
+
+def test_too_little_of_a_person_moves_nothing(noise_u8):
+    then = pose()
+    one_shoulder = [layout.LEFT_SHOULDER, ELBOW, WRIST]
+    draft = PortraitDraft(noise_u8, skeleton(then, one_shoulder))
+    assert not draft.moves
+    np.testing.assert_array_equal(draft.frames_u8(skeleton(then + 9, one_shoulder))[0], noise_u8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (5, 1), (2, 3)])
+def test_the_smallest_portraits_and_figures_without_extent_are_no_error(size):
+    portrait_u8 = np.full((*size, 3), 7, np.uint8)
+    points = pose()
+    for now in (points, 0 * points):
+        assert (drafted(portrait_u8, points, now, range(133)) == 7).all()
 
 
 def test_frames_are_made_one_by_one(noise_u8):

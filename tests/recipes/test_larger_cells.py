@@ -46,14 +46,20 @@ def trained(work, name, run, **values):
     recipe = RECIPES[name]()
     train = replace(recipe.config.train, steps=2, log_every=1, max_minutes=None, preview_every=0)
     places = {"autoencoder": f"{work}/autoencoder", "audio_proj": f"{work}/proj.safetensors"}
-    places |= {"clips_folder": f"{work}/clips", "latents_folder": f"{work}/latents"}
+    latents = f"{work}/latents-{getattr(values.get('sizes'), 'draft', False)}"
+    places |= {"clips_folder": f"{work}/clips", "latents_folder": latents}
     values = {"clips": CLIPS, "batch_size": 2, "train": train} | places | values
     return recipe.run(replace(recipe.config, **values), run)
 
 
 @pytest.mark.parametrize(
     ("patch", "tall", "head"),
-    [(1, (304, 224), {}), (2, (256, 192), {}), (4, (256, 192), {"detail_width": 8})],
+    [
+        (1, (304, 224), {}),
+        (2, (256, 192), {}),
+        (4, (256, 192), {"detail_width": 8}),
+        (4, (256, 192), {"detail_width": 8, "draft": True}),
+    ],
 )
 def test_a_tiny_dit_takes_cells_of_sixteen_pixels(work, tmp_path, patch, tall, head):
     """`tall`: the canvas (height, width) of a picture of 192x256, of about the trained area."""

@@ -104,6 +104,24 @@ def test_windows_hold_the_frames_of_both_clips_and_what_they_were_made_from(work
     np.testing.assert_array_equal(windows[1].points_px[2], windows[1].points_px[4])
 
 
+def test_pairs_of_a_model_that_takes_drafts_are_conditioned_on_them(work, drafting_model, tmp_path):
+    first, rules = work.pairs[0], drafting_model.backbone.windows
+    windows = list(pair_windows(work.store, first, drafting_model))
+    encoded = encode_pairs(
+        [first.pair_id], lambda _: windows, drafting_model.autoencoder, rules, "drafts", tmp_path
+    )
+    made_for = (drafting_model.info, rules)
+    pairs = PairData(encoded, {first.pair_id: first}, PairDrawConfig(), RegionWeights(), *made_for)
+    batch = pairs.batch(torch.tensor([0, 1]), torch.tensor([0, 0]))
+    drafts = encoded.batch(torch.tensor([0, 1]))["draft"]
+    assert drafts.shape == batch["winner"].shape
+    for side in ("conditions", "loser_conditions"):
+        torch.testing.assert_close(batch[side]["control_latents"][:, 4:8, 1:], drafts)
+    with torch.inference_mode(), drafting_model.autoencoding():
+        shown = drafting_model.autoencoder.encode_video(windows[1].draft_pm1.transpose(0, 1)[None])
+    torch.testing.assert_close(drafts[1:], shown.float(), rtol=2e-3, atol=2e-3)
+
+
 def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
     bigger = replace(work.model, info=replace(work.model.info, size_px=64))
     with pytest.raises(InputError, match=r"clip k\w+ of pair .*\[7, 32, 32, 3\].*\[7, 64, 64, 3\]"):
@@ -111,7 +129,7 @@ def test_a_clip_of_another_size_than_the_model_makes_is_named(work):
 
 
 CONFIG = {"patch_size": (1, 2, 2), "rho": 4, "text_dim": 6, "text_len": None, "mask_rule": "group"}
-RULES = DiTWindows(SimpleNamespace(**CONFIG, known_dropped=0.0, cell_px=8))
+RULES = DiTWindows(SimpleNamespace(**CONFIG, known_dropped=0.0, cell_px=8, draft=False))
 
 
 class _Encoder(torch.nn.Module):

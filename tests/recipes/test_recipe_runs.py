@@ -29,11 +29,7 @@ OF_THE_WORLD = [name for name in RECIPES if not name.startswith("hallo4-")]
 CLIPS = ClipStoreConfig(episodes=2, windows=1, frames=13, seconds=0.6, size_px=64, episodes_per_shard=1)
 PICTURES = AutoencoderSizes(latent_channels=4, fine_width=8, coarse_width=16, frames_per_latent=1)
 UNET = UNetSizes(widths=(16, 16, 32), heads=(1, 2, 2), audio_dim=8, audio_tokens=2, audio_hidden_dim=16)
-SIZES = DiTSizes(
-    *(2, 16, 1, 32, 2, 16),  # heads of so many channels, layers, feed-forward, audio tokens of so many
-    draft=True,
-    detail_width=8,
-)
+SIZES = DiTSizes(heads=2, head_dim=16, layers=1, ffn_dim=32, audio_tokens=2, audio_hidden_dim=16)
 
 
 @pytest.fixture(scope="module")
