@@ -91,7 +91,9 @@ def describe_dit(config: Any) -> str:
 
 def outer_layers(config: Any) -> tuple[str, ...]:
     """Of the detail head of a DiT of this config, if it has one: what AdamW trains, being no hidden layer."""
-    layers = () if config.detail_width is None else ("offsets", "from_noisy", "from_draft", "out", "copied")
+    if config.detail_width is None:
+        return ()
+    layers = ("offsets", "from_noisy", "out", "copied", *(("from_draft",) if config.draft else ()))
     return tuple(f"detail_head.{layer}." for layer in layers)
 
 
