@@ -25,6 +25,7 @@ from hallo4.diffusion.keyed import keyed_seed
 from hallo4.diffusion.pair_loss import AXES
 from hallo4.errors import InputError
 from hallo4.media import read_frames
+from hallo4.motion import PortraitDraft
 from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.model_folder import LoadedModel
 from hallo4.pipelines.model_info import ModelInfo
@@ -114,6 +115,8 @@ def windows_of(model: LoadedModel) -> str:
     decided = [dict(config), info.window_frames, info.size_px, front_end]
     if info.canvas_sizes_px or model.prompts is not None:
         decided += [info.canvas_sizes_px, None if model.prompts is None else info.prompt]
+    if model.backbone.windows.drafts:
+        decided.append(PortraitDraft.VERSION)
     return json.dumps(decided, default=str)
 
 
