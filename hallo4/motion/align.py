@@ -4,12 +4,12 @@
     head     its own size, place and tilt
     body     back under the middle of the shoulders, from where a leaning head has drawn it
     person   how this face and these shoulders differ from the mean, along the modes of `rest_pose`
-    arms     elbows, wrists with their hands, and size and turn of hands whose fingertips are seen
 
-Arms follow the body unless they are surely seen elsewhere. The person is the most probable one under a normal
-prior. All other steps correct no more than what noise cannot explain (a shrinkage as of James and Stein), so
-the framing of a portrait that is framed like those of the portrait world stays as it is. Points are complex
-numbers here (x + iy), in sides of the square that `default_rest_pose` holds in the middle of the picture.
+Hands and elbows follow the body: portraits show them too differently to be found from a few points.
+The person is the most probable one under a normal prior. All other steps correct no more than what noise
+cannot explain (a shrinkage as of James and Stein), so the framing of a portrait that is framed like those of
+the portrait world stays as it is. Points are complex numbers here (x + iy), in sides of the square that
+`default_rest_pose` holds in the middle of the picture.
 """
 
 from __future__ import annotations
@@ -34,15 +34,9 @@ SIZES = (0.3, 2.5)
 LARGEST_MISFIT = 0.04
 """Head and shoulders of a person lie nearer than this to the fitted pose (median), in its own sizes."""
 
-ARM_NOISE = 0.012
-"""The same of elbows, wrists and fingertips of a person at rest."""
-LEAST_TIPS = 3
-"""Fingertips, beside the wrist, that say how a hand lies."""
-
 _CAUTION = 3.0
 """A correction has to explain this many times what noise would before any of it is kept."""
 
-_ELBOW, _WRIST = layout.LEFT_ELBOW, layout.LEFT_WRIST  # the right ones come behind them
 _SHOULDERS = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER]
 _HEAD = [layout.NOSE, layout.LEFT_EYE, layout.RIGHT_EYE, layout.LEFT_EAR, layout.RIGHT_EAR]
 _HEAD += [*range(layout.FACE.start, layout.FACE.stop)]
@@ -129,25 +123,7 @@ def _fit(pose: np.ndarray, modes: np.ndarray, seen: _Seen) -> np.ndarray | None:
     pose = pose + _person(pose, modes, figure, noise) @ modes
     if np.median(np.abs(pose[figure.places] - figure.goal)) > LARGEST_MISFIT * size.real:
         return None
-    return _with_arms(pose, seen)
 
-
-def _with_arms(pose: np.ndarray, seen: _Seen) -> np.ndarray:
-    """The pose with elbows, wrists and hands where they are seen, as far as that is sure."""
-    pose, goal_of = pose.copy(), dict(zip(seen.places.tolist(), seen.goal, strict=True))
-    variance = np.full(len(pose), ARM_NOISE**2)
-    for side, points in ((0, layout.LEFT_HAND), (1, layout.RIGHT_HAND)):
-        hand, elbow, wrist = [*range(points.start, points.stop)], _ELBOW + side, _WRIST + side
-        for joint, along in ((elbow, [elbow]), (wrist, [wrist, *hand])):
-            if joint in goal_of:
-                shift = goal_of[joint] - pose[joint]
-                pose[along] += shift * _sure(abs(shift) ** 2 / ARM_NOISE**2, parameters=2)
-        of_hand = seen.of([wrist, *hand])
-        if np.isin(of_hand.places, hand).sum() >= LEAST_TIPS:
-            turn, shift = _similarity(pose, of_hand, variance)
-            keep = _certain(pose, turn * pose + shift, of_hand, variance, parameters=4)
-            turn = 1 + keep * (turn - 1)
-            pose[[wrist, *hand]] = turn * pose[[wrist, *hand]] + keep * shift
     return pose
 
 
