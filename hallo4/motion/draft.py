@@ -24,6 +24,14 @@ HEAD_POINTS = [
     *range(layout.NOSE_BRIDGE.start, layout.NOSE_BRIDGE.stop),
 ]
 """What moves with the skull, whatever mouth and lids do."""
+FACE_POINTS = [
+    *HEAD_POINTS,
+    *range(layout.JAW.start, layout.NOSE_BRIDGE.start),  # jaw and brows
+    *range(layout.NOSE_BASE.start, layout.NOSE_BASE.stop),
+    *(layout.RIGHT_EYE_LIDS.start, layout.RIGHT_EYE_LIDS.start + 3),  # corners: lids bend eyes and glasses
+    *(layout.LEFT_EYE_LIDS.start, layout.LEFT_EYE_LIDS.start + 3),
+]
+"""What moves in a face that turns, or raises its brows. Lips belong to the sound."""
 TRUNK_POINTS = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER, layout.LEFT_HIP, layout.RIGHT_HIP]
 SHOULDERS = TRUNK_POINTS[:2]
 SIDES_OF_HEAD = (
@@ -38,6 +46,9 @@ UPPER_ARM, FOREARM, PALM, FINGER = 0.12, 0.1, 0.08, 0.028
 """Half the widths of limbs, in distances of the shoulders."""
 FADE = 0.05
 """How far from head and trunk their motion falls to 1 / e, in distances of the shoulders."""
+REACH, FINE_REACH, FINE_SHARE, RIDGE = 0.7, 0.1, 0.3, 0.01
+"""How far, in widths of the head, a point of the face takes what is around it along, coarsely and in detail,
+and the share of the second; how little points that disagree are followed."""
 TAKEN_OUT, RIM_PX = 1.15, 1.0
 """How much wider than what is cut out the gap is that is filled."""
 GAP_SIGMAS = (1.5, 3.0, 6.0, 12.0, 24.0, 60.0)
@@ -96,8 +107,14 @@ class PortraitDraft:
         head = [point for point in HEAD_POINTS if seen[point]]
         sides = _sides_of_head(self._seen)
         if len(head) > 2 and sides is not None and self._seen[CHIN]:
-            moved["head"] = _affine(points[head], self._rest[head])(columns, rows)
+            plane = _affine(points[head], self._rest[head])
+            moved["head"] = plane(columns, rows)
             near["head"] = _fading(_outside_head(*moved["head"], self._rest, sides), fade)
+            face = [point for point in FACE_POINTS if seen[point]]
+            width_px = np.linalg.norm(self._rest[sides[0]] - self._rest[sides[1]])
+            left = self._rest[face] - np.stack(plane(*points[face].T), 1)
+            bent = _between(columns, rows, points[face], left, max(float(width_px), 1.0))
+            moved["head"] = (moved["head"][0] + bent[..., 0], moved["head"][1] + bent[..., 1])
         trunk = [point for point in TRUNK_POINTS if seen[point]]
         if len(trunk) > 1 and self._seen[SHOULDERS].all():
             moved["trunk"] = _similarity(points[trunk], self._rest[trunk])(columns, rows)
@@ -252,6 +269,21 @@ def _turn_and_scale(now: np.ndarray, then: np.ndarray) -> np.ndarray:
     start, end = ((points - points.mean(0)) @ (1, 1j) for points in (now, then))
     factor = (end * start.conj()).sum() / max((abs(start) ** 2).sum(), 1e-9)
     return np.array([[factor.real, -factor.imag], [factor.imag, factor.real]], np.float32)
+
+
+def _between(
+    x: np.ndarray, y: np.ndarray, points: np.ndarray, values: np.ndarray, width_px: float
+) -> np.ndarray:
+    """Of `values` [n, 2] at `points` [n, 2], what lies between, smoothly: [h, w, 2], 0 far away. By radial
+    basis functions of two widths."""
+
+    def basis(right: np.ndarray, down: np.ndarray) -> np.ndarray:
+        square = (right**2 + down**2) / (-2 * width_px**2)
+        return np.exp(square / REACH**2) + FINE_SHARE * np.exp(square / FINE_REACH**2)
+
+    apart = basis(*(points[:, None] - points).transpose(2, 0, 1))
+    amounts = np.linalg.solve(apart + RIDGE * np.eye(len(points)), values).astype(np.float32)
+    return basis(x[..., None] - points[:, 0], y[..., None] - points[:, 1]) @ amounts
 
 
 @dataclass(frozen=True)
