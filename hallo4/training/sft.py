@@ -24,6 +24,7 @@ from hallo4.errors import InputError
 from hallo4.models.window_conditions import null_text
 from hallo4.ranges import BatchSize, FlowShift, Frames, NotNegative, Share, Whole, check_ranges
 from hallo4.training.denoising import found_and_wanted, predict, prediction_of
+from hallo4.training.local_sharpness import size_difference
 from hallo4.training.loop import Data, Method, Preview
 from hallo4.training.method import TrainingMethod
 from hallo4.training.order import grouped_batch_indices
@@ -60,7 +61,9 @@ class SFTConfig:
     video, up to `own_known_rounds` windows deep: see `own_known_latents`. `window_frames`: of every clip only
     so many frames in a row are made, anywhere in it (None: all that follow the known ones); a first run on
     few frames shows a backbone of pictures more people and noise levels in the same time, a second one
-    teaches it to move. InputError for a value out of range.
+    teaches it to move. `detail_weight` is that of `size_difference` of the latents that a flow model makes
+    and the true ones: as much detail as there is, where the squared error asks for the blurred mean of all
+    that may be. InputError for a value out of range.
     """
 
     batch_size: BatchSize = 16
@@ -73,6 +76,7 @@ class SFTConfig:
     own_known_rounds: Whole = 3
     silent_share: Share = 0.1
     window_frames: Frames | None = None
+    detail_weight: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         """See the class."""
@@ -178,10 +182,21 @@ def sft_objective(config: SFTConfig, autoencoder: Autoencoder) -> Method:
         draws = (video, batch["noise"], batch["sigma"], conditions)
         found, wanted = found_and_wanted(predict, prediction_of(bare), model, *draws)
         loss = sft_loss(found, wanted, config.regions.of(regions))
+        values = {}
+        if config.detail_weight:
+            if bare.schedule is not None:
+                raise InputError(
+                    "detail_weight looks at the latents that a flow model makes, and this one has discrete "
+                    "noise levels; use detail_weight=0."
+                )
+            made = video + batch["sigma"].view(-1, 1, 1, 1, 1) * (wanted - found)
+            blur = size_difference(made, video)
+            loss = loss + config.detail_weight * blur
+            values["size_difference"] = float(blur.detach())
         mouth = regions[:, :1].float()
         error = (found.detach() - wanted).square()
         mouth_error = (error * mouth).sum() / (mouth.sum() * video.shape[1] + 1e-6)
-        return loss, {"error": float(error.mean()), "mouth_error": float(mouth_error)}
+        return loss, values | {"error": float(error.mean()), "mouth_error": float(mouth_error)}
 
     return objective
 

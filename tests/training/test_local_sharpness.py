@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hallo4.training.local_sharpness import LEAST_RMS, local_sharpness, sharpness_difference
+from hallo4.training.local_sharpness import (
+    LEAST_RMS,
+    LEAST_SIZE,
+    local_sharpness,
+    local_size,
+    sharpness_difference,
+    size_difference,
+)
 
 
 def chessboard(contrast: float) -> torch.Tensor:
@@ -41,3 +48,24 @@ def test_descending_it_sharpens_a_blurred_picture():
     before.backward()
     assert blurred.grad.isfinite().all()
     assert sharpness_difference(blurred - 50 * blurred.grad, true) < 0.8 * before
+
+
+def test_the_size_of_latents_is_measured_channel_by_channel_and_cell_by_cell():
+    latents = torch.zeros(2, 3, 2, 5, 6)
+    latents[1, 2, 0, 2, 3] = 3.0
+    size = local_size(latents).view(2, 3, 2, 5, 6)
+    assert size[1, 2, 0, 1, 2].item() == pytest.approx((9 / 9 + LEAST_SIZE**2) ** 0.5)
+    size[1, 2, 0, 1:4, 2:5] = LEAST_SIZE
+    assert (size - LEAST_SIZE).abs().max() < 1e-6
+    corner = torch.zeros(1, 1, 1, 4, 4)
+    corner[..., 0, 0] = 2.0
+    assert local_size(corner)[0, 0, 0].item() == pytest.approx((4 / 4 + LEAST_SIZE**2) ** 0.5)
+
+
+def test_a_mean_of_two_latents_is_too_small_and_either_is_not():
+    torch.manual_seed(0)
+    one = torch.randn(2, 8, 3, 8, 8)
+    assert size_difference(-one, one).item() == 0.0
+    assert size_difference(0.5 * one, one).item() == pytest.approx(
+        0.5 * local_size(one).mean().item(), rel=0.02
+    )

@@ -24,6 +24,7 @@ from hallo4.training import (
     train,
     tuned,
 )
+from hallo4.training.local_sharpness import size_difference
 from hallo4.training.lora import linear_layers
 from hallo4.training.sft import SFTBatches, draw_batch, sft_objective
 from hallo4.training.tuning import names_of
@@ -98,6 +99,29 @@ def test_the_loss_is_a_function_of_model_and_batch(toolbox, tiny_parts, rules):
         torch.manual_seed(seed)
         losses.add(float(sft_objective(config, autoencoder)(model, batch, 0)[0].detach()))
     assert len(losses) == 1
+
+
+def test_detail_is_measured_on_the_latents_that_the_velocity_means(monkeypatch):
+    """Noisy latents minus sigma times the velocity; a UNet has no such ones."""
+    model = load_model("tiny-dit-sft")
+    config = SFTConfig(batch_size=2, silent_share=0.0)
+    batch = window_batch(model, config)
+    looked_at = {}
+
+    def velocity(bare, noisy, sigma, conditions):
+        looked_at["made"] = 0.5 * noisy - 0.1  # of which this is the velocity
+        return (noisy - looked_at["made"]) / sigma.view(-1, 1, 1, 1, 1)
+
+    monkeypatch.setattr(sft, "predict", velocity)
+    plain, _ = sft_objective(config, model.autoencoder)(model.backbone, batch, 0)
+    detailed = replace(config, detail_weight=0.7)
+    loss, values = sft_objective(detailed, model.autoencoder)(model.backbone, batch, 0)
+    expected = float(size_difference(looked_at["made"], batch["video"]))
+    assert values["size_difference"] == pytest.approx(expected, rel=1e-3)
+    assert float(loss) == pytest.approx(float(plain) + 0.7 * expected, rel=1e-4)
+    unet = load_model("tiny-unet-sft")
+    with pytest.raises(InputError, match="discrete noise levels; use detail_weight=0"):
+        sft_objective(detailed, unet.autoencoder)(unet.backbone, window_batch(unet, config), 0)
 
 
 @pytest.mark.parametrize("family", ["tiny-dit-sft", "tiny-unet-sft"])
