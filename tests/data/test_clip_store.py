@@ -18,6 +18,7 @@ from hallo4.motion import draw_skeleton
 from hallo4.types import Skeleton
 from hallo4.world.episode import draw_clip
 from hallo4.world.framing import HALF_FIGURE, square
+from hallo4.world.performance import neutral_performance
 from hallo4.world.truth import confidence_of, skeleton_of
 
 CONFIG = ClipStoreConfig(
@@ -138,6 +139,23 @@ def test_no_other_process_builds_a_store_meanwhile(quick_world, tmp_path, monkey
 def test_a_full_store_is_not_built_again(built, tmp_path, monkeypatch):
     monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered again"))
     assert len(build_clips(tmp_path / "clips", CONFIG, workers=1)) == 6
+
+
+def test_a_store_of_an_older_version_is_refused_before_anything_is_rendered(built, tmp_path, monkeypatch):
+    monkeypatch.setattr("hallo4.data.clips._ShardBuilder", lambda *_: pytest.fail("rendered"))
+    (tmp_path / "clips" / "shard_0000" / "portrait_points_px.npy").unlink()
+    wanted = r"portrait_points_px\.npy: no such file\. Delete the folder to make it again"
+    with pytest.raises(InputError, match=wanted):
+        build_clips(tmp_path / "clips", replace(CONFIG, episodes=5), workers=1)
+    with pytest.raises(InputError, match=wanted):
+        ClipStore(tmp_path / "clips")
+
+
+def test_the_keypoints_of_the_portrait_are_those_of_the_person_at_rest(built, quick_world):
+    identity, *_ = quick_world(40, 0.6)
+    rest = skeleton_of(identity, neutral_performance(), square(64))
+    for clip in (0, 1):
+        np.testing.assert_array_equal(built.get("portrait_points_px", clip), rest.points_px[0])
 
 
 def test_a_store_can_grow_and_its_last_shard_is_filled_up(built, quick_world, tmp_path):
