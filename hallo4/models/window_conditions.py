@@ -94,7 +94,7 @@ class DiTWindows:
 
     def __init__(self, config: Any) -> None:
         self.config = config
-        self.drafts = config.draft
+        self.drafts = getattr(config, "draft", False)  # a backbone of one's own need not know of them
         self.cell_px = config.cell_px
         self.side_multiple_px = config.cell_px * config.patch_size[1]
         self.frames_per_latent = config.rho

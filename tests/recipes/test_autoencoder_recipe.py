@@ -39,7 +39,8 @@ def noise_store(tmp_path_factory):
     points[:, :, layout.RIGHT_EYE_LIDS] = (20, 20)
     video = rng.integers(0, 256, (3, FRAMES, SIZE, SIZE, 3), np.uint8)
     arrays = {
-        "frames_u8": video, "skeleton_u8": 255 - video, "portrait_u8": video[:, 0], "points_px": points,
+        "frames_u8": video, "skeleton_u8": 255 - video, "portrait_u8": video[:, 0],
+        "portrait_points_px": points[:, 0], "points_px": points,
         "curves": np.zeros((3, FRAMES, 6), np.float32),
         "audio_windows": np.zeros((3, FRAMES, 5, 4, 40), np.float16),
     }  # fmt: skip
