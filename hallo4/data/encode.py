@@ -153,7 +153,7 @@ class ClipEncoder:
                         motion = self._motion(clip, picture)
                         now = motion.skeleton(self._inside(clip, clip.start, clip.frames))
                         then = None
-                        if isinstance(clip.reference, int):
+                        if self.model.backbone.windows.drafts and isinstance(clip.reference, int):
                             then = motion.skeleton(self._inside(clip, clip.reference, 1))
                         made = self._encoded(clip, torch.stack(taken), motion, now, sound)
                         waiting.append((clip, made, now, then))

@@ -61,8 +61,8 @@ class PreparedClips:
         """Clips `indices` [B], float32: `video` [B, C, F, h, w], `reference` [B, C, 1, h, w],
         `audio_windows` [B, rho T, 5, blocks, channels], `regions` [B, 3, F, h, w] bool, `grey` [1, C, F, h,
         w] and, of a model that takes them, `skeleton` [B, C, rho T, h, w], `draft` [B, C, F, h, w] and `text`
-        [B, L, D]; `known` of
-        `WindowRules.encode_known`, where the autoencoder's latents are not independent of each other.
+        [B, L, D]; `known` of `WindowRules.encode_known`, where the autoencoder's latents are not independent
+        of each other.
 
         InputError: clips of several latent shapes. CheckpointError: a shard is gone or damaged.
         """
