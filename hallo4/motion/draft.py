@@ -17,6 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from hallo4.motion import layout
+from hallo4.motion.draft_lids import DraftEye
+from hallo4.motion.draft_sampling import enlarged, pixel_centres, sampled
 from hallo4.types import Skeleton
 
 HEAD_POINTS = [
@@ -32,6 +34,7 @@ FACE_POINTS = [
     *(layout.LEFT_EYE_LIDS.start, layout.LEFT_EYE_LIDS.start + 3),
 ]
 """What moves in a face that turns, or raises its brows. Lips belong to the sound."""
+LIDS = (layout.RIGHT_EYE_LIDS, layout.LEFT_EYE_LIDS)
 TRUNK_POINTS = [layout.LEFT_SHOULDER, layout.RIGHT_SHOULDER, layout.LEFT_HIP, layout.RIGHT_HIP]
 SHOULDERS = TRUNK_POINTS[:2]
 SIDES_OF_HEAD = (
@@ -66,7 +69,7 @@ class PortraitDraft:
     `moves`: whether enough is seen to move anything, which takes both shoulders or both sides of the head.
     """
 
-    VERSION = 1
+    VERSION = 2
     """Of the drafts: raised when others are made of the same portraits and poses."""
 
     def __init__(self, portrait_u8: np.ndarray, rest: Skeleton) -> None:
@@ -77,9 +80,10 @@ class PortraitDraft:
         size_px = _body_size_px(self._rest, seen)
         self.moves = size_px is not None
         self._size_px, self._seen = size_px or 1.0, seen & self.moves
-        self._rows, self._columns = _pixel_centres(height, width, height, width)
-        self._coarse = _pixel_centres(-(-height // COARSE_PX), -(-width // COARSE_PX), height, width)
+        self._rows, self._columns = pixel_centres(height, width, height, width)
+        self._coarse = pixel_centres(-(-height // COARSE_PX), -(-width // COARSE_PX), height, width)
         self._body = self._without_arms()
+        self._eyes = [DraftEye(self._body, self._rest[lids]) for lids in LIDS]
 
     def frames_u8(self, skeleton: Skeleton) -> np.ndarray:
         """[T, H, W, 3] uint8, of T skeletons in pixels of the portrait."""
@@ -92,7 +96,11 @@ class PortraitDraft:
 
     def _frame(self, points: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """One frame [H, W, 3] in [0, 255]; `seen` [133]: points that frame and portrait show."""
-        frame = _sampled(self._body, *self._sources(points, seen))
+        sources = self._sources(points, seen)
+        frame = sampled(self._body, *sources)
+        for lids, eye in zip(LIDS, self._eyes, strict=True):
+            if eye.opens and seen[lids].all():
+                eye.move_lids(frame, *sources, points[lids])
         for now, then in zip(_limbs(points, seen), _limbs(self._rest, seen), strict=True):
             if len(now.ends):
                 self._lay(frame, now, then)
@@ -127,7 +135,7 @@ class PortraitDraft:
             sum(part * (moved[name][axis] - here) for name, part in zip(near, parts, strict=True))
             for axis, here in ((0, columns), (1, rows))
         )
-        return self._rows + _enlarged(down, shape), self._columns + _enlarged(right, shape)
+        return self._rows + enlarged(down, shape), self._columns + enlarged(right, shape)
 
     def _lay(self, frame: np.ndarray, now: _Limb, then: _Limb) -> None:
         """Lay a limb of the portrait over a frame, in place."""
@@ -156,7 +164,7 @@ class PortraitDraft:
         across = down * e[..., 0] - right * e[..., 1]
         from_x = old_start[nearest, 0] + lengthways * old[..., 0] - across * old[..., 1]
         from_y = old_start[nearest, 1] + lengthways * old[..., 1] + across * old[..., 0]
-        frame[place] += cover[..., None] * (_sampled(self._portrait, from_y, from_x) - frame[place])
+        frame[place] += cover[..., None] * (sampled(self._portrait, from_y, from_x) - frame[place])
 
     def _without_arms(self) -> np.ndarray:
         """The portrait, where arms and hands are filled with what is around them."""
@@ -331,32 +339,3 @@ def _distances(x: np.ndarray, y: np.ndarray, ends: np.ndarray) -> np.ndarray:
     right, down = x - start[:, 0], y - start[:, 1]
     step = np.clip(right * along[:, 0] + down * along[:, 1], 0, length)
     return np.hypot(right - step * along[:, 0], down - step * along[:, 1])
-
-
-def _pixel_centres(rows: int, columns: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """(y, x) [rows, columns] of the middles of so many fields of a picture, in its pixels."""
-    y = (np.arange(rows, dtype=np.float32) + 0.5) * np.float32(height / rows)
-    x = (np.arange(columns, dtype=np.float32) + 0.5) * np.float32(width / columns)
-    return np.broadcast_arrays(y[:, None], x)
-
-
-def _enlarged(field: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A smooth field at the size of the picture, between its values linearly."""
-    zoom = [wanted / there for wanted, there in zip(shape, field.shape, strict=True)]
-    return ndimage.zoom(field, zoom, order=1, mode="nearest", grid_mode=True)
-
-
-def _sampled(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """[H, W, 3] at (y, x) [h, w], pixels counted from their corners -> [h, w, 3]; outside is what is at the
-    border."""
-    height, width, channels = picture.shape
-    x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
-    column, row = x.astype(np.int32), y.astype(np.int32)
-    right, down = (x - column)[..., None], (y - row)[..., None]
-    flat = picture.reshape(-1, channels)
-    first = row * width + column
-    beside = np.minimum(column + 1, width - 1) - column
-    under = (np.minimum(row + 1, height - 1) - row) * width
-    above = flat[first] + right * (flat[first + beside] - flat[first])
-    below = flat[first + under] + right * (flat[first + under + beside] - flat[first + under])
-    return above + down * (below - above)
