@@ -62,8 +62,9 @@ class DraftEye:
         down = np.where((arc > 0) & lashes, source - height, 0)
         right, down = -down * self._across[1], down * self._across[0]
         eye = sampled(self._portrait, y + down, x + right)
-        lid = (height > top_then - 2 * LASHES - SHADE) & (height < top - 2 * LASHES)
-        lid |= (height >= bottom) & (height < bottom_then + SHADE)
+        shade = np.minimum(SHADE, np.abs(top - top_then)), np.minimum(SHADE, np.abs(bottom - bottom_then))
+        lid = (height > top_then - 2 * LASHES - shade[0]) & (height < top - 2 * LASHES)
+        lid |= (height >= bottom) & (height < bottom_then + shade[1])
         skin = self._skin[0] + along[..., None] * self._skin[1] + height[..., None] * self._skin[2]
         changed = (arc > 0) & ((np.abs(source - height) > 1e-3) & lashes | lid)
         frame[place] = np.where(changed[..., None], np.where(lid[..., None], skin, eye), frame[place])

@@ -23,6 +23,7 @@ def pose(**places):
     points[layout.LEFT_HIP], points[layout.RIGHT_HIP] = (60, 120), (36, 120)
     points[ELBOW], points[WRIST] = (68, 84), (44, 84)
     points[HEAD] = np.random.default_rng(0).uniform((40, 22), (56, 42), (len(HEAD), 2))
+    points[layout.RIGHT_EYE_LIDS.start : layout.LEFT_EYE_LIDS.stop, 1] = 30  # shut
     points[layout.LEFT_EAR], points[layout.RIGHT_EAR] = (58, 30), (38, 30)
     points[layout.JAW.start], points[layout.JAW.stop - 1] = (38, 31), (58, 31)
     points[layout.JAW.start + 8] = (48, 44)
