@@ -14,7 +14,8 @@ from hallo4.motion.draft_sampling import pixel_centres, sampled
 FULLNESS = 0.75
 """The arc of a lid is a parabola to this power: fuller toward the corners."""
 LASHES = 0.05
-"""Half the thickness of the dark edge of an upper lid, which keeps its shape, in widths of the eye."""
+"""Half the height of the edge of an upper lid, which keeps its shape, in widths of the eye. Half of that is
+dark at least; there is no white in it below a lid that is shut."""
 SHADE = 0.13
 """How far beside that a lid of the portrait may be dark still."""
 LEAST_OPENING = 0.1
@@ -56,7 +57,8 @@ class DraftEye:
         along, height = self._in_eye(x, y)
         arc = _arc(along)
         top, top_then = arc * upper + LASHES, arc * self._upper + LASHES
-        bottom, bottom_then = np.maximum(arc * lower, arc * upper) + LASHES, arc * self._lower + LASHES
+        bottom = arc * max(lower, upper) + LASHES / 2
+        bottom_then = arc * self._lower + LASHES / 2
         source = np.where(height < top, height + top_then - top, np.clip(height, top_then, bottom_then))
         lashes = (height >= top - 2 * LASHES) & (height < bottom)
         down = np.where((arc > 0) & lashes, source - height, 0)
