@@ -130,12 +130,12 @@ class PortraitDraft:
             near["trunk"] = _fading(outside, fade)
         share = np.maximum(*near.values()) / np.maximum(sum(near.values()), 1e-6)
         parts = [share * near[part] for part in near]
-        shape = self._rows.shape
-        right, down = (
+        shifts = [
             sum(part * (moved[name][axis] - here) for name, part in zip(near, parts, strict=True))
             for axis, here in ((0, columns), (1, rows))
-        )
-        return self._rows + enlarged(down, shape), self._columns + enlarged(right, shape)
+        ]
+        right, down = enlarged(np.stack(shifts), self._rows.shape)
+        return self._rows + down, self._columns + right
 
     def _lay(self, frame: np.ndarray, now: _Limb, then: _Limb) -> None:
         """Lay a limb of the portrait over a frame, in place."""
