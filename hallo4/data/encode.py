@@ -30,7 +30,8 @@ from hallo4.motion.layout import SEEN
 from hallo4.pipelines.canvas import Canvas
 from hallo4.pipelines.conditions import Portrait, prepare_audio, prepare_feature_sound, prepare_portrait
 from hallo4.pipelines.model_folder import load_model
-from hallo4.pipelines.motion_source import DraftSource, KeypointMotion
+from hallo4.pipelines.motion_source import KeypointMotion
+from hallo4.pipelines.portrait_drafts import DraftSource
 from hallo4.pipelines.portrait_rest import portrait_rest
 from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.types import FPS, FeatureStream, Skeleton
@@ -235,7 +236,8 @@ class ClipEncoder:
             made = {"video": model.autoencoder.encode_video(_as_video(video_pm1, device))}
             if model.backbone.condition_spec.skeleton != "none":
                 rho = rules.skeleton_rho
-                inside = np.arange(rho * clip.frames) + rho * (clip.start - clip.part)
+                firsts = self._inside(clip, clip.start, clip.frames)
+                inside = (firsts[:, None] + np.arange(rho)).ravel()
                 drawn = _as_video(motion.frames_pm1(inside), device)
                 made["skeleton"] = model.autoencoder.encode_frames(drawn)
             if not spec.independent_latents:

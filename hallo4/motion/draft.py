@@ -258,12 +258,12 @@ def _fading(outside_px: np.ndarray, fade_px: float) -> np.ndarray:
     return np.exp(-np.maximum(outside_px, 0) / fade_px)
 
 
-def _similarity(now: np.ndarray, then: np.ndarray):
+def _similarity(now: np.ndarray, then: np.ndarray) -> _Plane:
     """The turn, scale and shift that brings points [n, 2] `now` nearest to `then`, as a function of x, y."""
     return _Plane(_turn_and_scale(now, then), now.mean(0), then.mean(0))
 
 
-def _affine(now: np.ndarray, then: np.ndarray):
+def _affine(now: np.ndarray, then: np.ndarray) -> _Plane:
     """As `_similarity`, and what else a linear map gains, which points on a line do not decide."""
     turn = _turn_and_scale(now, then)
     start, end = now - now.mean(0), then - then.mean(0)

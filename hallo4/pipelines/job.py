@@ -31,7 +31,7 @@ from hallo4.pipelines.conventions import OURS, Conventions
 from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.frames import WindowFrames
 from hallo4.pipelines.model_folder import LoadedModel, folders_of_model
-from hallo4.pipelines.motion_source import DraftSource, IdleMotion, KeypointMotion
+from hallo4.pipelines.motion_source import IdleMotion, KeypointMotion
 from hallo4.pipelines.plan import (
     Window,
     frame_count,
@@ -39,6 +39,7 @@ from hallo4.pipelines.plan import (
     window_generator,
     window_noise,
 )
+from hallo4.pipelines.portrait_drafts import portrait_drafts
 from hallo4.pipelines.portrait_rest import FindPose, asked_once
 from hallo4.pipelines.prepare_motion import NO_HINTS, existing_motion, is_keypoints, prepare_motion
 from hallo4.pipelines.progress import Reporter
@@ -142,7 +143,9 @@ class Job:
                 on_frames=reporter.frames_of("pose"),
             )
             reach_notes = self._reach_notes(rest_pose)
-            self.drafts, draft_notes = self._draft_source(rest_pose) if rules.drafts else (None, [])
+            self.drafts, self._rest, draft_notes = (
+                portrait_drafts(self.portrait, self.motion, rest_pose) if rules.drafts else (None, None, [])
+            )
             if shortest:
                 self.total_frames = min(self.total_frames, self.motion.frames // rules.skeleton_rho)
         with reporter.stage("audio"):
@@ -152,17 +155,6 @@ class Job:
         self.notes = [*portrait_notes, *reach_notes, *audio_notes, *motion_notes, *draft_notes, *text_notes]
         self.total_windows = len(self.plan())
         self._uses_skeleton = model.backbone.condition_spec.skeleton != "none"
-
-    def _draft_source(self, rest_pose: FindPose) -> tuple[DraftSource, list[str]]:
-        """The portrait, to be moved from the pose that is found in it (`_rest`); and what is to be said."""
-        has_keypoints = self.motion.skeleton(np.array([0])) is not None
-        found = rest_pose(self.portrait) if has_keypoints else None
-        self._rest = None if found is None else found.skeleton
-        drafts = DraftSource(self.portrait.pixels_u8, self.portrait.canvas, self._rest)
-        if not drafts.stands_still:
-            return drafts, [f"draft: the portrait is moved from its pose, {found.how}", *found.notes]
-        why = "no person was found in it" if has_keypoints else "a drawn skeleton has no keypoints"
-        return drafts, [f"draft: the portrait could not be moved by the skeleton beforehand, {why}"]
 
     def _reach_notes(self, rest_pose: FindPose) -> list[str]:
         """What of the portrait the model was not trained for, where `model.json` says what it was."""

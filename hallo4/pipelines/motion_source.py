@@ -1,4 +1,4 @@
-"""Skeleton drawings and drafts of frames on the canvas, made or read when a window needs them."""
+"""Skeleton drawings on the canvas, made or read when a window needs them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from hallo4.media.pixels import frames_to_pm1, pm1_to_frames
-from hallo4.motion import (
-    PortraitDraft,
-    draw_skeleton,
-    idle_motion,
-    resampled_frames,
-)
+from hallo4.motion import draw_skeleton, idle_motion, resampled_frames
 from hallo4.pipelines.canvas import Box, Canvas, on_canvas
 from hallo4.types import FPS, Skeleton
 
@@ -143,35 +138,6 @@ class RenderedMotion:
         start, stop = self._spans[index]
         self._spool.seek(start)
         return np.frombuffer(zlib.decompress(self._spool.read(stop - start)), np.uint8).reshape(self._shape)
-
-
-class DraftSource:
-    """Drafts of frames on the canvas, from a portrait `pixels_u8` [H, W, 3] on it and the pose [1 frame] that
-    was `found` in it. It `stands_still` where none was found, or too little of one."""
-
-    def __init__(self, pixels_u8: np.ndarray, canvas: Canvas, found: Skeleton | None) -> None:
-        self._pixels_u8, self._columns = pixels_u8, canvas.content_columns
-        self._draft = None
-        if found is not None:
-            self._draft = PortraitDraft(pixels_u8[:, self._columns], self._without_bars(found))
-        self.stands_still = self._draft is None or not self._draft.moves
-
-    def frames_pm1(self, skeleton: Skeleton) -> Tensor:
-        """Drafts [T, 3, H, W] in [-1, 1] of T skeletons on the canvas."""
-        frames = self.still_pm1(len(skeleton))
-        if self._draft is None:
-            return frames
-        frames = frames.clone()
-        frames[..., self._columns] = frames_to_pm1(self._draft.frames_u8(self._without_bars(skeleton)))
-        return frames
-
-    def still_pm1(self, frames: int) -> Tensor:
-        """The portrait, so often."""
-        return frames_to_pm1(self._pixels_u8)[None].expand(frames, -1, -1, -1)
-
-    def _without_bars(self, skeleton: Skeleton) -> Skeleton:
-        left = self._columns.start or 0
-        return replace(skeleton, points_px=skeleton.points_px - np.float32([left, 0]))
 
 
 def fit_frame(frame_u8: np.ndarray, box: Box, canvas: Canvas) -> np.ndarray:

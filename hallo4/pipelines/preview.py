@@ -13,7 +13,8 @@ from hallo4.pipelines.expected import JobSize
 from hallo4.pipelines.job import AnimationRequest
 from hallo4.pipelines.model_outline import ModelOutline
 from hallo4.pipelines.plan import frame_count
-from hallo4.pipelines.portrait_rest import FindPose, portrait_rest
+from hallo4.pipelines.portrait_drafts import portrait_drafts
+from hallo4.pipelines.portrait_rest import FindPose, asked_once, portrait_rest
 from hallo4.pipelines.prepare_motion import prepare_motion
 from hallo4.pipelines.progress import Reporter
 
@@ -45,6 +46,7 @@ def preview(
     portrait, notes = prepare_portrait(
         request.image, info.size_px, rules.side_multiple_px, info.canvas_sizes_px
     )
+    rest_pose = asked_once(rest_pose)
     sound, of_sound = prepare_audio(request.sound)
     frames = frame_count(len(sound), sound.sample_rate_hz)
     motion, of_motion = prepare_motion(
@@ -52,6 +54,7 @@ def preview(
         hints=request.motion_hints,
         on_frames=reporter.frames_of("pose"),
     )
+    of_drafts = portrait_drafts(portrait, motion, rest_pose)[-1] if rules.drafts else []
     drawn = motion.frames_u8(np.array([0]))[0]
     factor = math.ceil(LEAST_SIDE_PX / min(portrait.canvas.width_px, portrait.canvas.height_px))
     picture, lines = (
@@ -69,6 +72,6 @@ def preview(
         info.steps if request.steps is None else request.steps,
         info.guidance_scale if request.guidance_scale is None else request.guidance_scale,
     )
-    notes = (*notes, *of_sound, *of_motion)
+    notes = (*notes, *of_sound, *of_motion, *of_drafts)
     picture_u8 = blended.clip(0, 255).round().astype(np.uint8)
     return Preview(picture_u8, size, canvas.height_px, canvas.content_width_px, notes)

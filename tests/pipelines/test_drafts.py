@@ -12,7 +12,7 @@ from hallo4.media import VideoWriter
 from hallo4.media.pixels import frames_to_pm1
 from hallo4.models.precision import fast_autocast
 from hallo4.motion import PortraitDraft, default_rest_pose, draw_skeleton, idle_motion
-from hallo4.pipelines import PortraitAnimator
+from hallo4.pipelines import PortraitAnimator, preview
 from hallo4.pipelines.conditions import prepare_portrait
 from hallo4.pipelines.job import AnimationRequest, Job
 from hallo4.pipelines.portrait_rest import RestPose
@@ -100,6 +100,17 @@ def test_a_portrait_that_cannot_be_moved_stands_still_and_that_is_said(
             torch.testing.assert_close(window, encoded(drafting_model, still), rtol=1e-4, atol=1e-4)
     moved = job_of(drafting_model, AnimationRequest(portrait_u8, hum(0.4), moving(9)), found)
     assert not any("could not be moved" in note for note in moved.notes)
+
+
+def test_a_preview_says_whether_the_portrait_can_be_moved(drafting_model, tiny_model, portrait_u8, hum):
+    request = AnimationRequest(portrait_u8, hum(0.4), moving(9))
+    for model, rest_pose, said in (
+        (drafting_model, found, "draft: the portrait is moved from its pose, by the test"),
+        (drafting_model, no_one, "draft: the portrait could not be moved by the skeleton beforehand, no"),
+        (tiny_model, no_one, None),
+    ):
+        notes = [note for note in preview(model, request, Reporter(), rest_pose).notes if "draft" in note]
+        assert [note[: len(said or "")] for note in notes] == ([said] if said else [])
 
 
 def test_a_job_goes_on_only_from_the_same_pose_in_the_portrait(drafting_model, tiny_model, portrait_u8, hum):
