@@ -2,6 +2,7 @@
 
     portrait --arms and hands taken out, the gaps filled from around them--> body
     body     --head and trunk moved, what is around them the less the further it is--> frame
+    body     --lids drawn over the eyes, or away from them--> over that frame
     portrait --upper arms, forearms, palms, fingers cut out and laid along the skeleton--> over that frame
 
 A skeleton says where everything is, and the portrait what it looks like. Both together are a picture that has

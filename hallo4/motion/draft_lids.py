@@ -7,7 +7,6 @@ eye: two points of each lid, as skeletons have them, decide its height and no mo
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from hallo4.motion.draft_sampling import pixel_centres, sampled
 
@@ -47,9 +46,7 @@ class DraftEye:
     def move_lids(self, frame: np.ndarray, rows: np.ndarray, columns: np.ndarray, now: np.ndarray) -> None:
         """Paint the lids of `now` [6, 2] in a frame [H, W, 3], in place; `rows` and `columns` [H, W]: where
         in the portrait its pixels come from."""
-        at = now.T[::-1] - 0.5
-        came_from = [ndimage.map_coordinates(field, at, order=1, mode="nearest") for field in (columns, rows)]
-        upper, lower = self._heights(np.stack(came_from, 1))
+        upper, lower = self._heights(sampled(np.stack([columns, rows], -1), *now.T[::-1, None])[0])
         x0, y0 = np.maximum(now.min(0) - self._width_px, 0).astype(int)
         x1, y1 = np.maximum(now.max(0) + self._width_px, 0).astype(int)
         place = np.s_[y0:y1, x0:x1]
@@ -60,16 +57,16 @@ class DraftEye:
         bottom = arc * max(lower, upper) + LASHES / 2
         bottom_then = arc * self._lower + LASHES / 2
         source = np.where(height < top, height + top_then - top, np.clip(height, top_then, bottom_then))
-        lashes = (height >= top - 2 * LASHES) & (height < bottom)
-        down = np.where((arc > 0) & lashes, source - height, 0)
-        right, down = -down * self._across[1], down * self._across[0]
-        eye = sampled(self._portrait, y + down, x + right)
+        lashes = (arc > 0) & (height >= top - 2 * LASHES) & (height < bottom)
+        moved = np.where(lashes, source - height, 0)
+        eye = sampled(self._portrait, y + moved * self._across[0], x - moved * self._across[1])
         shade = np.minimum(SHADE, np.abs(top - top_then)), np.minimum(SHADE, np.abs(bottom - bottom_then))
         lid = (height > top_then - 2 * LASHES - shade[0]) & (height < top - 2 * LASHES)
         lid |= (height >= bottom) & (height < bottom_then + shade[1])
-        skin = self._skin[0] + along[..., None] * self._skin[1] + height[..., None] * self._skin[2]
-        changed = (arc > 0) & ((np.abs(source - height) > 1e-3) & lashes | lid)
-        frame[place] = np.where(changed[..., None], np.where(lid[..., None], skin, eye), frame[place])
+        lid &= arc > 0
+        frame[place] = np.where(np.abs(moved)[..., None] > 1e-3, eye, frame[place])
+        where = np.stack([np.ones(lid.sum()), along[lid], height[lid]], 1)
+        frame[place][lid] = where @ self._skin
 
     def _in_eye(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How far places of the portrait lie along the line between the corners, and below it, in widths of
@@ -97,9 +94,7 @@ class DraftEye:
         near &= arc > 0
         colours = self._portrait[near]
         if len(colours) < 8:
-            return np.stack(
-                [self._portrait[near].mean(0) if len(colours) else np.zeros(3), *np.zeros((2, 3))]
-            )
+            return np.stack([colours.sum(0) / max(len(colours), 1), *np.zeros((2, 3))])
         off = np.abs(colours - np.median(colours, 0)).sum(1)
         alike = off <= np.quantile(off, ALIKE)
         where = np.stack([np.ones(alike.sum()), along[near][alike], height[near][alike]], 1)

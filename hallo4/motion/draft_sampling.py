@@ -24,7 +24,7 @@ def enlarged(fields: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def sampled(picture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """[H, W, 3] float32 at (y, x) [h, w], pixels counted from their corners -> [h, w, 3]; outside is what is
+    """[H, W, C] float32 at (y, x) [h, w], pixels counted from their corners -> [h, w, C]; outside is what is
     at the border."""
     height, width = picture.shape[:2]
     places = np.stack([x * np.float32(2 / width) - 1, y * np.float32(2 / height) - 1], -1)
